@@ -1,0 +1,48 @@
+PYTHON ?= python3
+WORKERS ?= 2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+
+.PHONY: setup demo test bench lint format clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@echo "Setting up .venv: downloads PyTorch and the other packages the first time."
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --upgrade pip
+	$(PIP) install --editable ".[dev]"
+	@touch $@
+
+demo: setup
+	$(BIN)/gpuaug demo
+
+# Triton decides between its compiler and its interpreter when a kernel is defined, so what runs Triton kernels on a
+# machine without a GPU has an invocation of its own. The interpreter is slow: it gets the judges of every op.
+INTERPRETED := tests/interpreter tests/test_parity.py tests/test_rows.py tests/test_random_pipelines.py
+
+test: setup
+	@status=0; \
+	echo "Triton backend, interpreted:"; \
+	TRITON_INTERPRET=1 $(PYTEST) $(INTERPRETED) -k "triton or interpreter" || status=1; \
+	echo "Everything else:"; \
+	$(PYTEST) tests || status=1; \
+	exit $$status
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .benchmarks .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -1,0 +1,226 @@
+"""The pipelines that are timed, each written once for every library, and the images they run on.
+
+A case is a list of ops; what follows them is always the same: to float32 in [0, 1], then normalise, contiguous
+[B, 3, OH, OW]. What a library's version does differently is said in `differs`; why it has none, in `lacks`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import gpuaug as ga
+
+DATA = Path(os.environ.get("GPUAUG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+NO_ANTIALIAS = "no antialias when it shrinks (less work)"
+TAIL = "to float32 in [0, 1], normalise"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One pipeline and the batch it is timed on.
+
+    Attributes:
+        batch, size, out_size: B, the uint8 input's H = W, the float32 output's OH = OW; 3 channels.
+        ops: by library, a function that makes its ops (for triton_augment: its keyword arguments).
+        differs: by library, what its version does differently.
+        lacks: by library, why there is no version.
+        targets: by library, how many times faster gpuaug is to be on a CPU than the library's fastest row that
+            draws per sample in one process.
+    """
+
+    name: str
+    title: str
+    batch: int
+    size: int
+    out_size: int
+    ops: Mapping[str, Callable[[], Any]]
+    mean: tuple[float, ...] = ga.IMAGENET_MEAN
+    std: tuple[float, ...] = ga.IMAGENET_STD
+    differs: Mapping[str, str] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, float] = field(default_factory=dict)
+
+    def ours(self, backend: str) -> ga.Compose:
+        """gpuaug's pipeline."""
+        tail = [ga.ToDtype(torch.float32, scale=True), ga.Normalize(self.mean, self.std)]
+        return ga.Compose([*self.ops["gpuaug"](), *tail], seed=0, backend=backend)
+
+
+def _torchvision(build: Callable[[Any], list]) -> Callable[[], list]:
+    def ops() -> list:
+        from torchvision.transforms import v2
+
+        return build(v2)
+
+    return ops
+
+
+def _kornia(build: Callable[[Any], list]) -> Callable[[], list]:
+    def ops() -> list:
+        import kornia.augmentation as K
+
+        return build(K)
+
+    return ops
+
+
+def import_albumentations() -> Any:
+    """The module, kept from asking the network for a newer release."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations
+
+    return albumentations
+
+
+def _albumentations(build: Callable[[Any], list]) -> Callable[[], list]:
+    return lambda: build(import_albumentations())
+
+
+def _bilinear() -> Any:
+    from torchvision.transforms import InterpolationMode
+
+    return InterpolationMode.BILINEAR
+
+
+def _resized_crop(size: int) -> dict[str, Callable[[], Any]]:
+    return {
+        "gpuaug": lambda: [ga.RandomResizedCrop(size), ga.RandomHorizontalFlip()],
+        "torchvision": _torchvision(lambda v2: [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]),
+        "kornia": _kornia(
+            lambda K: [K.RandomResizedCrop((size, size), align_corners=False), K.RandomHorizontalFlip(p=0.5)]
+        ),
+        "albumentations": _albumentations(lambda A: [A.RandomResizedCrop((size, size)), A.HorizontalFlip(p=0.5)]),
+    }
+
+
+RESIZED_CROP = {
+    "differs": {"kornia": NO_ANTIALIAS, "albumentations": NO_ANTIALIAS},
+    "lacks": {"triton_augment": "it has no RandomResizedCrop"},
+}
+AFFINE = dict(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(
+            "flip",
+            "flip",
+            64,
+            224,
+            224,
+            {
+                "gpuaug": lambda: [ga.RandomHorizontalFlip()],
+                "torchvision": _torchvision(lambda v2: [v2.RandomHorizontalFlip()]),
+                "kornia": _kornia(lambda K: [K.RandomHorizontalFlip(p=0.5)]),
+                "albumentations": _albumentations(lambda A: [A.HorizontalFlip(p=0.5)]),
+                "triton_augment": lambda: dict(horizontal_flip_p=0.5),
+            },
+        ),
+        Case(
+            "crop",
+            "RandomCrop 256 -> 224, flip",
+            64,
+            256,
+            224,
+            {
+                "gpuaug": lambda: [ga.RandomCrop(224), ga.RandomHorizontalFlip()],
+                "torchvision": _torchvision(lambda v2: [v2.RandomCrop(224), v2.RandomHorizontalFlip()]),
+                "kornia": _kornia(lambda K: [K.RandomCrop((224, 224)), K.RandomHorizontalFlip(p=0.5)]),
+                "albumentations": _albumentations(lambda A: [A.RandomCrop(224, 224), A.HorizontalFlip(p=0.5)]),
+                "triton_augment": lambda: dict(crop_size=224, horizontal_flip_p=0.5),
+            },
+        ),
+        Case(
+            "resized-crop",
+            "RandomResizedCrop 256 -> 224, flip",
+            64,
+            256,
+            224,
+            _resized_crop(224),
+            **RESIZED_CROP,
+            targets={"torchvision": 15.0, "kornia": 12.0, "albumentations": 4.0},
+        ),
+        Case(
+            "affine",
+            "RandomAffine, bilinear (15 degrees, shift 0.1, zoom 0.9 to 1.1)",
+            64,
+            224,
+            224,
+            {
+                "gpuaug": lambda: [ga.RandomAffine(**AFFINE, interpolation="bilinear")],
+                "torchvision": _torchvision(lambda v2: [v2.RandomAffine(**AFFINE, interpolation=_bilinear())]),
+                "kornia": _kornia(lambda K: [K.RandomAffine(**AFFINE, resample="bilinear", p=1.0)]),
+                "albumentations": _albumentations(
+                    lambda A: [
+                        A.Affine(
+                            rotate=(-15, 15),
+                            translate_percent={"x": (-0.1, 0.1), "y": (-0.1, 0.1)},
+                            scale=(0.9, 1.1),
+                            keep_ratio=True,
+                            p=1.0,
+                        )
+                    ]
+                ),
+                "triton_augment": lambda: dict(**AFFINE, interpolation=_bilinear()),
+            },
+            differs={"kornia": "shifts by fractions of a pixel"},
+        ),
+        Case(
+            "cifar",
+            "CIFAR: RandomCrop 32 with padding 4, flip",
+            1024,
+            32,
+            32,
+            {
+                "gpuaug": lambda: [ga.RandomCrop(32, padding=4), ga.RandomHorizontalFlip()],
+                "torchvision": _torchvision(lambda v2: [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()]),
+                "kornia": _kornia(lambda K: [K.RandomCrop((32, 32), padding=4), K.RandomHorizontalFlip(p=0.5)]),
+                "albumentations": _albumentations(
+                    lambda A: [A.Pad(padding=4), A.RandomCrop(32, 32), A.HorizontalFlip(p=0.5)]
+                ),
+            },
+            mean=ga.CIFAR10_MEAN,
+            std=ga.CIFAR10_STD,
+            lacks={"triton_augment": "its crop has no padding"},
+        ),
+        Case("host", "one image of 32x32: RandomResizedCrop, flip", 1, 32, 32, _resized_crop(32), **RESIZED_CROP),
+    )
+}
+
+
+def images_for(case: Case) -> tuple[torch.Tensor, str]:
+    """uint8 [B, 3, H, W] for a case and where the images are from: real ones, else noise that was smoothed."""
+    found = _real(case.size, case.batch)
+    if found:
+        images = torch.stack([found[i % len(found)] for i in range(case.batch)])
+        return images, f"{'cifar10' if case.size == 32 else 'photos'}, {min(len(found), case.batch)} different ones"
+    noise = torch.randn(case.batch, 3, case.size // 4, case.size // 4, generator=torch.Generator().manual_seed(0))
+    smooth = F.interpolate(noise, size=(case.size, case.size), mode="bicubic", align_corners=False)
+    return smooth.mul_(50).add_(128).clamp_(0, 255).round_().to(torch.uint8), "smoothed noise"
+
+
+def _real(size: int, count: int) -> list[torch.Tensor]:
+    """Up to `count` real colour images, their shorter side scaled to `size`, centre cropped."""
+    folder = DATA / "cifar10" / "train" if size == 32 else DATA / "photos"
+    paths = sorted(folder.rglob("*.jpg"))
+    if not paths:
+        return []
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    images = []
+    for path in paths[:: max(1, len(paths) // (2 * count))]:
+        with Image.open(path) as image:
+            if image.mode == "RGB":
+                fitted = np.array(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+                images.append(torch.from_numpy(fitted).permute(2, 0, 1).contiguous())
+        if len(images) == count:
+            break
+    return images

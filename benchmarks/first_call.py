@@ -1,0 +1,82 @@
+"""How long the first call takes in a fresh process: with nothing compiled yet, and from the caches on disk.
+
+    python -m benchmarks.first_call --backend cpu --device cpu --threads 2
+
+prints one line of JSON: the seconds of importing torch and gpuaug, of importing what the backend is built on, of the
+first `augment(images)` after that, and of the second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CASE = "resized-crop"
+LIBRARY = {"cpu": "numba", "triton": "triton", "kornia": "kornia"}
+STATES = ("nothing cached", "cached")
+CACHED_RUNS = 3
+
+
+def measure(backend: str, device: str, threads: int) -> list[dict]:
+    """Fresh processes over one new cache folder: one that finds nothing, then CACHED_RUNS, of which the median."""
+    command = [sys.executable, "-m", "benchmarks.first_call"]
+    command += ["--backend", backend, "--device", device, "--threads", str(threads)]
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        caches = {"NUMBA_CACHE_DIR": f"{folder}/numba", "TRITON_CACHE_DIR": f"{folder}/triton"}
+        for state, runs in zip(STATES, (1, CACHED_RUNS), strict=True):
+            found = []
+            for _ in range(runs):
+                done = subprocess.run(command, cwd=ROOT, env=os.environ | caches, capture_output=True, text=True)
+                if done.returncode:
+                    raise RuntimeError(f"the first call on {backend} failed:\n{done.stderr}")
+                found.append(json.loads(done.stdout.splitlines()[-1]))
+            found.sort(key=lambda result: result["first_s"])
+            results.append({"backend": backend, "state": state} | found[len(found) // 2])
+    return results
+
+
+def main() -> None:
+    """In the fresh process: import, call twice, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", required=True, choices=LIBRARY)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+
+    clock = [time.perf_counter()]
+    import torch
+
+    import gpuaug  # noqa: F401
+
+    clock.append(time.perf_counter())
+    importlib.import_module(LIBRARY[args.backend])
+    clock.append(time.perf_counter())
+
+    from .cases import CASES
+    from .timing import synchronize
+
+    torch.set_num_threads(args.threads)
+    device, case = torch.device(args.device), CASES[CASE]
+    images = torch.randint(0, 256, (case.batch, 3, case.size, case.size), dtype=torch.uint8).to(device)
+    augment = case.ours(args.backend)
+    synchronize(device)
+    for _ in range(2):
+        clock.append(time.perf_counter())
+        augment(images)
+        synchronize(device)
+        clock.append(time.perf_counter())
+    imports, library, _, first, _, second = (b - a for a, b in zip(clock, clock[1:], strict=False))
+    print(json.dumps({"import_s": imports, "library_s": library, "first_s": first, "second_s": second}))
+
+
+if __name__ == "__main__":
+    main()

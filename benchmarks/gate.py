@@ -1,0 +1,129 @@
+"""The parity gate: what is about to be timed is first replayed in torchvision, sample by sample.
+
+A pipeline passes if each of its samples equals `params.describe(i)`, replayed by
+`torchvision.transforms.v2.functional`: within 1e-3 of a [0, 1] image, and one level of 255 where uint8 was
+interpolated. Left out are pixels that a smooth warp covers in part: torchvision blends their fill twice.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+import gpuaug as ga
+
+FLOAT = 1e-3
+LEVEL = 1 / 255
+SAMPLES = 128
+MOST_LEFT_OUT = 0.1
+RESIZES = ("resize", "resized_crop")
+WARPS = ("affine", "rotate", "perspective")
+MOVES = ("horizontal_flip", "vertical_flip", "crop", "center_crop", "pad", *RESIZES, *WARPS)
+
+
+@dataclass
+class Verdict:
+    """The gate's answer.
+
+    Attributes:
+        passed, reason: whether times may be reported, and if not, why.
+        samples: how many were replayed.
+        worst: the largest error as a share of what is allowed; 1.0 is the limit.
+        left_out: the share of pixels not judged.
+        touched: the share of the source's pixels that lie in the samples' windows (1 where no crop comes first).
+    """
+
+    passed: bool
+    reason: str | None
+    samples: int = 0
+    worst: float = 0.0
+    left_out: float = 0.0
+    touched: float = 1.0
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return asdict(self)
+
+
+def parity(augment: ga.Compose, images: torch.Tensor) -> Verdict:
+    """Call `augment(images)` as it will be timed, and judge it against a twin's draws replayed in torchvision."""
+    params = copy.deepcopy(augment).sample(images)
+    output = augment(images).cpu()
+    host, b = images.cpu(), images.shape[0]
+    if b > 1 and params.columns and len(torch.unique(params.table.cpu(), dim=0)) == 1:
+        return Verdict(False, "all samples have the same draw")
+    chosen = sorted({round(i * (b - 1) / max(1, min(b, SAMPLES) - 1)) for i in range(min(b, SAMPLES))})
+    worst = left_out = touched = 0.0
+    for i in chosen:
+        records = params.describe(i)
+        reference = replay(host[i], records)
+        if output[i].shape != reference.shape or output[i].dtype != reference.dtype:
+            got, right = (f"{tuple(t.shape)} {t.dtype}" for t in (output[i], reference))
+            return Verdict(False, f"sample {i} is {got}, torchvision's {right}", len(chosen))
+        skip = part_covered(host[i], records)
+        error = (output[i].double() - reference.double()).abs() / allowed(records, host[i], reference)
+        error = torch.where(skip, 0.0, error.nan_to_num(torch.inf))
+        if error.max() > 1:
+            at = (error == error.max()).nonzero()[0].tolist()
+            got, right = float(output[i][tuple(at)]), float(reference[tuple(at)])
+            told = f"sample {i} at {at}: got {got:.6g}, torchvision {right:.6g}, {float(error.max()):.3g} x the limit"
+            return Verdict(False, f"{told}; calls: {records}", len(chosen), float(error.max()))
+        worst = max(worst, float(error.max()))
+        left_out += float(skip.double().mean()) / len(chosen)
+        touched += window(records, host.shape[-2:]) / len(chosen)
+    if left_out > MOST_LEFT_OUT:
+        return Verdict(False, f"{left_out:.0%} of the pixels could not be judged", len(chosen), worst, left_out)
+    return Verdict(True, None, len(chosen), worst, left_out, touched)
+
+
+def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
+    """The calls of `params.describe(i)` on one image [C, H, W] through torchvision."""
+    from torchvision.transforms.v2 import functional
+
+    for record in records:
+        image = getattr(functional, record["call"])(image, **record["kwargs"])
+    return image
+
+
+def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The largest right error of each value [C, 1, 1] or [C, OH, OW]."""
+    lattice, level, scale = not image.is_floating_point(), 0.0, torch.ones(image.shape[0], 1, 1, dtype=torch.double)
+    for record in records:
+        call, kwargs = record["call"], record["kwargs"]
+        if lattice and call in (*RESIZES, *WARPS) and kwargs["interpolation"] in ("bilinear", "bicubic"):
+            level += LEVEL
+        elif call == "to_dtype":
+            lattice = not kwargs["dtype"].is_floating_point
+        elif call == "normalize":
+            scale = scale / torch.tensor(kwargs["std"], dtype=torch.double)[:, None, None]
+        elif call not in MOVES:
+            raise ValueError(f"the gate does not know how an error grows in {call}; teach it in benchmarks/gate.py")
+    if lattice:
+        return torch.full_like(scale, max(level / LEVEL, 1e-9))
+    rounding = torch.finfo(reference.dtype).eps / 2 * reference.double().abs()
+    return (FLOAT + level) * scale + rounding
+
+
+def part_covered(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
+    """Bool [1, OH, OW]: the pixels that some smooth warp covers with the image only in part."""
+    cover = torch.ones(1, *image.shape[-2:])
+    for record in records:
+        if record["call"] in MOVES:
+            plain = {k: v for k, v in record["kwargs"].items() if k != "fill"}
+            cover = replay(cover, [{"call": record["call"], "kwargs": plain}])
+    return (cover > 1e-5) & (cover < 1 - 1e-5)
+
+
+def window(records: Sequence[dict], canvas: Sequence[int]) -> float:
+    """The share of the source in the window of the crop that comes first; 1.0 where another op does."""
+    first = records[0] if records else {"call": None}
+    if first["call"] not in ("crop", "resized_crop"):
+        return 1.0
+    top, left, height, width = (first["kwargs"][name] for name in ("top", "left", "height", "width"))
+    h, w = canvas
+    rows = max(0, min(h, top + height) - max(0, top))
+    columns = max(0, min(w, left + width) - max(0, left))
+    return rows * columns / (h * w)

@@ -1,0 +1,118 @@
+"""How long a call keeps the host: our own Python and torch's allocations, with the kernel launches stubbed.
+
+    python -m benchmarks.host_time [--backend triton|cpu|kornia] [--out FILE.json]
+
+For triton no GPU is needed: each launch is replaced by a function that does nothing, so that what is left is all but
+Triton's launcher. For the other backends the images are as small as can be (1 x 8 x 8) and the kernels do run. A
+figure is the median of rounds; the best round stands beside it, which other work on the machine disturbs least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+import gpuaug as ga
+
+TARGET_MICROSECONDS = 60.0
+ROUNDS, CALLS = 41, 100
+PIPELINES = {
+    "resized_crop": [ga.RandomResizedCrop(8), ga.RandomHorizontalFlip()],
+    "imagenet_train": [
+        ga.RandomResizedCrop(8),
+        ga.RandomHorizontalFlip(),
+        ga.ColorJitter(brightness=0.4, contrast=0.4),
+        ga.ToDtype(torch.float32, scale=True),
+        ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD),
+    ],
+}
+
+
+class Stub:
+    """Stands for a compiled kernel; a launch of it does nothing."""
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> Callable:
+        return self.launch
+
+    def launch(self, *arguments) -> None:
+        """Take a kernel's arguments."""
+
+
+@contextmanager
+def stubbed() -> Iterator[None]:
+    """The triton backend takes CPU tensors, and compiles and launches nothing."""
+    from gpuaug.backends import triton
+    from gpuaug.kernels import triton_launch
+
+    triton_launch.launch.cache_clear()
+    with (
+        mock.patch.object(triton_launch.Kernel, "compile", lambda self, target: Stub()),
+        mock.patch.object(triton_launch, "current_target", lambda: None),
+        mock.patch.object(triton, "supports", lambda program, images: None),
+    ):
+        yield
+    triton_launch.launch.cache_clear()
+
+
+def rounds(call: Callable[[], object], count: int = ROUNDS, calls: int = CALLS) -> list[float]:
+    """Microseconds a call, for each round of `calls` calls."""
+    call()
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        times.append((time.perf_counter() - start) / calls * 1e6)
+    return times
+
+
+def measure(backend: str, count: int = ROUNDS, calls: int = CALLS) -> list[dict]:
+    """A figure for each pipeline and way of calling it."""
+    images = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
+    ids = torch.arange(1)
+    found = []
+    for name, transforms in PIPELINES.items():
+        augment = ga.Compose(transforms, seed=0, backend=backend)
+        params = augment.sample(images, ids=ids, epoch=0)
+        ways = {
+            "augment(images, ids, epoch)": lambda augment=augment: augment(images, ids=ids, epoch=1),
+            "augment(images)": lambda augment=augment: augment(images),
+            "apply(images, params)": lambda augment=augment, params=params: augment.apply(images, params),
+        }
+        for way, call in ways.items():
+            times = rounds(call, count, calls)
+            entry = {"pipeline": name, "call": way, "median_us": statistics.median(times), "best_us": min(times)}
+            found.append(entry)
+    return found
+
+
+def main() -> None:
+    """Print the table and write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backend", choices=("triton", "cpu", "kornia"), default="triton")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.backend == "triton":
+        with stubbed():
+            found = measure("triton")
+    else:
+        found = measure(arguments.backend)
+    print(f"{arguments.backend}: microseconds of host time a call", flush=True)
+    for entry in found:
+        print("{pipeline:15s} {call:28s} median {median_us:7.1f}   best {best_us:7.1f}".format_map(entry), flush=True)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps({"backend": arguments.backend, "calls": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

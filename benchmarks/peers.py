@@ -1,0 +1,214 @@
+"""Who is timed: gpuaug on each backend, and each peer in the forms in which people use it.
+
+A provider is built for a case and a list of batches, and becomes a function of the batch's number that returns float32
+[B, 3, OH, OW], contiguous, on the device. Each gets its input in the layout that suits it, prepared beforehand.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from .cases import TAIL, Case, import_albumentations
+
+if TYPE_CHECKING:
+    from .processes import Pool
+
+Call = Callable[[int], torch.Tensor]
+PER_SAMPLE = "per sample"
+SHARED = "one draw for the batch"
+RANGE_SLACK = 1e-3
+LEAST_COMPARED = 8  # images, so that means do not depend much on what was drawn
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One row of a case's table.
+
+    Attributes:
+        name: unique.
+        library: the key into `Case.ops`, and the module to import.
+        form: how it is used, in words.
+        build: (case, batches uint8 [B, 3, H, W] on the device, device) -> its call.
+        work: PER_SAMPLE or SHARED.
+        devices: where it runs.
+        processes: it is built in worker processes, by `benchmarks.processes`.
+    """
+
+    name: str
+    library: str
+    form: str
+    build: Callable[[Case, Sequence[torch.Tensor], torch.device], Call]
+    work: str = PER_SAMPLE
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    processes: bool = False
+
+    @property
+    def backend(self) -> str | None:
+        """gpuaug's backend, None for a peer."""
+        return self.name.removeprefix("gpuaug-") if self.library == "gpuaug" else None
+
+    def reason_against(self, case: Case, device: torch.device, pool: Pool | None) -> str | None:
+        """Why there can be no time for it, or None."""
+        if importlib.util.find_spec(self.library) is None:
+            return f"{self.library} is not installed"
+        if self.library not in case.ops:
+            return case.lacks[self.library]
+        if device.type not in self.devices:
+            return f"runs on {' and '.join(self.devices)} only"
+        if self.processes and pool is None:
+            return "needs two threads or more, and is left out of quick runs"
+        if self.processes and case.batch < len(pool.workers):
+            return f"a batch of {case.batch} cannot be shared by {len(pool.workers)} processes"
+        return None
+
+
+def _ours(backend: str) -> Callable:
+    def build(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+        augment = case.ours(backend)
+        return lambda i: augment(batches[i])
+
+    return build
+
+
+def _torchvision_images(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([*case.ops["torchvision"](), *_torchvision_tail(case)])
+    return lambda i: torch.stack([transform(image) for image in batches[i]])
+
+
+def _torchvision_tail(case: Case) -> list:
+    from torchvision.transforms import v2
+
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(case.mean, case.std)]
+
+
+def _torchvision_ops(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    from torchvision.transforms import v2
+
+    transform, tail = v2.Compose(case.ops["torchvision"]()), v2.Compose(_torchvision_tail(case))
+    return lambda i: tail(torch.stack([transform(image) for image in batches[i]]))
+
+
+def _torchvision_shared(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    from torchvision.transforms import v2
+
+    transform = v2.Compose([*case.ops["torchvision"](), *_torchvision_tail(case)])
+    return lambda i: transform(batches[i])
+
+
+def _kornia(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    import kornia.augmentation as K
+
+    normalize = K.Normalize(mean=torch.tensor(case.mean), std=torch.tensor(case.std))
+    transform = K.AugmentationSequential(*case.ops["kornia"](), normalize, data_keys=["input"]).to(device)
+    return lambda i: transform(batches[i].to(torch.float32).div_(255))
+
+
+def _hwc(batches: Sequence[torch.Tensor]) -> list[list]:
+    return [list(batch.permute(0, 2, 3, 1).cpu().contiguous().numpy()) for batch in batches]
+
+
+def _albumentations_images(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    A = import_albumentations()
+    tail = [A.Normalize(case.mean, case.std), A.ToTensorV2()]
+    transform, images = A.Compose([*case.ops["albumentations"](), *tail]), _hwc(batches)
+    return lambda i: torch.stack([transform(image=image)["image"] for image in images[i]]).to(device)
+
+
+def _albumentations_ops(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    A = import_albumentations()
+    transform, images = A.Compose(case.ops["albumentations"]()), _hwc(batches)
+    mean, std = (255 * torch.tensor(v, device=device)[:, None, None] for v in (case.mean, case.std))
+
+    def call(i: int) -> torch.Tensor:
+        out = [torch.from_numpy(transform(image=image)["image"]) for image in images[i]]
+        return torch.stack([image.permute(2, 0, 1) for image in out]).to(device).sub(mean).div_(std)
+
+    return call
+
+
+def _triton_augment(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    import triton_augment
+
+    transform = triton_augment.TritonFusedAugment(**case.ops["triton_augment"](), mean=case.mean, std=case.std)
+    return lambda i: transform(batches[i].to(torch.float32).div_(255))
+
+
+def set_opencv_threads(threads: int) -> None:
+    """Give albumentations' OpenCV as many threads as the others have; importing albumentations takes them away."""
+    if importlib.util.find_spec("albumentations") is not None:
+        import_albumentations()
+        import cv2
+
+        cv2.setNumThreads(threads)
+
+
+BATCHED = f"ops image by image, then stack, {TAIL} as one batch"
+PROVIDERS = {
+    p.name: p
+    for p in (
+        Provider("gpuaug-triton", "gpuaug", "one call", _ours("triton")),
+        Provider("gpuaug-cpu", "gpuaug", "one call", _ours("cpu")),
+        Provider("gpuaug-kornia", "gpuaug", "one call", _ours("kornia")),
+        Provider("torchvision", "torchvision", "v2.Compose image by image, then stack", _torchvision_images),
+        Provider("torchvision-batched", "torchvision", BATCHED, _torchvision_ops),
+        Provider("torchvision-shared", "torchvision", "v2.Compose on the batch", _torchvision_shared, SHARED),
+        Provider(
+            "torchvision-processes",
+            "torchvision",
+            "as torchvision-batched in one process a thread, into shared memory",
+            _torchvision_ops,
+            devices=("cpu",),
+            processes=True,
+        ),
+        Provider("kornia", "kornia", "AugmentationSequential on the batch", _kornia),
+        Provider(
+            "albumentations",
+            "albumentations",
+            "A.Compose with Normalize and ToTensorV2 image by image on the CPU, then stack, upload",
+            _albumentations_images,
+        ),
+        Provider(
+            "albumentations-batched",
+            "albumentations",
+            f"ops image by image on the CPU, then stack, upload, {TAIL} as one batch",
+            _albumentations_ops,
+        ),
+        Provider(
+            "albumentations-processes",
+            "albumentations",
+            "as albumentations-batched in one process a thread, into shared memory",
+            _albumentations_ops,
+            devices=("cpu",),
+            processes=True,
+        ),
+        Provider(
+            "triton-augment", "triton_augment", "TritonFusedAugment on the batch", _triton_augment, devices=("cuda",)
+        ),
+    )
+}
+
+
+def complaint(output: torch.Tensor, case: Case, device: torch.device, expected: torch.Tensor) -> str | None:
+    """Why an output is no equal work: another shape, dtype, layout or range than gpuaug's `expected`."""
+    shape = (case.batch, 3, case.out_size, case.out_size)
+    if tuple(output.shape) != shape or output.dtype != torch.float32 or output.device.type != device.type:
+        return f"its output is {tuple(output.shape)} {output.dtype} on {output.device}, not {shape} float32 on {device}"
+    if not output.is_contiguous():
+        return f"its output has the strides {output.stride()}, and is not contiguous"
+    means, stds = (torch.tensor(v, device=output.device)[:, None, None] for v in (case.mean, case.std))
+    pixels = output * stds + means
+    if not (pixels.min() >= -RANGE_SLACK and pixels.max() <= 1 + RANGE_SLACK):
+        return f"before it was normalised its output was from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
+    if case.batch < LEAST_COMPARED:
+        return None
+    (mean, std), (right_mean, right_std) = ((float(t.mean()), float(t.std())) for t in (output, expected))
+    if abs(mean - right_mean) > 0.5 * right_std or not 0.5 < std / right_std < 2:
+        return f"its output has mean {mean:.3g} and deviation {std:.3g}, gpuaug's {right_mean:.3g} and {right_std:.3g}"
+    return None

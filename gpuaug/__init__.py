@@ -1,0 +1,25 @@
+"""gpuaug: batched image augmentation in one pass over memory, each sample with its own draw."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+from . import functional, presets  # noqa: E402
+from .compose import Compose, Params  # noqa: E402, I001
+from .transforms import *  # noqa: E402, F403
+from .transforms import __all__ as _transforms  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CIFAR10_MEAN",
+    "CIFAR10_STD",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Compose",
+    "Params",
+    "functional",
+    "presets",
+    *_transforms,
+]

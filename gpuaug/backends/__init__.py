@@ -1,0 +1,61 @@
+"""Which implementation runs a program: triton, cpu or kornia, and why."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from types import ModuleType
+
+import torch
+
+NAMES = ("auto", "triton", "kornia", "cpu")
+_warned: set[str] = set()
+
+
+def reason_against(name: str, program, images: torch.Tensor, grad: bool) -> str | None:
+    """None if backend `name` can run `program` on `images`, else why not."""
+    if grad and name != "kornia":
+        return "it is not differentiable, and the images require grad"
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("triton", "numba", "kornia"):
+            raise
+        return f"{error.name} is not installed"
+    return module.supports(program, images)
+
+
+def preference(images: torch.Tensor, grad: bool) -> tuple[str, ...]:
+    """Backends in the order in which "auto" asks them."""
+    if grad:
+        return ("kornia",)
+    if images.is_cuda:
+        return ("triton", "kornia")
+    return ("cpu", "kornia") if images.device.type == "cpu" else ("kornia",)
+
+
+def select(program, images: torch.Tensor, backend: str = "auto", grad: bool = False) -> ModuleType:
+    """The backend module that runs `program` on `images`.
+
+    Raises:
+        RuntimeError: the named backend cannot, or with "auto" none can; the message gives each one's reason.
+    """
+    names = preference(images, grad) if backend == "auto" else (backend,)
+    reasons = {}
+    for name in names:
+        reason = reason_against(name, program, images, grad)
+        if reason is None:
+            _say(name, reasons)
+            return importlib.import_module(f"{__name__}.{name}")
+        reasons[name] = reason
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise RuntimeError(f"no backend can run this pipeline on {images.device} ({told})")
+
+
+def _say(name: str, reasons: dict[str, str]) -> None:
+    if not reasons:
+        return
+    told = "; ".join(f"{n} cannot run: {r}" for n, r in reasons.items())
+    if told not in _warned:
+        _warned.add(told)
+        warnings.warn(f"gpuaug falls back to the {name} backend. {told}", stacklevel=6)

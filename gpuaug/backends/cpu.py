@@ -1,0 +1,230 @@
+"""The CPU backend: one engine compiled by Numba for all pipelines, on as many threads as torch has been given."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from ..kernels import cpu_frame as F
+from ..kernels import geometry, plan
+from ..kernels.torch_write import AXIS_ALIGNED
+from ..program import Program
+
+WORD = 0xFFFFFFFF
+SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
+DRAW_WORK = 256  # a row's draw, in such values
+KEPT_BYTES = 1 << 20  # output buffers of at least this size are kept and used again
+KEPT_BUFFERS = 3  # of each size
+KEPT_SIZES = 4
+STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
+LINE = 64
+_KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_free: dict[int, list[np.ndarray]] = {}
+_local = threading.local()
+
+
+def supports(program: Program, images: torch.Tensor) -> str | None:
+    """None, or the reason why this backend cannot run `program` on `images`."""
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed"
+    if images.device.type != "cpu":
+        return f"it runs on CPU tensors, and these are on {images.device}"
+    return None
+
+
+def allocate(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
+) -> torch.Tensor:
+    """An output buffer [R, C, OH, OW], not initialised.
+
+    Fresh memory costs more than the pixels (page faults), so large buffers are used again once nobody holds them: the
+    tensor's storage keeps a numpy view alive, whose end gives the memory back.
+    """
+    r, c, h, w = shape
+    size = r * c * h * w * dtype.itemsize
+    if size < KEPT_BYTES:
+        return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
+    try:
+        memory = _free[size].pop()
+    except (KeyError, IndexError):
+        memory = _aligned(size)
+    view = memory[:]
+    weakref.finalize(view, _give_back, memory).atexit = False
+    flat = torch.from_numpy(view).view(dtype)
+    if memory_format == torch.channels_last:
+        return flat.view(r, h, w, c).permute(0, 3, 1, 2)
+    return flat.view(shape)
+
+
+def _aligned(size: int) -> np.ndarray:
+    """`size` bytes that start with a cache line."""
+    memory = np.empty(size + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + size]
+
+
+def _give_back(memory: np.ndarray) -> None:
+    """Keep a buffer for the next call; forget the sizes that were not used lately."""
+    free = _free.pop(memory.nbytes, [])
+    if len(free) < KEPT_BUFFERS:
+        free.append(memory)
+    _free[memory.nbytes] = free
+    for size in list(_free)[:-KEPT_SIZES]:
+        _free.pop(size, None)
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """The helpers of a process; a forked child, whose parent's threads are not there, makes its own."""
+    key = os.getpid(), threads
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads - 1, thread_name_prefix="gpuaug")
+    return _pools[key]
+
+
+def _share(work: Callable[[], None], most: int, size: int) -> None:
+    """Call `work` in as many threads as torch has been given, but `most`, the caller's among them."""
+    threads = min(torch.get_num_threads(), most)
+    if threads < 2 or size < SMALL_WORK:
+        work()
+        return
+    helpers = [_pool(threads).submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+
+
+def _memory(need: int) -> np.ndarray:
+    """At least `need` bytes of this thread's own work memory."""
+    memory = getattr(_local, "memory", None)
+    if memory is None or memory.nbytes < need:
+        _local.memory = memory = _aligned(need)
+    return memory
+
+
+class Engine:
+    """Runs one program on the CPU.
+
+    Args:
+        program: what to do.
+        device: where its inputs live: the CPU.
+    """
+
+    def __init__(self, program: Program, device: torch.device):
+        from ..kernels import cpu_kernels
+
+        self.program = program
+        self.run_rows, self.take_samples = (cpu_kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
+        wanted = self._stages()
+        addresses = [cpu_kernels.get(name).address if name in wanted else 0 for name in cpu_kernels.STAGES]
+        self.stages = np.array(addresses, np.int64)
+        self.code, self.config = np.array(program.code, np.int32), np.array(program.config, np.float32)
+        self.columns = len(program.columns)
+        job = np.zeros(F.JOB_WORDS, np.int64)
+        passes = 2 * program.stats + 2
+        words = F.FRAME_WORDS + F.PASS_WORDS * passes + (program.plan_words + self.columns + 1) // 2
+        self.record_bytes = 8 * words
+        job[F.JOB_CODE], job[F.JOB_CONFIG] = self.code.ctypes.data, self.config.ctypes.data
+        job[F.JOB_ENTRIES], job[F.JOB_COLUMNS] = len(program.entries), self.columns
+        job[F.JOB_RECORD_BYTES], job[F.JOB_PLAN_WORDS] = self.record_bytes, program.plan_words
+        job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
+        job[F.JOB_PASSES], job[F.JOB_STAGES] = passes, self.stages.ctypes.data
+        job[F.JOB_OH], job[F.JOB_OW] = program.out_size
+        self.job = job
+
+    def _stages(self) -> set[str]:
+        """The stages that rows of the program can need; others are not compiled for it."""
+        stages = {"prepare_stage", "nearest_stage", "finish_stage"}
+        if self.program.filters - {geometry.NEAREST}:
+            stages.add("smooth_stage")
+        if {geometry.CASES[op] for op in self.program.geometry_ops} - AXIS_ALIGNED:
+            stages.add("points_stage")
+        if self.program.in_dtype in (torch.float16, torch.bfloat16):
+            stages.add("widen_stage")
+        return stages
+
+    def draw(
+        self,
+        rows: torch.Tensor,
+        table_rows: int,
+        ids: torch.Tensor | None,
+        epoch: int | None,
+        state: torch.Tensor,
+    ) -> torch.Tensor:
+        """The table float32 [table_rows, P] of what is drawn for int64 rows [R, ROW].
+
+        Args:
+            ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
+            epoch: None takes the state's.
+            state: int64 [STATE].
+        """
+        table, rows = torch.zeros((table_rows, self.columns)), rows.contiguous()
+        job = self._job(rows, table)
+        self._key(job, rows, ids, epoch, state)
+        self._run(job, len(rows), False)
+        return table
+
+    def run(self, source: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the images of int64 rows [R, ROW] into `out` [R, C, OH, OW], each as its row of `table` says.
+
+        Args:
+            source: the tensor from whose first element the rows' source offsets count.
+            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
+        """
+        table, rows = table.contiguous(), rows.contiguous()
+        job = self._job(rows, table)
+        self._images(job, source, out)
+        self._run(job, len(rows), True)
+
+    def draw_and_run(self, source, rows, table_rows, ids, epoch, state, out) -> torch.Tensor:
+        """`draw`, then `run`; returns the table."""
+        table, rows = torch.zeros((table_rows, self.columns)), rows.contiguous()
+        job = self._job(rows, table)
+        self._key(job, rows, ids, epoch, state)
+        self._images(job, source, out)
+        self._run(job, len(rows), True)
+        return table
+
+    def _job(self, rows: torch.Tensor, table: torch.Tensor) -> np.ndarray:
+        job = self.job.copy()
+        job[F.JOB_ROWS], job[F.JOB_TABLE] = rows.data_ptr(), table.data_ptr()
+        return job
+
+    def _key(self, job: np.ndarray, rows: torch.Tensor, ids, epoch: int | None, state: torch.Tensor) -> None:
+        words = state.numpy()
+        job[F.JOB_FRESH] = 1
+        if ids is None:
+            counter = state.data_ptr() + 8 * plan.STATE_COUNTER
+            job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), len(rows), counter)
+        else:
+            job[F.JOB_IDS] = ids.data_ptr()
+        job[F.JOB_EPOCH] = words[plan.STATE_EPOCH] if epoch is None else epoch & WORD
+        job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
+
+    def _images(self, job: np.ndarray, source: torch.Tensor, out: torch.Tensor) -> None:
+        job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
+        job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
+        job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
+        job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
+
+    def _run(self, job: np.ndarray, n: int, writes: bool) -> None:
+        records = np.empty((n, self.record_bytes), np.uint8)
+        job[F.JOB_RECORDS], job[F.JOB_N], job[F.JOB_WRITES] = records.ctypes.data, n, writes
+        address = job.ctypes.data
+
+        def work() -> None:
+            kept, need = np.full(1, -1), 1
+            while need:
+                memory = _memory(need)
+                need = self.run_rows(address, kept.ctypes.data, memory.ctypes.data, memory.nbytes)
+
+        height, width = self.program.out_size
+        _share(work, n, n * self.program.channels * height * width if writes else DRAW_WORK * n)

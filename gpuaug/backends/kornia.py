@@ -1,0 +1,200 @@
+"""The kornia backend: every device that torch has, no compiled kernels, differentiable with respect to the images.
+
+kornia's `remap` does the bilinear warps; the torch dialect of the shared arithmetic does all else. The semantics are
+those of the other backends; the time is that of many small torch ops.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import os
+import threading
+from functools import lru_cache
+
+import torch
+
+from ..kernels import geometry, plan, torch_dialect, torch_write
+from ..program import Canvas, Program, canvas_after
+
+CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
+MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
+WORD = 0xFFFFFFFF
+LOCKS: dict[int, threading.Lock] = {}
+
+
+def supports(program: Program, images: torch.Tensor) -> str | None:
+    """None, or the reason why this backend cannot run `program` on `images`."""
+    if importlib.util.find_spec("kornia") is None:
+        return "kornia is not installed"
+    if program.projective and images.device.type == "mps":
+        return "RandomPerspective needs float64, which mps lacks"
+    taps = bounds(program)[1]
+    if taps > MOST_TAPS and not torch_write.axis_aligned(program.code):
+        return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
+    return None
+
+
+def allocate(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
+) -> torch.Tensor:
+    """An output buffer [R, C, OH, OW]."""
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
+
+
+@lru_cache(maxsize=256)
+def bounds(program: Program) -> tuple[Canvas, int]:
+    """The largest height and width of any stage, the inputs included; and the most taps that a row needs along an axis.
+
+    A smooth slot behind another is merged into it: the first one stretches the filter of the second (`plan.stretch`).
+    """
+    now = seen = set(program.canvases)
+    widths, stretches = 1.0, [1.0]
+    for entry in program.entries:
+        if entry.code[plan.KIND] != plan.KIND_GEOMETRY:
+            continue
+        after = {canvas_after(entry.code[plan.OP], entry.arguments, canvas) for canvas in now}
+        if entry.code[plan.FILTER] != geometry.NEAREST:
+            ratio = max(1.0, *(a[axis] / b[axis] for a in now for b in after for axis in (0, 1)))
+            antialias = geometry.CASES[entry.code[plan.OP]].startswith("resize") and entry.arguments[6] > 0
+            widths *= ratio if antialias else 1.0
+            stretches.append(1.0 if antialias else _stretch(program, entry.code, ratio))
+        now = after if entry.code[plan.GATE_AT] < 0 else now | after
+        seen = seen | after
+    widest = widths * math.prod(stretches[:-1]) if widths > 1.0 else 1.0
+    reach = 1 if program.filters <= {geometry.NEAREST, geometry.LINEAR} else 2
+    return (max(h for h, _ in seen), max(w for _, w in seen)), math.ceil(2 * reach * widest)
+
+
+def _stretch(program: Program, code: tuple[int, ...], ratio: float) -> float:
+    """A bound of `plan.stretch` for a smooth slot without antialias, whose canvases shrink by at most `ratio`."""
+    name = geometry.CASES[code[plan.OP]]
+    if name == "rotate":
+        return 1.0
+    if name.startswith("resize"):
+        return min(ratio, plan.STRETCH)
+    if name != "affine" or not code[plan.DRAW]:
+        return plan.STRETCH
+    *_, scale, _, x0, x1, y0, y1 = program.config[code[plan.CONFIG] + 12 :][:12]
+    norms = []
+    for shear_x, shear_y in itertools.product((x0, 0.0, x1), (y0, 0.0, y1)):
+        m = torch_dialect.GEOMETRY["affine"]((0.0, 0.0, 0.0, scale, shear_x, shear_y, *[0.0] * 6), 1.0, 1.0)
+        squares, det = m[0] ** 2 + m[1] ** 2 + m[3] ** 2 + m[4] ** 2, m[0] * m[4] - m[1] * m[3]
+        norms.append(math.sqrt((squares + math.sqrt(max(squares**2 - 4 * det**2, 0.0))) / 2))
+    return min(1.01 * max(norms), plan.STRETCH)
+
+
+class Engine:
+    """Runs one program on one device.
+
+    Args:
+        program: what to do.
+        device: where its inputs live. Nothing is kept there.
+    """
+
+    def __init__(self, program: Program, device: torch.device):
+        self.program, self.code = program, program.code
+        sizes = (program.channels, program.groups, program.steps, program.stats)
+        self.layout = torch_write.layout(program.code, *sizes, *bounds(program))
+
+    def draw(
+        self,
+        rows: torch.Tensor,
+        table_rows: int,
+        ids: torch.Tensor | None,
+        epoch: int | None,
+        state: torch.Tensor,
+    ) -> torch.Tensor:
+        """The table float32 [table_rows, P] of what is drawn for int64 rows [R, ROW].
+
+        Args:
+            ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
+            epoch: None takes the state's.
+            state: int64 [STATE].
+        """
+        return self._draw(rows, table_rows, ids, epoch, state)[0]
+
+    def run(self, source: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the images of int64 rows [R, ROW] into `out` [R, C, OH, OW], each as its row of `table` says.
+
+        Args:
+            source: the tensor from whose first element the rows' source offsets count.
+            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
+        """
+        if len(rows):
+            drawn = table.index_select(0, rows[:, plan.ROW_TABLE])
+            self._write(source, rows, self._walk(rows, drawn, None), out)
+
+    def draw_and_run(self, source, rows, table_rows, ids, epoch, state, out) -> torch.Tensor:
+        """`draw`, then `run`; returns the table."""
+        table, plans = self._draw(rows, table_rows, ids, epoch, state)
+        if len(rows) == table_rows:  # each row has a table row of its own: the plans that were drawn with are its
+            self._write(source, rows, plans, out)
+        else:
+            self.run(source, rows, table, out)
+        return table
+
+    @torch.no_grad()
+    def _draw(self, rows, table_rows, ids, epoch, state) -> tuple[torch.Tensor, torch.Tensor | None]:
+        table = torch.zeros((table_rows, len(self.program.columns)), dtype=torch.float32, device=rows.device)
+        if not len(rows):
+            return table, None
+        sample = rows[:, plan.ROW_SAMPLE]
+        name = _take_samples(state, sample) if ids is None else ids.index_select(0, sample)
+        epochs = state[plan.STATE_EPOCH].expand_as(name) if epoch is None else torch.full_like(name, epoch & WORD)
+        seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
+        key = (name & WORD, (name >> 32) & WORD, epochs, rows[:, plan.ROW_VIEW] << 20, *seed)
+        drawn = torch.zeros((len(rows), table.shape[1]), dtype=torch.float32, device=rows.device)
+        plans = self._walk(rows, drawn, key)
+        table.index_copy_(0, rows[:, plan.ROW_TABLE], drawn)
+        return table, plans
+
+    @torch.no_grad()
+    def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:
+        """The rows' plans; with a key, what they draw goes into `drawn` [R, P]."""
+        program, (r, columns) = self.program, drawn.shape
+        plans = torch.zeros((r, program.plan_words), dtype=torch.float32, device=rows.device)
+        h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
+        what = (self.code, len(program.entries), program.config, drawn, columns, plans)
+        sizes = (program.channels, program.groups, program.steps)
+        torch_dialect.walk(*what, h, w, key, key is not None, *sizes)
+        return plans
+
+    def _write(self, source: torch.Tensor, rows: torch.Tensor, plans: torch.Tensor, out: torch.Tensor) -> None:
+        flat, size = _one_axis(source), tuple(out.shape[2:])
+        places = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+        chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
+            images = torch_write.Writer(self.layout, flat, rows[part], plans[part], _remap).write(size)
+            if out.dtype == torch.uint8:
+                images = images.clamp(0.0, 255.0)
+            out.index_copy_(0, places[part], images.to(out.dtype))
+
+    def _row_bytes(self, size: Canvas) -> int:
+        """About what one row needs at once: indices (int64) and values of its largest canvas, values of its output."""
+        (h, w), c = self.layout.canvas, self.layout.channels
+        return 16 * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
+
+
+def _take_samples(state: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+    """The numbers of samples that are counted, and moves the counter on by as many; threads take turns."""
+    with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
+        numbers = state[plan.STATE_COUNTER] + sample
+        state[plan.STATE_COUNTER] += sample.max() + 1
+    return numbers
+
+
+def _one_axis(source: torch.Tensor) -> torch.Tensor:
+    """The source's memory from its first element on, as one axis."""
+    if source.is_contiguous():
+        return source.view(-1)
+    extent = 1 + sum((n - 1) * stride for n, stride in zip(source.shape, source.stride(), strict=True))
+    return source.as_strided((extent,), (1,), source.storage_offset())
+
+
+def _remap(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    from kornia.geometry.transform import remap
+
+    return remap(images, x, y, mode="bilinear", padding_mode="zeros", align_corners=True)

@@ -1,0 +1,160 @@
+"""Ready pipelines by name, each after a published recipe. They are ordinary :class:`gpuaug.Compose` objects:
+print one and copy what you need.
+
+Every preset takes ``dtype``, ``mean`` and ``std`` of what the model wants, and hands any further keyword
+(``seed``, ``backend``, ``memory_format``, ``check``) to ``Compose``. Images go in as uint8 [B, 3, H, W] and come out as
+``dtype``, normalised.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+import gpuaug as ga
+
+
+def _finish(ops: list, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float], compose: dict) -> ga.Compose:
+    return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], **compose)
+
+
+def none(
+    *,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """No augmentation: cast and normalised."""
+    return _finish([], dtype, mean, std, compose)
+
+
+def imagenet_train(
+    size: int = 224,
+    *,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """Random resized crop and horizontal flip: the ImageNet recipe of Inception (Szegedy et al., 2015, "Going deeper
+    with convolutions", section 6) as torchvision's reference training (``ClassificationPresetTrain``) has it.
+
+    ``size``: side of the output in pixels. ``scale``, ``ratio``: range of the crop's area as a fraction of the image,
+    and of its width over its height. ``flip``: probability.
+    """
+    crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, antialias=True)
+    return _finish([crop, ga.RandomHorizontalFlip(flip)], dtype, mean, std, compose)
+
+
+def imagenet_eval(
+    size: int = 224,
+    *,
+    resize: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """Resize the shorter side, crop the centre: torchvision's ``ClassificationPresetEval``; 256 and 224 are those of
+    Krizhevsky et al., 2012.
+
+    ``resize``: the shorter side before the crop, by default 8/7 of ``size``.
+    """
+    resize = round(size * 8 / 7) if resize is None else resize
+    return _finish([ga.Resize(resize, antialias=True), ga.CenterCrop(size)], dtype, mean, std, compose)
+
+
+def cifar_train(
+    size: int = 32,
+    *,
+    padding: int = 4,
+    flip: float = 0.5,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.CIFAR10_MEAN,
+    std: Sequence[float] = ga.CIFAR10_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """Pad by 4 zero pixels, crop at random, flip: the CIFAR recipe of He et al., 2015, "Deep residual learning for
+    image recognition", section 4.2.
+
+    ``size``: side of the output (and of the input) in pixels. ``padding`` in pixels. ``flip``: probability.
+    """
+    return _finish([ga.RandomCrop(size, padding=padding), ga.RandomHorizontalFlip(flip)], dtype, mean, std, compose)
+
+
+def geometric(
+    *,
+    degrees: float = 45.0,
+    translate: float = 3 / 32,
+    scale: tuple[float, float] = (0.9, 1.1),
+    flip: float = 0.5,
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """Flip and a random affine map, bilinear: for images that come at any angle. The ranges are those of the rotated
+    CIFAR-10 reference (45 degrees, 3 of 32 pixels, 0.9 to 1.1; see ``benchmarks/accuracy_cifar.py``).
+
+    ``degrees``: the angle is uniform in +-degrees. ``translate``: as a fraction of each side. ``scale``: range of the
+    zoom. ``flip``: probability.
+    """
+    affine = ga.RandomAffine(degrees, translate=(translate, translate), scale=scale, interpolation="bilinear")
+    return _finish([ga.RandomHorizontalFlip(flip), affine] if flip else [affine], dtype, mean, std, compose)
+
+
+def rotate_shift(*, degrees: float = 45.0, translate: float = 1 / 8, **keywords: Any) -> ga.Compose:
+    """:func:`geometric` without the flip, for digits, letters, signs, which a mirror changes. Arguments as there."""
+    return geometric(degrees=degrees, translate=translate, flip=0.0, **keywords)
+
+
+PRESETS: dict[str, Callable[..., ga.Compose]] = {
+    f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, imagenet_train, imagenet_eval)
+}
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """``"geometric:degrees=30,flip=0"`` -> ``("geometric", {"degrees": 30, "flip": 0})``; values are Python literals.
+
+    Raises ValueError for a name that is no preset (naming those there are) and for arguments it cannot read.
+    """
+    name, _, arguments = spec.partition(":")
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        if call.args:
+            raise ValueError("each argument needs its name")
+        return name, {k.arg: ast.literal_eval(k.value) for k in call.keywords}
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ValueError(
+            f"cannot read the arguments of preset {spec!r} (like geometric:degrees=30,flip=0): {error}"
+        ) from None
+
+
+def get(spec: str, size: int | None = None, **keywords: Any) -> ga.Compose:
+    """The preset ``spec`` names, with arguments after a colon if need be (see :func:`parse`).
+
+    ``size``: side of the output in pixels, for the presets that crop. ``keywords`` go to the preset.
+    Raises ValueError for an unknown preset or argument.
+    """
+    name, arguments = parse(spec)
+    if size is not None and "size" in inspect.signature(PRESETS[name]).parameters:
+        keywords["size"] = size
+    try:
+        return PRESETS[name](**{**keywords, **arguments})
+    except TypeError as error:
+        raise ValueError(f"preset {spec!r}: {error}") from error
+
+
+def stored_size(spec: str, size: int) -> int:
+    """Side in pixels at which images are kept for a preset of output side ``size``: ImageNet's crops want a margin."""
+    return round(size * 8 / 7) if parse(spec)[0].startswith("imagenet") else size

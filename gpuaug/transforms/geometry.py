@@ -1,0 +1,310 @@
+"""Flips, crops, pads and resizes: axis-aligned geometry."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .base import (
+    Transform,
+    fill_argument,
+    fill_by_channel,
+    interpolation_name,
+    interval,
+    pair,
+    probability,
+    resampling,
+    smallest,
+)
+
+if TYPE_CHECKING:
+    from ..program import Call, Canvas, Lowering
+
+RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
+PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
+Fill = float | Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class RandomHorizontalFlip(Transform):
+    """Mirror left and right with probability `p` (torchvision.transforms.v2.RandomHorizontalFlip)."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        probability("RandomHorizontalFlip", self.p)
+
+    def lower(self, build: Lowering) -> None:
+        with build.accept(self.p):
+            build.geometry("flip_horizontal", exact=True, call=lambda values, canvas: [("horizontal_flip", {})])
+
+
+@dataclass(frozen=True)
+class RandomVerticalFlip(Transform):
+    """Mirror top and bottom with probability `p` (torchvision.transforms.v2.RandomVerticalFlip)."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        probability("RandomVerticalFlip", self.p)
+
+    def lower(self, build: Lowering) -> None:
+        with build.accept(self.p):
+            build.geometry("flip_vertical", exact=True, call=lambda values, canvas: [("vertical_flip", {})])
+
+
+def pad_sides(op: str, padding: Any) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) from one int, two (left and right, top and bottom), or four."""
+    values = (
+        [padding] if isinstance(padding, numbers.Integral) else list(padding) if isinstance(padding, Sequence) else []
+    )
+    if len(values) not in (1, 2, 4) or not all(isinstance(v, numbers.Integral) for v in values):
+        raise ValueError(
+            f"{op}: padding must be an int, two or four of them (left, top, right, bottom), got {padding!r}"
+        )
+    if min(values) < 0:
+        raise ValueError(f"{op}: padding must not be negative, got {padding!r}; use a crop")
+    left, top, right, bottom = (values * (4 // len(values)))[:4]
+    return int(left), int(top), int(right), int(bottom)
+
+
+def padding_mode(op: str, mode: str) -> str:
+    """One of torchvision's padding modes."""
+    if mode not in PADDING_MODES:
+        raise ValueError(f"{op}: padding_mode must be one of {', '.join(PADDING_MODES)}, got {mode!r}")
+    return mode
+
+
+def lower_pad(
+    build: Lowering,
+    sides: tuple[int, int, int, int],
+    fill: Any,
+    mode: str,
+    needed: Canvas = (0, 0),
+    halved: bool = False,
+    described: bool = True,
+) -> None:
+    """A pad slot; further, where the canvas is smaller than `needed`, what it lacks on both sides, or `halved`."""
+
+    def amounts(canvas: Canvas) -> list[int]:
+        h, w = canvas
+        lack_y, lack_x = max(needed[0] - h - sides[1] - sides[3], 0), max(needed[1] - w - sides[0] - sides[2], 0)
+        front = (lack_x // 2, lack_y // 2) if halved else (lack_x, lack_y)
+        back = (lack_x - front[0], lack_y - front[1]) if halved else (lack_x, lack_y)
+        return [sides[0] + front[0], sides[1] + front[1], sides[2] + back[0], sides[3] + back[1]]
+
+    if not any(any(amounts(canvas)) for canvas in build.canvases):
+        return
+    for h, w in build.canvases:
+        left, top, right, bottom = amounts((h, w))
+        limit = {"reflect": (h - 1, w - 1), "symmetric": (h, w)}.get(mode, (math.inf, math.inf))
+        if max(top, bottom) > limit[0] or max(left, right) > limit[1]:
+            raise build.fail(
+                f"{mode} padding of {max(left, top, right, bottom)} pixels needs a larger image than {h}x{w}; "
+                "pad less, or use 'edge'"
+            )
+
+    def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+        padding = amounts(canvas)
+        kwargs = {"padding": padding, "fill": fill, "padding_mode": mode}
+        return [("pad", kwargs)] if described and any(padding) else []
+
+    colour = fill_by_channel(build, fill) if mode == "constant" else None
+    build.geometry("pad", (*sides, *needed, float(halved)), border=mode, fill=colour, call=call)
+
+
+@dataclass(frozen=True)
+class Pad(Transform):
+    """Pad the border (torchvision.transforms.v2.Pad).
+
+    Args:
+        padding: pixels: one number, (left and right, top and bottom), or (left, top, right, bottom).
+        fill: a number or one for each channel, in the units of the pixels; used by "constant".
+        padding_mode: "constant", "edge", "reflect" (the edge is not repeated) or "symmetric" (it is).
+    """
+
+    padding: int | Sequence[int]
+    fill: Fill = 0
+    padding_mode: str = "constant"
+
+    def __post_init__(self) -> None:
+        pad_sides("Pad", self.padding)
+        self._set(fill=fill_argument("Pad", self.fill), padding_mode=padding_mode("Pad", self.padding_mode))
+
+    def lower(self, build: Lowering) -> None:
+        lower_pad(build, pad_sides("Pad", self.padding), self.fill, self.padding_mode)
+
+
+@dataclass(frozen=True)
+class CenterCrop(Transform):
+    """Cut out the middle, padding with 0 where the image is smaller (torchvision.transforms.v2.CenterCrop).
+
+    Args:
+        size: (height, width) in pixels, or one int for both.
+    """
+
+    size: int | Sequence[int]
+
+    def __post_init__(self) -> None:
+        pair("CenterCrop", "size", self.size)
+
+    def lower(self, build: Lowering) -> None:
+        size = pair("CenterCrop", "size", self.size)
+        lower_pad(build, (0, 0, 0, 0), 0, "constant", size, halved=True, described=False)
+        build.geometry(
+            "center_crop", size, exact=True, call=lambda values, canvas: [("center_crop", {"output_size": list(size)})]
+        )
+
+
+@dataclass(frozen=True)
+class RandomCrop(Transform):
+    """Cut out a window at a random place, after padding (torchvision.transforms.v2.RandomCrop).
+
+    Args:
+        size: (height, width) in pixels, or one int for both.
+        padding, fill, padding_mode: as `Pad`; None pads nothing.
+        pad_if_needed: pad a smaller image, by all that it lacks on both sides.
+
+    Raises:
+        ValueError: a window larger than the padded image.
+    """
+
+    size: int | Sequence[int]
+    padding: int | Sequence[int] | None = None
+    pad_if_needed: bool = False
+    fill: Fill = 0
+    padding_mode: str = "constant"
+
+    def __post_init__(self) -> None:
+        pair("RandomCrop", "size", self.size)
+        if self.padding is not None:
+            pad_sides("RandomCrop", self.padding)
+        self._set(
+            fill=fill_argument("RandomCrop", self.fill), padding_mode=padding_mode("RandomCrop", self.padding_mode)
+        )
+
+    def lower(self, build: Lowering) -> None:
+        size = pair("RandomCrop", "size", self.size)
+        sides = (0, 0, 0, 0) if self.padding is None else pad_sides("RandomCrop", self.padding)
+        lower_pad(build, sides, self.fill, self.padding_mode, size if self.pad_if_needed else (0, 0))
+        h, w = smallest(build.canvases)
+        if size[0] > h or size[1] > w:
+            raise build.fail(
+                f"the crop of {size[0]}x{size[1]} is larger than the image of {h}x{w}; "
+                "pass padding= or pad_if_needed=True"
+            )
+
+        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+            top, left = (int(v) for v in values)
+            return [("crop", {"top": top, "left": left, "height": size[0], "width": size[1]})]
+
+        build.geometry(
+            "crop",
+            (0, 0, *size),
+            draw="draw_offset",
+            configuration=size,
+            columns=("top", "left"),
+            exact=True,
+            call=call,
+        )
+
+
+@dataclass(frozen=True)
+class Resize(Transform):
+    """Resample to a fixed size (torchvision.transforms.v2.Resize).
+
+    Args:
+        size: (height, width), or one int for the shorter side, the longer following the aspect ratio.
+        interpolation: "nearest", "nearest-exact", "bilinear" or "bicubic", or torchvision's enum.
+        max_size: with one int, the most that the longer side may become.
+        antialias: widen the filter with the downscale; ignored by the nearest ones.
+    """
+
+    size: int | Sequence[int]
+    interpolation: Any = "bilinear"
+    max_size: int | None = None
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        pair("Resize", "size", self.size)
+        self._set(interpolation=interpolation_name("Resize", self.interpolation, RESIZES))
+        if self.max_size is not None:
+            if not self._shorter:
+                raise ValueError(f"Resize: max_size goes with one int as size, got size={self.size!r}")
+            if self.max_size <= pair("Resize", "size", self.size)[0]:
+                raise ValueError(f"Resize: max_size={self.max_size} must be larger than size={self.size}")
+
+    @property
+    def _shorter(self) -> bool:
+        return isinstance(self.size, numbers.Integral) or len(self.size) == 1
+
+    def lower(self, build: Lowering) -> None:
+        size = pair("Resize", "size", self.size)
+        sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
+        lengths = (size[0], self.max_size or 0) if self._shorter else size
+        kwargs = {
+            "size": [size[0]] if self._shorter else list(size),
+            "interpolation": self.interpolation,
+            "max_size": self.max_size,
+            "antialias": bool(self.antialias),
+        }
+        build.geometry(
+            "resize_shorter" if self._shorter else "resize",
+            (*lengths, 0, 0, 0, 0, *rule),
+            border=border,
+            sampling=sampling,
+            call=lambda values, canvas: [("resize", dict(kwargs))],
+        )
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(Transform):
+    """Cut out a window of random area and aspect ratio and resample it (torchvision.transforms.v2.RandomResizedCrop).
+
+    Ten tries: area = H W U(scale), ratio log-uniform, sides rounded half to even, accepted if they fit, placed
+    uniformly; then the largest centred window whose ratio lies in range.
+
+    Args:
+        size: (height, width) of the output in pixels, or one int for both.
+        scale: lowest and highest fraction of the image's area.
+        ratio: lowest and highest width / height, both positive and their logarithms within 5.
+        interpolation, antialias: as `Resize`.
+    """
+
+    size: int | Sequence[int]
+    scale: Sequence[float] = (0.08, 1.0)
+    ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0)
+    interpolation: Any = "bilinear"
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        name = "RandomResizedCrop"
+        pair(name, "size", self.size)
+        scale = interval(name, "scale", self.scale, 0.0)
+        if scale[1] <= 0:
+            raise ValueError(f"{name}: scale must not be 0, got {self.scale!r}")
+        ratio = interval(name, "ratio", self.ratio, math.exp(-5.0), math.exp(5.0))
+        self._set(scale=scale, ratio=ratio, interpolation=interpolation_name(name, self.interpolation, RESIZES))
+
+    def lower(self, build: Lowering) -> None:
+        size = pair("RandomResizedCrop", "size", self.size)
+        sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
+
+        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+            kwargs = dict(zip(("top", "left", "height", "width"), (int(v) for v in values), strict=True))
+            kwargs |= {"size": list(size), "interpolation": self.interpolation, "antialias": bool(self.antialias)}
+            return [("resized_crop", kwargs)]
+
+        build.geometry(
+            "resized_crop",
+            (0, 0, 0, 0, *size, *rule),
+            draw="draw_resized_crop",
+            configuration=(*self.scale, math.log(self.ratio[0]), math.log(self.ratio[1]), *self.ratio),
+            columns=("top", "left", "height", "width"),
+            border=border,
+            sampling=sampling,
+            call=call,
+        )

@@ -1,0 +1,204 @@
+"""Rotation, affine and perspective: geometry that turns."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .base import (
+    FILTERS,
+    Transform,
+    angle_interval,
+    center_argument,
+    fill_argument,
+    fill_by_channel,
+    interpolation_name,
+    interval,
+    probability,
+    smallest,
+)
+
+if TYPE_CHECKING:
+    from ..program import Call, Canvas, Lowering
+
+WARPS = ("nearest", "bilinear", "bicubic")
+Fill = float | Sequence[float] | None
+
+
+def center_words(center: tuple[float, float] | None) -> tuple[float, float, float]:
+    """(x, y, 1), or (0, 0, 0) for the middle of the canvas: how `geometry.affine` and `rotate` take a centre."""
+    return (0.0, 0.0, 0.0) if center is None else (*center, 1.0)
+
+
+@dataclass(frozen=True)
+class RandomRotation(Transform):
+    """Turn counter-clockwise by a random angle (torchvision.transforms.v2.RandomRotation).
+
+    Args:
+        degrees: (low, high), or one number for plus and minus.
+        interpolation: "nearest", "bilinear" or "bicubic" (which torchvision's tensors lack).
+        expand: only False: in a batch all images keep one size.
+        center: (x, y) in pixels from the upper left corner; None is the middle.
+        fill: outside of the image; a number or one for each channel. Bilinear blends it once with the edge
+            (torchvision: twice).
+    """
+
+    degrees: float | Sequence[float]
+    interpolation: Any = "nearest"
+    expand: bool = False
+    center: Sequence[float] | None = None
+    fill: Fill = 0
+
+    def __post_init__(self) -> None:
+        name = "RandomRotation"
+        angle_interval(name, "degrees", self.degrees)
+        if self.expand:
+            raise ValueError(
+                f"{name}: expand=True would give each image its own size; use Pad in front, and expand=False"
+            )
+        self._set(
+            interpolation=interpolation_name(name, self.interpolation, WARPS),
+            center=center_argument(name, self.center),
+            fill=fill_argument(name, self.fill),
+        )
+
+    def lower(self, build: Lowering) -> None:
+        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+            kwargs = {"angle": values[0], "interpolation": self.interpolation, "expand": False}
+            return [("rotate", kwargs | {"center": self.center and list(self.center), "fill": self.fill})]
+
+        build.geometry(
+            "rotate",
+            (0, *center_words(self.center)),
+            draw="draw_uniform",
+            configuration=angle_interval("RandomRotation", "degrees", self.degrees),
+            columns=("angle",),
+            sampling=FILTERS[self.interpolation],
+            fill=fill_by_channel(build, self.fill),
+            call=call,
+        )
+
+
+@dataclass(frozen=True)
+class RandomAffine(Transform):
+    """Turn (clockwise), shift, scale and shear about a centre (torchvision.transforms.v2.RandomAffine).
+
+    Args:
+        degrees: (low, high), or one number for plus and minus.
+        translate: largest shift (x, y) as fractions of the image's width and height; drawn, then rounded to whole
+            pixels.
+        scale: (low, high), positive.
+        shear: degrees: one number or two for x, four for x and y.
+        interpolation, fill, center: as `RandomRotation`.
+    """
+
+    degrees: float | Sequence[float]
+    translate: Sequence[float] | None = None
+    scale: Sequence[float] | None = None
+    shear: float | Sequence[float] | None = None
+    interpolation: Any = "nearest"
+    fill: Fill = 0
+    center: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        name = "RandomAffine"
+        angle_interval(name, "degrees", self.degrees)
+        if self.translate is not None:
+            t = self.translate
+            if (
+                not isinstance(t, Sequence)
+                or len(t) != 2
+                or not all(isinstance(v, numbers.Real) and 0 <= v <= 1 for v in t)
+            ):
+                raise ValueError(f"{name}: translate must be two fractions (x, y) in [0, 1], got {t!r}")
+        if self.scale is not None and interval(name, "scale", self.scale)[0] <= 0:
+            raise ValueError(f"{name}: scale must be positive, got {self.scale!r}")
+        self._shears()
+        self._set(
+            interpolation=interpolation_name(name, self.interpolation, WARPS),
+            center=center_argument(name, self.center),
+            fill=fill_argument(name, self.fill),
+        )
+
+    def _shears(self) -> tuple[float, float, float, float]:
+        if self.shear is None:
+            return 0.0, 0.0, 0.0, 0.0
+        if isinstance(self.shear, Sequence) and len(self.shear) == 4:
+            x, y = (interval("RandomAffine", "shear", self.shear[i : i + 2]) for i in (0, 2))
+            return *x, *y
+        return *angle_interval("RandomAffine", "shear", self.shear), 0.0, 0.0
+
+    def lower(self, build: Lowering) -> None:
+        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+            angle, tx, ty, scale, shear_x, shear_y = values
+            kwargs = {"angle": angle, "translate": [int(tx), int(ty)], "scale": scale, "shear": [shear_x, shear_y]}
+            kwargs |= {"interpolation": self.interpolation, "fill": self.fill}
+            return [("affine", kwargs | {"center": self.center and list(self.center)})]
+
+        dx, dy = self.translate or (0.0, 0.0)
+        build.geometry(
+            "affine",
+            (0, 0, 0, 1, 0, 0, *center_words(self.center)),
+            draw="draw_affine",
+            configuration=(
+                *angle_interval("RandomAffine", "degrees", self.degrees),
+                *(-dx, dx, -dy, dy),
+                *(self.scale or (1.0, 1.0)),
+                *self._shears(),
+            ),
+            columns=("angle", "translate_x", "translate_y", "scale", "shear_x", "shear_y"),
+            sampling=FILTERS[self.interpolation],
+            fill=fill_by_channel(build, self.fill),
+            call=call,
+        )
+
+
+@dataclass(frozen=True)
+class RandomPerspective(Transform):
+    """With probability `p`, move the four corners inward at random (torchvision.transforms.v2.RandomPerspective).
+
+    Args:
+        distortion_scale: how far, as a fraction of half the image, in [0, 1].
+        interpolation, fill: as `RandomRotation`.
+    """
+
+    distortion_scale: float = 0.5
+    p: float = 0.5
+    interpolation: Any = "bilinear"
+    fill: Fill = 0
+
+    def __post_init__(self) -> None:
+        name = "RandomPerspective"
+        probability(name, self.distortion_scale, "distortion_scale")
+        probability(name, self.p)
+        self._set(
+            interpolation=interpolation_name(name, self.interpolation, WARPS), fill=fill_argument(name, self.fill)
+        )
+
+    def lower(self, build: Lowering) -> None:
+        h, w = smallest(build.canvases)
+        if min(h, w) < 2:
+            raise build.fail(f"needs images of at least 2x2 pixels, got {h}x{w}")
+
+        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+            right, bottom = canvas[1] - 1, canvas[0] - 1
+            kwargs = {
+                "startpoints": [[0, 0], [right, 0], [right, bottom], [0, bottom]],
+                "endpoints": [[int(values[i]), int(values[i + 1])] for i in (0, 2, 4, 6)],
+                "interpolation": self.interpolation,
+                "fill": self.fill,
+            }
+            return [("perspective", kwargs)]
+
+        with build.accept(self.p):
+            build.geometry(
+                "perspective",
+                draw="draw_perspective",
+                configuration=(self.distortion_scale,),
+                columns=tuple(f"{axis}{corner}" for corner in range(4) for axis in "xy"),
+                sampling=FILTERS[self.interpolation],
+                fill=fill_by_channel(build, self.fill),
+                call=call,
+            )

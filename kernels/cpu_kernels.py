@@ -1,0 +1,162 @@
+"""The C functions of the CPU engine: what is compiled as a whole, kept on disk, and called by address.
+
+Each is compiled when it is first asked for. `run_rows` and `take_samples` are called from Python, through ctypes, which
+lets go of the interpreter lock; the stages of a pass are called by `run_rows`: were they part of it, every loop would
+be compiled once for itself and once more for each of its callers.
+"""
+
+import gc
+import threading
+from contextlib import contextmanager
+
+from numba import cfunc
+from numba import types as nt
+from numba.core import config, event
+from numba.extending import intrinsic
+
+from . import cpu_frame as F
+from . import dialect
+from . import plan as P
+from .cpu_dialect import f32, f64, i64
+from .cpu_sample import nearest_rows, points, smooth_rows
+from .cpu_steps import finish, widen
+from .cpu_tables import prepare
+from .cpu_walk import divide, plan_row, schedule_row
+from .cpu_write import write_row
+
+STAGES = ("widen_stage", "prepare_stage", "nearest_stage", "smooth_stage", "points_stage", "finish_stage")
+
+
+@intrinsic
+def fetch_add(typingctx, memory, amount):
+    """Add to an int64 in memory, atomically; returns what it was."""
+
+    def codegen(context, builder, signature, args):
+        return builder.atomic_rmw("add", *args, "monotonic")
+
+    return nt.int64(nt.CPointer(nt.int64), nt.int64), codegen
+
+
+def functions(digest):
+    """The C functions by name, with their signatures. They close over the digest, which is so in Numba's cache key."""
+
+    def run_rows(job, own, memory, size):
+        """Take rows of the job until none is left: walk them, and write their images with `size` bytes of work memory.
+
+        Any number of threads may do so at once. Returns 0; or, if a row needs more memory, how much: it is then kept in
+        `own`, one int64 of the thread's that starts as -1, and taken first by the next call.
+        """
+        digest  # noqa: B018
+        job, kept, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
+        r = kept[0]
+        if r < 0:
+            r = fetch_add(following, 1)
+        while r < job[F.JOB_N]:
+            row, record = i64(job[F.JOB_ROWS] + 8 * r * P.ROW), job[F.JOB_RECORDS] + r * job[F.JOB_RECORD_BYTES]
+            frame, plan = i64(record), record + 8 * (F.FRAME_WORDS + F.PASS_WORDS * job[F.JOB_PASSES])
+            plan_row(job, row, frame, plan, f32(plan + 4 * job[F.JOB_PLAN_WORDS]))
+            if job[F.JOB_WRITES] != 0:
+                need = divide(frame, row[P.ROW_H], row[P.ROW_W])
+                if need > size:
+                    kept[0] = r
+                    return need
+                schedule_row(job, row, frame, record + 8 * F.FRAME_WORDS)
+                write_row(job, row, record, memory)
+            r = fetch_add(following, 1)
+        kept[0] = -1
+        return 0
+
+    def take_samples(rows, n, counter):
+        """Count the samples that n rows read; returns the counter's value before."""
+        digest  # noqa: B018
+        samples = 0
+        for r in range(n):
+            samples = max(samples, i64(rows + 8 * r * P.ROW)[P.ROW_SAMPLE] + 1)
+        return fetch_add(i64(counter), samples)
+
+    def widen_stage(frame):
+        digest  # noqa: B018
+        widen(i64(frame))
+
+    def prepare_stage(frame):
+        digest  # noqa: B018
+        prepare(i64(frame))
+
+    def nearest_stage(frame):
+        digest  # noqa: B018
+        nearest_rows(i64(frame))
+
+    def smooth_stage(frame):
+        digest  # noqa: B018
+        smooth_rows(i64(frame))
+
+    def points_stage(frame):
+        digest  # noqa: B018
+        points(i64(frame))
+
+    def finish_stage(frame):
+        digest  # noqa: B018
+        finish(i64(frame), f64(frame + 8 * F.TOTAL))
+
+    stages = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage
+    return {
+        "run_rows": ("int64(int64, int64, int64, int64)", run_rows),
+        "take_samples": ("int64(int64, int64, int64)", take_samples),
+        **{stage.__name__: ("void(int64)", stage) for stage in stages},
+    }
+
+
+class Lightly(event.Listener):
+    """Lowers Numba's optimisation while it compiles what a C function calls, which is then optimised as part of it."""
+
+    def __init__(self):
+        self.depth, self.level = 0, config.OPT
+
+    def on_start(self, what):
+        self.depth += 1
+        config.OPT = type(self.level)(1)
+
+    def on_end(self, what):
+        self.depth -= 1
+        if self.depth == 0:
+            config.OPT = self.level
+
+
+@contextmanager
+def swiftly():
+    """Compile in about two thirds of the time: lightly, and without looking for garbage among all that is imported."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with event.install_listener("numba:compile", Lightly()):
+            yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def compiled(signature, function):
+    """Compile a C function; keep it on disk where Numba finds a folder that it can write."""
+    with swiftly():
+        try:
+            return cfunc(signature, cache=True, error_model="numpy")(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            return cfunc(signature, error_model="numpy")(function)
+
+
+_functions: dict = {}
+_compiled: dict = {}
+_lock = threading.Lock()
+
+
+def get(name):
+    """The C function of that name; `.ctypes` calls it, `.address` is where it lies."""
+    if name not in _compiled:
+        with _lock:
+            if not _functions:
+                _functions.update(functions(dialect.source_digest()))
+            if name not in _compiled:
+                _compiled[name] = compiled(*_functions[name])
+    return _compiled[name]

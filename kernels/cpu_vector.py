@@ -1,0 +1,156 @@
+"""Blocks of 8 x 8 pixels in vector registers, as LLVM vectors of eight floats, which every CPU target has or splits.
+
+Horizontal resampling gathers. With eight rows in the lanes of a vector, a gather is a plain load: `blend_block` sums
+the source rows of eight output rows and writes them transposed, `tap_block` sums columns of that and transposes them
+back.
+"""
+
+from llvmlite import ir
+from numba import types as nt
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .cpu_dialect import FAST, LANES
+
+FLOAT, WORD, INT = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+VECTOR = ir.VectorType(FLOAT, LANES)
+STREAM_BYTES = 4 * LANES
+_PAIRS = ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15))
+_QUADS = ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+_HALVES = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+
+
+def _shuffle(builder, a, b, mask):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, LANES), list(mask)))
+
+
+def _transpose(builder, rows):
+    """The columns of eight rows of eight."""
+    pairs = [_shuffle(builder, rows[i], rows[i + 1], m) for i in (0, 2, 4, 6) for m in _PAIRS]
+    quads = [_shuffle(builder, pairs[i + j], pairs[i + j + 2], m) for i in (0, 4) for j in (0, 1) for m in _QUADS]
+    low = [_shuffle(builder, quads[i], quads[i + 4], _HALVES[0]) for i in range(4)]
+    return low + [_shuffle(builder, quads[i], quads[i + 4], _HALVES[1]) for i in range(4)]
+
+
+def _at(builder, pointer, index):
+    return builder.gep(pointer, [index])
+
+
+def _vector_at(builder, pointer, index):
+    return builder.bitcast(_at(builder, pointer, index), VECTOR.as_pointer())
+
+
+def _spread(builder, scalar):
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.Constant(INT, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT, LANES), [0] * LANES))
+
+
+def _weighted_sums(builder, count, terms):
+    """Eight vectors, each the sum over k < count of what terms(k) gives as pairs (scalar weight, vector)."""
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, [0.0] * LANES)) for _ in range(LANES)]
+    for total in sums:
+        builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
+    with cgutils.for_range(builder, count) as loop:
+        for total, (weight, vector) in zip(sums, terms(loop.index), strict=True):
+            product = builder.fmul(_spread(builder, weight), vector, flags=FAST)
+            builder.store(builder.fadd(builder.load(total), product, flags=FAST), total)
+    return [builder.load(total) for total in sums]
+
+
+def _settled(builder, bound, vectors):
+    """The vectors on the lattice, where bound > 0."""
+    slots = [cgutils.alloca_once_value(builder, v) for v in vectors]
+    for slot, v in zip(slots, vectors, strict=True):
+        builder.store(v, slot)
+    kind = ir.FunctionType(VECTOR, [VECTOR])
+    rint = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{LANES}f32")
+    zero, limit = ir.Constant(VECTOR, [0.0] * LANES), _spread(builder, bound)
+    with builder.if_then(builder.fcmp_ordered(">", bound, ir.Constant(FLOAT, 0.0))):
+        for slot, v in zip(slots, vectors, strict=True):
+            v = builder.call(rint, [v])
+            v = builder.select(builder.fcmp_ordered(">", v, zero), v, zero)
+            builder.store(builder.select(builder.fcmp_ordered("<", v, limit), v, limit), slot)
+    return [builder.load(slot) for slot in slots]
+
+
+def _blend_block(kind):
+    """An intrinsic for source rows of `kind` (uint8 or float32); see `blend_block_u8`."""
+
+    @intrinsic
+    def block(typingctx, rows, weights, count, i, out):
+        def codegen(context, builder, signature, args):
+            rows, weights, count, i, out = args
+            element = context.get_value_type(kind)
+
+            def terms(k):
+                for lane in range(LANES):
+                    entry = builder.add(builder.mul(k, ir.Constant(WORD, LANES)), ir.Constant(WORD, lane))
+                    row = builder.inttoptr(builder.load(_at(builder, rows, entry)), element.as_pointer())
+                    place = builder.bitcast(_at(builder, row, i), ir.VectorType(element, LANES).as_pointer())
+                    vector = builder.load(place, align=context.get_abi_sizeof(element))
+                    if kind == nt.uint8:
+                        vector = builder.sitofp(builder.zext(vector, ir.VectorType(INT, LANES)), VECTOR)
+                    yield builder.load(_at(builder, weights, entry)), vector
+
+            for j, column in enumerate(_transpose(builder, _weighted_sums(builder, count, terms))):
+                place = builder.mul(builder.add(i, ir.Constant(WORD, j)), ir.Constant(WORD, LANES))
+                builder.store(column, _vector_at(builder, out, place), align=4)
+            return context.get_dummy_value()
+
+        return nt.none(rows, weights, count, i, out), codegen
+
+    return block
+
+
+blend_block_u8, blend_block_f32 = _blend_block(nt.uint8), _blend_block(nt.float32)
+
+
+@intrinsic
+def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitch, bound):
+    """Eight output columns from `x` on: out[r * out_pitch + x + j] = sum over k of weights[k * pitch + x + j] times
+    columns[index[k * pitch + x + j] * 8 + r], for the eight rows r; where bound > 0, rounded half to even and clamped
+    to 0 .. bound."""
+
+    def codegen(context, builder, signature, args):
+        columns, index, weights, pitch, count, x, out, out_pitch, bound = args
+
+        def terms(k):
+            start = builder.add(builder.mul(k, pitch), x)
+            for j in range(LANES):
+                entry = builder.add(start, ir.Constant(WORD, j))
+                place = builder.sext(builder.load(_at(builder, index, entry)), WORD)
+                place = builder.mul(place, ir.Constant(WORD, LANES))
+                vector = builder.load(_vector_at(builder, columns, place), align=4)
+                yield builder.load(_at(builder, weights, entry)), vector
+
+        sums = _settled(builder, bound, _weighted_sums(builder, count, terms))
+        for r, row in enumerate(_transpose(builder, sums)):
+            place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, r)), x)
+            builder.store(row, _vector_at(builder, out, place), align=4)
+        return context.get_dummy_value()
+
+    return nt.none(columns, index, weights, pitch, count, x, out, out_pitch, bound), codegen
+
+
+@intrinsic
+def stream_block(typingctx, source, out):
+    """Copy STREAM_BYTES from the address `source` to `out`, a multiple of them, past the caches."""
+
+    def codegen(context, builder, signature, args):
+        source, out = (builder.inttoptr(a, VECTOR.as_pointer()) for a in args)
+        store = builder.store(builder.load(source, align=1), out, align=STREAM_BYTES)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT, 1)]))
+        return context.get_dummy_value()
+
+    return nt.none(nt.int64, nt.int64), codegen
+
+
+@intrinsic
+def drain(typingctx):
+    """Make what was streamed visible to other threads."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return nt.none(), codegen

@@ -1,0 +1,227 @@
+"""Geometry: what a slot does to coordinates, seen from its output.
+
+A coordinate is a pixel's index as float32, so pixel i covers [i - 0.5, i + 0.5]. A geometry function takes
+
+- `a`: twelve floats, the op's arguments (drawn ones first);
+- `h, w`: its input canvas in pixels;
+
+and returns seventeen floats: the matrix that takes an output coordinate (x, y, 1) to input coordinates, row by row
+(nine); the input window that may be read, x low, x high, y low, y high, inclusive (four); the widths x, y of the
+resampling filter in input pixels, 1 without antialias (two); the output canvas h, w (two).
+"""
+
+DEGREE = 0.017453292519943295
+TIE = 0.000244140625
+
+# How a coordinate outside of the window is answered.
+FILL = 0
+EDGE = 1
+REFLECT = 2
+SYMMETRIC = 3
+DROP = 4
+
+# How the input is read at a coordinate between pixels.
+NEAREST = 0
+LINEAR = 1
+CUBIC = 2
+CUBIC_AA = 3
+
+
+def sine_cosine(degrees):
+    """(sin, cos) of an angle in degrees, exact at multiples of 90, error below 1e-7: quadrant plus Taylor
+    polynomials."""
+    quarter = xp.floor(degrees * 0.011111111111111112 + 0.5)
+    x = (degrees - quarter * 90.0) * DEGREE
+    x2 = x * x
+    s = ((x2 * 2.7557319223985893e-06 - 0.0001984126984126984) * x2 + 0.008333333333333333) * x2 - 0.16666666666666666
+    s = s * x2 * x + x
+    c = ((x2 * 2.48015873015873e-05 - 0.001388888888888889) * x2 + 0.041666666666666664) * x2 - 0.5
+    c = c * x2 + 1.0
+    turn = quarter - 4.0 * xp.floor(quarter * 0.25)
+    sin = xp.where(turn == 0.0, s, xp.where(turn == 1.0, c, xp.where(turn == 2.0, 0.0 - s, 0.0 - c)))
+    cos = xp.where(turn == 0.0, c, xp.where(turn == 1.0, 0.0 - s, xp.where(turn == 2.0, 0.0 - c, s)))
+    return sin, cos
+
+
+def axis_aligned(mx, tx, my, ty, h, w, fx, fy, oh, ow):
+    """The map x_in = mx x + tx, y_in = my y + ty over the whole canvas."""
+    return mx, 0.0, tx, 0.0, my, ty, 0.0, 0.0, 1.0, 0.0, w - 1.0, 0.0, h - 1.0, fx, fy, oh, ow
+
+
+def flip_horizontal(a, h, w):
+    """x -> w - 1 - x."""
+    return axis_aligned(-1.0, w - 1.0, 1.0, 0.0, h, w, 1.0, 1.0, h, w)
+
+
+def flip_vertical(a, h, w):
+    """y -> h - 1 - y."""
+    return axis_aligned(1.0, 0.0, -1.0, h - 1.0, h, w, 1.0, 1.0, h, w)
+
+
+def crop(a, h, w):
+    """The window a = top, left, height, width, inside the canvas."""
+    return axis_aligned(1.0, a[1], 1.0, a[0], h, w, 1.0, 1.0, a[2], a[3])
+
+
+def center_crop(a, h, w):
+    """The central window of a[0] x a[1], its corner rounded half to even (torchvision)."""
+    return axis_aligned(1.0, half_even((w - a[1]) * 0.5), 1.0, half_even((h - a[0]) * 0.5), h, w, 1.0, 1.0, a[0], a[1])
+
+
+def pad(a, h, w):
+    """Pad by a = left, top, right, bottom, and further until the canvas has a[4] x a[5].
+
+    What is missing is added on both sides in full (RandomCrop's pad_if_needed) or, if a[6] is 1, half of it, the
+    smaller half in front (CenterCrop).
+    """
+    lack_y = xp.maximum(a[4] - h - a[1] - a[3], 0.0)
+    lack_x = xp.maximum(a[5] - w - a[0] - a[2], 0.0)
+    top = a[1] + xp.where(a[6] > 0.0, xp.floor(lack_y * 0.5), lack_y)
+    left = a[0] + xp.where(a[6] > 0.0, xp.floor(lack_x * 0.5), lack_x)
+    bottom = a[3] + xp.where(a[6] > 0.0, lack_y - xp.floor(lack_y * 0.5), lack_y)
+    right = a[2] + xp.where(a[6] > 0.0, lack_x - xp.floor(lack_x * 0.5), lack_x)
+    return axis_aligned(1.0, 0.0 - left, 1.0, 0.0 - top, h, w, 1.0, 1.0, h + top + bottom, w + left + right)
+
+
+def resized_crop(a, h, w):
+    """The window a = top, left, height, width, resampled to a[4] x a[5].
+
+    Half-pixel centres; a[6] is 1 to widen the filter with the downscale; a[7] is 1 for legacy nearest (x_in = floor(x
+    scale), to the bit as torch has it), 2 for nearest-exact (floor((x + 0.5) scale), where a whole number is a tie,
+    which torch's own rounding decides and TIE decides upward here).
+    """
+    sy, sx = xp.div_rn(a[2], a[4]), xp.div_rn(a[3], a[5])
+    shift_y = xp.where(a[7] == 1.0, 0.0, sy * 0.5) + xp.where(a[7] == 2.0, TIE, 0.0) - 0.5
+    shift_x = xp.where(a[7] == 1.0, 0.0, sx * 0.5) + xp.where(a[7] == 2.0, TIE, 0.0) - 0.5
+    fy, fx = xp.where(a[6] > 0.0, xp.maximum(sy, 1.0), 1.0), xp.where(a[6] > 0.0, xp.maximum(sx, 1.0), 1.0)
+    top, left, bottom, right = a[0], a[1], a[0] + a[2] - 1.0, a[1] + a[3] - 1.0
+    tx, ty = left + shift_x, top + shift_y
+    return sx, 0.0, tx, 0.0, sy, ty, 0.0, 0.0, 1.0, left, right, top, bottom, fx, fy, a[4], a[5]
+
+
+def resize_length(short, long, size, longest):
+    """The longer side when the shorter becomes `size`, and both held below `longest` where that is positive
+    (torchvision)."""
+    new_long = xp.f32(xp.i64(size) * xp.i64(long) // xp.i64(short))
+    over = (longest > 0.0) & (new_long > longest)
+    new_short = xp.where(over, xp.f32(xp.i64(longest) * xp.i64(size) // xp.i64(new_long)), size)
+    return new_short, xp.where(over, longest, new_long)
+
+
+def resize_shorter(a, h, w):
+    """The canvas resampled so that its shorter side becomes a[0], the longer at most a[1]; a[6], a[7] as
+    `resized_crop`."""
+    short, long = resize_length(xp.minimum(h, w), xp.maximum(h, w), a[0], a[1])
+    oh, ow = xp.where(w <= h, long, short), xp.where(w <= h, short, long)
+    return resized_crop((h * 0.0, h * 0.0, h, w, oh, ow, a[6], a[7]), h, w)
+
+
+def resize(a, h, w):
+    """The canvas resampled to a[0] x a[1]; a[6], a[7] as `resized_crop`."""
+    return resized_crop((h * 0.0, h * 0.0, h, w, a[0], a[1], a[6], a[7]), h, w)
+
+
+def affine(a, h, w):
+    """The inverse of M = T C R S Sh C^-1 (torchvision).
+
+    a: angle (degrees, clockwise), tx, ty (pixels), scale, shear x, shear y (degrees), centre x, centre y (pixels from
+    the corner; used if a[8] is 1, otherwise the middle of the canvas).
+    """
+    sin_x, cos_x = sine_cosine(a[4])
+    sin_y, cos_y = sine_cosine(a[5])
+    sin_d, cos_d = sine_cosine(a[0] - a[5])
+    sin_r, cos_r = sine_cosine(a[0])
+    tan = sin_x / cos_x
+    m00, m10 = cos_d / cos_y, sin_d / cos_y
+    m01, m11 = 0.0 - m00 * tan - sin_r, 0.0 - m10 * tan + cos_r
+    i00, i01, i10, i11 = m11 / a[3], (0.0 - m01) / a[3], (0.0 - m10) / a[3], m00 / a[3]
+    cx = xp.where(a[8] > 0.0, a[6] - 0.5, (w - 1.0) * 0.5)
+    cy = xp.where(a[8] > 0.0, a[7] - 0.5, (h - 1.0) * 0.5)
+    tx = cx - i00 * (cx + a[1]) - i01 * (cy + a[2])
+    ty = cy - i10 * (cx + a[1]) - i11 * (cy + a[2])
+    return i00, i01, tx, i10, i11, ty, 0.0, 0.0, 1.0, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
+
+
+def rotate(a, h, w):
+    """Turn by a[0] degrees counter-clockwise about centre x, y = a[1], a[2] if a[3] is 1, else about the middle."""
+    zero = h * 0.0
+    return affine((0.0 - a[0], zero, zero, zero + 1.0, zero, zero, a[1], a[2], a[3]), h, w)
+
+
+def perspective(a, h, w):
+    """The homography that takes the corners a (x, y; top left, top right, bottom right, bottom left) back to the
+    canvas's own.
+
+    Heckbert's square-to-quadrilateral map (Fundamentals of Texture Mapping, 1989), inverted by its adjugate, in
+    float64. torchvision's homography acts on corner coordinates (pixel centres at + 0.5), hence the shifts by half a
+    pixel.
+    """
+    x0, y0, x1, y1 = xp.f64(a[0]), xp.f64(a[1]), xp.f64(a[2]), xp.f64(a[3])
+    x2, y2, x3, y3 = xp.f64(a[4]), xp.f64(a[5]), xp.f64(a[6]), xp.f64(a[7])
+    ex, ey, fx, fy = x1 - x2, y1 - y2, x3 - x2, y3 - y2
+    dx, dy = x0 - x1 + x2 - x3, y0 - y1 + y2 - y3
+    det = ex * fy - fx * ey
+    g, k = (dx * fy - fx * dy) / det, (ex * dy - dx * ey) / det
+    wide, tall = xp.f64(w) - 1.0, xp.f64(h) - 1.0
+    p00, p01, p02 = (x1 - x0 + g * x1) / wide, (x3 - x0 + k * x3) / tall, x0
+    p10, p11, p12 = (y1 - y0 + g * y1) / wide, (y3 - y0 + k * y3) / tall, y0
+    p20, p21 = g / wide, k / tall
+    q00, q01, q02 = p11 - p12 * p21, p02 * p21 - p01, p01 * p12 - p02 * p11
+    q10, q11, q12 = p12 * p20 - p10, p00 - p02 * p20, p02 * p10 - p00 * p12
+    q20, q21, q22 = p10 * p21 - p11 * p20, p01 * p20 - p00 * p21, p00 * p11 - p01 * p10
+    c0, c1, c2 = q02 + 0.5 * (q00 + q01), q12 + 0.5 * (q10 + q11), q22 + 0.5 * (q20 + q21)
+    m02, m12, m22 = xp.f32((c0 - 0.5 * c2) / c2), xp.f32((c1 - 0.5 * c2) / c2), 1.0
+    m00, m01 = xp.f32((q00 - 0.5 * q20) / c2), xp.f32((q01 - 0.5 * q21) / c2)
+    m10, m11 = xp.f32((q10 - 0.5 * q20) / c2), xp.f32((q11 - 0.5 * q21) / c2)
+    m20, m21 = xp.f32(q20 / c2), xp.f32(q21 / c2)
+    return m00, m01, m02, m10, m11, m12, m20, m21, m22, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
+
+
+def snap(x):
+    """The pixel that holds a coordinate."""
+    return xp.floor(x + 0.5)
+
+
+def fold(x, low, high, border):
+    """The window pixel that stands for pixel x outside of low .. high: edge, reflect or symmetric; others clamp."""
+    n = high - low + 1.0
+    repeat = xp.where(border == SYMMETRIC, 1.0, 0.0)
+    period = xp.maximum(n + n - 2.0 + repeat + repeat, 1.0)
+    t = x - low
+    t = t - period * xp.floor(xp.div_rn(t, period))
+    mirrored = xp.where(t > n - 1.0, period - repeat - t, t)
+    clamped = xp.minimum(xp.maximum(x, low), high)
+    inside = (x >= low) & (x <= high)
+    outside = xp.where((border == REFLECT) | (border == SYMMETRIC), low + mirrored, clamped)
+    return xp.where(inside, clamped, outside)
+
+
+def reach(kind):
+    """Half the support of a filter, in units of its width."""
+    return xp.where(kind == LINEAR, 1.0, 2.0)
+
+
+def weight(d, kind):
+    """A filter's weight at distance d (in units of its width): triangle, or Keys' cubic with a = -0.75, antialiased a =
+    -0.5."""
+    t = xp.abs(d)
+    a = xp.where(kind == CUBIC_AA, -0.5, -0.75)
+    near = ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0
+    far = ((t - 5.0) * t + 8.0) * t * a - 4.0 * a
+    cubic = xp.where(t < 1.0, near, xp.where(t < 2.0, far, 0.0))
+    return xp.where(kind == LINEAR, xp.maximum(1.0 - t, 0.0), cubic)
+
+
+CASES = {
+    1: "flip_horizontal",
+    2: "flip_vertical",
+    3: "crop",
+    4: "center_crop",
+    5: "pad",
+    6: "resized_crop",
+    7: "resize_shorter",
+    8: "resize",
+    9: "affine",
+    10: "rotate",
+    11: "perspective",
+}

@@ -1,0 +1,148 @@
+"""The shared arithmetic over Triton: scalars of one row, or tiles of pixels.
+
+`xp` forwards to `triton.language` and adds the primitives of the dialects. Kernels are written as plain functions and
+bound as the shared arithmetic is: they import the names they use, and their clones see those names' Triton
+counterparts. The globals of a clone must hold `tl` and `__name__`, and numbers must be `tl.constexpr`.
+"""
+
+import functools
+import types
+
+import triton
+import triton.language as tl
+
+from . import dialect, draw, geometry, pixel, plan
+
+xp = types.ModuleType("xp_triton")
+xp.__getattr__ = lambda name: getattr(tl, name)
+
+INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1, which `triton.jit` heeds when it defines a function
+
+
+def _primitive(function):
+    """Compiled on use; interpreted as it stands, because each call of a jit function costs the interpreter a
+    millisecond."""
+    return function if INTERPRETED else triton.jit(function)
+
+
+@_primitive
+def _f32(x):
+    return tl.cast(x, tl.float32)
+
+
+@_primitive
+def _f64(x):
+    return tl.cast(x, tl.float64)
+
+
+@_primitive
+def _i32(x):
+    return tl.cast(x, tl.int32)
+
+
+@_primitive
+def _i64(x):
+    return tl.cast(x, tl.int64)
+
+
+@_primitive
+def _hypot(a, b):
+    return tl.sqrt_rn(a * a + b * b)
+
+
+@_primitive
+def _load(memory, i_at):
+    return tl.load(memory + i_at)
+
+
+@_primitive
+def _store(memory, i_at, value, on):
+    tl.store(memory + i_at, value, mask=on)
+
+
+@_primitive
+def _gather(memory, i_at, on):
+    return tl.load(memory + i_at, mask=on, other=0.0)
+
+
+@_primitive
+def _some(on):
+    return on
+
+
+@_primitive
+def _pending(found):
+    return found == 0
+
+
+@_primitive
+def _fence():
+    tl.debug_barrier()
+
+
+@_primitive
+def _choose(on, a, b):
+    chosen = b
+    if on:
+        chosen = a
+    return chosen
+
+
+xp.f32, xp.f64, xp.i32, xp.i64 = _f32, _f64, _i32, _i64
+xp.hypot = _hypot
+xp.load, xp.store, xp.gather = _load, _store, _gather
+xp.some, xp.pending, xp.choose, xp.fence = _some, _pending, _choose, _fence
+
+_SHARED = (draw, geometry, pixel, plan)
+_NUMBERS = {n: tl.constexpr(v) for module in _SHARED for n, v in dialect.constants(module).items()}
+
+
+def bind_module(module, **extra) -> dict:
+    """What `module` defines, compiled on use; it sees the constants of all shared modules and the names in `extra`."""
+    scope = {"__name__": __name__, "tl": tl, **_NUMBERS, **extra}
+    return dialect.bind(dialect.shared_functions(module), xp, triton.jit, scope)
+
+
+DRAW = bind_module(draw)
+GEOMETRY = bind_module(geometry, half_even=DRAW["half_even"])
+PIXEL = bind_module(pixel)
+
+
+def define(name: str, source: str, functions: dict):
+    """A generated function that calls `functions`, compiled on use."""
+    return triton.jit(dialect.from_source(name, source, {"__name__": __name__, "tl": tl, "xp": xp, **functions}))
+
+
+def bits(opcodes) -> int:
+    """A set of opcodes as the bits of one integer."""
+    return sum(1 << opcode for opcode in set(opcodes))
+
+
+def _switch(name, module, functions, opcodes, arguments, results):
+    cases = {k: f for k, f in module.CASES.items() if k in opcodes}
+    return define(name, dialect.switch(name, cases, arguments, results), functions)
+
+
+@functools.cache
+def walk(draw_ops: frozenset, geometry_ops: frozenset):
+    """`plan.walk` for programs that use no opcodes but these, so that no others are compiled."""
+    draws = _switch("draw_switch", draw, DRAW, draw_ops, "key, c, h, w", [f"d{i}" for i in range(8)])
+    maps = _switch("geometry_switch", geometry, GEOMETRY, geometry_ops, "a, h, w", [f"t{i}" for i in range(17)])
+    return bind_module(plan, draw_switch=draws, geometry_switch=maps, position=DRAW["position"])["walk"]
+
+
+def _pixel_switch() -> str:
+    """Source of `pixel_switch`: one pixel step on the colour (r, g, b); a formula over one channel is applied to
+    each."""
+    rest = "p, bound, lattice, channels"
+    lines = [f"def pixel_switch(op, r, g, b, {rest}, OPS: tl.constexpr):"]
+    for opcode, name in pixel.CASES.items():
+        lines += [f"    if (OPS >> {opcode}) & 1:", f"        if op == {opcode}:"]
+        if getattr(pixel, name).__code__.co_varnames[0] == "v":
+            lines += [f"            {v} = {name}({v}, {rest})" for v in "rgb"]
+        else:
+            lines.append(f"            r, g, b = {name}(r, g, b, {rest})")
+    return "\n".join([*lines, "    return r, g, b"]) + "\n"
+
+
+pixel_switch = define("pixel_switch", _pixel_switch(), PIXEL)

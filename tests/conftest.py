@@ -1,0 +1,54 @@
+"""Shared fixtures: real data found through GPUAUG_DATA, and skips that say why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_threads = max(1, (os.cpu_count() or 1) // _workers)
+os.environ.setdefault("OMP_NUM_THREADS", str(_threads))  # before torch; subprocesses of tests inherit it
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    no_gpu = pytest.mark.skip(reason="needs a CUDA device, torch.cuda.is_available() is False")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(no_gpu)
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        pytest.skip(f"no folder {path}: set GPUAUG_DATA to the folder of the real data")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data (cifar10/, photos/): GPUAUG_DATA, default ../shared/data beside the checkout."""
+    return _folder(Path(os.environ.get("GPUAUG_DATA", ROOT.parent / "shared" / "data")))
+
+
+@pytest.fixture(scope="session")
+def weights_dir(data_dir: Path) -> Path:
+    """The folder of trained weights, beside the data."""
+    return _folder(data_dir.parent / "weights")
+
+
+@pytest.fixture(scope="session")
+def photos(data_dir: Path) -> list[torch.Tensor]:
+    """All real photographs, ordered by name: uint8 [3, H, W], or [1, H, W] where greyscale. Do not write."""
+    image = pytest.importorskip("PIL.Image", reason="decoding photographs needs Pillow")
+    paths = sorted(_folder(data_dir / "photos").glob("*.jpg"))
+    if not paths:
+        pytest.skip(f"no *.jpg in {data_dir / 'photos'}")
+    arrays = [np.array(image.open(path)) for path in paths]
+    return [torch.from_numpy(np.ascontiguousarray(np.atleast_3d(a).transpose(2, 0, 1))) for a in arrays]

@@ -1,0 +1,99 @@
+"""The command line: what it prints, its exit status, its errors of one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for needed in ("tyro", "accelerate", "timm", "sklearn", "matplotlib"):
+    pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
+
+from PIL import Image  # noqa: E402
+
+from gpuaug.cli import main  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_finetune_prints_before_and_after_and_makes_a_run(tmp_path, capsys):
+    status = main(
+        f"finetune --model test_resnet --epochs 1 --batch-size 256 --size 16 --device cpu --out {tmp_path}".split()
+    )
+    out = capsys.readouterr().out
+    assert status == 0
+    assert "digits: 1,294 training, 144 validation and 359 test images, 10 classes, 16x16" in out
+    assert "before   test accuracy" in out and "after    test accuracy" in out and "epoch  1/1" in out
+    assert "of the time" in out
+    run = tmp_path / "001-test_resnet-digits-rotate_shift"
+    facts = json.loads((run / "config.json").read_text())
+    assert facts["model"] == "test_resnet" and facts["batch_size"] == 256 and facts["size"] == 16
+
+
+def test_preview_writes_a_sheet(tmp_path, capsys):
+    Image.new("RGB", (90, 60), (9, 99, 199)).save(tmp_path / "a.png")
+    assert main(["preview", f"{tmp_path}/a.png", "--augment", "geometric", "-o", f"{tmp_path}/sheet.png"]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path}/sheet.png\n"
+    assert Image.open(tmp_path / "sheet.png").width > 1000
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("finetune --data {0}/nowhere", "nowhere: no such folder"),
+        ("finetune --augment fancy", "there is no preset 'fancy'; choose one of none, rotate_shift"),
+        ("finetune --model resnet19", "there is no model 'resnet19'"),
+        ("finetune --weights {0}/gone.safetensors", "gone.safetensors: no such weights file"),
+        ("finetune --backend quantum", "quantum"),
+        ("finetune --device cuda:99", "device 'cuda:99' cannot be used"),
+        ("preview {0}/gone.jpg", "gone.jpg: no such file"),
+        ("demo --seeds 0", "seeds must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_gets_one_line(tmp_path, capsys, args, words):
+    args = args.format(tmp_path).split()
+    if args[0] == "finetune":
+        args += ["--out", str(tmp_path / "runs")]
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("gpuaug: ") and words in captured.err
+    assert captured.err.count("\n") == 1 and "Traceback" not in captured.err
+
+
+def test_a_value_that_cannot_be_ends_the_command(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["finetune", "--epochs", "0"])
+    assert done.value.code == 2 and "epochs must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_debug_keeps_the_traceback(monkeypatch):
+    monkeypatch.setenv("GPUAUG_DEBUG", "1")
+    with pytest.raises(ValueError, match="there is no preset"):
+        main(["preview", "a.jpg", "--augment", "fancy"])
+
+
+@pytest.mark.parametrize("args", [["--help"], ["finetune", "--help"], ["preview", "--help"]])
+def test_help(args, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(args)
+    assert done.value.code == 0
+    shown = capsys.readouterr().out
+    assert (
+        ("finetune" in shown and "preview" in shown and "demo" in shown) if args == ["--help"] else "--augment" in shown
+    )
+
+
+def test_without_the_extra_the_command_says_what_to_install():
+    script = "import sys; sys.modules['tyro'] = None; from gpuaug.cli import main; main([])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and done.stderr == (
+        "gpuaug: its commands need the fine-tuning extra: pip install 'gpuaug[finetune]'\n"
+    )
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "gpuaug", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "Fine-tune an image classifier" in done.stdout

@@ -1,0 +1,492 @@
+"""The CPU engine: its walk against the torch dialect, odd shapes, rounding, memory, threads, processes, the cache."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import gpuaug as ga
+from gpuaug.backends import cpu
+from gpuaug.compose import batch_rows, new_state
+from gpuaug.kernels import plan, torch_dialect
+from gpuaug.program import lower
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+TOLERANCE = {torch.uint8: 1.0, torch.float32: 1e-3, torch.bfloat16: 2**-7, torch.float16: 2e-3}
+
+
+def share(white: int, part: float) -> float:
+    """A part of white; a whole number for uint8."""
+    return part if white == 1 else int(part * white)
+
+
+PIPELINES = {
+    "train": lambda white: [
+        ga.RandomResizedCrop((17, 22)),
+        ga.RandomHorizontalFlip(),
+        ga.RandomAffine(20, (0.1, 0.1), (0.8, 1.2), 5, interpolation="bilinear", fill=share(white, 0.3)),
+        ga.RandomSolarize(white * 0.5),
+    ],
+    "every-border": lambda white: [
+        ga.Pad(3, padding_mode="reflect"),
+        ga.RandomRotation(180, fill=share(white, 0.2)),
+        ga.RandomCrop((30, 26), padding=4, pad_if_needed=True, padding_mode="symmetric"),
+        ga.RandomInvert(),
+        ga.RandomPerspective(0.4, p=0.8, fill=share(white, 0.6)),
+        ga.RandomCrop((24, 24), padding=2, padding_mode="edge"),
+    ],
+    "smooth-behind-steps": lambda white: [
+        ga.RandomVerticalFlip(),
+        ga.RandomSolarize(white * 0.4, p=0.7),
+        ga.RandomAffine(30, fill=share(white, 0.5)),
+        ga.Resize((40, 13), interpolation="bicubic"),
+        ga.RandomChoice([ga.RandomInvert(1.0), ga.RandomRotation(90), ga.Identity()]),
+        ga.CenterCrop((21, 19)),
+    ],
+    "nearest-resize": lambda white: [
+        ga.Resize((41, 11), interpolation="nearest-exact"),
+        ga.RandomOrder([ga.RandomHorizontalFlip(), ga.RandomInvert(), ga.RandomSolarize(white * 0.5)]),
+    ],
+}
+COLOUR = [ga.RandomResizedCrop(20), ga.ColorJitter(0.5, 0.5), ga.RandomAffine(20), ga.ColorJitter(0.5, 0.5)]
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def images(b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.uint8, seed: int = 0) -> Tensor:
+    """Smooth noise, so that a coordinate's last bits do not show."""
+    noise = torch.rand((b, c, h // 5 + 2, w // 5 + 2), generator=torch.Generator().manual_seed(seed))
+    noise = torch.nn.functional.interpolate(noise, (h, w), mode="bilinear")
+    return (noise * 255).round().to(torch.uint8) if dtype == torch.uint8 else noise.to(dtype)
+
+
+def pair(transforms: list, **keywords) -> tuple[ga.Compose, ga.Compose]:
+    return tuple(ga.Compose(transforms, seed=5, backend=name, **keywords) for name in ("cpu", "kornia"))
+
+
+def assert_alike(ours: Tensor, theirs: Tensor, share: float = 0.02) -> None:
+    """Equal within the tolerance of the dtype but for a small share of values, where a nearest snap may fall apart."""
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    assert not ours.isnan().any(), "a pixel was not written"
+    far = (ours.float() - theirs.float()).abs() > TOLERANCE[ours.dtype] + 1e-6
+    assert far.float().mean() <= share, f"{far.float().mean():.4f} of the values differ"
+
+
+def poisoned(augment: ga.Compose, x: Tensor) -> Tensor:
+    recipe = augment.recipe(x)
+    out = torch.empty((x.shape[0], x.shape[1], *recipe.program.out_size), dtype=recipe.program.out_dtype)
+    return out.fill_(float("nan") if out.is_floating_point() else 99)
+
+
+# --- the walk ---------------------------------------------------------------------------------------------------------
+def walked(program, rows: Tensor, table: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+    """The (table, plans) of the torch dialect: drawn for sample ids = row numbers, or read."""
+    r = len(rows)
+    plans = torch.zeros((r, program.plan_words))
+    zero = torch.zeros(r, dtype=torch.int64)
+    key = None if epoch is None else (torch.arange(r), zero, zero + epoch, zero, zero + 7, zero + 11)
+    h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
+    what = (program.code, len(program.entries), program.config, table, table.shape[1], plans)
+    sizes = (program.channels, program.groups, program.steps)
+    torch_dialect.walk(*what, h, w, key, key is not None, *sizes)
+    return table, plans
+
+
+def engine_plans(engine: cpu.Engine, rows: Tensor, table: Tensor) -> Tensor:
+    """The plans that the engine's own walk writes into its records."""
+    job = engine._job(rows, table)
+    records = torch.zeros((len(rows), engine.record_bytes), dtype=torch.uint8)
+    job[cpu.F.JOB_RECORDS], job[cpu.F.JOB_N] = records.data_ptr(), len(rows)
+    kept = torch.full((1,), -1)
+    assert engine.run_rows(job.ctypes.data, kept.data_ptr(), 0, 0) == 0
+    start = 8 * (cpu.F.FRAME_WORDS + cpu.F.PASS_WORDS * (2 * engine.program.stats + 2))
+    return records[:, start : start + 4 * engine.program.plan_words].contiguous().view(torch.float32)
+
+
+@pytest.mark.parametrize("name", [*PIPELINES, "colour"])
+def test_walk_is_the_torch_dialects(name: str) -> None:
+    """What is drawn and every count of the plan to the bit, matrices and arguments to the last places."""
+    transforms = COLOUR if name == "colour" else PIPELINES[name](255)
+    x = torch.zeros(1, dtype=torch.uint8).expand(512, 3, 33, 47)
+    program = lower(transforms, frozenset({(33, 47)}), 3, torch.uint8)
+    rows = batch_rows(x, 3 * program.out_size[0] * program.out_size[1])
+    theirs, plans = walked(program, rows, torch.zeros((512, len(program.columns))), epoch=3)
+    engine = cpu.Engine(program, x.device)
+    ours = engine.draw(rows, 512, torch.arange(512), 3, new_state(7, 11, 0, x.device))
+    whole = (theirs == theirs.round()).all(0)
+    assert torch.equal(ours[:, whole], theirs[:, whole])
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    ours = engine_plans(engine, rows, theirs)
+    assert torch.equal(ours[:, : plan.HEADER], plans[:, : plan.HEADER])
+    torch.testing.assert_close(ours, plans, rtol=2e-5, atol=2e-4)
+
+
+def test_counting_moves_the_counter_by_samples() -> None:
+    x = images(4, 3, 9, 9)
+    program = lower([ga.RandomRotation(30)], frozenset({(9, 9)}), 3, torch.uint8)
+    rows, state = batch_rows(x, 243).repeat_interleave(2, 0), new_state(1, 2, 40, x.device)
+    rows[:, plan.ROW_VIEW], rows[:, plan.ROW_TABLE] = torch.arange(8) % 2, torch.arange(8)
+    engine = cpu.Engine(program, x.device)
+    table = engine.draw(rows, 8, None, 0, state)
+    assert state[plan.STATE_COUNTER] == 44
+    by_id = engine.draw(rows, 8, torch.arange(40, 44), 0, state)
+    assert torch.equal(table, by_id) and state[plan.STATE_COUNTER] == 44
+
+
+# --- pixels of any shape, stride and dtype ----------------------------------------------------------------------------
+def strided(x: Tensor, layout: str) -> Tensor:
+    if layout == "channels_last":
+        return x.contiguous(memory_format=torch.channels_last)
+    if layout == "gaps":
+        return torch.stack([x, x.flip(3)], -1).flatten(3)[..., ::2]
+    return x.transpose(2, 3).contiguous().transpose(2, 3) if layout == "columns" else x
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "gaps", "columns"])
+@pytest.mark.parametrize("dtype", [torch.uint8, *FLOATS])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_strides_and_dtypes(name: str, dtype: torch.dtype, layout: str) -> None:
+    x = strided(images(5, 3, 37, 29, dtype), layout)
+    ours, theirs = pair(PIPELINES[name](255 if dtype == torch.uint8 else 1))
+    params = theirs.sample(x, ids=range(5), epoch=1)
+    assert_alike(ours.apply(x, params, out=poisoned(ours, x)), theirs.apply(x, params))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 16])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 5), (3, 120)])
+def test_channels_and_small_images(channels: int, size: tuple[int, int]) -> None:
+    normalize = ga.Normalize([0.5] * channels, [0.25] * channels)
+    for layout in ("contiguous", "channels_last"):
+        x = strided(images(3, channels, *size), layout)
+        for first in (
+            ga.RandomResizedCrop((5, 9)),
+            ga.Resize((3, 2)),
+            ga.Resize((30, 4), interpolation="bicubic"),
+            ga.Pad(2, fill=7),
+        ):
+            transforms = [first, ga.RandomHorizontalFlip(), ga.ToDtype(torch.float32, scale=True), normalize]
+            ours, theirs = pair(transforms, memory_format=torch.channels_last)
+            params = theirs.sample(x, ids=range(3), epoch=0)
+            assert_alike(ours.apply(x, params, out=poisoned(ours, x)), theirs.apply(x, params))
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("dtype", [torch.uint8, *FLOATS])
+def test_outputs_of_any_strides(dtype: torch.dtype, streams: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer with gaps: what is between the pixels stays as it was. Streamed past the caches or not."""
+    monkeypatch.setattr(cpu, "STREAMED_BYTES", 0 if streams else 1 << 60)
+    x = images(4, 3, 31, 23)
+    last = [] if dtype == torch.uint8 else [ga.ToDtype(dtype, scale=True)]
+    augment = ga.Compose([ga.RandomResizedCrop((19, 13)), *last], seed=2, backend="cpu")
+    params = augment.sample(x, ids=range(4), epoch=0)
+    expected = augment.apply(x, params)
+    memory = torch.full((4 * 3 * 40 * 40,), 7, dtype=dtype)
+    for strides in [(4800, 1600, 40, 1), (4800, 1, 120, 3), (3 * 247, 247, 13, 1), (4800, 1, 117, 9), (1, 4, 160, 12)]:
+        out = memory.fill_(7).as_strided((4, 3, 19, 13), strides, 5)
+        assert torch.equal(augment.apply(x, params, out=out), expected)
+        assert int((memory != 7).sum()) == int((expected != 7).sum()), strides
+
+
+def test_statistics_do_not_depend_on_the_batch() -> None:
+    x = images(9, 3, 50, 61, torch.float32)
+    augment = ga.Compose(COLOUR, seed=3, backend="cpu")
+    whole = augment(x, ids=range(9), epoch=0)
+    for n in (1, 2, 3):
+        with torch_threads(n):
+            assert torch.equal(augment(x, ids=range(9), epoch=0), whole)
+    assert torch.equal(torch.cat([augment(x[i : i + 1], ids=[i], epoch=0) for i in range(9)]), whole)
+
+
+def test_empty_batch() -> None:
+    augment = ga.Compose([ga.RandomCrop(4), ga.ToDtype(torch.float32, scale=True)], seed=3, backend="cpu")
+    assert augment(torch.zeros((0, 3, 8, 8), dtype=torch.uint8)).shape == (0, 3, 4, 4)
+
+
+# --- rounding ---------------------------------------------------------------------------------------------------------
+def all_floats() -> Tensor:
+    """Floats of every exponent, ties and neighbours of ties of both 16-bit types, infinities and NaN; [1, 1, H, 64]."""
+    bits = torch.arange(0, 1 << 32, 1 << 13, dtype=torch.int64)
+    bits = torch.cat([bits, bits + 1, bits + 0xFFF, bits + 0x1000, bits + 0x1001])
+    bits = torch.where(bits >= 1 << 31, bits - (1 << 32), bits).to(torch.int32)
+    return bits.view(torch.float32).view(1, 1, -1, 64)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_to_16_bits(dtype: torch.dtype) -> None:
+    """Every float32 is stored as torch casts it, to the bit; NaN stays NaN."""
+    x = all_floats()
+    ours, theirs = ga.Compose([ga.ToDtype(dtype)], seed=0, backend="cpu")(x), x.to(dtype)
+    assert torch.equal(ours.isnan(), theirs.isnan())
+    number = ~theirs.isnan()
+    assert torch.equal(ours[number].view(torch.int16), theirs[number].view(torch.int16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reading_16_bits(dtype: torch.dtype) -> None:
+    """All 65,536 values, through a flip and back to float32."""
+    x = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(dtype).view(1, 1, 256, 256)
+    out = ga.Compose([ga.RandomHorizontalFlip(1.0), ga.ToDtype(torch.float32)], seed=0, backend="cpu")(x)
+    expected = x.float().flip(3)
+    assert torch.equal(out.isnan(), expected.isnan())
+    assert torch.equal(out.nan_to_num(0.0), expected.nan_to_num(0.0))
+
+
+def test_to_uint8_truncates_and_clamps() -> None:
+    x = torch.tensor([-1.0, 0.0, 0.25, 0.5, 0.999, 1.0, 7.0, float("inf")]).view(1, 1, 2, 4)
+    ours = ga.Compose([ga.ToDtype(torch.uint8, scale=True)], seed=0, backend="cpu")(x)
+    assert ours.flatten().tolist() == [0, 0, 63, 127, 255, 255, 255, 255]
+
+
+# --- more than 2^31 elements: memory that is reserved, but touched in few places only ---------------------------------
+FAR = (1 << 31) + 12345
+
+
+def test_a_source_beyond_2_31() -> None:
+    source = torch.empty(FAR + 4096, dtype=torch.uint8)
+    x = images(1, 3, 16, 16)
+    source[FAR : FAR + 768] = x.flatten()
+    program = lower([ga.RandomVerticalFlip(1.0), ga.Resize((16, 12))], frozenset({(16, 16)}), 3, torch.uint8)
+    rows = batch_rows(x, 3 * 16 * 12)
+    rows[:, plan.ROW_SOURCE] = FAR
+    out = torch.zeros((1, 3, 16, 12), dtype=torch.uint8)
+    engine = cpu.Engine(program, x.device)
+    engine.draw_and_run(source, rows, 1, None, 0, new_state(0, 0, 0, x.device), out)
+    assert torch.equal(out, ga.Compose([ga.RandomVerticalFlip(1.0), ga.Resize((16, 12))], seed=0, backend="cpu")(x))
+
+
+@pytest.mark.parametrize("spec", [[ga.RandomRotation((90, 90))], [ga.Resize((9, 9))], [ga.RandomVerticalFlip(1.0)]])
+def test_strides_beyond_2_31(spec: list) -> None:
+    """One image whose rows lie 2^28 elements apart, in and out."""
+    memory, x = torch.empty((9 << 28) + 64, dtype=torch.uint8), images(1, 3, 9, 9)
+    wide = memory.as_strided((1, 3, 9, 9), (0, 16, 1 << 28, 1))
+    wide.copy_(x)
+    augment = ga.Compose(spec, seed=0, backend="cpu")
+    expected = augment(x)
+    assert torch.equal(augment(wide), expected)
+    params, out = augment.sample(x, ids=[0], epoch=0), torch.empty_like(memory).as_strided(wide.shape, wide.stride())
+    assert torch.equal(augment.apply(x, params, out=out), expected)
+
+
+def test_an_output_beyond_2_31() -> None:
+    elements, x = 1 << 24, images(1, 1, 1 << 12, 1 << 12)
+    program = lower([ga.RandomHorizontalFlip(1.0)], frozenset({(1 << 12, 1 << 12)}), 1, torch.uint8)
+    rows = batch_rows(x, elements)
+    rows[:, plan.ROW_OUT] = 130 * elements
+    out = torch.empty((131, 1, 1 << 12, 1 << 12), dtype=torch.uint8)
+    engine = cpu.Engine(program, x.device)
+    engine.draw_and_run(x, rows, 1, None, 0, new_state(0, 0, 0, x.device), out)
+    assert torch.equal(out[130], x[0].flip(2))
+
+
+# --- output buffers ---------------------------------------------------------------------------------------------------
+LARGE = images(16, 3, 64, 64)
+TO_FLOAT = [ga.RandomResizedCrop(96), ga.ToDtype(torch.float32, scale=True)]
+
+
+def test_a_held_output_is_never_written_again() -> None:
+    """Whatever holds it: a view, numpy, a detached alias, the autograd graph."""
+    augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
+    y = augment(LARGE)
+    assert y.nbytes >= cpu.KEPT_BYTES
+    weight = torch.ones((), requires_grad=True)
+    kept = {"view": y[3:5], "numpy": y[7].numpy(), "product": (y[2] * weight).sum(), "storage": y.untyped_storage()}
+    place, before = y.data_ptr(), y.clone()
+    for name in ("storage", "view", "numpy", "product"):
+        y = None
+        gc.collect()
+        for _ in range(4):
+            assert augment(LARGE).data_ptr() != place, kept.keys()
+        if name == "view":
+            assert torch.equal(kept["view"], before[3:5])
+        if name == "numpy":
+            assert (kept["numpy"] == before[7].numpy()).all()
+        if name == "product":
+            kept["product"].backward()
+            torch.testing.assert_close(weight.grad, before[2].sum())
+        del kept[name]
+    places = set()
+    for _ in range(4):
+        y = None
+        y = augment(LARGE)
+        places.add(y.data_ptr())
+    assert len(places) <= 2, "a buffer that nobody holds is used again"
+
+
+def test_buffers_kept_are_few() -> None:
+    for n in range(16, 32):
+        outputs = [ga.Compose([ga.Resize((96, 96))], seed=1, backend="cpu")(LARGE.repeat(n, 1, 1, 1)) for _ in range(5)]
+        del outputs
+    assert len(cpu._free) <= cpu.KEPT_SIZES
+    assert all(len(free) <= cpu.KEPT_BUFFERS for free in cpu._free.values())
+
+
+# --- threads and processes --------------------------------------------------------------------------------------------
+def test_torchs_number_of_threads_is_obeyed() -> None:
+    augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
+    outputs = []
+    for n in (1, 3, 2):
+        with torch_threads(n):
+            seen: set[int] = set()
+            lock, met = threading.Lock(), threading.Barrier(n)
+
+            def work(seen=seen, lock=lock, met=met) -> None:
+                with lock:
+                    seen.add(threading.get_ident())
+                met.wait(timeout=60)
+
+            cpu._share(work, 64, cpu.SMALL_WORK)
+            assert len(seen) == n and threading.get_ident() in seen
+            outputs.append(augment(LARGE, ids=range(16), epoch=0))
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
+
+
+def test_an_error_in_a_helper_is_raised() -> None:
+    entered = threading.Event()
+
+    def work() -> None:
+        if threading.current_thread() is threading.main_thread():
+            entered.wait(timeout=60)
+        else:
+            entered.set()
+            raise ValueError("in a helper")
+
+    with torch_threads(2), pytest.raises(ValueError, match="in a helper"):
+        cpu._share(work, 64, cpu.SMALL_WORK)
+
+
+def test_many_python_threads_at_once() -> None:
+    with torch_threads(2):
+        augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
+        expected = augment(LARGE, ids=range(16), epoch=0)
+        with ThreadPoolExecutor(6) as pool:
+            outputs = list(pool.map(lambda _: augment(LARGE, ids=range(16), epoch=0), range(48)))
+        assert all(torch.equal(y, expected) for y in outputs)
+        turns = ga.Compose([ga.RandomRotation(90)], seed=1, backend="cpu")
+        with ThreadPoolExecutor(6) as pool:  # counted samples: no two calls take the same ones
+            tables = list(pool.map(lambda _: turns.sample(LARGE).table, range(48)))
+        assert len({tuple(row) for table in tables for row in table.tolist()}) == 48 * 16
+
+
+class Batches(torch.utils.data.Dataset):
+    """Augments a batch in the worker."""
+
+    def __init__(self, augment: ga.Compose, threads: int):
+        self.augment, self.threads = augment, threads
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> Tensor:
+        torch.set_num_threads(self.threads)
+        return self.augment(LARGE, ids=range(16), epoch=i)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_after_the_parent_used_its_threads(method: str) -> None:
+    augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
+    with torch_threads(2):
+        expected = [augment(LARGE, ids=range(16), epoch=i) for i in range(4)]
+        loader = torch.utils.data.DataLoader(
+            Batches(augment, 2), batch_size=None, num_workers=2, multiprocessing_context=method
+        )
+        for _ in range(2):
+            assert all(torch.equal(y, e) for y, e in zip(loader, expected, strict=True))
+        assert torch.equal(augment(LARGE, ids=range(16), epoch=0), expected[0]), "the parent's threads still work"
+
+
+# --- compilation ------------------------------------------------------------------------------------------------------
+def test_no_folder_to_cache_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core import caching
+
+    from gpuaug.kernels import cpu_kernels
+
+    def plus_one(x):
+        return x + 1
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        caching.FunctionCache(plus_one)
+    assert cpu_kernels.compiled("int64(int64)", plus_one).ctypes(41) == 42
+
+
+@pytest.mark.slow
+def test_pixel_loops_are_vectors_of_float32() -> None:
+    """No float64 but the sum of a statistic, which is a scalar."""
+    from numba import cfunc
+
+    from gpuaug.kernels import cpu_kernels
+
+    for name in ("nearest_stage", "smooth_stage", "points_stage", "finish_stage"):
+        signature, function = cpu_kernels.functions("uncached")[name]
+        text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
+        assert re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
+        assert not re.search(r"<\d+ x double>", text), name
+        assert name == "finish_stage" or "double" not in text, name
+
+
+SCRIPT = """
+import torch, gpuaug as ga
+from gpuaug.kernels import cpu_kernels
+x = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
+y = ga.Compose([ga.RandomInvert(1.0)], seed=0, backend="cpu")(x)
+print(int(y[0, 0, 0, 0]), all(cpu_kernels.get(n).cache_hits for n in ("run_rows", "finish_stage")))
+"""
+
+
+@pytest.mark.slow
+def test_an_edited_op_gives_a_new_result(tmp_path: Path) -> None:
+    """The kept kernels are taken while the sources are as they were, and no longer."""
+    for name, to in (("gpuaug", "gpuaug"), ("kernels", "gpuaug/kernels")):
+        shutil.copytree(ROOT / name, tmp_path / to, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run() -> str:
+        command = [sys.executable, "-c", SCRIPT]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert run() == "255 False"
+    assert run() == "255 True"
+    pixel = tmp_path / "gpuaug" / "kernels" / "pixel.py"
+    pixel.write_text(pixel.read_text().replace("return bound - v\n", "return bound - v - 5.0\n"))
+    assert run() == "250 False"
+    assert run() == "250 True"
+
+
+def test_work_memory_is_each_threads_own() -> None:
+    """It grows to the largest row, and starts with a cache line."""
+    first, held, done = {}, threading.Barrier(2), threading.Barrier(2)
+
+    def hold(name: str) -> None:
+        first[name] = tuple(cpu._memory(n).ctypes.data for n in (1000, 500, 5000))
+        held.wait(timeout=60)
+        done.wait(timeout=60)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(hold, "ab"))
+    for small, smaller, large in first.values():
+        assert small == smaller and small % cpu.LINE == 0 and large % cpu.LINE == 0
+    assert first["a"][2] != first["b"][2]

@@ -1,0 +1,164 @@
+"""What gets installed: the wheel, the mapped folder kernels/, light imports, no trace of the machine it was made on."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LAZY = (
+    "PIL",
+    "accelerate",
+    "albumentations",
+    "kornia",
+    "matplotlib",
+    "numba",
+    "safetensors",
+    "sklearn",
+    "timm",
+    "torchvision",
+    "triton",
+    "tyro",
+)
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "TRITON_INTERPRET")}
+    return subprocess.run(list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def check(*command: str | Path, cwd: Path) -> str:
+    done = run(*command, cwd=cwd)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from a copy of the sources, so that no build folder is left in the checkout or found there."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("gpuaug", "kernels"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    check(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", ".", cwd=source)
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a new environment that holds the wheel, and sees what the running one has of its requirements.
+
+    The latter come by a .pth file: torch need not be downloaded, and an editable install of the checkout is not seen,
+    because .pth files found by way of another are not read.
+    """
+    home = tmp_path_factory.mktemp("environment")
+    check(sys.executable, "-m", "venv", "--without-pip", "venv", cwd=home)
+    bin_folder = home / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    python = bin_folder / "python"
+    check(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=home)
+    site_packages = check(
+        python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home
+    ).strip()
+    hosts = {Path(importlib.import_module(name).__file__).parents[1] for name in ("torch", "numpy", "numba", "kornia")}
+    Path(site_packages, "requirements_of_the_host.pth").write_text("".join(f"{host}\n" for host in sorted(hosts)))
+    return bin_folder
+
+
+def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpuaug").rglob("*.py")}
+    wanted |= {f"gpuaug/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "kernels").rglob("*.py")}
+    wanted.add("gpuaug/py.typed")
+    assert "gpuaug/kernels/__init__.py" in wanted
+    assert {name for name in names if ".dist-info/" not in name} == wanted
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow  # compiles the CPU engine, with nothing cached
+def test_wheel_runs_a_pipeline_from_another_folder(installed: Path, tmp_path: Path) -> None:
+    program = """
+import json, torch, gpuaug as ga, gpuaug.kernels
+augment = ga.Compose(
+    [ga.RandomResizedCrop(24), ga.RandomHorizontalFlip(), ga.ToDtype(torch.float32, scale=True),
+     ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD)], seed=0, backend="cpu")
+y = augment(torch.full((4, 3, 40, 32), 255, dtype=torch.uint8), ids=range(4), epoch=0)
+print(json.dumps([ga.__file__, gpuaug.kernels.__file__, list(y.shape), str(y.dtype), y[:, :, 5, 7].tolist()]))
+"""
+    output = check(installed / "python", "-I", "-c", program, cwd=tmp_path)
+    package, kernels, shape, dtype, pixels = json.loads(output.splitlines()[-1])
+    environment = installed.parent.resolve()
+    assert environment in Path(package).resolve().parents
+    assert Path(kernels).resolve() == Path(package).resolve().parent / "kernels" / "__init__.py"
+    assert (shape, dtype) == ([4, 3, 24, 24], "torch.float32")
+    white = [(1 - mean) / std for mean, std in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)]
+    for pixel in pixels:
+        assert pixel == pytest.approx(white, abs=1e-5)
+
+
+def test_wheel_installs_the_command(installed: Path, tmp_path: Path) -> None:
+    output = check(installed / "gpuaug", "--help", cwd=tmp_path)
+    for command in ("finetune", "preview", "demo"):
+        assert command in output
+
+
+def test_readme_example_runs_as_written(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) >= 2
+    (tmp_path / "readme.py").write_text("\n".join(blocks), encoding="utf-8")
+    output = check(sys.executable, "readme.py", cwd=tmp_path)
+    assert "resized_crop" in output
+
+
+def test_bare_kernels_is_refused() -> None:
+    done = run(sys.executable, "-c", "import kernels", cwd=ROOT)
+    assert done.returncode == 1
+    assert "ImportError" in done.stderr
+    assert "use `import gpuaug.kernels`" in done.stderr
+
+
+def test_import_is_light(tmp_path: Path) -> None:
+    program = f"""
+import sys, torch
+before = set(sys.modules)
+import gpuaug
+print(sorted((set(sys.modules) - before) & {set(LAZY)!r}))
+"""
+    assert check(sys.executable, "-c", program, cwd=tmp_path).strip() == "[]"
+
+
+def test_kernels_do_not_import_the_package_above() -> None:
+    absolute = re.compile(r"^\s*(?:from|import)\s+(?:gpuaug|kernels)\b|^\s*from\s+\.\.", re.M)
+    sources = sorted((ROOT / "kernels").rglob("*.py"))
+    assert len(sources) > 1
+    offenders = [path.name for path in sources if absolute.search(path.read_text(encoding="utf-8"))]
+    assert offenders == []
+
+
+def test_no_file_names_a_place_on_a_machine() -> None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("lists the project's files with git: needs git and a clone")
+    listed = check("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    files = [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    assert ROOT / "pyproject.toml" in files
+    place = re.compile(r"(?<![\w.~$}-])(?:/(?:home|root|Users|work|workspace|mnt)/\w|[A-Z]:\\\\?Users\b)")
+    own = {str(ROOT), sys.prefix, str(Path.home())} - {"/", "/root", "/usr", "/usr/local"}
+    found = []
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # not text: a picture
+        found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in place.finditer(text)]
+        found += [f"{path.relative_to(ROOT)}: {name}" for name in own if name in text]
+    assert found == []

@@ -1,0 +1,144 @@
+"""Lowering: what a pipeline becomes, what it refuses, and what `explain` says of it."""
+
+import pickle
+
+import pytest
+import torch
+
+import gpuaug as ga
+from gpuaug.kernels import geometry, plan
+from gpuaug.program import lower
+
+
+def lowered(*ops, size=(32, 40), channels=3, dtype=torch.uint8):
+    return lower(ops, frozenset({size}), channels, dtype)
+
+
+def test_a_program_is_hashable_data():
+    ops = [ga.RandomResizedCrop(24), ga.RandomHorizontalFlip(), ga.ColorJitter(0.4, 0.4)]
+    a, b = lowered(*ops), lowered(*ops)
+    assert a == b and hash(a) == hash(b)
+    assert a != lowered(ga.RandomResizedCrop(25), *ops[1:])
+    assert len(a.code) == plan.ENTRY * len(a.entries)
+    assert all(isinstance(word, int) for word in a.code)
+
+
+def test_columns_hold_what_is_drawn_and_nothing_else():
+    program = lowered(
+        ga.RandomCrop(16, padding=2), ga.RandomHorizontalFlip(), ga.RandomHorizontalFlip(p=1.0), ga.Resize(8)
+    )
+    assert program.columns == ("0.RandomCrop.top", "0.RandomCrop.left", "1.RandomHorizontalFlip.applied")
+
+
+def test_an_op_inside_random_order_has_its_columns_once():
+    program = lowered(ga.RandomOrder([ga.RandomInvert(), ga.RandomSolarize(9), ga.RandomAffine(3)]))
+    assert len(program.columns) == len(set(program.columns)) == 1 + 1 + 1 + 6
+    assert program.columns[0] == "0.RandomOrder.order"
+    assert (program.groups, program.steps) == (1, 2)
+    assert lowered(ga.ColorJitter(0.4, 0.4)).stats == 1
+
+
+def test_out_size_and_dtype_follow_the_ops():
+    ops = (ga.Resize(16), ga.Pad((1, 2)), ga.CenterCrop((30, 9)), ga.ToDtype(torch.bfloat16, scale=True))
+    program = lowered(*ops)
+    assert program.out_size == (30, 9) and program.out_dtype == torch.bfloat16
+    assert lowered(ga.Resize(16, max_size=18)).out_size == (14, 18)
+
+
+def test_identity_slots_vanish():
+    assert lowered(ga.Identity(), ga.ToImage(), ga.ToPureTensor(), ga.Pad(0), ga.ToDtype(torch.uint8)).entries == ()
+    assert lowered(ga.ColorJitter(brightness=0, contrast=(1, 1))).entries == ()
+
+
+def test_several_input_sizes_need_an_op_of_fixed_size():
+    sizes = frozenset({(32, 40), (20, 20)})
+    assert lower([ga.RandomResizedCrop(8)], sizes, 3, torch.uint8).out_size == (8, 8)
+    with pytest.raises(ValueError, match="20x20, 32x40"):
+        lower([ga.RandomHorizontalFlip()], sizes, 3, torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("ops", "error", "message"),
+    [
+        ([ga.RandomApply([ga.CenterCrop(8)])], ValueError, "depend on the draw"),
+        ([ga.RandomChoice([ga.CenterCrop(8), ga.CenterCrop(9)])], ValueError, "8x8, 9x9"),
+        ([ga.RandomOrder([ga.CenterCrop(8), ga.RandomInvert()])], ValueError, "RandomOrder: cannot reorder"),
+        ([ga.RandomApply([ga.ToDtype(torch.float32)])], ValueError, "depending on the draw"),
+        ([ga.RandomCrop(33)], ValueError, r"0\.RandomCrop: the crop of 33x33 is larger than the image of 32x40"),
+        ([ga.Pad(32, padding_mode="reflect")], ValueError, "larger image than 32x40"),
+        ([ga.Normalize([0.5], [0.5])], TypeError, r"0\.Normalize: expects floating-point.*ToDtype"),
+        ([ga.ToDtype(torch.float32), ga.Normalize([0.5] * 2, [0.5] * 2)], ValueError, "2 values for images of 3"),
+        ([ga.RandomSolarize(256)], ValueError, "256 is above"),
+        ([ga.Pad(1, fill=(1, 2))], ValueError, "fill has 2 values for images of 3"),
+        ([ga.Pad(1, fill=0.5)], ValueError, "whole numbers"),
+        ([ga.RandomApply([ga.RandomInvert(), ga.RandomCrop(99)])], ValueError, r"0\.1\.RandomCrop"),
+    ],
+)
+def test_what_cannot_be_lowered_names_the_op_and_the_value(ops, error, message):
+    with pytest.raises(error, match=message):
+        lower(ops, frozenset({(32, 40)}), 3, torch.uint8)
+
+
+def test_colour_needs_one_or_three_channels():
+    with pytest.raises(TypeError, match=r"0\.ColorJitter: .* 1 or 3 channels but meets 5"):
+        lowered(ga.ColorJitter(0.4), channels=5)
+    with pytest.raises(ValueError, match="1 to 16 channels, got 17"):
+        lowered(channels=17)
+    with pytest.raises(TypeError, match="float64"):
+        lowered(dtype=torch.float64)
+
+
+def test_describe_follows_gates_and_canvases():
+    program = lowered(
+        ga.RandomCrop((20, 22)),
+        ga.RandomPerspective(p=0.5),
+        ga.RandomChoice([ga.RandomInvert(1.0), ga.Resize((20, 22))]),
+    )
+    row = [3.0, 4.0, 1.0, 1, 2, 18, 3, 19, 17, 0, 16, 0.0]
+    calls = program.describe(row, (32, 40))
+    assert [c["call"] for c in calls] == ["crop", "perspective", "invert"]
+    assert calls[1]["kwargs"]["startpoints"] == [[0, 0], [21, 0], [21, 19], [0, 19]]
+    assert calls[1]["kwargs"]["endpoints"] == [[1, 2], [18, 3], [19, 17], [0, 16]]
+    row[2], row[-1] = 0.0, 1.0
+    assert [c["call"] for c in program.describe(row, (32, 40))] == ["crop", "resize"]
+
+
+def test_a_mask_reads_nearest_and_keeps_the_columns():
+    program = lowered(ga.RandomResizedCrop(8), ga.ColorJitter(0.3, 0.3), ga.RandomAffine(9, interpolation="bilinear"))
+    from gpuaug.program import project_mask
+
+    mask = project_mask(program)
+    assert mask.columns == program.columns and mask.channels == 1
+    assert mask.filters == {geometry.NEAREST} and not mask.pixel_ops
+
+
+def test_explain_tells_slots_merges_launches_and_backend():
+    ops = [
+        ga.RandomResizedCrop(24),
+        ga.RandomHorizontalFlip(),
+        ga.ColorJitter(0.4, 0.4),
+        ga.RandomRotation(9, "bilinear"),
+    ]
+    augment = ga.Compose(ops, seed=1, backend="cpu")
+    text = augment.explain(torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+    for words in (
+        "resized_crop",
+        "merges into its neighbour",
+        "draws angle",
+        "1 statistics",
+        "one resampling",
+        "backend cpu",
+    ):
+        assert words in text, text
+
+
+def test_repr_is_the_code_that_made_it_and_pickles():
+    ops = [
+        ga.RandomResizedCrop(24),
+        ga.RandomChoice([ga.RandomInvert(), ga.RandomSolarize(128)], p=[1, 2]),
+        ga.ToDtype(torch.float32),
+    ]
+    augment = ga.Compose(ops, seed=3, backend="cpu", memory_format=torch.channels_last)
+    again = eval(repr(augment), {**vars(ga), "torch": torch})
+    assert again.transforms == augment.transforms and repr(again) == repr(augment)
+    assert pickle.loads(pickle.dumps(augment)).transforms == augment.transforms

@@ -1,0 +1,123 @@
+"""One pixel pass, many uses: what a batch is lies in `rows`, not in the kernels.
+
+Views, ragged batches, masks and gathering from a resident data set are later features; here each runs through the same
+`Engine` with other rows. The interpreter process runs this file for triton, an ordinary one for the rest.
+"""
+
+import os
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+import gpuaug as ga
+from gpuaug import backends
+from gpuaug.compose import Params, batch_rows, new_state
+from gpuaug.kernels import plan
+from gpuaug.program import lower, project_mask
+
+BACKENDS = ("triton",) if os.environ.get("TRITON_INTERPRET") == "1" else ("cpu", "kornia")
+SIZE = (13, 11)
+pytestmark = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def pipeline(backend, **keywords):
+    ops = [
+        ga.RandomResizedCrop(SIZE, scale=(0.3, 1.0)),
+        ga.RandomHorizontalFlip(),
+        ga.RandomAffine(20, translate=(0.1, 0.1), fill=0),
+        ga.ColorJitter(brightness=0.4, contrast=0.4),
+        ga.ToDtype(torch.float32, scale=True),
+    ]
+    return ga.Compose(ops, seed=7, backend=backend, **keywords)
+
+
+def images(b, h, w, seed=0):
+    noise = torch.rand((b, 3, h // 4 + 1, w // 4 + 1), generator=torch.Generator().manual_seed(seed))
+    return (tv.resize(noise, [h, w], antialias=True) * 255).to(torch.uint8)
+
+
+def engine_for(program, source, backend):
+    return backends.select(program, source, backend).Engine(program, source.device)
+
+
+def output(program, n):
+    return torch.full((n, program.channels, *program.out_size), float("nan"), dtype=program.out_dtype)
+
+
+def test_two_views_of_each_image(backend):
+    x, augment = images(3, 20, 18), pipeline(backend)
+    ids = torch.tensor([5, 9, 2])
+    program = augment.recipe(x).program
+    elements = 3 * SIZE[0] * SIZE[1]
+    rows = batch_rows(x, elements).repeat_interleave(2, 0)
+    index = torch.arange(6)
+    rows[:, plan.ROW_VIEW], rows[:, plan.ROW_TABLE], rows[:, plan.ROW_OUT] = index % 2, index, index * elements
+    engine, out = engine_for(program, x, backend), output(program, 6)
+    table = engine.draw_and_run(x, rows, 6, ids, 1, new_state(7, 0, 0, x.device), out)
+    torch.testing.assert_close(out[::2], augment(x, ids=ids, epoch=1), rtol=0, atol=1e-5)
+    assert not torch.equal(table[::2], table[1::2])
+    params = Params(table, program.columns, program, (20, 18))
+    replayed = torch.stack([replay(x[i // 2], params.describe(i)) for i in range(6)])
+    assert ((out - replayed).abs() > 2.1 / 255).float().mean() < 0.02
+
+
+def replay(image, records):
+    for record in records:
+        image = getattr(tv, record["call"])(image, **record["kwargs"])
+    return image
+
+
+def test_a_batch_of_two_sizes(backend):
+    small, large = images(2, 17, 16), images(1, 24, 31, seed=1)
+    augment, ids = pipeline(backend), torch.tensor([0, 1, 2])
+    flat = torch.cat([small.flatten(), large.flatten()])
+    program = lower(augment.transforms, frozenset({(17, 16), (24, 31)}), 3, torch.uint8)
+    elements = 3 * SIZE[0] * SIZE[1]
+    rows = torch.cat([batch_rows(small, elements), batch_rows(large, elements)])
+    rows[2, plan.ROW_SOURCE] = small.numel()
+    for word in (plan.ROW_SAMPLE, plan.ROW_TABLE):
+        rows[:, word] = torch.arange(3)
+    rows[:, plan.ROW_OUT] = torch.arange(3) * elements
+    out = output(program, 3)
+    engine_for(program, flat, backend).draw_and_run(flat, rows, 3, ids, 0, new_state(7, 0, 0, flat.device), out)
+    expected = torch.cat([augment(small, ids=ids[:2], epoch=0), augment(large, ids=ids[2:], epoch=0)])
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+
+
+def test_a_nearest_mask_beside_its_image(backend):
+    x, augment = images(3, 20, 18), pipeline(backend)
+    params = augment.sample(x, ids=[1, 2, 3], epoch=0)
+    mask = (images(3, 20, 18, seed=4)[:, :1] // 32).contiguous()
+    program = project_mask(params.program)
+    assert program.columns == params.columns
+    out = (
+        output(program, 3) if program.out_dtype.is_floating_point else torch.full((3, 1, *SIZE), 99, dtype=torch.uint8)
+    )
+    engine_for(program, mask, backend).run(mask, batch_rows(mask, SIZE[0] * SIZE[1]), params.table, out)
+    for i in range(3):
+        expected = mask[i]
+        for record in params.describe(i):
+            if record["call"] in ("resized_crop", "affine"):
+                kwargs = record["kwargs"] | {
+                    "interpolation": "nearest-exact" if "size" in record["kwargs"] else "nearest"
+                }
+                kwargs["interpolation"] = tv.InterpolationMode(kwargs["interpolation"])
+                expected = getattr(tv, record["call"])(expected, **kwargs)
+            elif record["call"] == "horizontal_flip":
+                expected = tv.horizontal_flip(expected)
+        assert (out[i] != expected).float().mean() < 0.02
+        assert set(out[i].unique().tolist()) <= set(mask[i].unique().tolist()) | {0}
+
+
+def test_a_gather_from_a_resident_data_set(backend):
+    resident, augment = images(10, 20, 18), pipeline(backend)
+    index = torch.tensor([7, 7, 0, 3])
+    program = augment.recipe(resident[:4]).program
+    rows = batch_rows(resident[:4], 3 * SIZE[0] * SIZE[1])
+    rows[:, plan.ROW_SOURCE] = index * resident.stride(0)
+    out = output(program, 4)
+    state = new_state(7, 0, 0, resident.device)
+    engine_for(program, resident, backend).draw_and_run(resident, rows, 4, index, 2, state, out)
+    torch.testing.assert_close(out, augment(resident[index], ids=index, epoch=2), rtol=0, atol=1e-5)
+    assert torch.equal(out[0], out[1])

@@ -1,0 +1,114 @@
+"""Every Triton kernel compiles for NVIDIA and AMD without a GPU, spills nothing, and is compiled once for all sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("the interpreter's process cannot compile: the other one runs these tests", allow_module_level=True)
+pytest.importorskip("triton", reason="Triton is not installed here (it has wheels for Linux only)")
+
+import gpuaug as ga
+from benchmarks.host_time import PIPELINES, TARGET_MICROSECONDS, Stub, measure, stubbed
+from benchmarks.kernel_report import CASES, TARGETS, TO_FLOAT, compiled_kernels, program_of
+from gpuaug.backends.triton import kernels
+from gpuaug.kernels import triton_launch
+from gpuaug.program import lower
+
+ROOT = Path(__file__).resolve().parents[1]
+OLDEST = "3.6.0"  # besides the installed Triton; torch 2.10 to 2.11 ship it
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("case", [case for case in CASES if case != "eval"])  # its write kernel is resized_crop's
+def test_compiles_without_spills(case, target):
+    found = list(compiled_kernels(case, [target]))
+    assert {name for name, _, _ in found} >= {"draw", "plan", "write"}
+    for name, _, counts in found:
+        assert counts["spills"] == 0, f"{name}: {counts}"
+        assert 0 < counts["registers"] <= (192 if name in ("draw", "plan") else 128), f"{name}: {counts}"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 16])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_compiles_for_other_inputs(channels, dtype):
+    transforms = [ga.RandomResizedCrop(24), ga.RandomAffine(30, interpolation="bilinear"), ga.RandomInvert()]
+    program = lower(transforms, frozenset({(40, 40)}), channels, dtype)
+    compiled = kernels(program)["write"].compile(TARGETS["sm_90"])
+    assert compiled.asm["cubin"]
+
+
+def pipelines():
+    """One pipeline for two input sizes, two output sizes and two seeds."""
+    for side, size in ((64, 24), (200, 160)):
+        for seed in (1, 2):
+            transforms = [ga.RandomResizedCrop(size), ga.ColorJitter(contrast=0.2), *TO_FLOAT]
+            yield ga.Compose(transforms, seed=seed, backend="triton"), side
+
+
+def test_sizes_strides_and_seeds_compile_nothing_new(monkeypatch):
+    compilations, launches = [], []
+    with stubbed():
+        compile_ = triton_launch.Kernel.compile
+        monkeypatch.setattr(Stub, "launch", lambda self, *arguments: launches.append(arguments))
+        monkeypatch.setattr(
+            triton_launch.Kernel,
+            "compile",
+            lambda self, target: compilations.append(self.name) or compile_(self, target),
+        )
+        for augment, side in pipelines():
+            for images in (
+                torch.zeros(2, 3, side, side, dtype=torch.uint8),
+                torch.zeros(5, side, side, 3, dtype=torch.uint8).permute(0, 3, 1, 2),
+                torch.zeros(3, 3, side, 2 * side, dtype=torch.uint8)[..., 1::2],
+            ):
+                augment(images, ids=range(len(images)), epoch=1)
+                augment(images)
+    assert sorted(compilations) == ["plan_kernel", "statistic_kernel", "write_kernel"]
+    calls = len(list(pipelines())) * 3 * 2
+    assert len(launches) == 3 * calls, "a call is a draw, a statistic and a write"
+
+
+def test_a_call_keeps_the_host_for_no_longer_than_promised():
+    """With the launches stubbed; the best of many rounds, because other work on the machine disturbs the rest."""
+    with stubbed():
+        found = measure("triton", count=50, calls=20)
+    assert {entry["pipeline"] for entry in found} == set(PIPELINES)
+    slow = [entry for entry in found if entry["best_us"] > TARGET_MICROSECONDS]
+    assert not slow, slow
+
+
+def test_only_what_a_program_needs_sets_its_kernels_apart():
+    one, other = (kernels(program_of(name)) for name in ("resized_crop", "eval"))
+    assert one["write"] == other["write"] and one["draw"] != other["draw"]
+    assert kernels(program_of("resized_crop")) == one
+
+
+@pytest.mark.slow
+def test_compiles_with_an_older_triton(tmp_path):
+    """In a process of its own, with a Triton installed beside."""
+    place = tmp_path / "triton"
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check", "--target"]
+    found = subprocess.run([*command, place, f"triton=={OLDEST}"], capture_output=True, text=True, timeout=300)
+    if found.returncode:
+        pytest.skip(f"pip could not install triton {OLDEST} beside: {found.stderr.strip().splitlines()[-1:]}")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(place), str(ROOT)]),
+        "TRITON_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    report = tmp_path / "report.json"
+    cases = ["imagenet_train", "everything"]
+    command = [sys.executable, "-m", "benchmarks.kernel_report", "--out", report, "--cases", *cases]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(report.read_text())
+    assert result["triton"] == OLDEST
+    assert len(result["kernels"]) == len(cases) * 4 * len(TARGETS)
+    assert [entry for entry in result["kernels"] if entry["spills"]] == []
