@@ -33,7 +33,7 @@ test: setup
 	exit $$status
 
 bench: setup
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/gpuaug bench
 
 lint: setup
 	$(BIN)/ruff check .

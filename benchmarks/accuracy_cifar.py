@@ -37,8 +37,9 @@ from gpuaug.finetune import Config, finetune
 from gpuaug.finetune.models import ResNet20
 from gpuaug.finetune.report import device_name
 
-HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("GPUAUG_DATA", HERE.parents[1] / "shared" / "data"))
+from . import RESULTS, ROOT
+
+DATA = Path(os.environ.get("GPUAUG_DATA", ROOT.parent / "shared" / "data"))
 WEIGHTS = DATA.parent / "weights" / "resnet20_cifar10.safetensors"
 ROTATIONS = 5
 TARGETS = {"mean_difference_points_at_least": -0.5, "ours_rotated_mean_at_least": 0.715}
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "accuracy_cifar.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "accuracy_cifar.json")
     args = parser.parse_args()
     if not (DATA / "cifar10").is_dir():
         raise SystemExit(f"{DATA / 'cifar10'} is missing: set GPUAUG_DATA to the folder that holds cifar10/")

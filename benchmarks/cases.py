@@ -17,7 +17,9 @@ import torch.nn.functional as F
 
 import gpuaug as ga
 
-DATA = Path(os.environ.get("GPUAUG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+from . import ROOT
+
+DATA = Path(os.environ.get("GPUAUG_DATA", ROOT.parent / "shared" / "data"))
 NO_ANTIALIAS = "no antialias when it shrinks (less work)"
 TAIL = "to float32 in [0, 1], normalise"
 
@@ -100,10 +102,23 @@ def _resized_crop(size: int) -> dict[str, Callable[[], Any]]:
     }
 
 
+NO_POLICIES = {
+    "kornia": "its policies draw the operations once for the batch",
+    "albumentations": "it has no such policy",
+    "triton_augment": "it has no such policy",
+}
 RESIZED_CROP = {
     "differs": {"kornia": NO_ANTIALIAS, "albumentations": NO_ANTIALIAS},
     "lacks": {"triton_augment": "it has no RandomResizedCrop"},
 }
+JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+
+
+def _then(ops: Mapping[str, Callable[[], Any]], **behind: Callable[[], list]) -> dict[str, Callable[[], list]]:
+    """Each library's ops with those in `behind` after them; libraries that have none there are left out."""
+    return {name: lambda a=ops[name], b=more: [*a(), *b()] for name, more in behind.items()}
+
+
 AFFINE = dict(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))
 
 CASES = {
@@ -146,6 +161,52 @@ CASES = {
             _resized_crop(224),
             **RESIZED_CROP,
             targets={"torchvision": 15.0, "kornia": 12.0, "albumentations": 4.0},
+        ),
+        Case(
+            "imagenet-train",
+            "the same, then ColorJitter",
+            64,
+            256,
+            224,
+            _then(
+                _resized_crop(224),
+                gpuaug=lambda: [ga.ColorJitter(**JITTER)],
+                torchvision=_torchvision(lambda v2: [v2.ColorJitter(**JITTER)]),
+                kornia=_kornia(lambda K: [K.ColorJitter(**JITTER, p=1.0)]),
+                albumentations=_albumentations(
+                    lambda A: [A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1), p=1.0)]
+                ),
+            ),
+            **RESIZED_CROP,
+            targets={"torchvision": 18.0, "kornia": 28.0, "albumentations": 4.5},
+        ),
+        Case(
+            "randaugment",
+            "RandomResizedCrop, flip, RandAugment",
+            64,
+            256,
+            224,
+            _then(
+                _resized_crop(224),
+                gpuaug=lambda: [ga.RandAugment()],
+                torchvision=_torchvision(lambda v2: [v2.RandAugment()]),
+            ),
+            lacks=NO_POLICIES,
+            targets={"torchvision": 10.0},
+        ),
+        Case(
+            "trivialaugment",
+            "RandomResizedCrop, flip, TrivialAugmentWide",
+            64,
+            256,
+            224,
+            _then(
+                _resized_crop(224),
+                gpuaug=lambda: [ga.TrivialAugmentWide()],
+                torchvision=_torchvision(lambda v2: [v2.TrivialAugmentWide()]),
+            ),
+            lacks=NO_POLICIES,
+            targets={"torchvision": 10.0},
         ),
         Case(
             "affine",
@@ -196,13 +257,18 @@ CASES = {
 
 
 def images_for(case: Case) -> tuple[torch.Tensor, str]:
-    """uint8 [B, 3, H, W] for a case and where the images are from: real ones, else noise that was smoothed."""
-    found = _real(case.size, case.batch)
+    """The images of a case, as `images_of`."""
+    return images_of(case.batch, case.size)
+
+
+def images_of(batch: int, size: int) -> tuple[torch.Tensor, str]:
+    """uint8 [B, 3, H, W] of one size, and where the images are from: real ones, else noise that was smoothed."""
+    found = _real(size, batch)
     if found:
-        images = torch.stack([found[i % len(found)] for i in range(case.batch)])
-        return images, f"{'cifar10' if case.size == 32 else 'photos'}, {min(len(found), case.batch)} different ones"
-    noise = torch.randn(case.batch, 3, case.size // 4, case.size // 4, generator=torch.Generator().manual_seed(0))
-    smooth = F.interpolate(noise, size=(case.size, case.size), mode="bicubic", align_corners=False)
+        images = torch.stack([found[i % len(found)] for i in range(batch)])
+        return images, f"{'cifar10' if size == 32 else 'photos'}, {min(len(found), batch)} different ones"
+    noise = torch.randn(batch, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(0))
+    smooth = F.interpolate(noise, size=(size, size), mode="bicubic", align_corners=False)
     return smooth.mul_(50).add_(128).clamp_(0, 255).round_().to(torch.uint8), "smoothed noise"
 
 

@@ -1,6 +1,6 @@
 """How long the first call takes in a fresh process: with nothing compiled yet, and from the caches on disk.
 
-    python -m benchmarks.first_call --backend cpu --device cpu --threads 2
+    python -m gpuaug.benchmarks.first_call --backend cpu --device cpu --threads 2
 
 prints one line of JSON: the seconds of importing torch and gpuaug, of importing what the backend is built on, of the
 first `augment(images)` after that, and of the second.
@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from . import ROOT
+
 CASE = "resized-crop"
 LIBRARY = {"cpu": "numba", "triton": "triton", "kornia": "kornia"}
 STATES = ("nothing cached", "cached")
@@ -27,7 +27,7 @@ CACHED_RUNS = 3
 
 def measure(backend: str, device: str, threads: int) -> list[dict]:
     """Fresh processes over one new cache folder: one that finds nothing, then CACHED_RUNS, of which the median."""
-    command = [sys.executable, "-m", "benchmarks.first_call"]
+    command = [sys.executable, "-m", "gpuaug.benchmarks.first_call"]
     command += ["--backend", backend, "--device", device, "--threads", str(threads)]
     results = []
     with tempfile.TemporaryDirectory() as folder:

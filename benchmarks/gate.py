@@ -2,7 +2,9 @@
 
 A pipeline passes if each of its samples equals `params.describe(i)`, replayed by
 `torchvision.transforms.v2.functional`: within 1e-3 of a [0, 1] image, and one level of 255 where uint8 was
-interpolated. Left out are pixels that a smooth warp covers in part: torchvision blends their fill twice.
+interpolated. Left out are pixels that a smooth warp covers in part: torchvision blends their fill twice. Resampling of
+uint8 is replayed in float32 and rounded once, as torchvision does on a GPU. Where an op behind it makes a difference of
+one level larger (solarize, equalize, ...), a share of SPARED values may exceed the limit.
 """
 
 from __future__ import annotations
@@ -19,8 +21,23 @@ FLOAT = 1e-3
 LEVEL = 1 / 255
 SAMPLES = 128
 MOST_LEFT_OUT = 0.1
+SPARED = 0.005
 RESIZES = ("resize", "resized_crop")
 WARPS = ("affine", "rotate", "perspective")
+ENLARGING = (
+    "adjust_brightness",
+    "adjust_contrast",
+    "adjust_saturation",
+    "adjust_hue",
+    "adjust_gamma",
+    "adjust_sharpness",
+    "autocontrast",
+    "equalize",
+    "gaussian_blur",
+    "posterize",
+    "solarize",
+)
+KEEPING = ("invert", "rgb_to_grayscale", "permute_channels", "erase")
 MOVES = ("horizontal_flip", "vertical_flip", "crop", "center_crop", "pad", *RESIZES, *WARPS)
 
 
@@ -66,12 +83,13 @@ def parity(augment: ga.Compose, images: torch.Tensor) -> Verdict:
         skip = part_covered(host[i], records)
         error = (output[i].double() - reference.double()).abs() / allowed(records, host[i], reference)
         error = torch.where(skip, 0.0, error.nan_to_num(torch.inf))
-        if error.max() > 1:
+        spared = SPARED if any(record["call"] in ENLARGING for record in records) else 0.0
+        if (error > 1).double().mean() > spared:
             at = (error == error.max()).nonzero()[0].tolist()
             got, right = float(output[i][tuple(at)]), float(reference[tuple(at)])
             told = f"sample {i} at {at}: got {got:.6g}, torchvision {right:.6g}, {float(error.max()):.3g} x the limit"
             return Verdict(False, f"{told}; calls: {records}", len(chosen), float(error.max()))
-        worst = max(worst, float(error.max()))
+        worst = max(worst, float(error.quantile(1 - spared)))
         left_out += float(skip.double().mean()) / len(chosen)
         touched += window(records, host.shape[-2:]) / len(chosen)
     if left_out > MOST_LEFT_OUT:
@@ -84,8 +102,17 @@ def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
     from torchvision.transforms.v2 import functional
 
     for record in records:
-        image = getattr(functional, record["call"])(image, **record["kwargs"])
+        call, kwargs = getattr(functional, record["call"]), record["kwargs"]
+        if image.is_floating_point() or not is_smooth(record):
+            image = call(image, **kwargs)
+        else:
+            image = call(image.float(), **kwargs).round_().clamp_(0, 255).to(image.dtype)
     return image
+
+
+def is_smooth(record: dict) -> bool:
+    """Whether a call interpolates."""
+    return record["call"] in (*RESIZES, *WARPS) and record["kwargs"]["interpolation"] in ("bilinear", "bicubic")
 
 
 def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -93,13 +120,13 @@ def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tenso
     lattice, level, scale = not image.is_floating_point(), 0.0, torch.ones(image.shape[0], 1, 1, dtype=torch.double)
     for record in records:
         call, kwargs = record["call"], record["kwargs"]
-        if lattice and call in (*RESIZES, *WARPS) and kwargs["interpolation"] in ("bilinear", "bicubic"):
+        if lattice and is_smooth(record):
             level += LEVEL
         elif call == "to_dtype":
             lattice = not kwargs["dtype"].is_floating_point
         elif call == "normalize":
             scale = scale / torch.tensor(kwargs["std"], dtype=torch.double)[:, None, None]
-        elif call not in MOVES:
+        elif call not in (*MOVES, *KEEPING, *ENLARGING):
             raise ValueError(f"the gate does not know how an error grows in {call}; teach it in benchmarks/gate.py")
     if lattice:
         return torch.full_like(scale, max(level / LEVEL, 1e-9))

@@ -1,6 +1,6 @@
 """How long a call keeps the host: our own Python and torch's allocations, with the kernel launches stubbed.
 
-    python -m benchmarks.host_time [--backend triton|cpu|kornia] [--out FILE.json]
+    python -m gpuaug.benchmarks.host_time [--backend triton|cpu|kornia] [--out FILE.json]
 
 For triton no GPU is needed: each launch is replaced by a function that does nothing, so that what is left is all but
 Triton's launcher. For the other backends the images are as small as can be (1 x 8 x 8) and the kernels do run. A

@@ -1,10 +1,12 @@
 """What the compiler makes of the Triton kernels: registers, spills, shared memory, loads and stores, without a GPU.
 
-    python -m benchmarks.kernel_report [--targets sm_80 sm_90 gfx942] [--cases NAME ...] [--out FILE.json]
+    python -m gpuaug.benchmarks.kernel_report [--targets sm_80 sm_90 gfx942] [--cases NAME ...] [--out FILE.json]
 
 For NVIDIA the machine code is read with the `cuobjdump` inside the Triton wheel, for AMD from the assembly text. A
-spill is an instruction that reads or writes local memory (NVIDIA), or a register that the compiler says it spilled
-(AMD); loads and stores are counted in the code, by bytes a thread, not weighted by loops.
+spill is an instruction that reads or writes local memory (NVIDIA), or a vector register that the compiler says it
+spilled, or an access to scratch memory (AMD). A scalar register of AMD that has no room goes into a lane of a vector
+register, not to memory: counted apart. Warps are how many fit on a multiprocessor by their registers, of 64, or on a
+SIMD, of 8. Loads and stores are counted in the code, by bytes a thread, not weighted by loops.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from triton.backends.compiler import GPUTarget
 
 import gpuaug as ga
 from gpuaug.backends.triton import kernels
-from gpuaug.program import Program, lower
+from gpuaug.lowering import lower
+from gpuaug.program import Program
 
-HERE = Path(__file__).resolve().parent
+from . import RESULTS
+
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -34,6 +38,28 @@ TARGETS = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 TO_FLOAT = [ga.ToDtype(torch.bfloat16, scale=True), ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD)]
+ONE_OF_ALL = ga.RandomChoice(
+    [
+        ga.RandomAffine(30, (0.2, 0.2), shear=10, fill=128),
+        ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
+        ga.RandomGrayscale(),
+        ga.RandomChannelPermutation(),
+        ga.RandomInvert(),
+        ga.RandomPosterize(4),
+        ga.RandomSolarize(128),
+        ga.SolarizeAdd(60),
+        ga.RandomGamma((0.5, 2.0)),
+        ga.RandomAutocontrast(),
+        ga.RandomEqualize(),
+        ga.RandomAdjustSharpness(2.0),
+        ga.GaussianBlur(5),
+        ga.GaussianNoise(),
+        ga.SaltAndPepper((0.0, 0.1)),
+        ga.RandomErasing(),
+        ga.CoarseDropout(),
+        ga.GridMask((20, 60)),
+    ]
+)
 CASES = {
     "flip": [ga.RandomHorizontalFlip()],
     "eval": [ga.Resize(256), ga.CenterCrop(224), *TO_FLOAT],
@@ -43,9 +69,14 @@ CASES = {
     "imagenet_train": [
         ga.RandomResizedCrop(224),
         ga.RandomHorizontalFlip(),
-        ga.ColorJitter(brightness=0.4, contrast=0.4),
+        ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
         *TO_FLOAT,
     ],
+    "erasing": [ga.RandomResizedCrop(224), *TO_FLOAT, ga.RandomErasing(value="random")],
+    "equalize": [ga.RandomResizedCrop(224), ga.RandomAutocontrast(), ga.RandomEqualize(), *TO_FLOAT],
+    "sharpness": [ga.RandomResizedCrop(224), ga.RandomAdjustSharpness(2.0), *TO_FLOAT],
+    "policy": [ga.RandomResizedCrop(224), ONE_OF_ALL, ONE_OF_ALL, *TO_FLOAT, ga.RandomErasing(value="random")],
+    "policy_before": [ONE_OF_ALL, ONE_OF_ALL, ga.RandomResizedCrop(224), *TO_FLOAT],
     "everything": [
         ga.RandomCrop(224, padding=8, padding_mode="symmetric"),
         ga.RandomHorizontalFlip(),
@@ -85,11 +116,13 @@ def read_cuda(compiled) -> dict:
     sizes = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", usage.rsplit("Function", 1)[-1]))
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", sass)
     names = [op.split(".")[0] for op in code]
+    warps = compiled.metadata.num_warps
     loads = Counter(_width(op) for op in code if op.startswith("LDG"))
     stores = Counter(_width(op) for op in code if op.startswith("STG"))
     return {
         "registers": int(sizes["REG"]),
         "spills": names.count("LDL") + names.count("STL"),
+        "warps": warps * min(65536 // (-(-int(sizes["REG"]) // 8) * 256 * warps), 64 // warps, 32),
         "shared_bytes": compiled.metadata.shared,
         "stack_bytes": int(sizes["STACK"]),
         "instructions": len(names) - names.count("NOP"),
@@ -118,7 +151,9 @@ def read_hip(compiled) -> dict:
     return {
         "registers": sizes["vgpr_count"],
         "scalar_registers": sizes["sgpr_count"],
-        "spills": sizes["vgpr_spill_count"] + sizes["sgpr_spill_count"] + sum(op.startswith("scratch_") for op in code),
+        "spills": sizes["vgpr_spill_count"] + sum(op.startswith("scratch_") for op in code),
+        "scalar_spills": sizes["sgpr_spill_count"],
+        "warps": min(512 // (-(-sizes["vgpr_count"] // 8) * 8), 8),
         "shared_bytes": sizes["group_segment_fixed_size"],
         "stack_bytes": sizes["private_segment_fixed_size"],
         "instructions": len(code) - sum(op.startswith("s_nop") for op in code),
@@ -144,16 +179,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "kernel_report.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "kernel_report.json")
     arguments = parser.parse_args()
-    head = ("case", "kernel", "target", "regs", "spills", "shared", "instr.", "loads", "stores")
-    line = "{:15s} {:10s} {:7s} {:>5s} {:>6s} {:>7s} {:>7s}  {:22s} {}"
+    head = ("case", "kernel", "target", "regs", "spills", "warps", "shared", "instr.", "loads", "stores")
+    line = "{:15s} {:7s} {:7s} {:>5s} {:>6s} {:>5s} {:>6s} {:>6s}  {:22s} {}"
     print(f"Triton {triton.__version__}", line.format(*head), sep="\n", flush=True)
     entries = []
     for case in arguments.cases:
         for kernel, target, counts in compiled_kernels(case, arguments.targets):
             entries.append({"case": case, "kernel": kernel, "target": target, **counts})
-            numbers = (counts[k] for k in ("registers", "spills", "shared_bytes", "instructions"))
+            numbers = (counts[k] for k in ("registers", "spills", "warps", "shared_bytes", "instructions"))
             ways = (_widths(counts[k]) for k in ("loads", "stores"))
             print(line.format(case, kernel, target, *map(str, numbers), *ways), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Result files of the benchmark: their schema, and tables from them.
 
-    python -m benchmarks.report benchmarks/results/*.json
+    python -m gpuaug.benchmarks.report benchmarks/results/*.json
 
 A result file is one JSON object with the members of `RESULT`; `cases` holds objects of `CASE`, their `rows` objects of
 `ROW`, and so on. Times are milliseconds a call unless the name says otherwise. In a row
@@ -15,6 +15,9 @@ A result file is one JSON object with the members of `RESULT`; `cases` holds obj
     host_us  microseconds until the call returns, launches, peak_mb: CUDA only, null on a CPU, where the case "host"
              (one image of 32x32) shows what a call costs beside its pixels.
 
+`scaling` is what `benchmarks.scaling` measures: milliseconds a call at the point x of an axis; `step` a training step
+without augmentation (`benchmarks.step`). Both are left out of quick runs ([] and null).
+
 `first_call` is measured in fresh processes: import_s (torch and gpuaug), library_s (what the backend is built on),
 first_s and second_s of `augment(images)` after that, for the case "resized-crop".
 """
@@ -26,9 +29,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import first_call
+from . import first_call, scaling, step
 
-SCHEMA = 1
+SCHEMA = 2
 NUMBER = (int, float)
 MAYBE = (*NUMBER, type(None))
 TEXT_OR_NONE = (str, type(None))
@@ -46,6 +49,8 @@ RESULT = {
     "quick": bool,
     "copy_gb_s": NUMBER,
     "cases": list,
+    "scaling": list,
+    "step": (dict, type(None)),
     "first_call": list,
 }
 MACHINE = {
@@ -105,6 +110,10 @@ def problems(result: object) -> list[str]:
     if result["schema"] != SCHEMA:
         return [f"schema {result['schema']}: this reader knows {SCHEMA}"]
     found += _members(result["machine"], MACHINE, "machine")
+    for i, entry in enumerate(result["scaling"]):
+        found += _members(entry, scaling.FIELDS, f"scaling[{i}]")
+    if result["step"] is not None:
+        found += _members(result["step"], step.FIELDS, "step")
     for i, entry in enumerate(result["first_call"]):
         found += _members(entry, FIRST_CALL, f"first_call[{i}]")
     for i, case in enumerate(result["cases"]):
@@ -173,6 +182,8 @@ def render(result: Mapping) -> str:
     lines += ["", *_summary(result["cases"])]
     for case in result["cases"]:
         lines += ["", *_case_table(case, machine["device"] == "cuda")]
+    if result["scaling"]:
+        lines += ["", *_scaling_table(result["scaling"])]
     if result["first_call"]:
         lines += ["", *_first_call_table(result["first_call"])]
     forms = {row["provider"]: f"{row['form']}; {row['work']}" for case in result["cases"] for row in case["rows"]}
@@ -277,6 +288,21 @@ def _notes(rows: Sequence[Mapping]) -> list[str]:
     lines += [f"- {r['provider']}: no time, {r['status']}: {r['reason']}" for r in without]
     lines += ["- no time for any other: a gate is red"] if any(r["status"] == "red" for r in rows) else []
     return ["", *lines] if lines else []
+
+
+def _scaling_table(entries: Sequence[Mapping]) -> list[str]:
+    lines = ["## As one thing grows"]
+    for axis in dict.fromkeys(e["axis"] for e in entries):
+        points = [e for e in entries if e["axis"] == axis]
+        header = [axis, *(str(e["x"]) for e in points)]
+        rows = [["time a call", *(_time(e["median_ms"]) for e in points)]]
+        rows.append(["images/s", *(f"{e['batch'] / e['median_ms'] * 1e3:,.0f}" for e in points)])
+        lines += ["", *_table(header, rows)]
+    if (times := scaling.speedup(entries)) is not None:
+        lines += ["", f"Two threads against one: {times:.2f}x."]
+    if (share := scaling.cost_of_an_op(entries)) is not None:
+        lines += ["", f"Each further pointwise colour op: {share:.1%} of a call without any."]
+    return lines
 
 
 def _first_call_table(entries: Sequence[Mapping]) -> list[str]:

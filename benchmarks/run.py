@@ -1,6 +1,6 @@
 """Time the table of pipelines: gpuaug on its backends and the peers that are installed, behind a parity gate.
 
-    python -m benchmarks.run [--device auto] [--threads N] [--cases flip,crop] [--providers gpuaug-cpu,kornia] [--quick]
+    gpuaug bench [--device auto] [--threads N] [--cases flip,crop] [--providers gpuaug-cpu,kornia] [--quick]
 
 prints the tables of `benchmarks.report`, and writes one JSON file for the machine into benchmarks/results/ (or to
 --out). A case whose gate is red gets no time; the reason is printed, and the exit status is 1.
@@ -24,13 +24,11 @@ import torch
 
 import gpuaug as ga
 
-from . import first_call, peers, report, timing
+from . import CHECKOUT, RESULTS, ROOT, first_call, peers, plots, report, scaling, step, timing
 from .cases import CASES
 from .processes import Pool
 from .table import Session, run_case
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "torchvision", "triton", "numba", "numpy", "kornia", "albumentations", "triton-augment")
 OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
@@ -62,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "quick": args.quick,
         "copy_gb_s": session.copy_bytes_s / 1e9,
         "cases": cases,
+        "scaling": scaling.measure(device, args.threads, effort) if green and args.grows else [],
+        "step": step.measure(device, effort) if green and args.grows else None,
         "first_call": first_calls(cases, args) if green and not args.quick else [],
     }
     return finish(result, green, args)
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked."""
-    parser = argparse.ArgumentParser(prog="benchmarks.run", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="gpuaug bench", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, gpuaug and OpenCV")
     for name, known in (("cases", CASES), ("providers", peers.PROVIDERS)):
@@ -85,6 +85,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--threads must be at least 1, got {args.threads}")
     if not any(peers.PROVIDERS[name].backend for name in args.providers):
         parser.error("--providers must name a backend of gpuaug: the peers are compared with it")
+    args.grows = not args.quick and args.cases == list(CASES)
     args.whole = not args.quick and args.cases == list(CASES) and args.providers == list(peers.PROVIDERS)
     return args
 
@@ -140,6 +141,8 @@ def _version(package: str) -> str | None:
 
 def commit() -> dict | None:
     """The commit, and whether files under version control differ from it; None outside of a git checkout."""
+    if not CHECKOUT:
+        return None
     told = []
     for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no")):
         try:
@@ -180,7 +183,8 @@ def finish(result: dict, green: bool, args: argparse.Namespace) -> int:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        print(f"wrote {out}", file=sys.stderr)
+        for path in [out, *plots.draw(result, out.stem, out.parent)]:
+            print(f"wrote {path}", file=sys.stderr)
     return 0 if green else 1
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from gpuaug import backends, explain
-from gpuaug.program import Program, lower
+from gpuaug.lowering import lower
+from gpuaug.program import Program
 
 from . import gate, peers, report, timing
 from .cases import Case, images_for

@@ -1,4 +1,4 @@
-"""The command ``gpuaug``: finetune, preview, demo."""
+"""The command ``gpuaug``: finetune, preview, bench, demo."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 try:
     import tyro
@@ -23,8 +23,10 @@ from gpuaug.finetune.config import Config
 class Preview:
     """Write a contact sheet: each photo, and what an augmentation makes of it."""
 
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Photos, or folders of photos."""
+    gallery: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Instead: every op and policy once, on scikit-learn's two sample photos."""
     augment: str = "imagenet_train"
     """A preset of gpuaug.presets, with arguments if need be: geometric:degrees=30,flip=0."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("sheet.png")
@@ -35,6 +37,32 @@ class Preview:
     """Another seed draws other versions."""
     size: int = 224
     """Side of the model's input in pixels."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time a table of pipelines: gpuaug and the peers that are installed, behind a parity gate."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to measure; auto is a GPU if there is one."""
+    threads: int | None = None
+    """Of torch, gpuaug and OpenCV; by default torch's own number."""
+    cases: str | None = None
+    """Comma-separated; by default all. A wrong name lists them."""
+    providers: str | None = None
+    """Comma-separated; by default all that are installed. A wrong name lists them."""
+    quick: bool = False
+    """Small batches, two rounds: a smoke test, its times are noise."""
+    out: Path | None = None
+    """The JSON file; by default named after the machine, for a whole run."""
+
+    def arguments(self) -> list[str]:
+        """As the command line of ``gpuaug.benchmarks.run``."""
+        words = ["--quick"] if self.quick else []
+        for name in ("device", "threads", "cases", "providers", "out"):
+            value = getattr(self, name)
+            words += [] if value is None else [f"--{name}", str(value)]
+        return words
 
 
 @dataclass(frozen=True)
@@ -50,6 +78,7 @@ class Demo:
 Command = (
     Annotated[Config, tyro.conf.subcommand("finetune")]
     | Annotated[Preview, tyro.conf.subcommand("preview")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 
@@ -61,22 +90,31 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     try:
         command = tyro.cli(Command, prog="gpuaug", args=args)
-        run(command)
+        return run(command)
     except ValueError as error:
         if os.environ.get("GPUAUG_DEBUG"):
             raise
         print(f"gpuaug: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
-def run(command: Config | Preview | Demo) -> None:
-    """Do what was asked for."""
+def run(command: Config | Preview | Bench | Demo) -> int:
+    """Do what was asked for; returns the exit status."""
     if isinstance(command, Preview):
+        from gpuaug.gallery import gallery
         from gpuaug.preview import preview
 
+        if command.gallery and command.images:
+            raise ValueError("preview: --gallery shows its own two photos; leave the photos out, or --gallery")
+        if command.gallery:
+            print(f"wrote {gallery(command.out)}")
+            return 0
         sheet = preview(command.images, command.augment, command.out, command.draws, command.seed, command.size)
         print(f"wrote {sheet}")
+    elif isinstance(command, Bench):
+        from gpuaug.benchmarks.run import main as bench
+
+        return bench(command.arguments())
     elif isinstance(command, Demo):
         from gpuaug.finetune.demo import demo
 
@@ -85,3 +123,4 @@ def run(command: Config | Preview | Demo) -> None:
         from gpuaug.finetune import finetune
 
         finetune(command)
+    return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from torch import nn
 from . import backends
 from .explain import explain
 from .kernels import plan, torch_dialect
-from .program import Canvas, Program, lower
+from .lowering import lower
+from .program import Canvas, Program
 from .transforms.containers import children_of
 
 MASK = 0xFFFFFFFF
@@ -153,7 +155,7 @@ class Compose(nn.Module):
                 f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
                 f"pipeline and batch need {(b, columns)} with {recipe.program.columns}; draw them by sample()"
             )
-        shape = (b, recipe.shape[1], *recipe.program.out_size)
+        shape = (b, recipe.program.out_channels, *recipe.program.out_size)
         shape = shape if images.dim() == 4 else shape[1:]
         if out is None:
             batch = self._allocate(recipe, images.device)
@@ -214,11 +216,12 @@ class Compose(nn.Module):
             plain = batch.is_contiguous()
             last = not plain and batch.is_contiguous(memory_format=torch.channels_last)
         memory_format = torch.channels_last if last else torch.contiguous_format
-        rows = batch_rows(batch, c * program.out_size[0] * program.out_size[1]).to(images.device)
+        spread = batch.expand(-1, program.channels, -1, -1) if c == 1 else batch
+        rows = batch_rows(spread, program.out_channels * math.prod(program.out_size)).to(images.device)
         return Recipe(program, module, self._engines[key], rows, tuple(batch.shape), (h, w), memory_format)
 
     def _allocate(self, recipe: Recipe, device: torch.device) -> torch.Tensor:
-        shape = (recipe.shape[0], recipe.shape[1], *recipe.program.out_size)
+        shape = (recipe.shape[0], recipe.program.out_channels, *recipe.program.out_size)
         return recipe.module.allocate(shape, recipe.program.out_dtype, device, recipe.format)
 
     def _epoch(self, epoch: int | None) -> int:

@@ -8,6 +8,14 @@ from .kernels import geometry, pixel, plan
 from .program import Program
 
 _KINDS = {plan.KIND_GATE: "gate", plan.KIND_GEOMETRY: "geometry", plan.KIND_PIXEL: "pixel"}
+_NEEDS = {
+    plan.POINTWISE: "",
+    plan.MEAN: ", after the image's mean",
+    plan.EXTREMES: ", after the image's least and greatest values",
+    plan.HISTOGRAM: ", after the image's histogram",
+    plan.NEIGHBOURS: ", on the image as it stands there",
+    plan.PLACE: "",
+}
 _FILTERS = {
     geometry.NEAREST: "nearest",
     geometry.LINEAR: "bilinear",
@@ -21,14 +29,14 @@ def _slot(entry) -> str:
     if code[plan.KIND] == plan.KIND_GATE:
         return "order drawn" if code[plan.TRAIT] else "choice drawn"
     if code[plan.KIND] == plan.KIND_PIXEL:
-        return pixel.CASES[code[plan.OP]] + (", after the image's mean" if code[plan.TRAIT] else "")
+        return (pixel.CASES | pixel.LOOPS)[code[plan.OP]] + _NEEDS[code[plan.TRAIT]]
     name = geometry.CASES[code[plan.OP]]
     return f"{name} (merges into its neighbour)" if code[plan.TRAIT] else f"{name}, {_FILTERS[code[plan.FILTER]]}"
 
 
 def launches(program: Program) -> int:
     """Kernel launches of a call: the draw, one for each statistic, the write."""
-    return 2 + program.stats
+    return 2 + program.asks
 
 
 def floor_bytes(program: Program, images: torch.Tensor) -> tuple[int, int]:
@@ -54,10 +62,10 @@ def explain(program: Program, images: torch.Tensor, chosen: str, asked: str) -> 
         names = " and ".join(e.name for e in smooth)
         lines.append(f"  note: where {names} both act on a sample, they become one resampling, approximately")
     source, output = floor_bytes(program, images)
-    read = source * (1 + program.stats)
+    read = source * (1 + program.asks)
     size = "x".join(str(n) for n in program.out_size)
     lines += [
-        f"  launches: draw, {program.stats} statistics, write = {launches(program)}",
+        f"  launches: draw, {program.asks} statistics, write = {launches(program)}",
         f"  bytes: reads at most {read / 1e6:.2f} MB, writes {output / 1e6:.2f} MB; "
         f"at 1 TB/s no less than {(read + output) / 1e6:.1f} us",
         f"  output: {program.out_dtype} {size}, {len(program.columns)} columns drawn",

@@ -39,6 +39,10 @@ def imagenet_train(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
+    policy: Sequence = (),
+    color_jitter: float | Sequence[float] | None = None,
+    erase: float = 0.0,
+    interpolation: str = "bilinear",
     dtype: torch.dtype = torch.float32,
     mean: Sequence[float] = ga.IMAGENET_MEAN,
     std: Sequence[float] = ga.IMAGENET_STD,
@@ -48,10 +52,61 @@ def imagenet_train(
     with convolutions", section 6) as torchvision's reference training (``ClassificationPresetTrain``) has it.
 
     ``size``: side of the output in pixels. ``scale``, ``ratio``: range of the crop's area as a fraction of the image,
-    and of its width over its height. ``flip``: probability.
+    and of its width over its height. ``flip``: probability. ``policy``: ops behind the flip. ``color_jitter``: none
+    (torchvision), one number for brightness, contrast and saturation (timm: 0.4), or up to four, hue last. ``erase``:
+    probability of ``RandomErasing`` behind the normalisation (torchvision's later recipes: 0.1). ``interpolation``: of
+    the crop.
     """
-    crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, antialias=True)
-    return _finish([crop, ga.RandomHorizontalFlip(flip)], dtype, mean, std, compose)
+    crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
+    ops = [crop, ga.RandomHorizontalFlip(flip), *policy]
+    if color_jitter is not None:
+        ops.append(ga.ColorJitter(*([color_jitter] * 3 if isinstance(color_jitter, int | float) else color_jitter)))
+    ops += [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)]
+    return ga.Compose([*ops, ga.RandomErasing(erase)] if erase else ops, **compose)
+
+
+def randaugment(
+    size: int = 224, *, magnitude: int = 9, num_ops: int = 2, interpolation: str = "bilinear", **keywords: Any
+) -> ga.Compose:
+    """:func:`imagenet_train` with RandAugment (Cubuk et al., arXiv 1909.13719) as torchvision's reference training has
+    it under ``--auto-augment ra``. ``interpolation``: of the crop and of the policy. The rest as there.
+    """
+    policy = ga.RandAugment(num_ops, magnitude, interpolation=interpolation)
+    return imagenet_train(size, policy=[policy], interpolation=interpolation, **keywords)
+
+
+def trivialaugment(size: int = 224, *, interpolation: str = "bilinear", **keywords: Any) -> ga.Compose:
+    """:func:`imagenet_train` with TrivialAugmentWide (Müller and Hutter, arXiv 2103.10158) as torchvision's reference
+    training has it under ``--auto-augment ta_wide``. Arguments as :func:`randaugment`.
+    """
+    policy = ga.TrivialAugmentWide(interpolation=interpolation)
+    return imagenet_train(size, policy=[policy], interpolation=interpolation, **keywords)
+
+
+def autoaugment(
+    size: int = 224, *, policy: str = "imagenet", interpolation: str = "bilinear", **keywords: Any
+) -> ga.Compose:
+    """:func:`imagenet_train` with AutoAugment (Cubuk et al., arXiv 1805.09501) as torchvision's reference training has
+    it under ``--auto-augment imagenet``. ``policy``: ``imagenet``, ``cifar10`` or ``svhn``. The rest as
+    :func:`randaugment`.
+    """
+    ops = [ga.AutoAugment(policy, interpolation=interpolation)]
+    return imagenet_train(size, policy=ops, interpolation=interpolation, **keywords)
+
+
+def three_augment(
+    size: int = 224,
+    *,
+    color_jitter: float | Sequence[float] | None = 0.3,
+    interpolation: str = "bicubic",
+    **keywords: Any,
+) -> ga.Compose:
+    """:func:`imagenet_train` with 3-Augment: grey, solarised or blurred, then jittered, the recipe of DeiT III (Touvron
+    et al., arXiv 2204.07118). Arguments as there.
+    """
+    grey, solar = ga.RandomGrayscale(1.0), ga.RandomSolarize(128, 1.0)
+    policy = ga.RandomChoice([grey, solar, ga.GaussianBlur(13, (0.1, 2.0))])
+    return imagenet_train(size, policy=[policy], color_jitter=color_jitter, interpolation=interpolation, **keywords)
 
 
 def imagenet_eval(
@@ -116,8 +171,9 @@ def rotate_shift(*, degrees: float = 45.0, translate: float = 1 / 8, **keywords:
     return geometric(degrees=degrees, translate=translate, flip=0.0, **keywords)
 
 
+_CROPPED = (imagenet_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
-    f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, imagenet_train, imagenet_eval)
+    f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)
 }
 
 
@@ -157,4 +213,4 @@ def get(spec: str, size: int | None = None, **keywords: Any) -> ga.Compose:
 
 def stored_size(spec: str, size: int) -> int:
     """Side in pixels at which images are kept for a preset of output side ``size``: ImageNet's crops want a margin."""
-    return round(size * 8 / 7) if parse(spec)[0].startswith("imagenet") else size
+    return round(size * 8 / 7) if PRESETS[parse(spec)[0]] in _CROPPED else size

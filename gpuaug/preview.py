@@ -16,6 +16,7 @@ from gpuaug.data import DataError, decode
 
 INK, FAINT, PAPER = (32, 34, 40), (120, 124, 134), (255, 255, 255)
 GAP, MARGIN, TEXT = 10, 24, 11
+SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,35 @@ def _word(call: str, kw: dict) -> str:
         case "crop":
             return f"at {kw['left']:+d},{kw['top']:+d}"
         case "affine":
-            x, y = (round(t) for t in kw["translate"])
-            return f"{_turn(kw['angle'])} · {x:+d},{y:+d} · ×{kw['scale']:.2f}"
+            return _affine(kw)
         case "rotate":
             return _turn(-kw["angle"])
-    factor = [f"{v:.3g}" for k, v in kw.items() if k.endswith(("factor", "threshold"))]
-    return " ".join([call.removeprefix("adjust_"), *factor])
+        case "erase":
+            return f"erase {kw['w']}x{kw['h']} at {kw['j']},{kw['i']}"
+        case "rgb_to_grayscale":
+            return "grey"
+        case "permute_channels":
+            return "channels " + "".join(str(i) for i in kw["permutation"])
+        case "solarize_add":
+            return f"solarize +{kw['addition']:.3g}"
+        case "gaussian_blur":
+            return f"blur {kw['sigma'][0]:.2g} px"
+        case "grid_mask":
+            return f"grid {kw['side']} of {kw['period']} px"
+        case "salt_and_pepper":
+            return f"salt and pepper {kw['amount']:.1%}"
+    numbers = [f"{v:.3g}" for k, v in kw.items() if k.endswith(SPOKEN)]
+    return " ".join([call.removeprefix("adjust_").replace("_", " "), *numbers])
+
+
+def _affine(kw: dict) -> str:
+    """Turn, shift and zoom; lean in their place where there is nothing else."""
+    x, y = (round(t) for t in kw["translate"])
+    if kw["angle"] == x == y == 0 and kw["scale"] == 1:
+        return f"lean {kw['shear'][0]:+.0f}°,{kw['shear'][1]:+.0f}°"
+    if kw["angle"] == 0 and kw["scale"] == 1 and not any(kw["shear"]):
+        return f"{x:+d},{y:+d}"
+    return f"{_turn(kw['angle'])} · {x:+d},{y:+d} · ×{kw['scale']:.2f}"
 
 
 def _turn(clockwise: float) -> str:
@@ -90,7 +114,8 @@ def draw_tiles(
     return [Tile(to_image(y, mean, std), caption(params.describe(i))) for i, y in enumerate(pixels)]
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """The sheets' typeface."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
@@ -104,7 +129,8 @@ def _fit(image: Image.Image, side: int) -> Image.Image:
     return image if longer == side else image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
+    """As much of a text as fits a width in pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:
@@ -125,7 +151,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], title: str, subtitle: str = ""
 
     ``side``: of a tile in pixels. Images are scaled to fit, keeping their shape.
     """
-    small, medium, large = _font(TEXT), _font(TEXT + 2), _font(24)
+    small, medium, large = font(TEXT), font(TEXT + 2), font(24)
     columns = max(len(row) for row in rows)
     width = 2 * MARGIN + columns * side + columns * GAP  # one gap more after the originals
     notes = _wrap(subtitle, width - 2 * MARGIN, medium)
@@ -141,9 +167,17 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], title: str, subtitle: str = ""
             x, y = MARGIN + c * (side + GAP) + (GAP if c else 0), head + r * step
             picture = _fit(tile.image, side)
             sheet.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
-            words = _shorten(tile.caption, side, small)
+            words = shorten(tile.caption, side, small)
             pen.text((x + side / 2, y + side + 4), words, FAINT if c else INK, font=small, anchor="ma")
     return sheet
+
+
+def check_sheet(out: str | Path) -> Path:
+    """The path of a sheet; raises ValueError if it does not end like an image file."""
+    out = Path(out)
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{out}: no image format by this ending; name it like sheet.png")
+    return out
 
 
 def preview(
@@ -161,9 +195,7 @@ def preview(
     model's input, pixels. ``side``: of a tile. Raises :class:`DataError` for a file that is no image, and ValueError
     for an unknown preset or an output that is not an image file.
     """
-    out = Path(out)
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"{out}: no image format by this ending; name it like sheet.png")
+    out = check_sheet(out)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     files = _files(paths)

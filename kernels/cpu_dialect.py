@@ -11,9 +11,11 @@ import numpy as np
 from llvmlite import ir
 from numba import njit
 from numba import types as nt
+from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import dialect, draw, geometry, pixel, plan
+from . import cpu_frame as F
+from . import dialect, draw, elementary, geometry, pixel, plan
 
 LANES = 8  # rows that are resampled at once, in the lanes of a vector
 FAST = ("contract", "nsz", "reassoc", "arcp")
@@ -25,6 +27,11 @@ xp = types.ModuleType("xp_numba")
 def exact(function):
     """Compile as written, for decisions and formulas: float32 literals, no fastmath (which a callee would inherit)."""
     return njit(**INNER, fastmath=False)(dialect.float32_literals(function))
+
+
+def inlined(function):
+    """As `exact`, into every caller: what a loop over pixels calls, which a call left in it would keep from vectors."""
+    return njit(**INNER, fastmath=False, forceinline=True)(dialect.float32_literals(function))
 
 
 def fast(function):
@@ -87,6 +94,30 @@ def _unary(name):
             return builder.call(function, args)
 
         return x(x), codegen
+
+    return call
+
+
+def _of_floats(name, count):
+    """An LLVM intrinsic of `count` float32s."""
+
+    def codegen(context, builder, signature, args):
+        values = [context.cast(builder, v, t, nt.float32) for v, t in zip(args, signature.args, strict=True)]
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType()] * count)
+        function = builder.module.declare_intrinsic(name, [ir.FloatType()], kind)
+        return builder.call(function, values)
+
+    if count == 2:
+
+        @intrinsic
+        def call(typingctx, a, b):
+            return nt.float32(a, b), codegen
+
+    else:
+
+        @intrinsic
+        def call(typingctx, a, b, c):
+            return nt.float32(a, b, c), codegen
 
     return call
 
@@ -194,10 +225,25 @@ def call(typingctx, function, argument):
     return nt.none(nt.int64, nt.int64), codegen
 
 
+def stack(words):
+    """An intrinsic that gives the address of `words` words of 8 bytes on the stack."""
+
+    @intrinsic
+    def address(typingctx):
+        def codegen(context, builder, signature, args):
+            memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), words))
+            return builder.ptrtoint(memory, ir.IntType(64))
+
+        return nt.int64(), codegen
+
+    return address
+
+
 xp.where, xp.choose = _where, _choose
 xp.f32, xp.f64, xp.i32, xp.i64 = _cast(nt.float32), _cast(nt.float64), _cast(nt.int64), _cast(nt.int64)
 xp.floor, xp.abs, xp.sqrt_rn, xp.div_rn = _unary("llvm.floor"), _unary("llvm.fabs"), _unary("llvm.sqrt"), _divide
-xp.rint = _unary("llvm.rint")
+xp.rint, xp.exp = _unary("llvm.rint"), _unary("llvm.exp")
+xp.fma, xp.pow = _of_floats("llvm.fma", 3), _of_floats("llvm.pow", 2)
 xp.minimum, xp.maximum = _compared("<"), _compared(">")
 xp.load, xp.store, xp.gather, xp.some, xp.fence = _load, _store, _gather, _same, _fence
 xp.static_range = range
@@ -214,9 +260,13 @@ def _pending(found):
 xp.hypot, xp.pending = exact(_hypot), exact(_pending)
 
 
+def _numbers(module):
+    return {n: np.float32(v) if isinstance(v, float) else v for n, v in dialect.constants(module).items()}
+
+
 def _bind(module, wrap, **extra):
-    numbers = {n: np.float32(v) if isinstance(v, float) else v for n, v in dialect.constants(module).items()}
-    return dialect.bind(dialect.shared_functions(module), xp, wrap, {"__name__": __name__, **numbers, **extra})
+    scope = {"__name__": __name__, **_numbers(module), **extra}
+    return dialect.bind(dialect.shared_functions(module), xp, wrap, scope)
 
 
 def _switch(name, cases, arguments, functions):
@@ -228,10 +278,51 @@ def _switch(name, cases, arguments, functions):
     return exact(dialect.from_source(name, "\n".join(lines) + "\n", {"__name__": __name__, **functions}))
 
 
-DRAW = _bind(draw, exact)
-GEOMETRY = _bind(geometry, exact, half_even=DRAW["half_even"])
-PIXEL = _bind(pixel, exact)
-draw_switch = _switch("draw_switch", draw.CASES, "key, c, h, w", DRAW)
+ELEMENTARY = _bind(elementary, exact)
+DRAW = _bind(draw, exact, **ELEMENTARY)
+GEOMETRY = _bind(geometry, exact, **ELEMENTARY)
+_words = dialect.bind(
+    {name: getattr(draw, name) for name in ("philox", "unit")}, xp, inlined, {"__name__": __name__, **_numbers(draw)}
+)
+PIXEL = _bind(pixel, inlined, **_bind(elementary, inlined), **_words)
+draw_memory = stack(F.DRAW_WORDS)
+
+
+@exact
+def draw_switch(op, key, c, h, w):
+    """The draw of an opcode, a C function of its own: programs compile those that they need.
+
+    The last word of `key` is the address of the job, which holds the seed's high word and the draws' addresses.
+    """
+    address, job = draw_memory(), i64(key[5])
+    words, floats, function = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS), i64(job[F.JOB_DRAWS])[op]
+    words[0], words[1], words[2], words[3] = key[0], key[1], key[2], key[3]
+    words[4], words[5] = key[4], job[F.JOB_SEED_HIGH]
+    for i in range(8):
+        floats[14 + i] = xp.f32(0.0)
+    floats[0], floats[1], floats[2], floats[3], floats[4], floats[5] = c[0], c[1], c[2], c[3], c[4], c[5]
+    floats[6], floats[7], floats[8], floats[9], floats[10], floats[11] = c[6], c[7], c[8], c[9], c[10], c[11]
+    floats[12], floats[13] = h, w
+    if function != 0:
+        call(function, address)
+    d = floats
+    return d[14], d[15], d[16], d[17], d[18], d[19], d[20], d[21]
+
+
+def draw_from_memory(name):
+    """The draw of that name over memory as `draw_switch` fills it."""
+    scope = {**_draw.py_func.__globals__, "DRAWN": DRAW[name]}
+    return exact(types.FunctionType(_draw.py_func.__code__, scope, name))
+
+
+@exact
+def _draw(address):
+    k, f = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS)
+    c = (f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11])
+    d = DRAWN((k[0], k[1], k[2], k[3], k[4], k[5]), c, f[12], f[13])
+    f[14], f[15], f[16], f[17], f[18], f[19], f[20], f[21] = d
+
+
 geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", GEOMETRY)
 PLAN = _bind(plan, exact, draw_switch=draw_switch, geometry_switch=geometry_switch, position=DRAW["position"])
 walk = PLAN["walk"]

@@ -7,6 +7,7 @@ be compiled once for itself and once more for each of its callers.
 
 import gc
 import threading
+import types
 from contextlib import contextmanager
 
 from numba import cfunc
@@ -15,16 +16,38 @@ from numba.core import config, event
 from numba.extending import intrinsic
 
 from . import cpu_frame as F
-from . import dialect
+from . import dialect, pixel, user
 from . import plan as P
-from .cpu_dialect import f32, f64, i64
-from .cpu_sample import nearest_rows, points, smooth_rows
-from .cpu_steps import finish, widen
+from .cpu_asks import equalize, extremes, grey_sum, histogram
+from .cpu_dialect import draw_from_memory, f32, i64
+from .cpu_neighbours import neighbours
+from .cpu_sample import nearest_rows, places, points, smooth_rows
+from .cpu_steps import finish, loop
+from .cpu_store import store, widen
 from .cpu_tables import prepare
 from .cpu_walk import divide, plan_row, schedule_row
 from .cpu_write import write_row
 
-STAGES = ("widen_stage", "prepare_stage", "nearest_stage", "smooth_stage", "points_stage", "finish_stage")
+STAGE = "void(int64)"
+STAGES = {
+    F.WIDEN: "widen_stage",
+    F.PREPARE: "prepare_stage",
+    F.NEAREST_ROWS: "nearest_stage",
+    F.SMOOTH_ROWS: "smooth_stage",
+    F.POINTS: "points_stage",
+    F.FINISH: "finish_stage",
+    F.NEIGHBOURS: "neighbours_stage",
+    F.PLACES: "places_stage",
+    F.ASKS + P.MEAN: "mean_stage",
+    F.ASKS + P.EXTREMES: "extremes_stage",
+    F.ASKS + P.HISTOGRAM: "histogram_stage",
+}
+STORES = {
+    f"store_{name}_{layout}": (kind, strided)
+    for kind, name in {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}.items()
+    for strided, layout in enumerate(("planar", "strided"))
+}
+STAGES |= {F.STORES + 2 * kind + strided: name for name, (kind, strided) in STORES.items()}
 
 
 @intrinsic
@@ -47,14 +70,15 @@ def functions(digest):
         `own`, one int64 of the thread's that starts as -1, and taken first by the next call.
         """
         digest  # noqa: B018
-        job, kept, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
+        address, kept, following = job, i64(own), i64(job + 8 * F.JOB_NEXT)
+        job = i64(address)
         r = kept[0]
         if r < 0:
             r = fetch_add(following, 1)
         while r < job[F.JOB_N]:
             row, record = i64(job[F.JOB_ROWS] + 8 * r * P.ROW), job[F.JOB_RECORDS] + r * job[F.JOB_RECORD_BYTES]
             frame, plan = i64(record), record + 8 * (F.FRAME_WORDS + F.PASS_WORDS * job[F.JOB_PASSES])
-            plan_row(job, row, frame, plan, f32(plan + 4 * job[F.JOB_PLAN_WORDS]))
+            plan_row(address, row, frame, plan, f32(plan + 4 * job[F.JOB_PLAN_WORDS]))
             if job[F.JOB_WRITES] != 0:
                 need = divide(frame, row[P.ROW_H], row[P.ROW_W])
                 if need > size:
@@ -96,14 +120,88 @@ def functions(digest):
 
     def finish_stage(frame):
         digest  # noqa: B018
-        finish(i64(frame), f64(frame + 8 * F.TOTAL))
+        finish(i64(frame), frame)
 
-    stages = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage
+    def neighbours_stage(frame):
+        digest  # noqa: B018
+        neighbours(i64(frame))
+
+    def places_stage(frame):
+        digest  # noqa: B018
+        places(i64(frame))
+
+    def mean_stage(frame):
+        digest  # noqa: B018
+        grey_sum(i64(frame), frame)
+
+    def extremes_stage(frame):
+        digest  # noqa: B018
+        extremes(i64(frame), frame)
+
+    def histogram_stage(frame):
+        digest  # noqa: B018
+        histogram(i64(frame), frame)
+
+    def equalize_stage(frame):
+        digest  # noqa: B018
+        equalize(i64(frame))
+
+    stages = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage, neighbours_stage
+    stages += places_stage, mean_stage, extremes_stage, histogram_stage, equalize_stage
     return {
         "run_rows": ("int64(int64, int64, int64, int64)", run_rows),
         "take_samples": ("int64(int64, int64, int64)", take_samples),
-        **{stage.__name__: ("void(int64)", stage) for stage in stages},
+        **{stage.__name__: (STAGE, stage) for stage in stages},
     }
+
+
+def named(template, name, **scope):
+    """A template of a C function, with the names that it lacks.
+
+    Numba keys what it keeps on disk by the name, the byte code and the closure of a function: no two share a name.
+    """
+    bound = types.FunctionType(template.__code__, {**globals(), **scope}, name, None, template.__closure__)
+    bound.__qualname__ = name
+    return STAGE, bound
+
+
+def store_stage(name, digest):
+    """The C function of a store, with its signature."""
+
+    def run_store(frame):
+        digest  # noqa: B018
+        STORE_TILE(i64(frame))
+
+    return named(run_store, name, STORE_TILE=store(*STORES[name]))
+
+
+def draw_function(name, digest):
+    """The C function of a draw, with its signature."""
+
+    def run_draw(address):
+        digest  # noqa: B018
+        DRAW_FROM_MEMORY(address)
+
+    return named(run_draw, name, DRAW_FROM_MEMORY=draw_from_memory(name))
+
+
+def pixel_loop(opcode, lattice, grey, digest):
+    """The C function of an opcode's loop for one kind of stage, with its signature.
+
+    What is kept of a user's formula is keyed by its own digest, too.
+    """
+    name = pixel.CASES.get(opcode)
+    if name is None:
+        made = user.FORMULAS[opcode]
+        digest += made.digest()
+        name = f"{made.name}_{made.digest()[:16]}"
+
+    def run_loop(frame):
+        digest  # noqa: B018
+        LOOP(i64(frame))
+
+    name = f"{name}_{'lattice' if lattice else 'float'}_{'grey' if grey else 'colour'}"
+    return named(run_loop, name, LOOP=loop(opcode, lattice, grey))
 
 
 class Lightly(event.Listener):
@@ -151,12 +249,24 @@ _compiled: dict = {}
 _lock = threading.Lock()
 
 
+def _made(name):
+    """The function of a key of `get`, with its signature."""
+    if not _functions:
+        _functions.update(functions(dialect.source_digest()))
+    if isinstance(name, tuple):
+        return pixel_loop(*name, dialect.source_digest())
+    if name in STORES:
+        return store_stage(name, dialect.source_digest())
+    return _functions[name] if name in _functions else draw_function(name, dialect.source_digest())
+
+
 def get(name):
-    """The C function of that name; `.ctypes` calls it, `.address` is where it lies."""
+    """The C function of that name, a stage or a draw, or the loop (opcode, lattice, grey).
+
+    `.ctypes` calls it, `.address` is where it lies.
+    """
     if name not in _compiled:
         with _lock:
-            if not _functions:
-                _functions.update(functions(dialect.source_digest()))
             if name not in _compiled:
-                _compiled[name] = compiled(*_functions[name])
+                _compiled[name] = compiled(*_made(name))
     return _compiled[name]

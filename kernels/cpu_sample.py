@@ -4,7 +4,7 @@ from . import cpu_frame as F
 from . import geometry as G
 from . import plan as P
 from .cpu_bits import byte_0, byte_1, byte_2, byte_3, packed, two_bytes
-from .cpu_dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, u8, xp
+from .cpu_dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, xp
 from .cpu_tables import clamp, group_at, weigh
 from .cpu_vector import blend_block_f32, blend_block_u8, tap_block
 
@@ -60,7 +60,7 @@ def nearest_rows(frame):
     for r in range(frame[F.ROWS]):
         for c in range(xp.where(born[y0 + r] < 0.0, frame[F.CHANNELS], 0)):
             start = xp.i64(index[y0 + r]) * frame[F.BASE_Y] + c * frame[F.BASE_C]
-            out = frame[F.TILE] + 4 * (c * frame[F.PITCH] + r * n)
+            out = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n)
             if frame[F.RUNS] == 0:
                 gather(kind, frame[F.BASE], start, i64(frame[F.OFFSETS]), n, f32(out))
             for k in range(frame[F.RUNS]):
@@ -147,7 +147,7 @@ def smooth_rows(frame):
                     blend_rows(frame, width * xp.where(together, channels, 1))
                 else:
                     blend_strided(frame, width)
-            tap_columns(frame, columns, frame[F.TILE] + 4 * (c * frame[F.PITCH] + r * frame[F.OW]))
+            tap_columns(frame, columns, frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
 
 
 @exact
@@ -172,13 +172,13 @@ def check_row(g, keeps, number, xs, ys, birth, n):
 
 
 @exact
-def trace_row(frame, y, birth):
-    """Walk an output row back through the groups of the pass: `points` hold the coordinates, `birth` the groups."""
-    xs, ys, n = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), frame[F.OW]
+def trace_row(frame, y, until, xs, ys, birth):
+    """Walk an output row back through the groups of the pass from `until` on: coordinates, and the groups of birth."""
+    n = frame[F.OW]
     for x in range(n):
         xs[x], ys[x], birth[x] = xp.f32(x), xp.f32(y), xp.f32(-1.0)
     i = frame[F.GROUPS_TO] - 1
-    while i >= frame[F.GROUPS]:
+    while i >= until:
         g = group_at(frame, i)
         m0, m1, m2, m3, m4, m5, m6, m7, m8 = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]
         if g[P.G_PROJECTIVE] > 0.0:
@@ -196,17 +196,54 @@ def trace_row(frame, y, birth):
 
 
 @fast
+def places(frame):
+    """Where the pixels of the tile lie in the canvas of the step being run, which groups may stand behind."""
+    until, n = xp.i64(f32(frame[F.STEP])[P.S_GROUPS]), frame[F.OW]
+    for r in range(frame[F.ROWS]):
+        xs, ys, y = f32(frame[F.PLACE_X] + 4 * r * n), f32(frame[F.PLACE_Y] + 4 * r * n), frame[F.Y] + r
+        if until < frame[F.GROUPS_TO]:
+            trace_row(frame, y, until, xs, ys, f32(frame[F.STAGING]))
+            for x in range(n):
+                xs[x], ys[x] = snap(xs[x]), snap(ys[x])
+        else:
+            for x in range(n):
+                xs[x], ys[x] = xp.f32(x), xp.f32(y)
+
+
+@fast
+def gather_points(kind, base, start, offsets, n, out):
+    """As `gather`, by offsets of 32 bits, of which a vector holds twice as many."""
+    if kind == F.U8:
+        source = u8(base + start)
+        for i in range(n):
+            out[i] = xp.f32(source[offsets[i]])
+    else:
+        floats = f32(base + 4 * start)
+        for i in range(n):
+            out[i] = floats[offsets[i]]
+
+
+@fast
 def nearest_points(frame, r):
     """A row of any pass without resampling."""
     xs, ys, offsets, n = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), i64(frame[F.OFFSETS]), frame[F.OW]
     x_high, y_high = xp.f32(frame[F.BASE_W] - 1), xp.f32(frame[F.BASE_H] - 1)
-    step_x, step_y = frame[F.BASE_X], frame[F.BASE_Y]
-    for i in range(n):
-        column, row = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))
-        offsets[i] = row * step_y + column * step_x
+    step_x, step_y, short = frame[F.BASE_X], frame[F.BASE_Y], i32(frame[F.OFFSETS])
+    near = (frame[F.BASE_H] * abs(step_y) + frame[F.BASE_W] * abs(step_x)) < 1 << 31
+    if near:
+        for i in range(n):
+            column, row = int32(clamp(xs[i], 0.0, x_high)), int32(clamp(ys[i], 0.0, y_high))
+            short[i] = int32(xp.i64(row) * step_y + xp.i64(column) * step_x)
+    else:
+        for i in range(n):
+            column, row = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))
+            offsets[i] = row * step_y + column * step_x
     for c in range(frame[F.CHANNELS]):
-        out = f32(frame[F.TILE] + 4 * (c * frame[F.PITCH] + r * n))
-        gather(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], offsets, n, out)
+        out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
+        if near:
+            gather_points(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], short, n, out)
+        else:
+            gather(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], offsets, n, out)
 
 
 @fast
@@ -255,7 +292,7 @@ def bilinear(source, offsets, step_x, step_y, weights, pitch, fill, n, out):
 
 @fast
 def point(frame, g, x, y, out):
-    """One pixel by any filter and border: the sum over its taps; out[c * PITCH] takes channel c."""
+    """One pixel by any filter and border: the sum over its taps; out[c * TILE_PITCH] takes channel c."""
     count_x, count_y, pitch_x, pitch_y = frame[F.TAPS_X], frame[F.TAPS_Y], frame[F.X_PITCH], frame[F.Y_PITCH]
     index_x, index_y, inside = i32(frame[F.X_TABLE]), i32(frame[F.Y_TABLE]), xp.f32(1.0)
     weights_x, weights_y = f32(frame[F.X_TABLE] + 4 * count_x * pitch_x), f32(frame[F.Y_TABLE] + 4 * count_y * pitch_y)
@@ -273,7 +310,7 @@ def point(frame, g, x, y, out):
             for k in range(count_x):
                 row += weights_x[k * pitch_x] * value(frame, start + xp.i64(index_x[k * pitch_x]) * frame[F.BASE_X])
             total += weights_y[j * pitch_y] * row
-        out[c * frame[F.PITCH]] = total
+        out[c * frame[F.TILE_PITCH]] = total
 
 
 @fast
@@ -283,7 +320,8 @@ def bilinear_points(frame, g, r):
     offsets, weights = i64(frame[F.OFFSETS]), f32(frame[F.FOUR])
     bilinear_taps(frame, g, n)
     for c in range(frame[F.CHANNELS]):
-        out, start, fill = f32(frame[F.TILE] + 4 * (c * frame[F.PITCH] + r * n)), c * frame[F.BASE_C], g[P.G_FILL + c]
+        out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
+        start, fill = c * frame[F.BASE_C], g[P.G_FILL + c]
         if frame[F.BASE_KIND] == F.F32:
             bilinear(f32(frame[F.BASE] + 4 * start), offsets, step_x, step_y, weights, pitch, fill, n, out)
         elif step_x == 1:
@@ -303,7 +341,7 @@ def smooth_points(frame, g, r, birth):
         far = far | (ys[i] <= g[P.G_WINDOW + 2] - beyond_y) | (ys[i] >= g[P.G_WINDOW + 3] + beyond_y)
         if far & (g[P.G_BORDER] == G.FILL):
             for c in range(frame[F.CHANNELS]):
-                f32(tile)[c * frame[F.PITCH] + i] = g[P.G_FILL + c]
+                f32(tile)[c * frame[F.TILE_PITCH] + i] = g[P.G_FILL + c]
         elif birth[i] < 0.0:
             point(frame, g, xs[i], ys[i], f32(tile + 4 * i))
 
@@ -321,7 +359,7 @@ def points(frame):
     """Rows of a pass that is not axis-aligned; births go to the birth tile."""
     for r in range(frame[F.ROWS]):
         birth = f32(frame[F.BIRTH] + 4 * r * frame[F.OW])
-        trace_row(frame, frame[F.Y] + r, birth)
+        trace_row(frame, frame[F.Y] + r, frame[F.GROUPS], f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), birth)
         if frame[F.SMOOTH] < 0:
             nearest_points(frame, r)
         else:

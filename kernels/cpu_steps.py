@@ -1,16 +1,19 @@
-"""What happens to a tile once it is sampled: fill, pixel steps, statistics, stores. One loop a formula, vectorised."""
+"""What happens to a tile once it is sampled: fill, pixel steps, what is asked for, stores.
+
+Each formula has a loop over the tile, vectorised, which is a C function of its own: programs compile those that they
+need, and reach them by address.
+"""
 
 import types
 
-from . import cpu_frame as F
-from . import dialect, pixel
-from . import plan as P
-from .cpu_bits import bf16_of, f16_of, of_bf16, of_f16, u8_of
-from .cpu_dialect import PIXEL, f32, fast, u8, u16, xp
-from .cpu_tables import clamp, element_bytes, group_at, step_at
-from .cpu_vector import STREAM_BYTES, stream_block
+import numpy as np
 
-luma = PIXEL["luma"]
+from . import cpu_frame as F
+from . import geometry as G
+from . import pixel, user
+from . import plan as P
+from .cpu_dialect import PIXEL, call, f32, fast, i32, i64, inlined, xp
+from .cpu_tables import clamp, group_at, step_at
 
 
 @fast
@@ -22,7 +25,7 @@ def add_fill(frame):
     for c in range(frame[F.CHANNELS]):
         fill = g[P.G_FILL + c]
         for r in range(frame[F.ROWS]):
-            row, share = f32(frame[F.TILE] + 4 * (c * frame[F.PITCH] + r * frame[F.OW])), inside_y[frame[F.Y] + r]
+            row, share = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW])), inside_y[frame[F.Y] + r]
             for x in range(frame[F.OW]):
                 row[x] += fill * (1.0 - inside_x[x] * share)
 
@@ -40,14 +43,34 @@ def aligned_births(frame):
 
 @fast
 def paint(frame, n):
-    """Give born pixels their group's fill, and turn the group into its slot."""
-    birth = f32(frame[F.BIRTH])
+    """Give born pixels their group's fill; returns whether there are any."""
+    birth, words, signs = f32(frame[F.BIRTH]), i32(frame[F.BIRTH]), -1
     for i in range(n):
-        if birth[i] >= 0.0:
-            g = group_at(frame, xp.i64(birth[i]))
-            birth[i] = g[P.G_SLOT]
+        signs &= words[i]
+    if signs < 0:
+        return False
+    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        g, number = group_at(frame, k), xp.f32(k)
+        if g[P.G_BORDER] == G.FILL:
             for c in range(frame[F.CHANNELS]):
-                f32(frame[F.TILE])[c * frame[F.PITCH] + i] = g[P.G_FILL + c]
+                row, fill = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), g[P.G_FILL + c]
+                for i in range(n):
+                    row[i] = xp.where(birth[i] == number, fill, row[i])
+    return True
+
+
+@fast
+def birth_slots(frame, n):
+    """Turn the groups of birth into their slots."""
+    birth, slots = f32(frame[F.BIRTH]), f32(frame[F.SPARE])
+    for i in range(n):
+        slots[i] = xp.f32(-1.0)
+    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        number, slot = xp.f32(k), group_at(frame, k)[P.G_SLOT]
+        for i in range(n):
+            slots[i] = xp.where(birth[i] == number, slot, slots[i])
+    for i in range(n):
+        birth[i] = slots[i]
 
 
 @fast
@@ -56,7 +79,7 @@ def settle(frame, n):
     bound = group_at(frame, frame[F.SMOOTH])[P.G_BOUND]
     if bound > 0.0:
         for c in range(frame[F.CHANNELS]):
-            row = f32(frame[F.TILE] + 4 * c * frame[F.PITCH])
+            row = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
             for i in range(n):
                 row[i] = clamp(xp.rint(row[i]), 0.0, bound)
 
@@ -69,49 +92,147 @@ def eight(step, triple):
 
 
 @fast
-def one_channel(step, tile, pitch, channels, n):
-    bound, lattice = step[P.S_BOUND], step[P.S_LATTICE]
-    for c in range(channels):
+def by_channel(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    for c in range(frame[F.CHANNELS]):
         p, row = eight(step, c // 3), f32(tile + 4 * c * pitch)
         for i in range(n):
-            row[i] = FORMULA(row[i], p, bound, lattice, channels)
+            row[i] = FORMULA(row[i], p, BOUND, LATTICE, CHANNELS)
 
 
 @fast
-def three_channels(step, tile, pitch, channels, n):
-    bound, lattice = step[P.S_BOUND], step[P.S_LATTICE]
-    for t in range((channels + 2) // 3):
-        p = eight(step, t)
-        r, g = f32(tile + 12 * t * pitch), f32(tile + 4 * min(3 * t + 1, channels - 1) * pitch)
-        b = f32(tile + 4 * min(3 * t + 2, channels - 1) * pitch)
-        if channels == 1:
-            for i in range(n):
-                r[i] = FORMULA(r[i], r[i], r[i], p, bound, lattice, channels)[0]
-        else:
-            for i in range(n):
-                x, y, z = FORMULA(r[i], g[i], b[i], p, bound, lattice, channels)
-                b[i] = z
-                g[i] = y
-                r[i] = x
+def by_colour(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    last = frame[F.CHANNELS] - 1
+    for t in range(last // 3 + 1):
+        p, r = eight(step, t), f32(tile + 12 * t * pitch)
+        g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
+        for i in range(n):
+            u, v, w = FORMULA(r[i], g[i], b[i], p, BOUND, LATTICE, CHANNELS)
+            b[i] = w
+            g[i] = v
+            r[i] = u
 
 
-def _loop(name):
-    """The loop over a tile of the formula `pixel.<name>`, after the number of channels that it takes."""
-    first = getattr(pixel, name).__code__.co_varnames[0]
-    template = one_channel.py_func if first == "v" else three_channels.py_func
-    scope = {**template.__globals__, "FORMULA": PIXEL[name]}
-    return fast(types.FunctionType(template.__code__, scope, f"loop_{name}"))
+@fast
+def by_grey(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    p, grey = eight(step, 0), f32(tile)
+    for i in range(n):
+        grey[i] = FORMULA(grey[i], grey[i], grey[i], p, BOUND, LATTICE, CHANNELS)[0]
+    for c in range(1, frame[F.CHANNELS]):
+        for i in range(n):
+            f32(tile + 4 * c * pitch)[i] = grey[i]
 
 
-def _dispatch():
-    lines = ["def run_step(op, step, tile, pitch, channels, n):"]
-    for opcode, name in pixel.CASES.items():
-        lines += [f"    if op == {opcode}:", f"        loop_{name}(step, tile, pitch, channels, n)"]
-    scope = {f"loop_{name}": _loop(name) for name in pixel.CASES.values()}
-    return fast(dialect.from_source("run_step", "\n".join(lines) + "\n", {"__name__": __name__, **scope}))
+@fast
+def placed_colour(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
+    last = frame[F.CHANNELS] - 1
+    for t in range(last // 3 + 1):
+        p, r = eight(step, t), f32(tile + 12 * t * pitch)
+        g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
+        for i in range(n):
+            u, v, w = FORMULA(r[i], g[i], b[i], xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)
+            b[i] = w
+            g[i] = v
+            r[i] = u
 
 
-run_step = _dispatch()
+@fast
+def placed_grey(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
+    p, grey = eight(step, 0), f32(tile)
+    for i in range(n):
+        grey[i] = FORMULA(grey[i], grey[i], grey[i], xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)[0]
+    for c in range(1, frame[F.CHANNELS]):
+        for i in range(n):
+            f32(tile + 4 * c * pitch)[i] = grey[i]
+
+
+def formula_of(opcode):
+    """The pixel formula of an opcode, `pixel`'s or a user's, and the names of its arguments."""
+    if opcode in pixel.CASES:
+        name = pixel.CASES[opcode]
+        return PIXEL[name], getattr(pixel, name).__code__.co_varnames
+    made = user.FORMULAS[opcode]
+    scope = {"__name__": __name__, "settle": PIXEL["settle"]}
+    first = ("r", "g", "b") if made.colour else ("v",)
+    return made.bind(xp, inlined, scope, np.float32), (*first, *("x", "y") * made.placed)
+
+
+def loop(opcode, lattice, grey):
+    """The loop over a tile of an opcode's formula, for one kind of stage.
+
+    `lattice` and `grey` (one channel, or several that are the same) are constants of it; all that a formula asks of the
+    number of channels is whether it is one.
+    """
+    formula, names = formula_of(opcode)
+    template = by_grey if grey else by_colour
+    if names[0] == "v":
+        template = by_channel
+    elif "x" in names[3:4]:
+        template = placed_grey if grey else placed_colour
+    numbers = {"BOUND": 255.0 if lattice else 1.0, "LATTICE": float(lattice), "CHANNELS": 1.0 if grey else 3.0}
+    scope = {**template.py_func.__globals__, "FORMULA": formula, **{k: np.float32(v) for k, v in numbers.items()}}
+    return fast(types.FunctionType(template.py_func.__code__, scope, f"loop_{opcode}"))
+
+
+WINDOWED = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)
+
+
+@fast
+def run_windowed(frame, address, loop):
+    """Run a step that acts on a rectangle of output pixels, where that meets the tile."""
+    p, width = eight(f32(frame[F.STEP]), 0), frame[F.OW]
+    y0, y1 = xp.i64(0.0 - xp.floor(0.0 - p[0])), xp.i64(0.0 - xp.floor(0.0 - p[0] - p[2]))
+    x0, x1 = xp.i64(0.0 - xp.floor(0.0 - p[1])), xp.i64(0.0 - xp.floor(0.0 - p[1] - p[3]))
+    y0, y1 = max(y0 - frame[F.Y], 0), min(y1 - frame[F.Y], frame[F.ROWS])
+    x0, x1 = max(x0, 0), min(x1, width)
+    if (y0 >= y1) | (x0 >= x1):
+        return
+    call(i64(frame[F.STAGES])[F.PLACES], address)
+    whole = x1 - x0 == width
+    frame[F.PIXELS] = xp.where(whole, y1 - y0, 1) * (x1 - x0)
+    for r in range(y0, xp.where(whole, y0 + 1, y1)):
+        frame[F.FIRST_PIXEL] = r * width + x0
+        call(loop, address)
+
+
+@fast
+def loop_index(opcode, lattice, channels):
+    """Where the address of a step's loop stands among the stages."""
+    return F.LOOPS + 4 * opcode + xp.where(lattice > 0.0, 2, 0) + xp.where(channels == 1.0, 1, 0)
+
+
+@fast
+def run_step(frame, address, step, n):
+    """A pixel step over the n pixels of the tile."""
+    opcode, stages = xp.i64(step[P.S_OP]), i64(frame[F.STAGES])
+    loop = stages[loop_index(opcode, step[P.S_LATTICE], step[P.S_CHANNELS])]
+    frame[F.FIRST_PIXEL], frame[F.PIXELS] = 0, n
+    if step[P.S_TRAIT] != P.PLACE:
+        call(loop, address)
+    elif (opcode in WINDOWED) & (xp.i64(step[P.S_GROUPS]) >= frame[F.GROUPS_TO]):
+        run_windowed(frame, address, loop)
+    else:
+        call(stages[F.PLACES], address)
+        call(loop, address)
+
+
+@fast
+def copy_tile(frame, n):
+    for c in range(frame[F.CHANNELS]):
+        before, row = f32(frame[F.SPARE] + 4 * c * frame[F.PITCH]), f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+        for i in range(n):
+            before[i] = row[i]
 
 
 @fast
@@ -119,128 +240,48 @@ def keep_born(frame, slot, n):
     """Undo a step where the pixel was born behind it."""
     birth = f32(frame[F.BIRTH])
     for c in range(frame[F.CHANNELS]):
-        row, before = f32(frame[F.TILE] + 4 * c * frame[F.PITCH]), f32(frame[F.SPARE] + 4 * c * frame[F.PITCH])
+        row, before = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.SPARE] + 4 * c * frame[F.PITCH])
         for i in range(n):
             row[i] = xp.where(birth[i] > slot, before[i], row[i])
 
 
 @fast
-def run_steps(frame, n):
-    """The pixel steps of the pass over the n pixels of the tile."""
+def last_slot(frame):
+    """The slot of the last group of the pass: steps behind it change all pixels, wherever they were born."""
+    last = xp.f32(-1.0)
+    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        last = xp.maximum(last, group_at(frame, k)[P.G_SLOT])
+    return last
+
+
+@fast
+def run_steps(frame, address, n, born):
+    """The pixel steps of the pass over the n pixels of the tile, some of them `born` outside of a canvas."""
+    last, slotted = last_slot(frame), False
     for k in range(frame[F.STEPS], frame[F.STEPS_TO]):
         step = step_at(frame, k)
-        if frame[F.BORN]:
-            words = frame[F.CHANNELS] * frame[F.PITCH]
-            before, tile = f32(frame[F.SPARE]), f32(frame[F.TILE])
-            for i in range(words):
-                before[i] = tile[i]
-        run_step(xp.i64(step[P.S_OP]), step, frame[F.TILE], frame[F.PITCH], frame[F.CHANNELS], n)
-        if frame[F.BORN]:
+        kept = born & (step[P.S_SLOT] < last)
+        frame[F.STEP] = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + k * frame[F.STEP_WORDS])
+        if kept & (slotted == 0):
+            birth_slots(frame, n)
+            slotted = True
+        if kept:
+            copy_tile(frame, n)
+        run_step(frame, address, step, n)
+        if kept:
             keep_born(frame, step[P.S_SLOT], n)
 
 
 @fast
-def grey_sum(frame, n):
-    """The sum of the tile's luma: vectors of float32 over a tile, float64 over the image."""
-    channels, pitch = frame[F.CHANNELS], frame[F.PITCH]
-    lattice = step_at(frame, frame[F.STATISTIC])[P.S_LATTICE]
-    r, g = f32(frame[F.TILE]), f32(frame[F.TILE] + 4 * min(1, channels - 1) * pitch)
-    b = f32(frame[F.TILE] + 4 * min(2, channels - 1) * pitch)
-    total = xp.f32(0.0)
-    for i in range(n):
-        total += luma(r[i], g[i], b[i], lattice, channels)
-    return xp.f64(total)
+def store_index(kind, step_x):
+    """Where the address of a sink's store stands among the stages."""
+    return F.STORES + 2 * kind + xp.where(step_x == 1, 0, 1)
 
 
 @fast
-def convert(kind, row, n, out):
-    """Cast n floats into the sink's type at the address `out`."""
-    if kind == F.U8:
-        bytes_out = u8(out)
-        for i in range(n):
-            bytes_out[i] = u8_of(row[i])
-    elif kind == F.F32:
-        floats_out = f32(out)
-        for i in range(n):
-            floats_out[i] = row[i]
-    elif kind == F.BF16:
-        words_out = u16(out)
-        for i in range(n):
-            words_out[i] = bf16_of(row[i])
-    else:
-        words_out = u16(out)
-        for i in range(n):
-            words_out[i] = f16_of(row[i])
-
-
-@fast
-def spread(source, pitch, channels, n, out, step_c, step_x):
-    """Lay out the n pixels of planar `source` (channels `pitch` apart) with any strides."""
-    if (channels == 3) & (step_c == 1) & (step_x == 3):
-        for i in range(n):
-            out[3 * i], out[3 * i + 1], out[3 * i + 2] = source[i], source[pitch + i], source[2 * pitch + i]
-    else:
-        for c in range(channels):
-            for i in range(n):
-                out[c * step_c + i * step_x] = source[c * pitch + i]
-
-
-@fast
-def stream(source, out, size):
-    """Copy `size` bytes past the caches; what is not aligned goes the ordinary way."""
-    head = min(-out % STREAM_BYTES, size)
-    tail = head + (size - head) // STREAM_BYTES * STREAM_BYTES
-    for i in range(head):
-        u8(out)[i] = u8(source)[i]
-    for i in range(head, tail, STREAM_BYTES):
-        stream_block(source + i, out + i)
-    for i in range(tail, size):
-        u8(out)[i] = u8(source)[i]
-
-
-@fast
-def store_planar(frame, first, n, out):
-    """Store n pixels of the tile from `first` on at element `out` of a sink whose columns are neighbours."""
-    kind, pitch = frame[F.SINK_KIND], frame[F.PITCH]
-    size = element_bytes(kind)
-    for c in range(frame[F.CHANNELS]):
-        row, to = frame[F.TILE] + 4 * (c * pitch + first), frame[F.SINK] + size * (out + c * frame[F.SINK_C])
-        if frame[F.STREAMS] == 0:
-            convert(kind, f32(row), n, to)
-        elif kind == F.F32:
-            stream(row, to, 4 * n)
-        else:
-            convert(kind, f32(row), n, frame[F.SPARE])
-            stream(frame[F.SPARE], to, size * n)
-
-
-@fast
-def store_strided(frame, first, n, out):
-    """As `store_planar` for any strides."""
-    kind, channels, pitch = frame[F.SINK_KIND], frame[F.CHANNELS], frame[F.PITCH]
-    size = element_bytes(kind)
-    source, step_c, step_x = frame[F.TILE] + 4 * first, frame[F.SINK_C], frame[F.SINK_X]
-    if kind != F.F32:
-        for c in range(channels):
-            convert(kind, f32(source + 4 * c * pitch), n, frame[F.SPARE] + size * c * pitch)
-        source = frame[F.SPARE]
-    to = frame[F.SINK] + size * out
-    streams = (frame[F.STREAMS] != 0) & (step_c == 1) & (step_x == channels)
-    laid = xp.where(streams, frame[F.STAGING], to)
-    if kind == F.U8:
-        spread(u8(source), pitch, channels, n, u8(laid), step_c, step_x)
-    elif kind == F.F32:
-        spread(f32(source), pitch, channels, n, f32(laid), step_c, step_x)
-    else:
-        spread(u16(source), pitch, channels, n, u16(laid), step_c, step_x)
-    if streams:
-        stream(laid, to, size * channels * n)
-
-
-@fast
-def finish(frame, total):
-    """All that follows the sampling of a tile; `total` takes what its statistic sums."""
-    n, aligned = frame[F.ROWS] * frame[F.OW], frame[F.ALIGNED] != 0
+def finish(frame, address):
+    """All that follows the sampling of a tile. `address` is the frame's."""
+    n, aligned, born = frame[F.ROWS] * frame[F.OW], frame[F.ALIGNED] != 0, False
     if frame[F.SMOOTH] >= 0:
         if aligned & (frame[F.PARTIAL] != 0):
             add_fill(frame)
@@ -249,42 +290,9 @@ def finish(frame, total):
     if frame[F.BORN]:
         if aligned:
             aligned_births(frame)
-        paint(frame, n)
-    run_steps(frame, n)
-    if frame[F.STATISTIC] >= 0:
-        total[0] += grey_sum(frame, n)
-    if frame[F.SINK_KIND] != F.NONE:
-        gapless = frame[F.SINK_Y] == frame[F.OW] * frame[F.SINK_X]
-        for r in range(xp.where(gapless, 1, frame[F.ROWS])):
-            length = xp.where(gapless, frame[F.ROWS], 1) * frame[F.OW]
-            first, out = r * frame[F.OW], (frame[F.Y] + r) * frame[F.SINK_Y]
-            if frame[F.SINK_X] == 1:
-                store_planar(frame, first, length, out)
-            else:
-                store_strided(frame, first, length, out)
-
-
-@fast
-def widen_run(source, step, n, kind, out):
-    """n bfloat16s or float16s, `step` apart, as float32s."""
-    if kind == F.BF16:
-        for i in range(n):
-            out[i] = of_bf16(source[i * step])
-    else:
-        for i in range(n):
-            out[i] = of_f16(source[i * step])
-
-
-@fast
-def widen(frame):
-    """Convert a 16-bit base image into a float32 scratch image [C, H, W]."""
-    kind, height, width, step = frame[F.BASE_KIND], frame[F.BASE_H], frame[F.BASE_W], frame[F.BASE_X]
-    scratch = frame[F.SCRATCH] + F.WIDENED * frame[F.SCRATCH_BYTES]
-    for c in range(frame[F.CHANNELS]):
-        for y in range(height):
-            source = u16(frame[F.BASE] + 2 * (c * frame[F.BASE_C] + y * frame[F.BASE_Y]))
-            out = f32(scratch + 4 * (c * height + y) * width)
-            if step == 1:
-                widen_run(source, 1, width, kind, out)
-            else:
-                widen_run(source, step, width, kind, out)
+        born = paint(frame, n)
+    run_steps(frame, address, n, born)
+    if frame[F.ASK] >= 0:
+        call(i64(frame[F.STAGES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
+    if (frame[F.SINK_KIND] != F.NONE) & (frame[F.IN_SINK] == 0):
+        call(i64(frame[F.STAGES])[store_index(frame[F.SINK_KIND], frame[F.SINK_X])], address)

@@ -30,6 +30,12 @@ def step_at(frame, k):
 
 
 @exact
+def ask_at(frame, k):
+    """The words of ask k of the plan."""
+    return f32(frame[F.PLAN] + 4 * (frame[F.ASKS_AT] + k * P.ASK))
+
+
+@exact
 def element_bytes(kind):
     """The size of an element."""
     return xp.where(kind == F.U8, 1, xp.where(kind == F.F32, 4, 2))
@@ -182,8 +188,8 @@ def find_runs(frame, n):
 
 @exact
 def prepare(frame):
-    """Find out what kind of pass it is, and fill both tables of an axis-aligned one."""
-    smooth = xp.i64(f32(frame[F.PLAN])[P.SMOOTH])
+    """Find out what kind of pass it is (SMOOTH comes as that of its story), and fill both tables of an aligned one."""
+    smooth = frame[F.SMOOTH]
     frame[F.SMOOTH], frame[F.TAPS_X], frame[F.TAPS_Y], frame[F.BORN], frame[F.ALIGNED] = -1, 1, 1, 1, 1
     if (smooth >= frame[F.GROUPS]) & (smooth < frame[F.GROUPS_TO]):
         g = group_at(frame, smooth)

@@ -2,7 +2,8 @@
 
 from . import cpu_frame as F
 from . import plan as P
-from .cpu_dialect import call, exact, f64, i64, xp
+from .cpu_asks import close_ask, open_ask
+from .cpu_dialect import call, exact, i64, xp
 from .cpu_tables import element_bytes, step_at
 from .cpu_vector import drain
 
@@ -17,11 +18,29 @@ def open_source(frame, job, row):
 
 
 @exact
+def open_sink(frame, job, row, sink):
+    """Make the output or a scratch image, or nothing, what a pass writes."""
+    height, width, channels = frame[F.OH], frame[F.OW], frame[F.CHANNELS]
+    frame[F.SINK_CHANNELS] = channels
+    if sink == F.OUT:
+        kind, channels = job[F.JOB_OUT_KIND], job[F.JOB_OUT_CHANNELS]
+        image = row[P.ROW_OUT] // (channels * height * width)
+        frame[F.SINK_KIND], frame[F.SINK] = kind, job[F.JOB_OUT] + element_bytes(kind) * image * job[F.JOB_OUT_B]
+        frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = job[F.JOB_OUT_C], job[F.JOB_OUT_Y], job[F.JOB_OUT_X]
+        frame[F.STREAMS], frame[F.SINK_CHANNELS] = job[F.JOB_STREAMS], channels
+    else:
+        frame[F.SINK_KIND] = xp.where(sink == F.NOWHERE, F.NONE, F.F32)
+        frame[F.SINK] = frame[F.SCRATCH] + sink * frame[F.SCRATCH_BYTES]
+        frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = height * width, width, 1
+        frame[F.STREAMS] = 0
+
+
+@exact
 def open_pass(frame, job, row, p):
     """Set the frame to a pass: base, sink, plan."""
     frame[F.GROUPS], frame[F.GROUPS_TO] = p[F.PASS_GROUPS], p[F.PASS_GROUPS_TO]
     frame[F.STEPS], frame[F.STEPS_TO] = p[F.PASS_STEPS], p[F.PASS_STEPS_TO]
-    frame[F.STATISTIC], frame[F.OH], frame[F.OW] = p[F.PASS_STATISTIC], p[F.PASS_OH], p[F.PASS_OW]
+    frame[F.SMOOTH], frame[F.OH], frame[F.OW] = p[F.PASS_SMOOTH], p[F.PASS_OH], p[F.PASS_OW]
     height, width = p[F.PASS_BASE_H], p[F.PASS_BASE_W]
     frame[F.BASE_H], frame[F.BASE_W] = height, width
     if p[F.PASS_BASE] == F.SOURCE:
@@ -29,42 +48,68 @@ def open_pass(frame, job, row, p):
     else:
         frame[F.BASE_KIND], frame[F.BASE] = F.F32, frame[F.SCRATCH] + p[F.PASS_BASE] * frame[F.SCRATCH_BYTES]
         frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = height * width, width, 1
-    height, width = p[F.PASS_OH], p[F.PASS_OW]
-    if p[F.PASS_SINK] == F.OUT:
-        kind = job[F.JOB_OUT_KIND]
-        image = row[P.ROW_OUT] // (frame[F.CHANNELS] * height * width)
-        frame[F.SINK_KIND], frame[F.SINK] = kind, job[F.JOB_OUT] + element_bytes(kind) * image * job[F.JOB_OUT_B]
-        frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = job[F.JOB_OUT_C], job[F.JOB_OUT_Y], job[F.JOB_OUT_X]
-        frame[F.STREAMS] = job[F.JOB_STREAMS]
-    else:
-        frame[F.SINK_KIND] = xp.where(p[F.PASS_SINK] == F.NOWHERE, F.NONE, F.F32)
-        frame[F.SINK] = frame[F.SCRATCH] + p[F.PASS_SINK] * frame[F.SCRATCH_BYTES]
-        frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = height * width, width, 1
-        frame[F.STREAMS] = 0
+    open_sink(frame, job, row, p[F.PASS_SINK])
+    kept = (p[F.PASS_SINK] != F.NOWHERE) | (frame[F.STEPS] == frame[F.STEPS_TO])
+    frame[F.IN_PLACE] = xp.where((p[F.PASS_BASE] >= 0) & (frame[F.GROUPS] == frame[F.GROUPS_TO]) & kept, 1, 0)
+
+
+@exact
+def begin(frame, record):
+    """Prepare a pass; returns the address of the stage that samples its tiles."""
+    stages = i64(frame[F.STAGES])
+    if frame[F.STEPS] < frame[F.STEPS_TO]:
+        step = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + frame[F.STEPS] * frame[F.STEP_WORDS])
+        if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
+            frame[F.NEAR], frame[F.SMOOTH], frame[F.BORN], frame[F.IN_PLACE] = step, -1, 0, 0
+            frame[F.STEPS] += 1
+            return stages[F.NEIGHBOURS]
+    if frame[F.IN_PLACE] != 0:
+        frame[F.SMOOTH], frame[F.BORN] = -1, 0
+        return xp.i64(0)
+    call(stages[F.PREPARE], record)
+    rows = xp.where(frame[F.SMOOTH] < 0, F.NEAREST_ROWS, F.SMOOTH_ROWS)
+    return stages[xp.where(frame[F.ALIGNED] != 0, rows, F.POINTS)]
+
+
+@exact
+def write_tiles(frame, record, sample, keeps, tile):
+    """The tiles of a pass, which lie in the work memory `tile`, or in the scratch image that is read or written.
+
+    Sampling writes whole blocks of eight rows and columns: where that would not fit, it needs the work memory.
+    """
+    height, width, finish = frame[F.OH], frame[F.OW], i64(frame[F.STAGES])[F.FINISH]
+    block = 8 * max(1, F.TILE_PIXELS // (8 * width))
+    for y in range(0, height, block):
+        frame[F.Y], frame[F.ROWS] = y, min(block, height - y)
+        fits = (keeps != 0) & (width >= 8) & (frame[F.ROWS] == block)
+        frame[F.TILE], frame[F.TILE_PITCH] = tile, frame[F.PITCH]
+        if frame[F.IN_PLACE] != 0:
+            frame[F.TILE], frame[F.TILE_PITCH] = frame[F.BASE] + 4 * y * width, height * width
+        elif fits:
+            frame[F.TILE], frame[F.TILE_PITCH] = frame[F.SINK] + 4 * y * width, height * width
+        frame[F.IN_SINK] = xp.where(frame[F.TILE] == frame[F.SINK] + 4 * y * width, 1, 0)
+        if frame[F.IN_PLACE] == 0:
+            call(sample, record)
+        call(finish, record)
 
 
 @exact
 def write_row(job, row, record, memory):
     """All passes of the row whose frame and passes lie at the address `record`; work memory lies at `memory`."""
-    frame, stages = i64(record), i64(job[F.JOB_STAGES])
+    frame = i64(record)
+    frame[F.STAGES] = job[F.JOB_STAGES]
     for field in range(F.TILE, F.SCRATCH + 1):
         frame[field] += memory
     if job[F.JOB_SOURCE_KIND] >= F.BF16:
         open_source(frame, job, row)
-        call(stages[F.WIDEN], record)
+        call(i64(frame[F.STAGES])[F.WIDEN], record)
+    tile = frame[F.TILE]
     for k in range(frame[F.PASSES]):
-        open_pass(frame, job, row, i64(record + 8 * (F.FRAME_WORDS + k * F.PASS_WORDS)))
-        call(stages[F.PREPARE], record)
-        rows = xp.where(frame[F.SMOOTH] < 0, F.NEAREST_ROWS, F.SMOOTH_ROWS)
-        sample = stages[xp.where(frame[F.ALIGNED] != 0, rows, F.POINTS)]
-        height, width = frame[F.OH], frame[F.OW]
-        block = 8 * max(1, F.TILE_PIXELS // (8 * width))
-        total = f64(record + 8 * F.TOTAL)
-        total[0] = 0.0
-        for y in range(0, height, block):
-            frame[F.Y], frame[F.ROWS] = y, min(block, height - y)
-            call(sample, record)
-            call(stages[F.FINISH], record)
-        if frame[F.STATISTIC] >= 0:
-            step_at(frame, frame[F.STATISTIC])[P.S_ARGUMENTS + 7] = xp.f32(total[0] / xp.f64(height * width))
+        p = i64(record + 8 * (F.FRAME_WORDS + k * F.PASS_WORDS))
+        open_pass(frame, job, row, p)
+        open_ask(frame, record, p[F.PASS_ASK])
+        sample = begin(frame, record)
+        write_tiles(frame, record, sample, xp.where(p[F.PASS_SINK] >= 0, 1, 0), tile)
+        if frame[F.ASK] >= 0:
+            close_ask(frame, record)
     drain()

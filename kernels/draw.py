@@ -57,29 +57,6 @@ def integer(word, n):
     return xp.f32((word * xp.i64(n)) >> 32)
 
 
-def half_even(x):
-    """Round to the nearest whole number, ties to even, as Python's `round`."""
-    low = xp.floor(x)
-    rest = x - low
-    odd = low - 2.0 * xp.floor(low * 0.5)
-    return xp.where(rest > 0.5, low + 1.0, xp.where((rest == 0.5) & (odd == 1.0), low + 1.0, low))
-
-
-def exponential(x):
-    """exp(x) for |x| <= 5, relative error below 3e-6: a Taylor polynomial of x / 16, squared four times."""
-    y = x * 0.0625
-    p = y * 0.001388888888888889 + 0.008333333333333333
-    p = p * y + 0.041666666666666664
-    p = p * y + 0.16666666666666666
-    p = p * y + 0.5
-    p = p * y + 1.0
-    p = p * y + 1.0
-    p = p * p
-    p = p * p
-    p = p * p
-    return p * p
-
-
 def position(code, child, n):
     """Where `child` stands in permutation number `code` of 0 .. n - 1, for 0 <= code < n!.
 
@@ -104,9 +81,9 @@ def draw_accept(key, c, h, w):
 
 
 def draw_integer(key, c, h, w):
-    """A whole number uniform in 0 .. c[0] - 1: which child, or which permutation."""
+    """A whole number uniform in c[1] .. c[1] + c[0] - 1: which child, which permutation, how many."""
     word, _, _, _ = words(key, 0)
-    k = integer(word, c[0])
+    k = c[1] + integer(word, c[0])
     return k, k, k, k, k, k, k, k
 
 
@@ -192,6 +169,125 @@ def draw_perspective(key, c, h, w):
     return integer(a, bw), integer(b, bh), x1, y1, x2, y2, integer(i, bw), bottom + integer(j, bh)
 
 
+def draw_seeds(key, c, h, w):
+    """Two seeds for the noise of an image's pixels, multiples of 2^-24 in [0, 1); a value uniform in c[0] .. c[1]."""
+    a, b, d, _ = words(key, 0)
+    value = between(d, c[0], c[1])
+    return unit(a), unit(b), value, value, value, value, value, value
+
+
+def draw_permutation(key, c, h, w):
+    """A permutation of 0 .. c[0] - 1, for up to three."""
+    word, _, _, _ = words(key, 0)
+    n = xp.i32(c[0])
+    code = xp.i32(integer(word, xp.where(c[0] > 2.0, 6.0, c[0])))
+    first, second = xp.f32(position(code, 0, n)), xp.f32(position(code, 1, n))
+    third = xp.f32(position(code, 2, n))
+    return first, second, third, third, third, third, third, third
+
+
+def draw_erase(key, c, h, w):
+    """torchvision's RandomErasing rectangle: top, left, height, width, then two seeds for its noise.
+
+    c: area low, high (fractions), log ratio (height over width) low, high. Ten tries; then an empty rectangle.
+    """
+    area = h * w
+    found = h < 0.0
+    top, left, height, width = h * 0.0, h * 0.0, h * 0.0, h * 0.0
+    k = 0
+    while (k < TRIES) & xp.pending(found):
+        a, b, d, e = words(key, k)
+        target = area * between(a, c[0], c[1])
+        ratio = exponential(between(b, c[2], c[3]))
+        eh = half_even(xp.sqrt_rn(target * ratio))
+        ew = half_even(xp.sqrt_rn(xp.div_rn(target, ratio)))
+        fits = (eh < h) & (ew < w) & (found == 0)
+        top = xp.where(fits, integer(d, xp.where(fits, h - eh + 1.0, 1.0)), top)
+        left = xp.where(fits, integer(e, xp.where(fits, w - ew + 1.0, 1.0)), left)
+        height = xp.where(fits, eh, height)
+        width = xp.where(fits, ew, width)
+        found = found | fits
+        k += 1
+    a, b, _, _ = words(key, TRIES)
+    return top, left, height, width, unit(a), unit(b), unit(b), unit(b)
+
+
+def draw_hole(key, c, h, w):
+    """A rectangle inside the canvas: top, left, height, width.
+
+    c: height low, high, width low, high: in pixels, or in fractions of the canvas if c[4] is 1.
+    """
+    a, b, d, e = words(key, 0)
+    tall = xp.where(c[4] > 0.0, xp.floor(h * between(a, c[0], c[1])), c[0] + integer(a, c[1] - c[0] + 1.0))
+    wide = xp.where(c[4] > 0.0, xp.floor(w * between(b, c[2], c[3])), c[2] + integer(b, c[3] - c[2] + 1.0))
+    tall, wide = xp.minimum(xp.maximum(tall, 1.0), h), xp.minimum(xp.maximum(wide, 1.0), w)
+    top, left = integer(d, h - tall + 1.0), integer(e, w - wide + 1.0)
+    return top, left, tall, wide, wide, wide, wide, wide
+
+
+def draw_grid(key, c, h, w):
+    """GridMask's period, offset x, offset y, and the side of its squares: period in c[0] .. c[1], side = c[2] period,
+    rounded."""
+    a, b, d, _ = words(key, 0)
+    period = c[0] + integer(a, c[1] - c[0] + 1.0)
+    side = half_even(period * c[2])
+    return period, integer(b, period), integer(d, period), side, side, side, side, side
+
+
+def linspace(start, end, n, i):
+    """torch.linspace(start, end, n)[i] in float32, to the bit."""
+    step = xp.div_rn(end - start, n - 1.0)
+    last = n - 1.0 - i
+    return xp.where(i < xp.floor(n * 0.5), xp.fma(step, i, start), xp.fma(0.0 - step, last, end))
+
+
+def power_of_two(k):
+    """2^k for whole k in 0 .. 8."""
+    n, rest = k * 0.0 + 1.0, k
+    for _ in xp.static_range(8):
+        n, rest = xp.where(rest > 0.5, n + n, n), rest - 1.0
+    return n
+
+
+def draw_level(key, c, h, w):
+    """A policy's magnitude as torchvision draws it: c[10] + c[11] m, m being one of n = c[5] steps from start to end.
+
+    c: start, end; end grows by c[2] + c[3] (a sum beyond float32) times the width, or height if c[4] is 1; n; the
+    lowest step and how many to choose from; c[8] is 1 to negate m half of the time; c[9] is 1 for m = 2^(8 - step /
+    end), the exponent rounded half to even, and 2 to truncate m.
+    """
+    a, b, _, _ = words(key, 0)
+    i = c[6] + integer(a, c[7])
+    side = xp.where(c[4] > 0.0, h, w)
+    end = c[1] + xp.fma(c[2], side, c[3] * side)
+    m = linspace(c[0], end, c[5], i)
+    bits = half_even(8.0 - xp.div_rn(i, xp.where(c[9] == 1.0, c[1], 1.0)))
+    m = xp.where(c[9] == 1.0, power_of_two(bits), xp.where(c[9] == 2.0, truncate(m), m))
+    m = xp.where((c[8] > 0.0) & (unit(b) < 0.5), 0.0 - m, m)
+    value = c[10] + c[11] * m
+    return value, value, value, value, value, value, value, value
+
+
+def draw_noisy_level(key, c, h, w):
+    """A policy's argument as timm draws it, from a magnitude c[0] with noise.
+
+    The noise is normal of standard deviation c[1], or the magnitude uniform in [0, c[0]) if that is negative; clamped
+    to [0, c[2]]. v = c[3] magnitude / 10, truncated if c[6] is 1, negated half of the time if c[5] is 1; plus c[4];
+    clamped to [c[7], c[8]]; c[11] is 1 for 2^v, and 2 for a number uniform in [0.1, v); times c[9], and the width or
+    height if c[10] is 1 or 2.
+    """
+    a, b, d, e = words(key, 0)
+    noisy = xp.where(c[1] < 0.0, c[0] * unit(a), c[0] + xp.maximum(c[1], 0.0) * normal(unit(a), unit(b)))
+    m = xp.maximum(xp.minimum(noisy, c[2]), 0.0)
+    v = xp.div_rn(m, 10.0) * c[3]
+    v = xp.where(c[6] > 0.0, truncate(v), v)
+    v = xp.where((c[5] > 0.0) & (unit(d) < 0.5), 0.0 - v, v)
+    v = xp.minimum(xp.maximum(v + c[4], c[7]), c[8])
+    v = xp.where(c[11] == 1.0, power_of_two(v), xp.where(c[11] == 2.0, between(e, 0.1, v), v))
+    v = v * c[9] * xp.where(c[10] == 1.0, w, xp.where(c[10] == 2.0, h, 1.0))
+    return v, v, v, v, v, v, v, v
+
+
 CASES = {
     1: "draw_accept",
     2: "draw_integer",
@@ -201,4 +297,11 @@ CASES = {
     6: "draw_affine",
     7: "draw_perspective",
     8: "draw_weighted",
+    9: "draw_seeds",
+    10: "draw_permutation",
+    11: "draw_erase",
+    12: "draw_hole",
+    13: "draw_grid",
+    14: "draw_level",
+    15: "draw_noisy_level",
 }

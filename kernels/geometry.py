@@ -10,7 +10,6 @@ and returns seventeen floats: the matrix that takes an output coordinate (x, y, 
 resampling filter in input pixels, 1 without antialias (two); the output canvas h, w (two).
 """
 
-DEGREE = 0.017453292519943295
 TIE = 0.000244140625
 
 # How a coordinate outside of the window is answered.
@@ -25,22 +24,6 @@ NEAREST = 0
 LINEAR = 1
 CUBIC = 2
 CUBIC_AA = 3
-
-
-def sine_cosine(degrees):
-    """(sin, cos) of an angle in degrees, exact at multiples of 90, error below 1e-7: quadrant plus Taylor
-    polynomials."""
-    quarter = xp.floor(degrees * 0.011111111111111112 + 0.5)
-    x = (degrees - quarter * 90.0) * DEGREE
-    x2 = x * x
-    s = ((x2 * 2.7557319223985893e-06 - 0.0001984126984126984) * x2 + 0.008333333333333333) * x2 - 0.16666666666666666
-    s = s * x2 * x + x
-    c = ((x2 * 2.48015873015873e-05 - 0.001388888888888889) * x2 + 0.041666666666666664) * x2 - 0.5
-    c = c * x2 + 1.0
-    turn = quarter - 4.0 * xp.floor(quarter * 0.25)
-    sin = xp.where(turn == 0.0, s, xp.where(turn == 1.0, c, xp.where(turn == 2.0, 0.0 - s, 0.0 - c)))
-    cos = xp.where(turn == 0.0, c, xp.where(turn == 1.0, 0.0 - s, xp.where(turn == 2.0, 0.0 - c, s)))
-    return sin, cos
 
 
 def axis_aligned(mx, tx, my, ty, h, w, fx, fy, oh, ow):
@@ -148,6 +131,26 @@ def rotate(a, h, w):
     return affine((0.0 - a[0], zero, zero, zero + 1.0, zero, zero, a[1], a[2], a[3]), h, w)
 
 
+def shear_x(a, h, w):
+    """x_in = x + a[0] y about the upper left corner."""
+    return 1.0, a[0], a[0] * 0.5, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
+
+
+def shear_y(a, h, w):
+    """y_in = y + a[0] x about the upper left corner."""
+    return 1.0, 0.0, 0.0, a[0], 1.0, a[0] * 0.5, 0.0, 0.0, 1.0, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
+
+
+def translate_x(a, h, w):
+    """Shift right by a[0] pixels."""
+    return axis_aligned(1.0, 0.0 - a[0], 1.0, 0.0, h, w, 1.0, 1.0, h, w)
+
+
+def translate_y(a, h, w):
+    """Shift down by a[0] pixels."""
+    return axis_aligned(1.0, 0.0, 1.0, 0.0 - a[0], h, w, 1.0, 1.0, h, w)
+
+
 def perspective(a, h, w):
     """The homography that takes the corners a (x, y; top left, top right, bottom right, bottom left) back to the
     canvas's own.
@@ -224,4 +227,8 @@ CASES = {
     9: "affine",
     10: "rotate",
     11: "perspective",
+    12: "shear_x",
+    13: "shear_y",
+    14: "translate_x",
+    15: "translate_y",
 }

@@ -4,7 +4,7 @@
 
 - `table` [P]: what was drawn, a column each;
 - `plan`: the row's own short program, identity slots gone and neighbouring geometry merged into one matrix, which the
-  write kernels interpret: a header, then geometry groups, pixel steps and statistics, in the order of the pipeline.
+  write kernels interpret: a header, then geometry groups, pixel steps and asks, in the order of the pipeline.
 
 Memory is reached by `xp.load` and `xp.store` alone, so that the same text serves one row at a time (Triton, Numba) and
 all rows at once under masks (torch).
@@ -16,22 +16,31 @@ OP = 1  # which function of `geometry` or `pixel`
 DRAW = 2  # which function of `draw`, 0 for none
 STREAM = 3  # the slot's number in the counter of its draws
 GATE_AT = 4  # the entry of the gate in front, -1 for none
-WANT = 5  # what that gate must have drawn: 1, a child, or child * 16 + place
+WANT = 5  # what that gate must have drawn, see `entry_active`
 COLUMN = 6  # first table column
 COLUMNS = 7  # how many
 CONFIG = 8  # offset of the arguments (12 floats) and the draw's configuration (12) in `config`
 SLOT = 9  # place in the pipeline
 BOUND = 10  # largest value of the stage: 255 or 1
 LATTICE = 11  # 1 on uint8's lattice
-TRAIT = 12  # GEOMETRY: 1 for an integer map that never leaves its canvas. PIXEL: 1 for an op with a statistic
+TRAIT = 12  # GEOMETRY: 1 for an integer map that never leaves its canvas. GATE: see `entry_active`. PIXEL: see below
 BORDER = 13
 FILTER = 14
 CHANNELS = 15  # offset in `config` of values by channel (fill; mean and std), -1 for none
-ENTRY = 16
+STAGE_CHANNELS = 16  # of the stage; of an image of one channel, all channels of the engine are the same
+ENTRY = 18
 KIND_GATE = 0
 KIND_GEOMETRY = 1
 KIND_PIXEL = 2
 KIND_NONE = 3  # nothing but its draws: a pixel slot, for a mask
+
+# Traits of a pixel entry: what its step needs beside the pixel.
+POINTWISE = 0
+MEAN = 1  # the image's mean grey, in argument 7
+EXTREMES = 2  # least and greatest value of each channel, in arguments 0 .. 5
+HISTOGRAM = 3  # a table of 256 levels a channel; argument 7 is the number of the ask that makes it
+NEIGHBOURS = 4  # the image as it stands in front of the step
+PLACE = 5  # its place in the canvas; argument 7 is the triple of channels
 
 # Fields of `rows` (int64), one output image each.
 ROW_SOURCE = 0  # offset of its source, in elements
@@ -58,10 +67,12 @@ STATE = 8
 # Header of a plan.
 N_GROUPS = 0
 N_STEPS = 1
-N_STATS = 2
-SMOOTH = 3  # first group that resamples smoothly, N_GROUPS for none
+N_ASKS = 2
+SMOOTH = 3  # behind the base, the first group that resamples smoothly; N_GROUPS for none
 OUT_H = 4
 OUT_W = 5
+SPARE = 6  # for a backend's own use
+BASE = 7  # the last ask for NEIGHBOURS, -1 for none: the story begins there, not at the source
 HEADER = 8
 
 STRETCH = 4.0  # the most that a smooth group other than an antialiased resize widens the filter of one merged into it
@@ -78,19 +89,33 @@ G_OW = 20
 G_PROJECTIVE = 21
 G_FILL = 22  # one float a channel
 
-# A pixel step: op, slot, bound, lattice, then eight arguments for each three channels.
+# A pixel step, then eight arguments for each three channels.
 S_OP = 0
 S_SLOT = 1
 S_BOUND = 2
 S_LATTICE = 3
-S_ARGUMENTS = 4
+S_CHANNELS = 4
+S_GROUPS = 5  # groups in front of it, for a step with a trait
+S_TRAIT = 6
+S_ARGUMENTS = 8
 
-# A statistic: pixel step that asks, groups in front of it, canvas h, w.
-STAT = 4
+# An ask: what a row must know of a whole image before it goes on, in the order of its steps.
+A_STEP = 0  # pixel step that asks
+A_GROUPS = 1  # groups in front of it
+A_H = 2  # canvas
+A_W = 3
+A_KIND = 4  # trait of the step
+A_SMOOTH = 5  # as SMOOTH and BASE, for the story up to here
+A_BASE = 6
+ASK = 8
 
 
 def entry_active(code, table, at, h):
-    """Whether every gate in front of an entry lets it through."""
+    """Whether every gate in front of an entry lets it through.
+
+    A gate's trait says how what it drew is compared with what the entry wants. 0: equal. n > 0, a permutation of n
+    children: want = child * 16 + place. -1, a count: greater.
+    """
     on = h > 0.0
     gate = xp.load(code, at + GATE_AT)
     want = xp.load(code, at + WANT)
@@ -100,6 +125,8 @@ def entry_active(code, table, at, h):
         children = xp.load(code, up + TRAIT)
         if children > 0:
             on = on & (position(drawn, want // 16, children) == want % 16)
+        elif children < 0:
+            on = on & (drawn > want)
         else:
             on = on & (drawn == want)
         want = xp.load(code, up + WANT)
@@ -294,21 +321,29 @@ def flush(config, plan, g, on, n_groups, smooth, channels, group_words):
     return n_groups + xp.i32(on), smooth
 
 
-def pixel_step(code, config, plan, at, on, a, n_steps, steps_at, triples):
+def pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_at, triples):
     """Append a pixel step where `on`."""
     base = steps_at + n_steps * (S_ARGUMENTS + 8 * triples)
+    trait = xp.load(code, at + TRAIT)
     xp.store(plan, base + S_OP, xp.f32(xp.load(code, at + OP)), on)
     xp.store(plan, base + S_SLOT, xp.f32(xp.load(code, at + SLOT)), on)
     xp.store(plan, base + S_BOUND, xp.f32(xp.load(code, at + BOUND)), on)
     xp.store(plan, base + S_LATTICE, xp.f32(xp.load(code, at + LATTICE)), on)
-    by_channel = xp.load(code, at + CHANNELS)
+    xp.store(plan, base + S_CHANNELS, xp.f32(xp.load(code, at + STAGE_CHANNELS)), on)
+    xp.store(plan, base + S_GROUPS, xp.f32(n_groups), on)
+    xp.store(plan, base + S_TRAIT, xp.f32(trait), on)
+    by_channel, drawn = xp.load(code, at + CHANNELS), xp.load(code, at + COLUMNS)
     t = 0
     while t < triples:
         for i in xp.static_range(8):
             value = xp.f32(a[i])
-            if by_channel >= 0:
+            if (by_channel >= 0) & (i >= drawn):
                 value = xp.f32(xp.load(config, by_channel + t * 8 + i))
             xp.store(plan, base + S_ARGUMENTS + t * 8 + i, value, on)
+        if trait == HISTOGRAM:
+            xp.store(plan, base + S_ARGUMENTS + t * 8 + 7, xp.f32(n_asks), on)
+        elif trait == PLACE:
+            xp.store(plan, base + S_ARGUMENTS + t * 8 + 7, xp.f32(t), on)
         t += 1
 
 
@@ -339,12 +374,15 @@ def place(code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, gr
     return g, n_groups, smooth, xp.where(on, t[15], h), xp.where(on, t[16], w)
 
 
-def ask(plan, stat, on, n_steps, n_groups, h, w):
-    """Note that pixel step `n_steps` needs a statistic of the canvas h x w behind `n_groups` groups."""
-    xp.store(plan, stat, xp.f32(n_steps), on)
-    xp.store(plan, stat + 1, xp.f32(n_groups), on)
-    xp.store(plan, stat + 2, h, on)
-    xp.store(plan, stat + 3, w, on)
+def ask(plan, at, on, kind, smooth, base, n_steps, n_groups, h, w):
+    """Note what pixel step `n_steps` needs to know of the canvas h x w behind `n_groups` groups."""
+    xp.store(plan, at + A_STEP, xp.f32(n_steps), on)
+    xp.store(plan, at + A_GROUPS, xp.f32(n_groups), on)
+    xp.store(plan, at + A_H, h, on)
+    xp.store(plan, at + A_W, w, on)
+    xp.store(plan, at + A_KIND, xp.f32(kind), on)
+    xp.store(plan, at + A_SMOOTH, xp.where(smooth[0] < 0.0, xp.f32(n_groups), smooth[0]), on)
+    xp.store(plan, at + A_BASE, base, on)
 
 
 def clear(table, n_columns, h):
@@ -365,10 +403,11 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     triples = (channels + 2) // 3
     group_words = G_FILL + channels
     steps_at = HEADER + groups * group_words
-    stats_at = steps_at + steps * (S_ARGUMENTS + 8 * triples)
+    asks_at = steps_at + steps * (S_ARGUMENTS + 8 * triples)
     zero = h * 0.0
-    n_groups, n_steps, n_stats = xp.i32(zero), xp.i32(zero), xp.i32(zero)
-    smooth = (zero - 1.0, zero, zero, zero, zero, zero, zero)
+    n_groups, n_steps, n_asks, base = xp.i32(zero), xp.i32(zero), xp.i32(zero), zero - 1.0
+    none = (zero - 1.0, zero, zero, zero, zero, zero, zero)
+    smooth = none
     g = fresh_group(h, w)
     if fresh:
         clear(table, n_columns, h)
@@ -388,19 +427,24 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
                     code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, group_words
                 )
             elif kind == KIND_PIXEL:
-                if xp.load(code, at + TRAIT) == 1:
+                trait = xp.load(code, at + TRAIT)
+                if trait > POINTWISE:
                     n_groups, smooth = flush(config, plan, g, on, n_groups, smooth, channels, group_words)
                     g = xp.choose(on, fresh_group(h, w), g)
-                    ask(plan, stats_at + n_stats * STAT, on, n_steps, n_groups, h, w)
-                    n_stats = n_stats + xp.i32(on)
-                pixel_step(code, config, plan, at, on, a, n_steps, steps_at, triples)
+                pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_at, triples)
+                if (trait > POINTWISE) & (trait < PLACE):
+                    ask(plan, asks_at + n_asks * ASK, on, trait, smooth, base, n_steps, n_groups, h, w)
+                    if trait == NEIGHBOURS:
+                        smooth, base = xp.choose(on, none, smooth), xp.where(on, xp.f32(n_asks), base)
+                    n_asks = n_asks + xp.i32(on)
                 n_steps = n_steps + xp.i32(on)
         e += 1
     always = h > 0.0
     n_groups, smooth = flush(config, plan, g, always, n_groups, smooth, channels, group_words)
     xp.store(plan, N_GROUPS, xp.f32(n_groups), always)
     xp.store(plan, N_STEPS, xp.f32(n_steps), always)
-    xp.store(plan, N_STATS, xp.f32(n_stats), always)
+    xp.store(plan, N_ASKS, xp.f32(n_asks), always)
     xp.store(plan, SMOOTH, xp.where(smooth[0] < 0.0, xp.f32(n_groups), smooth[0]), always)
     xp.store(plan, OUT_H, h, always)
     xp.store(plan, OUT_W, w, always)
+    xp.store(plan, BASE, base, always)

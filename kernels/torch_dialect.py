@@ -7,11 +7,12 @@ value of a tensor is looked at by the host.
 import builtins
 import functools
 import math
+import struct
 import types
 
 import torch
 
-from . import dialect, draw, geometry, pixel, plan
+from . import dialect, draw, elementary, geometry, pixel, plan, user
 
 xp = types.ModuleType("xp_torch")
 
@@ -79,6 +80,23 @@ def _gather(memory, at, on):
     return _where(on, values[at.long().clamp(0, len(memory))], 0.0)
 
 
+def _wide(x: torch.Tensor) -> torch.Tensor:
+    """float64, where the device has it (mps does not)."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def _fma(a, b, c):
+    """a b + c, rounded once: float64 holds the product."""
+    exact = [_wide(x) if _tensor(x) else struct.unpack("f", struct.pack("f", x))[0] for x in (a, b, c)]
+    value = exact[0] * exact[1] + exact[2]
+    return value.float() if _tensor(value) else struct.unpack("f", struct.pack("f", value))[0]
+
+
+def _pow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a ^ b. torch's own, in float32, has other bits at the ends of a tensor than within."""
+    return torch.pow(_wide(a), _wide(b)).float()
+
+
 xp.where = _where
 xp.f32 = _cast(torch.float32, float)
 xp.f64 = _cast(torch.float64, float)
@@ -87,6 +105,9 @@ xp.i64 = _cast(torch.int64, int)
 xp.floor = _unary(torch.floor, lambda x: float(math.floor(x)))
 xp.sqrt_rn = _unary(torch.sqrt, math.sqrt)
 xp.abs = abs
+xp.fma = _fma
+xp.exp = _unary(torch.exp, math.exp)
+xp.pow = _binary(_pow, math.pow)
 xp.div_rn = lambda a, b: a / b
 xp.hypot = lambda a, b: xp.sqrt_rn(a * a + b * b)
 xp.minimum = _binary(torch.minimum, min)
@@ -112,10 +133,19 @@ def _switch(name, cases, arguments, results, functions):
     return dialect.from_source(name, dialect.switch(name, cases, arguments, results), scope)
 
 
-DRAW = _bind(draw)
-GEOMETRY = _bind(geometry, half_even=DRAW["half_even"])
-PIXEL = _bind(pixel)
+ELEMENTARY = _bind(elementary)
+DRAW = _bind(draw, **ELEMENTARY)
+GEOMETRY = _bind(geometry, **ELEMENTARY)
+PIXEL = _bind(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
 draw_switch = _switch("draw_switch", draw.CASES, "key, c, h, w", [f"d{i}" for i in range(8)], DRAW)
 geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", [f"t{i}" for i in range(17)], GEOMETRY)
 PLAN = _bind(plan, draw_switch=draw_switch, geometry_switch=geometry_switch, position=DRAW["position"])
 walk = PLAN["walk"]
+
+
+@functools.cache
+def formula(opcode: int):
+    """The pixel formula of an opcode, `pixel`'s or a user's."""
+    if opcode in pixel.CASES:
+        return PIXEL[pixel.CASES[opcode]]
+    return user.FORMULAS[opcode].bind(xp, lambda f: f, {**_scope, "settle": PIXEL["settle"]})

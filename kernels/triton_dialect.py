@@ -6,12 +6,13 @@ counterparts. The globals of a clone must hold `tl` and `__name__`, and numbers 
 """
 
 import functools
+import inspect
 import types
 
 import triton
 import triton.language as tl
 
-from . import dialect, draw, geometry, pixel, plan
+from . import dialect, draw, elementary, geometry, pixel, plan, user
 
 xp = types.ModuleType("xp_triton")
 xp.__getattr__ = lambda name: getattr(tl, name)
@@ -48,6 +49,22 @@ def _i64(x):
 @_primitive
 def _hypot(a, b):
     return tl.sqrt_rn(a * a + b * b)
+
+
+@_primitive
+def _fma(a, b, c):
+    return tl.fma(tl.cast(a, tl.float32), tl.cast(b, tl.float32), tl.cast(c, tl.float32))
+
+
+def _fma_interpreted(a, b, c):
+    """The interpreter's own rounds twice."""
+    a, b, c = (tl.cast(v, tl.float64) for v in (a, b, c))
+    return tl.cast(a * b + c, tl.float32)
+
+
+@_primitive
+def _pow(a, b):
+    return tl.where(b == 0.0, 1.0, tl.exp2(b * tl.log2(a)))
 
 
 @_primitive
@@ -89,11 +106,12 @@ def _choose(on, a, b):
 
 
 xp.f32, xp.f64, xp.i32, xp.i64 = _f32, _f64, _i32, _i64
-xp.hypot = _hypot
+xp.hypot, xp.pow = _hypot, _pow
+xp.fma = _fma_interpreted if INTERPRETED else _fma
 xp.load, xp.store, xp.gather = _load, _store, _gather
 xp.some, xp.pending, xp.choose, xp.fence = _some, _pending, _choose, _fence
 
-_SHARED = (draw, geometry, pixel, plan)
+_SHARED = (draw, elementary, geometry, pixel, plan)
 _NUMBERS = {n: tl.constexpr(v) for module in _SHARED for n, v in dialect.constants(module).items()}
 
 
@@ -103,9 +121,10 @@ def bind_module(module, **extra) -> dict:
     return dialect.bind(dialect.shared_functions(module), xp, triton.jit, scope)
 
 
-DRAW = bind_module(draw)
-GEOMETRY = bind_module(geometry, half_even=DRAW["half_even"])
-PIXEL = bind_module(pixel)
+ELEMENTARY = bind_module(elementary)
+DRAW = bind_module(draw, **ELEMENTARY)
+GEOMETRY = bind_module(geometry, **ELEMENTARY)
+PIXEL = bind_module(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
 
 
 def define(name: str, source: str, functions: dict):
@@ -131,18 +150,28 @@ def walk(draw_ops: frozenset, geometry_ops: frozenset):
     return bind_module(plan, draw_switch=draws, geometry_switch=maps, position=DRAW["position"])["walk"]
 
 
-def _pixel_switch() -> str:
-    """Source of `pixel_switch`: one pixel step on the colour (r, g, b); a formula over one channel is applied to
-    each."""
+def _pixel_switch(formulas: dict) -> str:
+    """Source of `pixel_switch`: one pixel step on the colour (r, g, b) at (x, y); a formula over one channel is applied
+    to each."""
     rest = "p, bound, lattice, channels"
-    lines = [f"def pixel_switch(op, r, g, b, {rest}, OPS: tl.constexpr):"]
-    for opcode, name in pixel.CASES.items():
+    lines = [f"def pixel_switch(op, r, g, b, x, y, {rest}, OPS: tl.constexpr):"]
+    for opcode, (name, formula) in formulas.items():
+        names = inspect.signature(formula).parameters
         lines += [f"    if (OPS >> {opcode}) & 1:", f"        if op == {opcode}:"]
-        if getattr(pixel, name).__code__.co_varnames[0] == "v":
+        if next(iter(names)) == "v":
             lines += [f"            {v} = {name}({v}, {rest})" for v in "rgb"]
         else:
-            lines.append(f"            r, g, b = {name}(r, g, b, {rest})")
+            place = "x, y, " if "x" in names else ""
+            lines.append(f"            r, g, b = {name}(r, g, b, {place}{rest})")
     return "\n".join([*lines, "    return r, g, b"]) + "\n"
 
 
-pixel_switch = define("pixel_switch", _pixel_switch(), PIXEL)
+@functools.cache
+def pixel_switch(users: tuple[int, ...] = ()):
+    """One pixel step: the formulas of `pixel`, and users' formulas by their opcodes."""
+    formulas = {opcode: (name, getattr(pixel, name)) for opcode, name in pixel.CASES.items()}
+    functions, scope = dict(PIXEL), {"__name__": __name__, "tl": tl, "settle": PIXEL["settle"]}
+    for opcode in users:
+        bound = user.FORMULAS[opcode].bind(xp, triton.jit, scope, tl.constexpr)
+        functions[f"user_{opcode}"], formulas[opcode] = bound, (f"user_{opcode}", bound.fn)
+    return define("pixel_switch", _pixel_switch(formulas), functions)

@@ -21,6 +21,7 @@ TYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
+MOST_THREADS = 256  # as many as a program has pixels
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Kernel:
         function: bound by `triton_dialect`; its constants are its last parameters.
         types: Triton type names of its arguments, in order.
         constants: the compile-time parameters, in order.
-        options: of the compiler (`num_warps`, `enable_fp_fusion`).
+        warps: of a program, or fewer where that would be more threads than MOST_THREADS.
+        options: of the compiler (`enable_fp_fusion`, `maxnreg`).
     """
 
     function: object
     types: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, object], ...]
+    warps: int
     options: tuple[tuple[str, object], ...]
 
     @property
@@ -48,7 +51,8 @@ class Kernel:
         signature = dict(self.types) | {name: "constexpr" for name, _ in self.constants}
         if list(signature) != list(self.function.arg_names):
             raise TypeError(f"{self.name} takes {self.function.arg_names}, got {list(signature)}")
-        return triton.compile(ASTSource(self.function, signature, dict(self.constants)), target, dict(self.options))
+        options = {"num_warps": min(self.warps, MOST_THREADS // target.warp_size), **dict(self.options)}
+        return triton.compile(ASTSource(self.function, signature, dict(self.constants)), target, options)
 
 
 def current_target():

@@ -5,7 +5,7 @@ import sys
 
 import triton.language as tl
 
-from . import triton_dialect
+from . import plan, triton_dialect
 from .draw import WORD
 from .plan import (
     ROW,
@@ -23,7 +23,7 @@ from .plan import (
 )
 
 BLOCK = 32
-TICKET = 6  # a spare word of a plan's header: how many chunks of a statistic are done
+TICKET = plan.SPARE  # how many chunks of an ask are done
 
 
 def row_key(o_row, ids, has_ids, state, epoch, has_epoch):
@@ -54,6 +54,14 @@ def count_samples(o_row, state, n_rows):
         tl.store(state + STATE_TICKET, 0)
 
 
+def clear_words(o_plan, i_word, n_words, BLOCK: tl.constexpr):
+    """Zero the words i_word .. n_words - 1 of a plan row."""
+    while i_word < n_words:
+        o_word = i_word + tl.arange(0, BLOCK)
+        tl.store(o_plan + o_word, tl.zeros((BLOCK,), tl.float32), mask=o_word < n_words)
+        i_word += BLOCK
+
+
 def plan_kernel(
     rows,
     code,
@@ -79,6 +87,7 @@ def plan_kernel(
     """table row, plan row = walk(code, config, key). Grid: (rows,).
 
     A fresh draw works on a copy of the table row, behind the plan, because rows may share a table row.
+    The words behind it are zeroed: the asks count into them.
     """
     i_row = tl.program_id(0).to(tl.int64)
     o_row = rows + i_row * ROW
@@ -86,6 +95,7 @@ def plan_kernel(
     o_table = table + tl.load(o_row + ROW_TABLE) * n_columns
     h, w = tl.load(o_row + ROW_H).to(tl.float32), tl.load(o_row + ROW_W).to(tl.float32)
     tl.store(o_plan + TICKET, 0.0)
+    clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
     if FRESH:
         o_own = o_plan + plan_words
         key = row_key(o_row, ids, has_ids, state, epoch, has_epoch)

@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms import functional as tv
 
 from gpuaug.kernels import geometry
-from gpuaug.kernels.torch_dialect import DRAW, GEOMETRY, PIXEL
+from gpuaug.kernels.torch_dialect import DRAW, ELEMENTARY, GEOMETRY, PIXEL
 
 RANDOM123 = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -40,12 +40,12 @@ def test_unit_and_integer_stay_in_range_at_the_ends():
 
 def test_half_even_is_pythons_round():
     x = torch.arange(-20, 20, dtype=torch.float32) * 0.25
-    assert DRAW["half_even"](x).tolist() == [float(round(v)) for v in x.tolist()]
+    assert ELEMENTARY["half_even"](x).tolist() == [float(round(v)) for v in x.tolist()]
 
 
 def test_exponential_within_its_stated_error():
     x = torch.linspace(-5, 5, 2001)
-    error = (DRAW["exponential"](x).double() / torch.exp(x.double()) - 1).abs().max()
+    error = (ELEMENTARY["exponential"](x).double() / torch.exp(x.double()) - 1).abs().max()
     assert error < 3e-6
 
 
@@ -60,10 +60,10 @@ def test_position_enumerates_each_permutation_once():
 
 def test_sine_cosine_against_float64_and_exact_at_right_angles():
     degrees = torch.linspace(-720, 720, 20001)
-    sin, cos = GEOMETRY["sine_cosine"](degrees)
+    sin, cos = ELEMENTARY["sine_cosine"](degrees)
     radians = torch.deg2rad(degrees.double())
     assert (sin - radians.sin()).abs().max() < 1e-6 and (cos - radians.cos()).abs().max() < 1e-6
-    sin, cos = GEOMETRY["sine_cosine"](torch.tensor([0.0, 90.0, 180.0, 270.0, -90.0]))
+    sin, cos = ELEMENTARY["sine_cosine"](torch.tensor([0.0, 90.0, 180.0, 270.0, -90.0]))
     assert sin.tolist() == [0, 1, 0, -1, -1] and cos.tolist() == [1, 0, -1, 0, 0]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,11 @@ import pytest
 import torch
 
 import gpuaug as ga
+from gpuaug.benchmarks import first_call, gate, peers, report, run, timing
+from gpuaug.benchmarks.cases import CASES, import_albumentations
+from gpuaug.benchmarks.processes import Pool
 
-pytest.importorskip("torchvision", reason="the benchmark's gate replays draws in torchvision")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import first_call, gate, peers, report, run, timing  # noqa: E402
-from benchmarks.cases import CASES, import_albumentations  # noqa: E402
-from benchmarks.processes import Pool  # noqa: E402
-
 CPU = torch.device("cpu")
 OURS = "gpuaug-kornia"
 

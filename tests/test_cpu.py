@@ -21,8 +21,8 @@ from torch import Tensor
 import gpuaug as ga
 from gpuaug.backends import cpu
 from gpuaug.compose import batch_rows, new_state
-from gpuaug.kernels import plan, torch_dialect
-from gpuaug.program import lower
+from gpuaug.kernels import pixel, plan, torch_dialect
+from gpuaug.lowering import lower
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -121,7 +121,7 @@ def engine_plans(engine: cpu.Engine, rows: Tensor, table: Tensor) -> Tensor:
     job[cpu.F.JOB_RECORDS], job[cpu.F.JOB_N] = records.data_ptr(), len(rows)
     kept = torch.full((1,), -1)
     assert engine.run_rows(job.ctypes.data, kept.data_ptr(), 0, 0) == 0
-    start = 8 * (cpu.F.FRAME_WORDS + cpu.F.PASS_WORDS * (2 * engine.program.stats + 2))
+    start = 8 * (cpu.F.FRAME_WORDS + cpu.F.PASS_WORDS * cpu.PASSES * (engine.program.asks + 1))
     return records[:, start : start + 4 * engine.program.plan_words].contiguous().view(torch.float32)
 
 
@@ -438,12 +438,16 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
 
     from gpuaug.kernels import cpu_kernels
 
-    for name in ("nearest_stage", "smooth_stage", "points_stage", "finish_stage"):
-        signature, function = cpu_kernels.functions("uncached")[name]
+    made = {
+        name: cpu_kernels.functions("uncached")[name] for name in cpu_kernels.STAGES.values() if name[:6] != "store_"
+    }
+    made |= {name: cpu_kernels.store_stage(name, "uncached") for name in cpu_kernels.STORES}
+    made |= {name: cpu_kernels.pixel_loop(op, True, False, "uncached") for op, name in pixel.CASES.items()}
+    for name, (signature, function) in made.items():
         text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
-        assert re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
+        assert name == "prepare_stage" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
         assert not re.search(r"<\d+ x double>", text), name
-        assert name == "finish_stage" or "double" not in text, name
+        assert name == "mean_stage" or "double" not in text, name
 
 
 SCRIPT = """

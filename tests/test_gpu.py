@@ -12,7 +12,7 @@ import gpuaug as ga
 from gpuaug import backends
 from gpuaug.compose import batch_rows, new_state
 from gpuaug.kernels import plan
-from gpuaug.program import lower
+from gpuaug.lowering import lower
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter's process has no compiled kernels", allow_module_level=True)

@@ -19,8 +19,9 @@ import gpuaug as ga
 from gpuaug.backends import kornia as backend
 from gpuaug.compose import batch_rows, new_state
 from gpuaug.kernels import plan, torch_dialect
-from gpuaug.kernels.torch_write import Layout, halving_sum
-from gpuaug.program import lower
+from gpuaug.kernels.torch_asks import halving_sum
+from gpuaug.kernels.torch_layout import Ask, Layout
+from gpuaug.lowering import lower
 
 JITTER = ga.ColorJitter(brightness=0.4, contrast=0.6)
 TURN = {"degrees": 35, "translate": (0.2, 0.1), "scale": (0.7, 1.3), "shear": 10}
@@ -63,6 +64,41 @@ PIPELINES: dict[str, list] = {
         ga.RandomChoice([ga.RandomAffine(**TURN), ga.RandomRotation(60, interpolation="bilinear", fill=4), JITTER]),
         ga.RandomOrder([ga.RandomInvert(), ga.RandomHorizontalFlip(), ga.RandomSolarize(100)]),
     ],
+    "statistics-behind": [
+        ga.RandomAffine(**TURN, fill=(9, 99, 200)),
+        ga.RandomOrder([ga.RandomEqualize(), ga.RandomAutocontrast(), ga.RandomAdjustSharpness(0.3), JITTER]),
+        ga.RandomErasing(0.7, value=(90, 0, 255)),
+    ],
+    "statistics-between": [
+        ga.RandomResizedCrop((16, 18), interpolation="nearest"),
+        ga.RandomEqualize(0.6),
+        ga.RandomRotation(30, fill=20),
+        ga.RandomAutocontrast(0.6),
+        ga.RandomHorizontalFlip(),
+        ga.ColorJitter(contrast=0.5, hue=0.2),
+    ],
+    "policy-behind-smooth": [
+        ga.RandomResizedCrop((18, 16)),
+        ga.RandomChoice([ga.RandomEqualize(1), ga.RandomRotation(40, fill=5), ga.RandomAdjustSharpness(2, p=1)]),
+        ga.RandomChoice([ga.RandomAutocontrast(1), ga.RandomAffine(**TURN), ga.RandomAdjustSharpness(0, p=1)]),
+    ],
+    "neighbours-before-smooth": [
+        ga.RandomAdjustSharpness(1.8, p=0.7),
+        ga.RandomAffine(**TURN, interpolation="bilinear", fill=60),
+        ga.RandomApply([ga.GaussianBlur((3, 5), (0.5, 1.5))], 0.7),
+        ga.RandomApply([ga.RandomAutocontrast(1), ga.RandomRotation(20, interpolation="bilinear")], 0.7),
+        ga.ColorJitter(contrast=0.4),
+    ],
+    "places": [
+        ga.RandomErasing(0.8, value=(90, 0, 255)),
+        ga.RandomRotation(30, fill=40),
+        ga.GridMask((5, 9), fill=77, p=0.8),
+        ga.RandomResizedCrop((17, 14)),
+        ga.SaltAndPepper(0.1, p=0.7),
+        *FLOAT,
+        ga.RandomErasing(0.8, value="random"),
+    ],
+    "grey": [ga.RandomAffine(**TURN, fill=(9, 99, 200)), ga.Grayscale(1), JITTER, ga.RandomRotation(20, fill=30)],
 }
 
 
@@ -148,10 +184,13 @@ def test_literal_walk_of_other_channels(channels: int, batch: Tensor) -> None:
 def pedestrian(layout: Layout) -> Layout:
     """The layout without what the host may know to save work."""
     every = {op: None for ops in layout.step_ops for op in ops}
-    steps = {"step_ops": (every,) * layout.steps, "fixed_steps": (False,) * layout.steps}
+    asks = {key: None for ask in layout.asks for key in ask.ops}
+    asks = (Ask(asks, layout.groups, layout.steps),) * len(layout.asks)
+    no, yes = (False,) * layout.steps, (True,) * layout.steps
+    steps = {"step_ops": (every,) * layout.steps, "fixed_steps": no, "moved_steps": yes, "asks": asks}
     walk = {"separable": False, "projective": True, "folds": True, "front": layout.smooth, "bilinear": False}
     rounds = layout.rounds if layout.rounds == "none" else "some"
-    return replace(layout, **steps, **walk, inline=False, rounds=rounds)
+    return replace(layout, **steps, **walk, inline=False, settled=False, rounds=rounds)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -192,6 +231,13 @@ def test_same_bits_in_any_batch_and_chunk(name: str, batch: Tensor, monkeypatch:
     assert torch.equal(run(PIPELINES[name], batch), output)
 
 
+def test_powers_have_the_same_bits_anywhere() -> None:
+    """torch's float32 power does not: its last elements take another path than those in front."""
+    v, p = torch.rand(1001, generator=torch.Generator().manual_seed(0)), torch.full((1,), 0.7371)
+    power = torch_dialect.xp.pow
+    assert torch.equal(torch.cat([power(part.clone(), p) for part in v.split(7)]), power(v, p))
+
+
 def test_halving_sum_ignores_padding_and_batch() -> None:
     v = torch.rand((5, 37, 70), generator=torch.Generator().manual_seed(0)) * 255
     total = halving_sum(v)
@@ -211,13 +257,14 @@ def test_two_sizes_two_views_one_memory(name: str, batch: Tensor) -> None:
     transforms = [*PIPELINES[name], ga.Resize((12, 12), interpolation="nearest-exact")]
     program = lower(transforms, frozenset({(22, 20), (27, 25)}), 3, torch.uint8)
     source = torch.cat([small.flatten(), large.permute(0, 2, 3, 1).flatten()])
-    elements = 3 * 12 * 12
+    channels = program.out_channels
+    elements = channels * 12 * 12
     rows = torch.cat([batch_rows(small, elements), batch_rows(large, elements)]).repeat_interleave(2, 0)
     n = torch.arange(8)
     rows[4:, plan.ROW_SOURCE] += small.numel()
     rows[:, plan.ROW_SAMPLE], rows[:, plan.ROW_VIEW], rows[:, plan.ROW_TABLE] = n // 2, n % 2, n
     rows[:, plan.ROW_OUT] = (7 - n) * elements
-    out = torch.full((8, 3, 12, 12), float("nan")).to(program.out_dtype)
+    out = torch.full((8, channels, 12, 12), float("nan")).to(program.out_dtype)
     ids, state = torch.tensor([3, 1, 4, 1 << 40]), new_state(11, 0, 0, torch.device("cpu"))
     table = backend.Engine(program, source.device).draw_and_run(source, rows, 8, ids, 2, state, out)
     assert state[plan.STATE_COUNTER] == 0
@@ -297,75 +344,6 @@ def test_half_precision_is_stored_once(dtype: torch.dtype, batch: Tensor) -> Non
     full = run(transforms, images)
     assert torch.equal(run([*transforms, ga.ToDtype(dtype)], images), full.to(dtype))
     assert torch.equal(run(transforms, images.float()), full)
-
-
-# --- gradients --------------------------------------------------------------------------------------------------------
-LINEAR: dict[str, list] = {
-    "resized-crop": [ga.RandomResizedCrop((15, 17)), ga.RandomHorizontalFlip(), ga.Normalize([0.4] * 3, [0.2] * 3)],
-    "warp": [ga.RandomAffine(**TURN, interpolation="bilinear", fill=0.2), ga.RandomInvert()],
-    "bicubic": [ga.Pad(3, padding_mode="reflect"), ga.RandomRotation(40, interpolation="bicubic"), ga.RandomCrop(16)],
-    "nearest": [ga.RandomPerspective(0.5, p=1, interpolation="nearest"), ga.Resize((30, 31), interpolation="nearest")],
-    "perhaps": [ga.RandomPerspective(0.5, p=0.5), ga.RandomApply([ga.RandomInvert(p=1)], p=0.5)],
-    "mean": [ga.RandomResizedCrop(16), ga.ColorJitter(contrast=(0.5, 0.6)), ga.RandomRotation(20)],
-}
-
-
-def as_floats(batch: Tensor) -> Tensor:
-    """In [0.3, 0.7], so that mild pixel ops clamp nothing."""
-    return F.to_dtype(batch, torch.float32, scale=True) * 0.4 + 0.3
-
-
-@pytest.mark.parametrize("name", LINEAR)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_gradient_is_the_adjoint(name: str, memory_format: torch.memory_format, batch: Tensor) -> None:
-    """Of an affine pipeline f: <u, f(x + v) - f(x)> = <grad, v>, whatever the step v."""
-    x = as_floats(batch).to(memory_format=memory_format).requires_grad_()
-    augment, generator = compose(LINEAR[name]), torch.Generator().manual_seed(0)
-    params = augment.sample(x, ids=range(4), epoch=0)
-    y = augment.apply(x, params)
-    u = torch.randn(y.shape, generator=generator)
-    (gradient,) = torch.autograd.grad(y, x, u)
-    noise = torch.rand(x.shape, generator=generator) - 0.5
-    for v in (noise * 0.2, gradient.sign() * 0.1):
-        change = augment.apply(x.detach() + v, params).double() - y.detach().double()
-        expected, got = (u.double() * change).sum(), (gradient.double() * v.double()).sum()
-        assert abs(expected - got) < 2e-5 * u.double().norm() * change.norm()
-    assert expected > 0.1 * u.norm() * change.norm()
-
-
-def test_gradient_by_finite_differences(batch: Tensor) -> None:
-    """Brightness, contrast with its mean, and the normalisation, around a smooth crop: products of functions of x."""
-    transforms = [
-        ga.ColorJitter(contrast=(0.6, 0.8)),
-        ga.RandomResizedCrop((15, 17)),
-        ga.ColorJitter(brightness=(0.8, 1.1), contrast=(0.7, 1.2)),
-        ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD),
-    ]
-    x = as_floats(batch).requires_grad_()
-    augment, generator = compose(transforms), torch.Generator().manual_seed(1)
-    params = augment.sample(x, ids=range(4), epoch=0)
-
-    def loss(images: Tensor) -> Tensor:
-        return augment.apply(images, params).double().pow(2).mean()
-
-    (gradient,) = torch.autograd.grad(loss(x), x)
-    for _ in range(4):
-        v, step = torch.randn(x.shape, generator=generator).sign(), 1e-2
-        slope = (loss(x.detach() + step * v) - loss(x.detach() - step * v)) / (2 * step)
-        assert abs(slope - (gradient * v).double().sum()) < 2e-4 * abs(slope) + 1e-5
-
-
-def test_lattice_has_no_slope_and_auto_takes_kornia(batch: Tensor) -> None:
-    x = as_floats(batch).requires_grad_()
-    augment = ga.Compose([ga.RandomResizedCrop(8)], seed=0)
-    assert augment.recipe(x).module is backend
-    augment(x, ids=range(4), epoch=0).sum().backward()
-    torch.testing.assert_close(x.grad.sum((2, 3)), torch.full((4, 3), 64.0))
-    rounded = run([ga.ToDtype(torch.uint8, scale=True), ga.RandomResizedCrop(8), *FLOAT], x)
-    (gradient,) = torch.autograd.grad(rounded.sum(), x, allow_unused=True)
-    assert gradient is None or not gradient.any()
-    with pytest.raises(RuntimeError, match="not differentiable"):
-        ga.Compose([ga.RandomResizedCrop(8)], seed=0, backend="cpu")(x)
 
 
 # --- the host looks at nothing ----------------------------------------------------------------------------------------

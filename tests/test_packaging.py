@@ -46,7 +46,7 @@ def check(*command: str | Path, cwd: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that no build folder is left in the checkout or found there."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("gpuaug", "kernels"):
+    for name in ("gpuaug", "kernels", "benchmarks"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
@@ -78,7 +78,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpuaug").rglob("*.py")}
-    wanted |= {f"gpuaug/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "kernels").rglob("*.py")}
+    mapped = (path for name in ("kernels", "benchmarks") for path in (ROOT / name).rglob("*.py"))
+    wanted |= {f"gpuaug/{path.relative_to(ROOT).as_posix()}" for path in mapped}
     wanted.add("gpuaug/py.typed")
     assert "gpuaug/kernels/__init__.py" in wanted
     assert {name for name in names if ".dist-info/" not in name} == wanted

@@ -7,7 +7,7 @@ import torch
 
 import gpuaug as ga
 from gpuaug.kernels import geometry, plan
-from gpuaug.program import lower
+from gpuaug.lowering import lower
 
 
 def lowered(*ops, size=(32, 40), channels=3, dtype=torch.uint8):
@@ -35,7 +35,7 @@ def test_an_op_inside_random_order_has_its_columns_once():
     assert len(program.columns) == len(set(program.columns)) == 1 + 1 + 1 + 6
     assert program.columns[0] == "0.RandomOrder.order"
     assert (program.groups, program.steps) == (1, 2)
-    assert lowered(ga.ColorJitter(0.4, 0.4)).stats == 1
+    assert lowered(ga.ColorJitter(0.4, 0.4)).asks == 1
 
 
 def test_out_size_and_dtype_follow_the_ops():

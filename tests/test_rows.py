@@ -14,7 +14,8 @@ import gpuaug as ga
 from gpuaug import backends
 from gpuaug.compose import Params, batch_rows, new_state
 from gpuaug.kernels import plan
-from gpuaug.program import lower, project_mask
+from gpuaug.lowering import lower
+from gpuaug.program import project_mask
 
 BACKENDS = ("triton",) if os.environ.get("TRITON_INTERPRET") == "1" else ("cpu", "kornia")
 SIZE = (13, 11)

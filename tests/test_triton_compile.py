@@ -16,11 +16,12 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 pytest.importorskip("triton", reason="Triton is not installed here (it has wheels for Linux only)")
 
 import gpuaug as ga
-from benchmarks.host_time import PIPELINES, TARGET_MICROSECONDS, Stub, measure, stubbed
-from benchmarks.kernel_report import CASES, TARGETS, TO_FLOAT, compiled_kernels, program_of
 from gpuaug.backends.triton import kernels
+from gpuaug.benchmarks.host_time import PIPELINES, TARGET_MICROSECONDS, Stub, measure, stubbed
+from gpuaug.benchmarks.kernel_report import CASES, TARGETS, TO_FLOAT, compiled_kernels, program_of
 from gpuaug.kernels import triton_launch
-from gpuaug.program import lower
+from gpuaug.lowering import lower
+from gpuaug.transforms.user import pixel_op
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = "3.6.0"  # besides the installed Triton; torch 2.10 to 2.11 ship it
@@ -30,7 +31,8 @@ OLDEST = "3.6.0"  # besides the installed Triton; torch 2.10 to 2.11 ship it
 @pytest.mark.parametrize("case", [case for case in CASES if case != "eval"])  # its write kernel is resized_crop's
 def test_compiles_without_spills(case, target):
     found = list(compiled_kernels(case, [target]))
-    assert {name for name, _, _ in found} >= {"draw", "plan", "write"}
+    asks = {"ask"} if program_of(case).asks else set()
+    assert {name for name, _, _ in found} == {"draw", "plan", "write"} | asks
     for name, _, counts in found:
         assert counts["spills"] == 0, f"{name}: {counts}"
         assert 0 < counts["registers"] <= (192 if name in ("draw", "plan") else 128), f"{name}: {counts}"
@@ -43,6 +45,32 @@ def test_compiles_for_other_inputs(channels, dtype):
     program = lower(transforms, frozenset({(40, 40)}), channels, dtype)
     compiled = kernels(program)["write"].compile(TARGETS["sm_90"])
     assert compiled.asm["cubin"]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 16])
+def test_neighbours_compile_for_other_channels(channels):
+    program = lower([ga.GaussianBlur(5)], frozenset({(40, 40)}), channels, torch.uint8)
+    found = kernels(program)
+    assert dict(found["ask"].types)["scratch"] == "*fp32"
+    assert all(found[name].compile(TARGETS["sm_90"]).asm["cubin"] for name in ("ask", "write"))
+
+
+@pixel_op
+def fade(v, amount, bound):
+    return v + amount * (bound - v)
+
+
+@pixel_op
+def slope(r, g, b, x, y, amount):
+    return r + amount * x, g, b + amount * y
+
+
+def test_users_formulas_compile_and_set_kernels_apart():
+    faded, sloped = ([fade(amount=(0.0, 0.5))], [ga.RandomRotation(20), slope(amount=2.0), ga.RandomInvert()])
+    found = [kernels(lower(t, frozenset({(40, 40)}), 3, torch.uint8))["write"] for t in (faded, sloped)]
+    assert found[0].function is not found[1].function
+    for target in TARGETS.values():
+        assert all(kernel.compile(target).asm for kernel in found)
 
 
 def pipelines():
@@ -71,9 +99,9 @@ def test_sizes_strides_and_seeds_compile_nothing_new(monkeypatch):
             ):
                 augment(images, ids=range(len(images)), epoch=1)
                 augment(images)
-    assert sorted(compilations) == ["plan_kernel", "statistic_kernel", "write_kernel"]
+    assert sorted(compilations) == ["ask_kernel", "plan_kernel", "write_kernel"]
     calls = len(list(pipelines())) * 3 * 2
-    assert len(launches) == 3 * calls, "a call is a draw, a statistic and a write"
+    assert len(launches) == 3 * calls, "a call is a draw, an ask and a write"
 
 
 def test_a_call_keeps_the_host_for_no_longer_than_promised():
@@ -104,8 +132,8 @@ def test_compiles_with_an_older_triton(tmp_path):
         "TRITON_CACHE_DIR": str(tmp_path / "cache"),
     }
     report = tmp_path / "report.json"
-    cases = ["imagenet_train", "everything"]
-    command = [sys.executable, "-m", "benchmarks.kernel_report", "--out", report, "--cases", *cases]
+    cases = ["imagenet_train", "policy", "policy_before", "everything"]
+    command = [sys.executable, "-m", "gpuaug.benchmarks.kernel_report", "--out", report, "--cases", *cases]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(report.read_text())

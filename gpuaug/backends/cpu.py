@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from ..kernels import cpu_frame as F
-from ..kernels import geometry, plan
-from ..kernels.torch_write import AXIS_ALIGNED
+from ..kernels import draw, geometry, pixel, plan
 from ..program import Program
 
 WORD = 0xFFFFFFFF
@@ -25,6 +24,21 @@ KEPT_BUFFERS = 3  # of each size
 KEPT_SIZES = 4
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
 LINE = 64
+PASSES = 4  # the most passes of a row in front of each ask, and in front of the output
+AXIS_ALIGNED = frozenset(
+    {
+        "flip_horizontal",
+        "flip_vertical",
+        "crop",
+        "center_crop",
+        "pad",
+        "resized_crop",
+        "resize_shorter",
+        "resize",
+        "translate_x",
+        "translate_y",
+    }
+)
 _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _free: dict[int, list[np.ndarray]] = {}
@@ -121,15 +135,19 @@ class Engine:
     def __init__(self, program: Program, device: torch.device):
         from ..kernels import cpu_kernels
 
-        self.program = program
+        self.program, self.kernels = program, cpu_kernels
         self.run_rows, self.take_samples = (cpu_kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
-        wanted = self._stages()
-        addresses = [cpu_kernels.get(name).address if name in wanted else 0 for name in cpu_kernels.STAGES]
-        self.stages = np.array(addresses, np.int64)
+        wanted = {stage: cpu_kernels.STAGES[stage] for stage in self._stages()} | self._loops()
+        self.stages = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
+        for stage, name in wanted.items():
+            self.stages[stage] = cpu_kernels.get(name).address
+        self.draws = np.zeros(max(program.draw_ops, default=0) + 1, np.int64)
+        for op in program.draw_ops - {0}:
+            self.draws[op] = cpu_kernels.get(draw.CASES[op]).address
         self.code, self.config = np.array(program.code, np.int32), np.array(program.config, np.float32)
         self.columns = len(program.columns)
         job = np.zeros(F.JOB_WORDS, np.int64)
-        passes = 2 * program.stats + 2
+        passes = PASSES * (program.asks + 1)
         words = F.FRAME_WORDS + F.PASS_WORDS * passes + (program.plan_words + self.columns + 1) // 2
         self.record_bytes = 8 * words
         job[F.JOB_CODE], job[F.JOB_CONFIG] = self.code.ctypes.data, self.config.ctypes.data
@@ -137,19 +155,36 @@ class Engine:
         job[F.JOB_RECORD_BYTES], job[F.JOB_PLAN_WORDS] = self.record_bytes, program.plan_words
         job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
         job[F.JOB_PASSES], job[F.JOB_STAGES] = passes, self.stages.ctypes.data
-        job[F.JOB_OH], job[F.JOB_OW] = program.out_size
+        job[F.JOB_OUT_CHANNELS], job[F.JOB_DRAWS] = program.out_channels, self.draws.ctypes.data
         self.job = job
 
-    def _stages(self) -> set[str]:
+    def _stages(self) -> set[int]:
         """The stages that rows of the program can need; others are not compiled for it."""
-        stages = {"prepare_stage", "nearest_stage", "finish_stage"}
-        if self.program.filters - {geometry.NEAREST}:
-            stages.add("smooth_stage")
-        if {geometry.CASES[op] for op in self.program.geometry_ops} - AXIS_ALIGNED:
-            stages.add("points_stage")
-        if self.program.in_dtype in (torch.float16, torch.bfloat16):
-            stages.add("widen_stage")
-        return stages
+        program = self.program
+        stages = {F.PREPARE, F.NEAREST_ROWS, F.FINISH}
+        if program.filters - {geometry.NEAREST}:
+            stages.add(F.SMOOTH_ROWS)
+        if {geometry.CASES[op] for op in program.geometry_ops} - AXIS_ALIGNED:
+            stages.add(F.POINTS)
+        if program.in_dtype in (torch.float16, torch.bfloat16):
+            stages.add(F.WIDEN)
+        if plan.NEIGHBOURS in program.needs:
+            stages.add(F.NEIGHBOURS)
+        if plan.PLACE in program.needs:
+            stages.add(F.PLACES)
+        if program.asks or (program.filters - {geometry.NEAREST} and program.groups + program.steps > 2):
+            stages.add(F.STORES + 2 * F.F32)  # scratch images
+        return stages | {F.ASKS + need for need in program.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
+
+    def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
+        """The loops of its pixel steps, as keys of `cpu_kernels.get`, by their place among the stages."""
+        loops: dict[int, str | tuple[int, bool, bool]] = {}
+        for code in (entry.code for entry in self.program.entries if entry.code[plan.KIND] == plan.KIND_PIXEL):
+            op, lattice, grey = code[plan.OP], code[plan.LATTICE] == 1, code[plan.STAGE_CHANNELS] == 1
+            if code[plan.TRAIT] != plan.NEIGHBOURS:
+                stage = F.LOOPS + 4 * op + 2 * lattice + grey
+                loops[stage] = "equalize_stage" if op == pixel.EQUALIZE else (op, lattice, grey)
+        return loops
 
     def draw(
         self,
@@ -213,6 +248,9 @@ class Engine:
         job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
         job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
         job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
+        store = F.STORES + 2 * _KINDS[out.dtype] + (out.stride(3) != 1)
+        if not self.stages[store]:
+            self.stages[store] = self.kernels.get(self.kernels.STAGES[store]).address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
 
     def _run(self, job: np.ndarray, n: int, writes: bool) -> None:
@@ -227,4 +265,4 @@ class Engine:
                 need = self.run_rows(address, kept.ctypes.data, memory.ctypes.data, memory.nbytes)
 
         height, width = self.program.out_size
-        _share(work, n, n * self.program.channels * height * width if writes else DRAW_WORK * n)
+        _share(work, n, n * self.program.out_channels * height * width if writes else DRAW_WORK * n)

@@ -1,6 +1,7 @@
-"""The triton backend: a plan kernel, one kernel for each statistic, and a write kernel.
+"""The triton backend: a plan kernel, the ask kernel once for each ask of a row, and a write kernel.
 
-Everything that a call needs is on the device; the host allocates, launches, and looks at nothing.
+Everything that a call needs is on the device; the host allocates, launches, and looks at nothing. A plan row holds the
+plan, the row's own columns, tables of levels and partial results; scratch images are kept for neighbours.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from contextlib import nullcontext
 
 import torch
 
-from ..kernels import geometry, plan, triton_plan, triton_story, triton_write
+from ..kernels import geometry, pixel, plan, triton_plan, triton_story, triton_write, user
 from ..kernels.triton_dialect import INTERPRETED, bits
 from ..kernels.triton_launch import TYPES, Kernel, launch
-from ..program import Program
+from ..program import Program, stages
 
 HERE = nullcontext()
-TILE = (8, 32)  # pixels of a write program, y and x: two a thread
-BLOCK = 256  # pixels that a statistic's program takes at a time
-CHUNKS = 16  # programs that share a row's statistic, whatever the batch
+TILE = (8, 32)  # pixels of a write program, y and x
+WARPS = 4  # two pixels a thread, one where a warp has 64
+BLOCK = triton_story.LEVELS  # pixels that an ask's program takes at a time
+ASK_WARPS = 8  # one pixel a thread: what a chunk knows so far takes registers too
+CHUNKS = 16  # programs that share a row's ask, whatever the batch
 PLAN_TYPES = {
     "rows": "*i64",
     "code": "*i32",
@@ -46,7 +49,14 @@ OUT_TYPES = {
     "out_h": "i32",
     "out_w": "i32",
 }
-LAYOUT_TYPES = {"plan_stride": "i32", "groups": "i32", "steps": "i32"}
+LAYOUT_TYPES = {
+    "scratch_size": "i64",
+    "scratch_images": "i32",
+    "plan_stride": "i32",
+    "groups": "i32",
+    "steps": "i32",
+    "tables_at": "i32",
+}
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
@@ -64,22 +74,27 @@ def allocate(
 
 
 def before_smooth(program: Program) -> tuple[bool, bool]:
-    """Whether geometry groups, and pixel steps, may stand in front of a row's first smooth group.
+    """Whether geometry groups, and pixel steps, may stand in front of the first smooth group of a story.
 
-    An integer map that never leaves its canvas merges into the smooth group, unless a statistic parts them.
+    An integer map that never leaves its canvas merges into the smooth group, unless a pixel step with a trait parts
+    them. A step that needs neighbours begins a new story.
     """
     groups = steps = False
     group = step = merging = False
+    first = True  # the next smooth group can be a story's first
     for entry in program.entries:
-        kind, trait = entry.code[plan.KIND], entry.code[plan.TRAIT]
-        if kind == plan.KIND_PIXEL:
+        kind, trait, always = entry.code[plan.KIND], entry.code[plan.TRAIT], entry.code[plan.GATE_AT] < 0
+        if kind == plan.KIND_PIXEL and trait == plan.NEIGHBOURS:
+            if always or not first:
+                group, step, merging, first = False, False, False, True
+            else:
+                group |= merging
+        elif kind == plan.KIND_PIXEL:
             step = True
-            group |= merging and trait == 1
+            group |= merging and trait != plan.POINTWISE
         elif kind == plan.KIND_GEOMETRY:
-            if entry.code[plan.FILTER] != geometry.NEAREST:
-                groups, steps = groups or group, steps or step
-                if entry.code[plan.GATE_AT] < 0:
-                    break  # no later smooth slot is the first one of a row
+            if first and entry.code[plan.FILTER] != geometry.NEAREST:
+                groups, steps, first = groups or group, steps or step, not always
             group |= trait == 0
             merging = True
     return groups, steps
@@ -101,35 +116,55 @@ def can(program: Program) -> triton_story.Can:
         filter=triton_story.MIXED if len(filters) > 1 else next(iter(filters), geometry.NEAREST),
         groups_before=groups,
         steps_before=steps,
+        mean=plan.MEAN in program.needs,
+        extremes=plan.EXTREMES in program.needs,
+        histogram=plan.HISTOGRAM in program.needs,
+        neighbours=plan.NEIGHBOURS in program.needs,
+        place=plan.PLACE in program.needs,
+        blur=not program.pixel_ops.isdisjoint({pixel.BLUR_X, pixel.BLUR_Y}),
     )
 
 
-def _kernel(function, types: dict, constants: dict, **options) -> Kernel:
-    return Kernel(function, tuple(types.items()), tuple(constants.items()), tuple(options.items()))
+def scratch(program: Program) -> tuple[int, int, torch.dtype]:
+    """What a row keeps for its neighbours: images (at most two, as a story reads one and writes the other), elements of
+    the largest, and their dtype."""
+    if plan.NEIGHBOURS not in program.needs:
+        return 0, 0, torch.float32
+    asking = [
+        canvases
+        for entry, canvases in stages(program)
+        if entry.code[plan.KIND] == plan.KIND_PIXEL and entry.code[plan.TRAIT] == plan.NEIGHBOURS
+    ]
+    largest = max(h * w for canvases in asking for h, w in canvases)
+    return min(len(asking), 2), program.channels * largest, torch.uint8 if program.exact_scratch else torch.float32
+
+
+def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Kernel:
+    return Kernel(function, tuple(types.items()), tuple(constants.items()), warps, tuple(options.items()))
 
 
 def kernels(program: Program) -> dict[str, Kernel]:
-    """The kernels of a program: "draw" (draws and plans), "plan" (from a given table), "statistic", "write"."""
+    """The kernels of a program: "draw" (draws and plans), "plan" (from a given table), "ask", "write"."""
     function = triton_plan.plan_kernel_for(program.draw_ops, program.geometry_ops)
-    options = {"num_warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
+    options = {"warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
     sizes = {"C": program.channels, "BLOCK": triton_plan.BLOCK}
     found = {
         "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True}, **options),
         "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False}, **options),
     }
     meets = can(program)
-    options = {"num_warps": 4, "enable_fp_fusion": True}
-    if meets.groups_before or meets.steps_before:
+    options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
+    if meets.groups_before or meets.steps_before or meets.neighbours:
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
-    types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32"}
-    if program.stats:
-        function, sizes = triton_write.KERNELS["statistic_kernel"], {"BLOCK": BLOCK, "CHUNKS": CHUNKS}
-        found["statistic"] = _kernel(
-            function, {**types, "i_stat": "i32", **LAYOUT_TYPES}, {**sizes, "CAN": meets}, **options
-        )
-    function, sizes = triton_write.KERNELS["write_kernel"], {"TILE_H": TILE[0], "TILE_W": TILE[1]}
+    functions = triton_write.kernels_for(tuple(sorted(op for op in program.pixel_ops if op >= user.FIRST)))
+    types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32", "scratch": TYPES[scratch(program)[2]]}
+    if program.asks:
+        sizes = {"BLOCK": BLOCK, "CHUNKS": CHUNKS, "CAN": meets}
+        types_of_ask = {**types, "i_ask": "i32", **LAYOUT_TYPES}
+        found["ask"] = _kernel(functions["ask_kernel"], types_of_ask, sizes, ASK_WARPS, **options)
+    sizes = {"TILE_H": TILE[0], "TILE_W": TILE[1], "OUT_C": program.out_channels, "CAN": meets}
     types |= {"out": TYPES[program.out_dtype], **OUT_TYPES, **LAYOUT_TYPES}
-    found["write"] = _kernel(function, types, {**sizes, "CAN": meets}, **options)
+    found["write"] = _kernel(functions["write_kernel"], types, sizes, WARPS, **options)
     return found
 
 
@@ -145,12 +180,17 @@ class Engine:
         self.device, self.index = device, device.index
         self.code = torch.tensor(program.code or (0,), dtype=torch.int32, device=device)
         self.config = torch.tensor(program.config or (0.0,), dtype=torch.float32, device=device)
-        self.entries, self.columns, self.stats = len(program.entries), len(program.columns), program.stats
-        self.words, self.groups, self.steps = program.plan_words, program.groups, program.steps
-        self.stride = self.words + self.columns + (CHUNKS if program.stats else 0)
-        self.size = program.channels * program.out_size[0] * program.out_size[1]
+        self.entries, self.columns, self.asks = len(program.entries), len(program.columns), program.asks
+        self.words = program.plan_words
+        self.scratch_images, self.scratch_size, self.scratch_dtype = scratch(program)
+        tables_at = self.words + self.columns
+        tables = program.asks * program.channels * triton_story.LEVELS if plan.HISTOGRAM in program.needs else 0
+        self.stride = tables_at + tables + (triton_write.PARTIALS * CHUNKS if program.asks else 0)
+        self.layout = (self.stride, program.groups, program.steps, tables_at)
+        self.size = program.out_channels * program.out_size[0] * program.out_size[1]
         tiles = -(-program.out_size[0] // TILE[0]) * -(-program.out_size[1] // TILE[1])
-        self.programs = tiles * ((program.channels + 2) // 3)
+        self.programs = tiles * ((program.out_channels + 2) // 3)
+        self.ask_programs = CHUNKS * ((program.channels + 2) // 3)
         self.launches = {name: launch(kernel, self.index) for name, kernel in kernels(program).items()}
 
     def draw(
@@ -176,7 +216,7 @@ class Engine:
 
         Args:
             source: the tensor from whose first element the rows' source offsets count.
-            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
+            out: any strides. A row's output offset counts in whole images of `out_channels` x OH x OW elements.
         """
         if len(rows):
             with self._device():
@@ -208,15 +248,18 @@ class Engine:
     def _plan(self, name, rows, table, ids, has_ids, state, epoch, has_epoch) -> torch.Tensor:
         n = len(rows)
         plans = torch.empty(n * self.stride, device=self.device)
-        layout = (n, self.entries, self.columns, self.words, self.stride, self.groups, self.steps)
-        keys = (ids, has_ids, state, epoch, has_epoch)
-        self.launches[name](n, rows, self.code, self.config, table, plans, *keys, *layout)
+        keys, counts = (ids, has_ids, state, epoch, has_epoch), (n, self.entries, self.columns, self.words)
+        self.launches[name](n, rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
         return plans
 
     def _write(self, source, rows, plans, out) -> None:
-        n, layout = len(rows), (self.stride, self.groups, self.steps)
-        for i_stat in range(self.stats):
-            self.launches["statistic"](n * CHUNKS, source, rows, plans, i_stat, *layout)
+        n, kept = len(rows), plans
+        if self.scratch_images:
+            size = n * self.scratch_images * self.scratch_size
+            kept = torch.empty(size, dtype=self.scratch_dtype, device=self.device)
+        layout = (self.scratch_size, self.scratch_images, *self.layout)
+        for i_ask in range(self.asks):
+            self.launches["ask"](n * self.ask_programs, source, rows, plans, kept, i_ask, *layout)
         _, _, height, width = out.shape
         place = (self.size, *out.stride(), height, width)
-        self.launches["write"](n * self.programs, source, rows, plans, out, *place, *layout)
+        self.launches["write"](n * self.programs, source, rows, plans, kept, out, *place, *layout)

@@ -1,9 +1,24 @@
 """The ops, one frozen description each, with the names, arguments and defaults of torchvision.transforms.v2."""
 
 from .base import Transform
-from .color import ColorJitter, RandomInvert, RandomSolarize
+from .blur import GaussianBlur, RandomAdjustSharpness
+from .color import (
+    ColorJitter,
+    Grayscale,
+    RandomAutocontrast,
+    RandomChannelPermutation,
+    RandomEqualize,
+    RandomGamma,
+    RandomGrayscale,
+    RandomInvert,
+    RandomPhotometricDistort,
+    RandomPosterize,
+    RandomSolarize,
+    SolarizeAdd,
+)
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, ToDtype, ToImage, ToPureTensor
+from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
     CenterCrop,
     Pad,
@@ -13,29 +28,56 @@ from .geometry import (
     RandomVerticalFlip,
     Resize,
 )
+from .noise import GaussianNoise, SaltAndPepper
+from .policies import AutoAugment, RandAugment, TrivialAugmentWide
+from .timm import TimmAugment, timm_augment
+from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
 __all__ = [
+    "AutoAugment",
     "CenterCrop",
+    "CoarseDropout",
     "ColorJitter",
+    "GaussianBlur",
+    "GaussianNoise",
+    "Grayscale",
+    "GridMask",
     "Identity",
     "Normalize",
     "Pad",
+    "PixelOp",
+    "RandAugment",
+    "RandomAdjustSharpness",
     "RandomAffine",
     "RandomApply",
+    "RandomAutocontrast",
+    "RandomChannelPermutation",
     "RandomChoice",
     "RandomCrop",
+    "RandomEqualize",
+    "RandomErasing",
+    "RandomGamma",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomInvert",
     "RandomOrder",
     "RandomPerspective",
+    "RandomPhotometricDistort",
+    "RandomPosterize",
     "RandomResizedCrop",
     "RandomRotation",
     "RandomSolarize",
     "RandomVerticalFlip",
     "Resize",
+    "SaltAndPepper",
+    "SolarizeAdd",
+    "TimmAugment",
     "ToDtype",
     "ToImage",
     "ToPureTensor",
     "Transform",
+    "TrivialAugmentWide",
+    "pixel_op",
+    "timm_augment",
 ]

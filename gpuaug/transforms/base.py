@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import numbers
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..kernels import geometry
 
 if TYPE_CHECKING:
-    from ..program import Canvas, Lowering
+    from ..lowering import Lowering
+    from ..program import Canvas
 
 FILTERS = {
     "nearest": geometry.NEAREST,
@@ -74,6 +77,19 @@ def probability(op: str, p: Any, name: str = "p") -> float:
     return float(p)
 
 
+def number(op: str, name: str, value: Any) -> float:
+    """A finite number."""
+    if not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{op}: {name} must be a number, got {value!r}")
+    return float(value)
+
+
+def as_float32(value: float) -> float:
+    """What float32 makes of a number: with it a call replays to the bit."""
+    rounded = struct.unpack("f", struct.pack("f", value))[0]
+    return value if rounded == value else rounded
+
+
 def interval(
     op: str, name: str, value: Any, low: float = -float("inf"), high: float = float("inf")
 ) -> tuple[float, float]:
@@ -95,7 +111,7 @@ def angle_interval(op: str, name: str, value: Any) -> tuple[float, float]:
     return interval(op, name, value)
 
 
-def fill_argument(op: str, fill: Any) -> float | tuple[float, ...]:
+def fill_argument(op: str, fill: Any, name: str = "fill") -> float | tuple[float, ...]:
     """One number, or one for each channel, in the units of the stage's pixels; None means 0."""
     if fill is None:
         return 0.0
@@ -103,11 +119,11 @@ def fill_argument(op: str, fill: Any) -> float | tuple[float, ...]:
         return fill
     if isinstance(fill, Sequence) and fill and all(isinstance(f, numbers.Real) for f in fill):
         return tuple(fill)
-    raise ValueError(f"{op}: fill must be a number or one number for each channel, got {fill!r}")
+    raise ValueError(f"{op}: {name} must be a number or one number for each channel, got {fill!r}")
 
 
-def fill_by_channel(build: Lowering, fill: float | tuple[float, ...]) -> list[float]:
-    """`fill` for each of the stage's channels.
+def fill_by_channel(build: Lowering, fill: float | tuple[float, ...], name: str = "fill") -> list[float]:
+    """`fill` for each of the stage's channels; errors call it `name`.
 
     Raises:
         ValueError: the wrong count, or not a value of uint8 where the stage is uint8.
@@ -116,9 +132,9 @@ def fill_by_channel(build: Lowering, fill: float | tuple[float, ...]) -> list[fl
     if len(values) == 1:
         values *= build.channels
     if len(values) != build.channels:
-        raise build.fail(f"fill has {len(values)} values for images of {build.channels} channels: {fill!r}")
+        raise build.fail(f"{name} has {len(values)} values for images of {build.channels} channels: {fill!r}")
     if build.bound == 255 and not all(0 <= v <= 255 and v == int(v) for v in values):
-        raise build.fail(f"fill must hold whole numbers in 0 .. 255 for uint8 images, got {fill!r}")
+        raise build.fail(f"{name} must hold whole numbers in 0 .. 255 for uint8 images, got {fill!r}")
     return [float(v) for v in values]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .base import Transform, probability
 
 if TYPE_CHECKING:
-    from ..program import Lowering
+    from ..lowering import Lowering
 
 
 def children_of(op: str, transforms) -> tuple:

@@ -12,7 +12,7 @@ import torch
 from .base import Transform
 
 if TYPE_CHECKING:
-    from ..program import Lowering
+    from ..lowering import Lowering
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
@@ -68,7 +68,8 @@ class Normalize(Transform):
         n = build.channels
         if len(self.mean) not in (1, n):
             raise build.fail(f"mean and std have {len(self.mean)} values for images of {n} channels")
-        mean, std = (list(v) * (n // len(v)) for v in (self.mean, self.std))
+        mean, std = (build.by_channel(list(v) * (n // len(v))) for v in (self.mean, self.std))
+        n = build.width
         blocks = []
         for start in range(0, n, 3):
             pad = [0.0] * (start + 3 - min(n, start + 3))

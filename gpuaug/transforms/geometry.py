@@ -21,7 +21,8 @@ from .base import (
 )
 
 if TYPE_CHECKING:
-    from ..program import Call, Canvas, Lowering
+    from ..lowering import Lowering
+    from ..program import Call, Canvas
 
 RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from .base import (
 )
 
 if TYPE_CHECKING:
-    from ..program import Call, Canvas, Lowering
+    from ..lowering import Lowering
+    from ..program import Call, Canvas
 
 WARPS = ("nearest", "bilinear", "bicubic")
 Fill = float | Sequence[float] | None
@@ -65,20 +67,51 @@ class RandomRotation(Transform):
         )
 
     def lower(self, build: Lowering) -> None:
-        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
-            kwargs = {"angle": values[0], "interpolation": self.interpolation, "expand": False}
-            return [("rotate", kwargs | {"center": self.center and list(self.center), "fill": self.fill})]
+        limits = angle_interval("RandomRotation", "degrees", self.degrees)
+        drawn = {"draw": "draw_uniform", "configuration": limits, "columns": ("angle",)}
+        lower_rotation(build, self.interpolation, self.fill, self.center, **drawn)
 
-        build.geometry(
-            "rotate",
-            (0, *center_words(self.center)),
-            draw="draw_uniform",
-            configuration=angle_interval("RandomRotation", "degrees", self.degrees),
-            columns=("angle",),
-            sampling=FILTERS[self.interpolation],
-            fill=fill_by_channel(build, self.fill),
-            call=call,
-        )
+
+def lower_rotation(build: Lowering, interpolation: str, fill: Fill, center=None, **drawn: Any) -> None:
+    """A slot that turns by the angle drawn, in degrees."""
+
+    def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+        kwargs = {"angle": values[0], "interpolation": interpolation, "expand": False}
+        return [("rotate", kwargs | {"center": center and list(center), "fill": fill})]
+
+    _lower_warp(build, "rotate", (0, *center_words(center)), interpolation, fill, call, drawn)
+
+
+def lower_shear(build: Lowering, axis: int, interpolation: str, fill: Fill, **drawn: Any) -> None:
+    """A slot that leans x (axis 0) or y (1) by the tangent drawn, about the upper left corner."""
+
+    def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+        shear = [0.0, 0.0]
+        shear[axis] = math.degrees(math.atan(values[0]))
+        return [_plain_affine(interpolation, fill, shear=shear, center=[0, 0])]
+
+    _lower_warp(build, ("shear_x", "shear_y")[axis], (), interpolation, fill, call, drawn)
+
+
+def lower_translation(build: Lowering, axis: int, interpolation: str, fill: Fill, **drawn: Any) -> None:
+    """A slot that shifts x (axis 0) or y (1) by the pixels drawn."""
+
+    def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+        translate = [0, 0]
+        translate[axis] = int(values[0]) if values[0] == int(values[0]) else values[0]
+        return [_plain_affine(interpolation, fill, translate=translate)]
+
+    _lower_warp(build, ("translate_x", "translate_y")[axis], (), interpolation, fill, call, drawn)
+
+
+def _plain_affine(interpolation: str, fill: Fill, **changed: Any) -> Call:
+    kwargs = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    return "affine", kwargs | {"interpolation": interpolation, "fill": fill, "center": None} | changed
+
+
+def _lower_warp(build: Lowering, op, arguments, interpolation: str, fill: Fill, call, drawn: dict) -> None:
+    colour = fill_by_channel(build, 0 if fill is None else fill)
+    build.geometry(op, arguments, sampling=FILTERS[interpolation], fill=colour, call=call, **drawn)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import gpuaug as ga
 from gpuaug import backends
 from gpuaug.compose import batch_rows, new_state
 from gpuaug.kernels import plan
-from gpuaug.program import lower
+from gpuaug.lowering import lower
 
 TO_FLOAT = ga.ToDtype(torch.float32, scale=True)
 JITTER = ga.ColorJitter(brightness=0.4, contrast=0.4)
@@ -92,6 +92,18 @@ PIPELINES = {
             ga.Resize(SIZE),
         ],
         0,
+    ),
+    "policy": (
+        3,
+        lambda white: [
+            ga.RandomChoice([ga.RandomErasing(1.0, value=white), ga.RandomEqualize(1.0), ga.GaussianBlur(3)]),
+            ga.RandomChoice([ga.RandomAffine(20), ga.RandomAdjustSharpness(2.0, 1.0), ga.RandomAutocontrast(1.0)]),
+            ga.RandomResizedCrop(SIZE),
+            ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
+            TO_FLOAT,
+            ga.GaussianNoise(),
+        ],
+        0.02,
     ),
     "several statistics": (
         3,
@@ -178,12 +190,20 @@ def test_plans_are_equal(name):
 def plan_words_in_use(plans: torch.Tensor, program) -> torch.Tensor:
     """A mask of the words that a plan's header says are there."""
     used = torch.zeros_like(plans, dtype=torch.bool)
-    used[:, : plan.OUT_W + 1] = True
-    words = (plan.G_FILL + program.channels, plan.S_ARGUMENTS + 8 * ((program.channels + 2) // 3), plan.STAT)
+    used[:, [i for i in range(plan.HEADER) if i != plan.SPARE]] = True
+    triples = (program.channels + 2) // 3
+    group = list(range(plan.G_FILL + program.channels))
+    step = [*range(plan.S_TRAIT + 1), *range(plan.S_ARGUMENTS, plan.S_ARGUMENTS + 8 * triples)]
+    layout = (
+        (plan.N_GROUPS, group, len(group), program.groups),
+        (plan.N_STEPS, step, plan.S_ARGUMENTS + 8 * triples, program.steps),
+        (plan.N_ASKS, range(plan.A_BASE + 1), plan.ASK, program.asks),
+    )
     for row in range(len(plans)):
         start = plan.HEADER
-        for header, length, most in zip((0, 1, 2), words, (program.groups, program.steps, program.stats), strict=True):
-            used[row, start : start + int(plans[row, header]) * length] = True
+        for header, words, length, most in layout:
+            for i in range(int(plans[row, header])):
+                used[row, [start + i * length + word for word in words]] = True
             start += most * length
     return used
 

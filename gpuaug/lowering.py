@@ -1,0 +1,369 @@
+"""Lowering: from a list of descriptions to a Program.
+
+`lower` walks the pipeline once, with the set of canvases (H, W) that may stand in front of each op, the channels and
+the dtype. Every error of shape or dtype is raised here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from .kernels import draw, geometry, pixel, plan
+from .program import Call, Canvas, Entry, Program, canvas_after
+
+DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+MAX_CHANNELS = 16
+BORDERS = {
+    "constant": geometry.FILL,
+    "edge": geometry.EDGE,
+    "reflect": geometry.REFLECT,
+    "symmetric": geometry.SYMMETRIC,
+    "drop": geometry.DROP,
+}
+NEEDS = {
+    "pixel": plan.POINTWISE,
+    "mean": plan.MEAN,
+    "extremes": plan.EXTREMES,
+    "histogram": plan.HISTOGRAM,
+    "neighbours": plan.NEIGHBOURS,
+    "place": plan.PLACE,
+}
+_GEOMETRY = {name: code for code, name in geometry.CASES.items()}
+_PIXEL = {name: code for code, name in (pixel.CASES | pixel.LOOPS).items()}
+_DRAWS = {name: code for code, name in draw.CASES.items()}
+
+
+class Lowering:
+    """The state of one lowering; what a description's `lower(build)` calls.
+
+    Attributes:
+        canvases: the sizes (H, W) that may arrive at the op being lowered.
+        channels, dtype: likewise.
+        width: channels of the engine, see `Program.channels`.
+    """
+
+    def __init__(self, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype, width: int):
+        self.canvases, self.channels, self.dtype = canvases, channels, dtype
+        self.width, self.most_channels = width, channels
+        self.entries: list[Entry] = []
+        self.config: list[float] = []
+        self.columns: list[str] = []
+        self.groups = self.steps = self.asks = 0
+        self._gate, self._want = -1, 0
+        self._slot = self._stream = 0
+        self._op = ""
+        self._shared: dict[tuple, tuple[int, int]] = {}
+        self._path: tuple = ()
+
+    @property
+    def bound(self) -> int:
+        """The largest pixel value of the stage."""
+        return 255 if self.dtype == torch.uint8 else 1
+
+    @contextmanager
+    def op(self, index: int, transform) -> Iterator[None]:
+        """Name the op being lowered, for columns and errors."""
+        op, path = self._op, self._path
+        name = type(transform).__name__
+        self._op, self._path = f"{path_name(path)}{index}.{name}", (*path, index)
+        try:
+            yield
+        finally:
+            self._op, self._path = op, path
+
+    def fail(self, message: str) -> ValueError:
+        """An error that names the op."""
+        return ValueError(f"{self._op}: {message}")
+
+    def require_float(self) -> None:
+        """Raise unless the stage is floating point."""
+        if not self.dtype.is_floating_point:
+            raise TypeError(
+                f"{self._op}: expects floating-point images but meets {self.dtype}; "
+                "put ToDtype(torch.float32, scale=True) in front"
+            )
+
+    def require_colour(self) -> None:
+        """Raise unless there are 1 or 3 channels."""
+        if self.channels not in (1, 3):
+            raise TypeError(f"{self._op}: expects images of 1 or 3 channels but meets {self.channels}")
+
+    def by_channel(self, values: Sequence[float]) -> list[float]:
+        """One value for each of the stage's channels, as one for each of the engine's."""
+        return list(values) * (self.width // len(values))
+
+    def become(self, channels: int) -> None:
+        """Change the stage's channels, from 3 to 1 or from 1 to 3."""
+        self.channels = channels
+        self.most_channels = max(self.most_channels, channels)
+
+    def _columns_for(self, names: Sequence[str]) -> tuple[int, int]:
+        """First table column and stream number; copies of one op inside RandomOrder share both."""
+        key = (self._path, tuple(names))
+        if key not in self._shared:
+            first = len(self.columns)
+            self.columns += [f"{self._op}.{n}" for n in names]
+            self._shared[key] = first, self._stream
+            self._stream += 1
+            if self._stream >= 4096:
+                raise self.fail("a pipeline has at most 4096 draws")
+        return self._shared[key]
+
+    def _entry(self, kind, op, arguments, draw_name, configuration, names, call=None, **words) -> int:
+        first, stream = self._columns_for(names) if names else (0, 0)
+        offset = len(self.config)
+        self.config += _twelve(arguments) + _twelve(configuration)
+        code = [0] * plan.ENTRY
+        code[plan.KIND], code[plan.OP], code[plan.DRAW] = kind, op, _DRAWS[draw_name] if draw_name else 0
+        code[plan.STREAM], code[plan.GATE_AT], code[plan.WANT] = stream, self._gate, self._want
+        code[plan.COLUMN], code[plan.COLUMNS], code[plan.CONFIG] = first, len(names), offset
+        code[plan.SLOT], code[plan.BOUND], code[plan.LATTICE] = self._slot, self.bound, int(self.dtype == torch.uint8)
+        code[plan.CHANNELS], code[plan.STAGE_CHANNELS] = -1, self.channels
+        for word, value in words.items():
+            code[getattr(plan, word.upper())] = value
+        name = self._op.rsplit(".", 1)[-1]
+        self.entries.append(Entry(name, tuple(code), tuple(_twelve(arguments)), call))
+        return len(self.entries) - 1
+
+    def gate(
+        self, draw: str, configuration: Sequence[float], column: str, *, permutes: int = 0, counts: bool = False
+    ) -> int:
+        """Draw a number that later slots stand behind; returns the gate for `behind`.
+
+        Args:
+            permutes: it numbers a permutation of so many.
+            counts: slots want it greater than their own number, not equal to it.
+        """
+        return self._entry(plan.KIND_GATE, 0, (), draw, configuration, (column,), trait=-1 if counts else permutes)
+
+    @contextmanager
+    def behind(self, gate: int, want: int) -> Iterator[None]:
+        """What is lowered inside acts on the samples whose gate drew `want`; the others skip it."""
+        before, kind = self.canvases, self._kind()
+        with self._only(gate, want):
+            yield
+        self.canvases |= before
+        self._same_kind([kind, self._kind()])
+
+    @contextmanager
+    def _only(self, gate: int, want: int) -> Iterator[None]:
+        saved = self._gate, self._want
+        self._gate, self._want = gate, want
+        try:
+            yield
+        finally:
+            self._gate, self._want = saved
+
+    @contextmanager
+    def accept(self, p: float) -> Iterator[None]:
+        """What is lowered inside acts on a sample with probability `p`."""
+        if p >= 1.0:
+            yield
+            return
+        with self.behind(self.gate("draw_accept", (p,), "applied"), 1):
+            yield
+
+    def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None) -> None:
+        """Lower one of `children` for each sample, with probabilities `p`."""
+        n = len(children)
+        if p is None:
+            gate = self.gate("draw_integer", (n,), "choice")
+        else:
+            if n > 12:
+                raise self.fail(f"p may be given for at most 12 transforms, got {n}")
+            ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
+            gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice")
+        self._alternatives(gate, list(enumerate(children)))
+
+    def shuffled(self, children: Sequence[Callable[[], None]]) -> None:
+        """Lower all `children`, in an order drawn for each sample."""
+        n = len(children)
+        if n > 10:
+            raise self.fail(f"at most 10 transforms can be reordered, got {n}")
+        gate = self.gate("draw_integer", (math.factorial(n),), "order", permutes=n)
+        before, counts = self.canvases, (self.groups, self.steps, self.asks)
+        for place in range(n):
+            lowerers = [(child * 16 + place, lower) for child, lower in enumerate(children)]
+            added = self._alternatives(gate, lowerers)
+            if self.canvases != before:
+                raise self.fail("cannot reorder transforms that change the image size; put them outside of RandomOrder")
+        totals = (sum(one) for one in zip(*added, strict=True))  # each child acts once, at whatever place
+        self.groups, self.steps, self.asks = (c + t for c, t in zip(counts, totals, strict=True))
+
+    def _alternatives(self, gate: int, children: list[tuple[int, Callable[[], None]]]) -> list[tuple[int, int, int]]:
+        """Lower children of which a row takes one: they share slots, and the largest counts the most.
+
+        Returns:
+            The groups, steps and statistics that each child adds.
+        """
+        canvases, kind = self.canvases, self._kind()
+        start = self._slot, self.groups, self.steps, self.asks
+        ends = []
+        for want, lower in children:
+            self.canvases, (self.dtype, self.channels) = canvases, kind
+            self._slot, self.groups, self.steps, self.asks = start
+            with self._only(gate, want):
+                lower()
+            ends.append((self.canvases, self._kind(), (self._slot, self.groups, self.steps, self.asks)))
+        self.canvases = frozenset().union(*(e[0] for e in ends))
+        self._same_kind([e[1] for e in ends])
+        self._slot, self.groups, self.steps, self.asks = (max(e[2][i] for e in ends) for i in range(4))
+        return [tuple(e[2][i] - start[i] for i in (1, 2, 3)) for e in ends]
+
+    def _kind(self) -> tuple[torch.dtype, int]:
+        return self.dtype, self.channels
+
+    def _same_kind(self, kinds: Sequence[tuple[torch.dtype, int]]) -> None:
+        if len({dtype for dtype, _ in kinds}) > 1:
+            names = " or ".join(sorted({str(dtype) for dtype, _ in kinds}))
+            raise self.fail(f"images would be {names}, depending on the draw; put ToDtype outside of the random choice")
+        if len({channels for _, channels in kinds}) > 1:
+            counts = " or ".join(sorted({str(channels) for _, channels in kinds}))
+            raise self.fail(
+                f"images would have {counts} channels, depending on the draw; "
+                "use RandomGrayscale, or put Grayscale outside of the random choice"
+            )
+
+    def geometry(
+        self,
+        op: str,
+        arguments: Sequence[float] = (),
+        *,
+        call: Callable[[Sequence[float], Canvas], list[Call]],
+        draw: str | None = None,
+        configuration: Sequence[float] = (),
+        columns: Sequence[str] = (),
+        exact: bool = False,
+        border: str = "constant",
+        sampling: int = geometry.NEAREST,
+        fill: Sequence[float] | None = None,
+    ) -> None:
+        """Append a geometry slot.
+
+        Args:
+            op: a function of `kernels.geometry`.
+            arguments: its fixed arguments, in the order of its `a`; those that `columns` draw come first and are
+                ignored here.
+            call: (drawn values, canvas) -> the torchvision functional calls that do the same.
+            draw, configuration, columns: a function of `kernels.draw`, its configuration, and the columns that it
+                draws.
+            exact: an integer map that never leaves its canvas.
+            border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
+        """
+        opcode = _GEOMETRY[op]
+        channels = -1
+        if fill is not None:
+            channels = len(self.config)
+            self.config += [float(f) for f in self.by_channel(fill)]
+        words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
+        self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
+        self._slot += 1
+        self.groups += 1
+        self.canvases = frozenset(canvas_after(opcode, _twelve(arguments), canvas) for canvas in self.canvases)
+
+    def pixel(
+        self,
+        op: str | int,
+        arguments: Sequence[float] = (),
+        *,
+        call: Callable[[Sequence[float], Canvas], list[Call]] | None,
+        draw: str | None = None,
+        configuration: Sequence[float] = (),
+        columns: Sequence[str] = (),
+        needs: str = "pixel",
+        by_channel: Sequence[Sequence[float]] | None = None,
+    ) -> None:
+        """Append a pixel slot, as `geometry`.
+
+        Args:
+            op: a function of `kernels.pixel`, or the opcode of one of `kernels.user`.
+            needs: what the op must know beside the pixel: "mean", "extremes" or "histogram" of the image, its
+                "neighbours", or its own "place".
+            by_channel: eight arguments for each three channels; those that `columns` draw come first and are ignored.
+        """
+        channels = -1
+        if by_channel is not None:
+            channels = len(self.config)
+            self.config += [float(v) for block in by_channel for v in block]
+        trait, opcode = NEEDS[needs], _PIXEL.get(op, op)
+        words = dict(trait=trait, channels=channels)
+        self._entry(plan.KIND_PIXEL, opcode, arguments, draw, configuration, columns, call, **words)
+        self._slot += 1
+        self.steps += 1
+        self.asks += int(plan.POINTWISE < trait < plan.PLACE)
+
+    def to_dtype(self, dtype: torch.dtype, scale: bool) -> None:
+        """Change the stage's dtype, scaling values as torchvision's `to_dtype` if `scale`."""
+
+        def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+            return [("to_dtype", {"dtype": dtype, "scale": scale})]
+
+        before, after = self.dtype, dtype
+        factor, truncate = 1.0, 0.0
+        if before == torch.uint8 and after.is_floating_point and scale:
+            factor = 1.0 / 255.0
+        elif before.is_floating_point and after == torch.uint8:
+            factor, truncate = 255.999 if scale else 1.0, 1.0
+        if before != after:
+            self.pixel("convert", (factor, truncate), call=call)
+        self.dtype = dtype
+
+
+def path_name(path: tuple) -> str:
+    """The position in nested containers as a prefix, "3.1."."""
+    return "".join(f"{i}." for i in path)
+
+
+def _twelve(values: Sequence[float]) -> list[float]:
+    return [float(v) for v in values] + [0.0] * (12 - len(values))
+
+
+def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype) -> Program:
+    """Lower a pipeline for images of the sizes `canvases` (H, W), `channels` and `dtype`.
+
+    Raises:
+        TypeError: a dtype or channel count that an op cannot take.
+        ValueError: a size that an op cannot take, or an output size that would depend on the draw.
+    """
+    if dtype not in DTYPES:
+        names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+        raise TypeError(f"images must be {names}, got {dtype}; convert them first, for example images.float()")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"images must have 1 to {MAX_CHANNELS} channels, got {channels}; is the shape [B, C, H, W]?")
+    build = _walk(transforms, canvases, channels, dtype, channels)
+    if build.most_channels > channels:
+        build = _walk(transforms, canvases, channels, dtype, build.most_channels)
+    if len(build.canvases) != 1:
+        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(build.canvases))
+        raise ValueError(
+            f"the output size would depend on the draw or on the input ({sizes}); "
+            "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
+        )
+    config = tuple(torch.tensor(build.config, dtype=torch.float32).tolist())
+    return Program(
+        entries=tuple(build.entries),
+        config=config,
+        columns=tuple(build.columns),
+        canvases=canvases,
+        channels=build.width,
+        in_channels=channels,
+        out_channels=build.channels,
+        in_dtype=dtype,
+        out_dtype=build.dtype,
+        out_size=next(iter(build.canvases)),
+        groups=max(build.groups, 1),
+        steps=max(build.steps, 1),
+        asks=build.asks,
+    )
+
+
+def _walk(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype, width: int) -> Lowering:
+    build = Lowering(canvases, channels, dtype, width)
+    for index, transform in enumerate(transforms):
+        with build.op(index, transform):
+            transform.lower(build)
+    return build

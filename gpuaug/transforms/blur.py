@@ -1,0 +1,123 @@
+"""Ops on a pixel's neighbours: sharpness and blur."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .base import Transform, as_float32, interval, number, probability, smallest
+from .ops import lower_adjustment
+
+if TYPE_CHECKING:
+    from ..lowering import Lowering
+    from ..program import Call, Canvas
+
+
+@dataclass(frozen=True)
+class RandomAdjustSharpness(Transform):
+    """With probability `p`, blend with a smoothed copy (torchvision.transforms.v2.RandomAdjustSharpness).
+
+    Args:
+        sharpness_factor: 0 smooths, 1 keeps, 2 sharpens; not negative. Border pixels stay as they are, and so do
+            images of at most 2 pixels in height or width.
+
+    Raises:
+        TypeError: on images of other than 1 or 3 channels.
+    """
+
+    sharpness_factor: float
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        name = "RandomAdjustSharpness"
+        if number(name, "sharpness_factor", self.sharpness_factor) < 0:
+            raise ValueError(f"{name}: sharpness_factor must not be negative, got {self.sharpness_factor!r}")
+        probability(name, self.p)
+
+    def lower(self, build: Lowering) -> None:
+        with build.accept(self.p):
+            lower_adjustment(build, "sharpness", self.sharpness_factor)
+
+
+def kernel_sizes(op: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """(width, height) of a kernel, both odd."""
+    sizes = [value] * 2 if isinstance(value, numbers.Integral) else list(value) if isinstance(value, Sequence) else []
+    if len(sizes) == 1:
+        sizes *= 2
+    if len(sizes) != 2 or not all(isinstance(n, numbers.Integral) and n > 0 and n % 2 for n in sizes):
+        raise ValueError(f"{op}: kernel_size must be odd and positive, one int or (width, height), got {value!r}")
+    return int(sizes[0]), int(sizes[1])
+
+
+def check_kernel(build: Lowering, kernel: tuple[int, int]) -> None:
+    """Raise where reflecting the border needs more pixels than there are."""
+    h, w = smallest(build.canvases)
+    if kernel[0] // 2 >= w or kernel[1] // 2 >= h:
+        raise build.fail(
+            f"a kernel of {kernel[0]}x{kernel[1]} (width x height) reaches over images of {w}x{h}; take a smaller one"
+        )
+
+
+def lower_blur(
+    build: Lowering,
+    kernel: tuple[int, int],
+    sigma: float | None = None,
+    *,
+    column: str = "sigma",
+    draw: str | None = None,
+    configuration: Sequence[float] = (),
+) -> None:
+    """A blur along each axis whose kernel (width, height) is longer than 1, with a fixed standard deviation or with
+    one that both axes draw into `column`."""
+    check_kernel(build, kernel)
+    fixed = 0.0 if sigma is None else as_float32(sigma)
+
+    def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+        value = values[0] if values else fixed
+        return [("gaussian_blur", {"kernel_size": list(kernel), "sigma": [value, value]})]
+
+    axes = [(op, size // 2) for op, size in zip(("blur_x", "blur_y"), kernel, strict=True) if size > 1]
+    for place, (op, radius) in enumerate(axes):
+        build.pixel(
+            op,
+            (fixed, radius, float(place == len(axes) - 1)),
+            draw=draw,
+            configuration=configuration,
+            columns=(column,) if sigma is None else (),
+            needs="neighbours",
+            call=call if place == 0 else None,
+        )
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Transform):
+    """Blur with a Gaussian, the border reflected (torchvision.transforms.v2.GaussianBlur).
+
+    Args:
+        kernel_size: (width, height) in pixels, odd, or one int for both; half of it is less than the image's side.
+        sigma: standard deviation in pixels, or (low, high) to draw it from; positive.
+    """
+
+    kernel_size: int | Sequence[int]
+    sigma: float | Sequence[float] = (0.1, 2.0)
+
+    def __post_init__(self) -> None:
+        name = "GaussianBlur"
+        kernel_sizes(name, self.kernel_size)
+        if interval(name, "sigma", self._sigmas)[0] <= 0:
+            raise ValueError(f"{name}: sigma must be positive, got {self.sigma!r}")
+        self._set(sigma=self.sigma if isinstance(self.sigma, numbers.Real) else tuple(self.sigma))
+
+    @property
+    def _sigmas(self) -> Sequence[float]:
+        return (self.sigma, self.sigma) if isinstance(self.sigma, numbers.Real) else self.sigma
+
+    def lower(self, build: Lowering) -> None:
+        low, high = self._sigmas
+        kernel = kernel_sizes("GaussianBlur", self.kernel_size)
+        if low == high:
+            lower_blur(build, kernel, low)
+        else:
+            lower_blur(build, kernel, draw="draw_uniform", configuration=(low, high))

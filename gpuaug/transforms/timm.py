@@ -1,0 +1,205 @@
+"""Policies by timm's strings: its ops, probabilities and magnitudes are drawn, by the formulas of this library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .blur import lower_blur
+from .color import half, lower_solarize_add
+from .policies import Policy, lower_op, lower_pairs
+from .policy_tables import AUTOAUGMENT, V0, Pairs
+
+if TYPE_CHECKING:
+    from ..lowering import Lowering
+
+Fill = float | Sequence[float] | None
+
+MOST = 10.0  # of a magnitude, unless mmax says otherwise
+FAR = 1e6
+BLUR = (13, 13)  # three times the largest standard deviation to each side
+POWER, UNIFORM = 1, 2
+
+
+@dataclass(frozen=True)
+class Argument:
+    """How a magnitude becomes an op's argument (see `kernels.draw.draw_noisy_level`), and which op it is."""
+
+    op: str
+    scale: float = 0.0
+    offset: float = 0.0
+    signed: bool = False
+    whole: bool = False
+    low: float = -FAR
+    high: float = FAR
+    kind: int = 0
+    side: int = 0
+    levels: bool = False  # counts the 256 levels of a pixel
+
+
+ARGUMENTS = {
+    "AutoContrast": Argument("AutoContrast"),
+    "Equalize": Argument("Equalize"),
+    "Invert": Argument("Invert"),
+    "Rotate": Argument("Rotate", 30.0, signed=True),
+    "Posterize": Argument("Posterize", 4.0, whole=True, kind=POWER),
+    "PosterizeIncreasing": Argument("Posterize", -4.0, 4.0, whole=True, kind=POWER),
+    "PosterizeOriginal": Argument("Posterize", 4.0, 4.0, whole=True, kind=POWER),
+    "Solarize": Argument("Solarize", 256.0, whole=True, high=256.0, levels=True),
+    "SolarizeIncreasing": Argument("Solarize", -256.0, 256.0, whole=True, low=0.0, levels=True),
+    "SolarizeAdd": Argument("SolarizeAdd", 110.0, whole=True, high=128.0, levels=True),
+    "ShearX": Argument("ShearX", 0.3, signed=True),
+    "ShearY": Argument("ShearY", 0.3, signed=True),
+    "TranslateX": Argument("TranslateX", 0.45, signed=True, side=1),
+    "TranslateY": Argument("TranslateY", 0.45, signed=True, side=2),
+    "Desaturate": Argument("Color", -0.5, 0.5, low=0.0, high=0.5),
+    "GaussianBlur": Argument("GaussianBlur", 1.9, 0.1, low=0.1, high=2.0),
+    "GaussianBlurRand": Argument("GaussianBlur", 2.0, low=0.0, high=2.0, kind=UNIFORM),
+}
+for _op in ("Color", "Contrast", "Brightness", "Sharpness"):
+    ARGUMENTS[_op] = Argument(_op, 1.8, 0.1)
+    ARGUMENTS[f"{_op}Increasing"] = Argument(_op, 0.9, 1.0, signed=True, low=0.1)
+
+
+def configuration(a: Argument, magnitude: float, std: float, most: float, bound: float) -> tuple[float, ...]:
+    """Configuration of `kernels.draw.draw_noisy_level`; a negative `std` draws uniformly."""
+    factor = bound / 255.0 if a.levels else 1.0
+    shape = (a.scale, a.offset, a.signed, a.whole, a.low, a.high, factor, a.side, a.kind)
+    return (magnitude, std, most, *shape)
+
+
+_PLAIN = "AutoContrast Equalize Invert Rotate"
+_CHANGING = "Posterize Solarize SolarizeAdd Color Contrast Brightness Sharpness"
+_MOVING = "ShearX ShearY TranslateX TranslateY"
+RAND = tuple(f"{_PLAIN} {_CHANGING} {_MOVING}".split())
+RAND_INCREASING = tuple(f"{op}Increasing" if f"{op}Increasing" in ARGUMENTS else op for op in RAND)
+RAND_3A = ("SolarizeIncreasing", "Desaturate", "GaussianBlur")
+
+
+def _renamed(pairs: Pairs, posterize: str) -> Pairs:
+    return tuple(tuple((posterize if op == "Posterize" else op, p, m) for op, p, m in pair) for pair in pairs)
+
+
+POLICIES: dict[str, Pairs] = {
+    "original": _renamed(AUTOAUGMENT["imagenet"], "PosterizeOriginal"),
+    "originalr": _renamed(AUTOAUGMENT["imagenet"], "PosterizeIncreasing"),
+    "v0": V0,
+    "v0r": _renamed(V0, "PosterizeIncreasing"),
+    "3a": ((("Solarize", 1.0, 5),), (("Desaturate", 1.0, 10),), (("GaussianBlurRand", 1.0, 10),)),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A string, read."""
+
+    policy: str
+    m: float = MOST
+    n: int = 2
+    p: float = 0.5
+    mstd: float = 0.0
+    mmax: float = MOST
+    inc: bool = False
+    t: str = ""
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        return RAND_3A if self.t == "3a" else RAND_INCREASING if self.inc else RAND
+
+
+_KINDS = {"m": int, "n": int, "p": float, "mstd": float, "mmax": int, "inc": int}
+_WEIGHTED = ("weights", "3aw")
+
+
+def read(config: str) -> Settings:
+    """The settings of a string such as "rand-m9-mstd0.5-inc1" or "original-mstd0.5".
+
+    Raises:
+        ValueError: an unknown policy, section or value, which it names.
+    """
+    if not isinstance(config, str):
+        raise ValueError(f'timm_augment: expects a string as "rand-m9-mstd0.5-inc1", got {config!r}')
+    policy, *sections = config.split("-")
+    if policy != "rand" and policy not in POLICIES:
+        raise ValueError(f"timm_augment: policy must be rand or one of {', '.join(POLICIES)}, got {policy!r}")
+    known, values = (set(_KINDS) if policy == "rand" else {"mstd"}), {}
+    for section in sections:
+        if policy == "rand" and section.startswith("t"):
+            values["t"] = section[1:]
+            if values["t"] in _WEIGHTED:
+                raise ValueError(
+                    f"timm_augment: section {section!r} draws ops without replacement, which is not offered; "
+                    'leave it out, or use "t3a"'
+                )
+            if values["t"] != "3a":
+                raise ValueError(f'timm_augment: section {section!r} names no set of ops; there is "t3a"')
+            continue
+        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d*)?)", section)
+        name = match.group(1) if match else ""
+        if match is None or name not in known or (_KINDS[name] is int and not match.group(2).isdigit()):
+            raise ValueError(
+                f"timm_augment: cannot read section {section!r} of {config!r}; {policy} takes "
+                f"{', '.join(sorted(known))}, each with a number"
+            )
+        values[name] = _KINDS[name](match.group(2))
+    settings = Settings(policy, **values)
+    if not 0.0 <= settings.p <= 1.0:
+        raise ValueError(f"timm_augment: p must lie in [0, 1], got {settings.p:g} in {config!r}")
+    return settings
+
+
+@dataclass(frozen=True)
+class TimmAugment(Policy):
+    """What `timm_augment` gives."""
+
+    config: str
+    interpolation: Any = "bilinear"
+    fill: Fill = None
+
+    def __post_init__(self) -> None:
+        read(self.config)
+        self._check_warps()
+
+    def lower(self, build: Lowering) -> None:
+        settings = read(self.config)
+        if settings.policy == "rand":
+            for k in range(settings.n):
+                with build.op(k, self), build.accept(settings.p):
+                    step = partial(self._lower_step, build, settings)
+                    build.branches([partial(step, op, settings.m) for op in settings.ops], None)
+        else:
+            lower_pairs(build, self, POLICIES[settings.policy], partial(self._lower_step, build, settings))
+
+    def _lower_step(self, build: Lowering, settings: Settings, op: str, magnitude: float) -> None:
+        a = ARGUMENTS[op]
+        std = -1.0 if settings.policy == "rand" and settings.mstd > 100 else settings.mstd
+        noisy = configuration(a, magnitude, std, settings.mmax or MOST, build.bound)
+        drawn = {"draw": "draw_noisy_level", "configuration": noisy}
+        fill = half(build) if self.fill is None else self.fill
+        if a.op == "SolarizeAdd":
+            lower_solarize_add(build, half(build), column="magnitude", **drawn)
+        elif a.op == "GaussianBlur":
+            lower_blur(build, BLUR, column="magnitude", **drawn)
+        else:
+            lower_op(build, a.op, interpolation=self.interpolation, fill=fill, **drawn)
+
+
+def timm_augment(config: str, interpolation: Any = "bilinear", fill: Fill = None) -> TimmAugment:
+    """A policy by timm's string: its ops, probabilities, magnitudes, noise and signs (timm.data.auto_augment); what
+    each op does to pixels is this library's, in place of Pillow's.
+
+    Args:
+        config: "rand" and, behind dashes, m (magnitude, 10), n (ops, 2), p (of each, 0.5), mstd (standard deviation of
+            the magnitude, 0; above 100 it is uniform in [0, m]), mmax (largest magnitude, 10), inc1 (ops that grow with
+            the magnitude), t3a (3-Augment's ops): "rand-m9-mstd0.5-inc1". Or AutoAugment as "original", "originalr",
+            "v0" or "v0r", or 3-Augment as "3a", with mstd: "original-mstd0.5".
+        interpolation: "nearest", "bilinear" or "bicubic" (timm draws one of the last two unless told).
+        fill: outside of a turned, sheared or shifted image, in the units of the pixels; None is mid-grey, 128 or 0.5.
+
+    Raises:
+        ValueError: an unknown section, or one of the weighted sets, which are drawn without replacement.
+    """
+    return TimmAugment(config, interpolation, fill)

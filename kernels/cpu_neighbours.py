@@ -1,0 +1,117 @@
+"""The first step of a pass that reads neighbours: sharpness, blur along x, blur along y, of a float32 scratch image."""
+
+from . import cpu_frame as F
+from . import geometry as G
+from . import pixel
+from . import plan as P
+from .cpu_dialect import GEOMETRY, PIXEL, f32, fast, xp
+from .cpu_steps import eight
+
+fold = GEOMETRY["fold"]
+sharpen, blur_weight, blurred = PIXEL["sharpen"], PIXEL["blur_weight"], PIXEL["blurred"]
+
+
+@fast
+def base_row(frame, c, y):
+    """Row y of channel c of the base."""
+    return f32(frame[F.BASE] + 4 * (c * frame[F.BASE_C] + y * frame[F.BASE_Y]))
+
+
+@fast
+def tile_row(frame, c, r):
+    return f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
+
+
+@fast
+def sharpen_row(above, row, below, n, p, bound, lattice, out):
+    """One row that has neighbours on both sides; its ends stay as they are."""
+    for x in range(1, n - 1):
+        around = above[x - 1] + above[x] + above[x + 1] + row[x - 1] + row[x + 1]
+        around += below[x - 1] + below[x] + below[x + 1]
+        out[x] = sharpen(row[x], around, p, bound, lattice)
+
+
+@fast
+def sharpness(frame, step):
+    n, bound, lattice = frame[F.OW], step[P.S_BOUND], step[P.S_LATTICE]
+    for c in range(frame[F.CHANNELS]):
+        p = eight(step, c // 3)
+        for r in range(frame[F.ROWS]):
+            y = frame[F.Y] + r
+            row, out = base_row(frame, c, y), tile_row(frame, c, r)
+            for x in range(n):
+                out[x] = row[x]
+            if (y > 0) & (y < frame[F.OH] - 1) & (n > 2):
+                sharpen_row(base_row(frame, c, y - 1), row, base_row(frame, c, y + 1), n, p, bound, lattice, out)
+
+
+@fast
+def blur_weights(frame, p):
+    """The weights of a blur, normalised, at the start of its memory; returns how many lie on each side."""
+    weights, radius, total = f32(frame[F.BLUR]), xp.i64(p[1]), xp.f32(0.0)
+    for k in range(2 * radius + 1):
+        weights[k] = blur_weight(xp.f32(k - radius), p)
+        total += weights[k]
+    for k in range(2 * radius + 1):
+        weights[k] = weights[k] / total
+    return radius
+
+
+@fast
+def add_row(out, row, weight, n):
+    for x in range(n):
+        out[x] += weight * row[x]
+
+
+@fast
+def settle_row(out, n, p, bound, lattice):
+    for x in range(n):
+        out[x] = blurred(out[x], p, bound, lattice)
+
+
+@fast
+def blur_x(frame, step):
+    p, n = eight(step, 0), frame[F.OW]
+    radius = blur_weights(frame, p)
+    weights, margins = f32(frame[F.BLUR]), frame[F.BLUR] + 4 * (2 * radius + 1)
+    wide, last = f32(margins), xp.f32(n - 1)
+    for c in range(frame[F.CHANNELS]):
+        for r in range(frame[F.ROWS]):
+            row, out = base_row(frame, c, frame[F.Y] + r), tile_row(frame, c, r)
+            for x in range(n):
+                wide[radius + x], out[x] = row[x], xp.f32(0.0)
+            for k in range(1, radius + 1):
+                wide[radius - k] = row[xp.i64(fold(xp.f32(0 - k), 0.0, last, G.REFLECT))]
+                wide[radius + n - 1 + k] = row[xp.i64(fold(xp.f32(n - 1 + k), 0.0, last, G.REFLECT))]
+            for k in range(2 * radius + 1):
+                add_row(out, f32(margins + 4 * k), weights[k], n)
+            settle_row(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
+
+
+@fast
+def blur_y(frame, step):
+    p, n, last = eight(step, 0), frame[F.OW], xp.f32(frame[F.OH] - 1)
+    radius = blur_weights(frame, p)
+    weights = f32(frame[F.BLUR])
+    for c in range(frame[F.CHANNELS]):
+        for r in range(frame[F.ROWS]):
+            out = tile_row(frame, c, r)
+            for x in range(n):
+                out[x] = xp.f32(0.0)
+            for k in range(2 * radius + 1):
+                y = xp.i64(fold(xp.f32(frame[F.Y] + r + k - radius), 0.0, last, G.REFLECT))
+                add_row(out, base_row(frame, c, y), weights[k], n)
+            settle_row(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
+
+
+@fast
+def neighbours(frame):
+    """Fill the tile with what the pass's first step makes of the base."""
+    step = f32(frame[F.NEAR])
+    opcode = xp.i64(step[P.S_OP])
+    if opcode == pixel.SHARPNESS:
+        sharpness(frame, step)
+    elif opcode == pixel.BLUR_X:
+        blur_x(frame, step)
+    else:
+        blur_y(frame, step)

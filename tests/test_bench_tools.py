@@ -1,0 +1,116 @@
+"""The benchmark's other tools: scaling, pictures, two commits against each other."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpuaug.benchmarks import plots, regression, report, scaling, step, timing
+from gpuaug.benchmarks.cases import CASES
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = torch.device("cpu")
+
+
+def entry(axis: str, x: int, milliseconds: float, batch: int = 64) -> dict:
+    times = dict.fromkeys(("median_ms", "p20_ms", "p80_ms"), milliseconds)
+    return {"axis": axis, "x": x, "batch": batch, "size": 224, **times}
+
+
+def test_scaling_measures_each_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, points in (("SIDES", (32, 40)), ("BATCHES", (1, 2)), ("OPS", (0, 8))):
+        monkeypatch.setattr(scaling, name, points)
+    monkeypatch.setattr(scaling, "BASE", scaling.BASE.__class__(**{**vars(scaling.BASE), "batch": 2, "out_size": 32}))
+    threads = torch.get_num_threads()
+    entries = scaling.measure(CPU, threads, timing.QUICK)
+    torch.set_num_threads(threads)
+    assert not [p for e in entries for p in report._members(e, scaling.FIELDS, "entry")]
+    seen = {axis: [e["x"] for e in entries if e["axis"] == axis] for axis in ("pixels", "batch", "ops")}
+    assert seen == {"pixels": [32, 40], "batch": [1, 2], "ops": [0, 8]}
+    assert all(0 < e["p20_ms"] <= e["median_ms"] <= e["p80_ms"] for e in entries)
+
+
+def test_scaling_reads_slopes() -> None:
+    ops = [entry("ops", n, 4.0 + 0.25 * n) for n in (0, 1, 2, 4, 8)]
+    assert scaling.cost_of_an_op(ops) == pytest.approx(0.25 / 4.0)
+    assert scaling.speedup([entry("threads", 1, 9.0), entry("threads", 2, 5.0)]) == pytest.approx(1.8)
+    assert scaling.speedup(ops) is None and scaling.cost_of_an_op([]) is None
+    assert scaling.growth([entry("batch", 16, 2.0, batch=16)], "batch") == [(16, 8000.0)]
+
+
+def test_threads_double_up_to_the_machine() -> None:
+    assert [x for x, _, _ in scaling.axes(CPU, 6)["threads"]] == [1, 2, 4, 6]
+    assert "threads" not in scaling.axes(CPU, 1)
+
+
+def test_a_training_step_is_timed() -> None:
+    found = step.measure(CPU, timing.QUICK)
+    assert report._members(found, step.FIELDS, "step") == [] and found["median_ms"] > 0
+
+
+def measured() -> dict:
+    """The newest result of a CPU in the repository, with figures for every picture."""
+    path = sorted((ROOT / "benchmarks" / "results").glob("cpu-*.json"))[-1]
+    result = json.loads(path.read_text(encoding="utf-8"))
+    result["scaling"] = [entry(axis, x, 1.0 + x) for axis in plots.AXES for x in (1, 2, 4)]
+    result["step"] = {"model": "resnet20", "batch": 128, "size": 32, "median_ms": 90.0, "p20_ms": 89.0, "p80_ms": 93.0}
+    return result
+
+
+def test_pictures_show_what_there_is(tmp_path: Path) -> None:
+    from PIL import Image
+
+    paths = plots.draw(measured(), "cpu", tmp_path)
+    assert [p.name for p in paths] == ["cpu-growth.png", "cpu-distance.png", "cpu-share.png"]
+    for path in paths:
+        with Image.open(path) as image:
+            assert min(image.size) > 150 and len(image.convert("RGB").getcolors(1 << 20)) > 20
+    bare = measured() | {"scaling": [], "step": None, "cases": []}
+    assert plots.draw(bare, "cpu", tmp_path / "bare") == []
+
+
+class Fake:
+    """A side that takes a set time a call, or cannot."""
+
+    def __init__(self, name: str, seconds: float | None):
+        self.name, self.seconds = name, seconds
+
+    def ask(self, case: str, calls: int) -> dict:
+        return {"error": "ValueError: no such op"} if self.seconds is None else {"seconds": [self.seconds] * calls}
+
+
+@pytest.mark.parametrize(("new", "worse"), [(0.9, False), (1.0, False), (1.04, False), (1.2, True)])
+def test_a_slower_commit_is_seen(new: float, worse: bool) -> None:
+    medians = regression.compare([Fake("old", 0.01), Fake("new", 0.01 * new)], "flip")
+    middle, low, high, verdict = regression.verdict(medians, 1.05)
+    assert (middle, low, high) == pytest.approx((new, new, new)) and verdict is worse
+
+
+def test_noise_is_no_slower_commit() -> None:
+    old = [10.0] * 10
+    assert not regression.verdict([old, [9.0, 12.0] * 5], 1.05)[3]
+
+
+def test_a_case_that_one_side_lacks_is_named() -> None:
+    told = regression.compare([Fake("abc123", None), Fake("new", 0.01)], "flip")
+    assert told == "abc123: ValueError: no such op"
+
+
+def test_a_side_answers_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("host 3\nno-such-case 1\n"))
+    threads = torch.get_num_threads()
+    regression.serve(threads)
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(first["seconds"]) == 3 and "KeyError" in second["error"] and "host" in CASES
+
+
+def test_sources_lie_as_they_are_installed(tmp_path: Path) -> None:
+    regression.unpack(None, tmp_path)
+    for name in ("gpuaug/compose.py", "gpuaug/kernels/plan.py", "gpuaug/benchmarks/regression.py"):
+        assert (tmp_path / name).is_file()
+    with pytest.raises(ValueError, match="no-such-commit"):
+        regression.unpack("no-such-commit", tmp_path / "other")

@@ -1,0 +1,319 @@
+"""The CPU engine's pixel steps: statistics, neighbours, places, channels; judged by torchvision and by closed forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+import gpuaug as ga
+from gpuaug.kernels import pixel
+from gpuaug.transforms.base import Transform
+from gpuaug.transforms.user import pixel_op
+
+SIZE = (37, 53)
+MORE, LESS, TURN = torch.tensor([1.7, 0.4, -0.21]).tolist()  # exact in float32, as what a table holds
+
+
+@dataclass(frozen=True)
+class Step(Transform):
+    """A pixel slot by the name of its formula."""
+
+    op: str
+    arguments: tuple[float, ...] = ()
+    needs: str = "pixel"
+
+    def lower(self, build) -> None:
+        build.pixel(self.op, self.arguments, needs=self.needs, call=lambda values, canvas: [])
+
+
+@dataclass(frozen=True)
+class Grey(Transform):
+    """To one channel."""
+
+    def lower(self, build) -> None:
+        build.pixel("grayscale", call=lambda values, canvas: [])
+        build.become(1)
+
+
+@dataclass(frozen=True)
+class Colour(Transform):
+    """From one channel to three equal ones."""
+
+    def lower(self, build) -> None:
+        build.become(3)
+
+
+def photos(b: int = 3, c: int = 3, size: tuple[int, int] = SIZE, seed: int = 0) -> Tensor:
+    """Uint8 with smooth parts, edges and noise, none of which fills all levels."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand((b, c, size[0] // 6 + 2, size[1] // 6 + 2), generator=generator)
+    noise = torch.nn.functional.interpolate(noise, size, mode="bicubic").clamp(0, 1) * 200 + 20
+    return (noise + 10 * torch.rand((b, c, *size), generator=generator)).to(torch.uint8)
+
+
+def run(x: Tensor, *transforms: Transform, **keywords) -> Tensor:
+    """The CPU engine's result, written into a poisoned buffer."""
+    augment = ga.Compose(list(transforms), seed=3, backend="cpu", **keywords)
+    params = augment.sample(x, ids=range(len(x)), epoch=0)
+    program = params.program
+    out = torch.empty((len(x), program.out_channels, *program.out_size), dtype=program.out_dtype)
+    return augment.apply(x, params, out=out.fill_(float("nan") if out.is_floating_point() else 99))
+
+
+def assert_near(ours: Tensor, theirs: Tensor, levels: float = 0.0, part: float = 0.0) -> None:
+    """Equal to the bit for uint8, or within levels; 1e-3 for floats; but for a part of the values."""
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    far = (ours.double() - theirs.double()).abs() > (levels if ours.dtype == torch.uint8 else 1e-3)
+    assert (far | ours.isnan()).float().mean() <= part, (ours.double() - theirs.double()).abs().max()
+
+
+POINTWISE: dict[str, tuple[Callable[[float], tuple], Callable[[Tensor, float], Tensor]]] = {
+    "brightness": (lambda white: ("brightness", (MORE,)), lambda x, white: tv.adjust_brightness(x, MORE)),
+    "contrast": (lambda white: ("contrast", (LESS,), "mean"), lambda x, white: tv.adjust_contrast(x, LESS)),
+    "saturation": (lambda white: ("saturation", (MORE,)), lambda x, white: tv.adjust_saturation(x, MORE)),
+    "hue": (lambda white: ("hue", (TURN,)), lambda x, white: tv.adjust_hue(x, TURN)),
+    "solarize": (lambda white: ("solarize", (white * 0.4,)), lambda x, white: tv.solarize(x, white * 0.4)),
+    "invert": (lambda white: ("invert",), lambda x, white: tv.invert(x)),
+    "posterize": (lambda white: ("posterize", (8.0,)), lambda x, white: tv.posterize(x, 3)),
+    "gamma": (lambda white: ("gamma", (0.7, 1.3)), lambda x, white: tv.adjust_gamma(x, 0.7, 1.3)),
+    "grayscale": (lambda white: ("grayscale",), lambda x, white: tv.rgb_to_grayscale(x, 3)),
+    "channels": (lambda white: ("permute_channels", (2, 0, 1)), lambda x, white: tv.permute_channels(x, [2, 0, 1])),
+    "autocontrast": (lambda white: ("autocontrast", (), "extremes"), lambda x, white: tv.autocontrast(x)),
+    "equalize": (lambda white: ("equalize", (), "histogram"), lambda x, white: tv.equalize(x)),
+    "smooth": (lambda white: ("sharpness", (LESS,), "neighbours"), lambda x, white: tv.adjust_sharpness(x, LESS)),
+    "sharpen": (lambda white: ("sharpness", (MORE,), "neighbours"), lambda x, white: tv.adjust_sharpness(x, MORE)),
+}
+BY_LEVEL = set()  # torch rounds its mean, and divides, in another order
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("name", POINTWISE)
+def test_one_step(name: str, dtype: torch.dtype, layout: str) -> None:
+    x = photos()
+    x = x if dtype == torch.uint8 else x / 255
+    x = x.contiguous(memory_format=torch.channels_last) if layout == "channels_last" else x
+    white = 255.0 if dtype == torch.uint8 else 1.0
+    step, judge = POINTWISE[name]
+    assert_near(run(x, Step(*step(white))), judge(x, white), levels=float(name in BY_LEVEL))
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Blur(Transform):
+    """A blur along x, then along y."""
+
+    radius: int
+    sigma: float
+
+    def lower(self, build) -> None:
+        for op, last in (("blur_x", 0.0), ("blur_y", 1.0)):
+            arguments = (self.sigma, float(self.radius), last)
+            build.pixel(op, arguments, needs="neighbours", call=lambda values, canvas: [])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("size", [SIZE, (12, 13), (130, 9), (12, 900)])
+def test_blur(size: tuple[int, int], channels: int, dtype: torch.dtype) -> None:
+    x = photos(2, channels, size)
+    x = x if dtype == torch.uint8 else (x / 255).to(dtype)
+    theirs = tv.gaussian_blur(x.float() if dtype == torch.float16 else x, [17, 17], [2.5, 2.5])
+    ours = run(x, Blur(8, 2.5))
+    assert ours.dtype == x.dtype
+    if dtype == torch.float16:
+        assert (ours.float() - theirs).abs().max() < 1e-3
+    else:
+        assert_near(ours, theirs, levels=1.0)
+
+
+def test_a_blur_wider_than_the_image_goes_on_reflecting() -> None:
+    x = photos(1, 1, (4, 5)) / 255
+    wide = x
+    while min(wide.shape[2:]) < 40:
+        h, w = wide.shape[2:]
+        wide = torch.nn.functional.pad(wide, (w - 1, w - 1, h - 1, h - 1), mode="reflect")
+    top, left = (wide.shape[2] - 4) // 2, (wide.shape[3] - 5) // 2
+    theirs = tv.gaussian_blur(wide, [19, 19], [4.0, 4.0])[:, :, top : top + 4, left : left + 5]
+    assert_near(run(x, Blur(9, 4.0)), theirs)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2), (3, 3), (1, 40)])
+def test_sharpness_of_small_images(size: tuple[int, int]) -> None:
+    x = photos(2, 3, size)
+    assert_near(run(x, Step("sharpness", (MORE,), "neighbours")), tv.adjust_sharpness(x, MORE))
+
+
+# --- the schedule: what must be known, and what stands in front -------------------------------------------------------
+STEPS: dict[str, tuple[Transform, Callable[[Tensor], Tensor]]] = {
+    "mean": (Step("contrast", (LESS,), "mean"), lambda x: tv.adjust_contrast(x, LESS)),
+    "extremes": (Step("autocontrast", (), "extremes"), tv.autocontrast),
+    "histogram": (Step("equalize", (), "histogram"), tv.equalize),
+    "sharpness": (Step("sharpness", (MORE,), "neighbours"), lambda x: tv.adjust_sharpness(x, MORE)),
+    "solarize": (Step("solarize", (130.0,)), lambda x: tv.solarize(x, 130)),
+    "flip": (ga.RandomHorizontalFlip(1.0), tv.horizontal_flip),
+    "crop": (ga.CenterCrop((31, 41)), lambda x: tv.center_crop(x, [31, 41])),
+    "turn": (ga.RandomRotation((90, 90), fill=9), lambda x: tv.rotate(x, 90, fill=[9.0])),
+    "erase": (
+        Step("erase", (5.0, 7.0, 11.0, 20.0, 1.0, 2.0, 3.0), "place"),
+        lambda x: tv.erase(x, 5, 7, 11, 20, torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None]),
+    ),
+}
+RESIZE = (ga.Resize((33, 45), antialias=True), lambda x: tv.resize(x, [33, 45], antialias=True))
+CHAINS = [
+    "mean histogram extremes sharpness mean",
+    "sharpness sharpness solarize histogram",
+    "flip sharpness flip crop mean",
+    "crop mean flip histogram turn extremes sharpness turn",
+    "turn sharpness solarize turn equalize",
+    "erase flip turn mean erase crop sharpness erase",
+    "solarize turn erase sharpness erase turn histogram erase",
+    "flip erase crop erase turn erase flip",
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_chains(chain: str) -> None:
+    """Nothing but exact ops: equal to the bit to torchvision one after the other, whatever the passes."""
+    x = photos(2)
+    theirs, transforms = x, []
+    for name in chain.replace("equalize", "histogram").split():
+        transforms.append(STEPS[name][0])
+        theirs = STEPS[name][1](theirs)
+    assert_near(run(x, *transforms), theirs)
+
+
+@pytest.mark.parametrize(
+    "chain", ["mean resize", "sharpness resize", "erase resize sharpness", "resize erase turn mean"]
+)
+@pytest.mark.parametrize("behind", ["", "turn", "histogram", "sharpness flip erase"])
+def test_chains_with_a_resize(chain: str, behind: str) -> None:
+    """In float32, where a smooth result is not rounded."""
+    x = photos(2) / 255
+    theirs, transforms = x, []
+    steps = {**STEPS, "resize": RESIZE, "turn": (ga.RandomRotation((90, 90)), lambda x: tv.rotate(x, 90))}
+    steps["solarize"] = (Step("solarize", (0.5,)), lambda x: tv.solarize(x, 0.5))
+    steps["erase"] = (STEPS["erase"][0], lambda x: tv.erase(x, 5, 7, 11, 20, torch.tensor([1.0, 2, 3])[:, None, None]))
+    for name in f"{chain} {behind}".split():
+        transforms.append(steps[name][0])
+        theirs = steps[name][1](theirs)
+    part = 0.01 if "histogram" in behind else 0.0  # a value at the edge of a level
+    assert_near(run(x, *transforms), theirs, part=part)
+
+
+def test_turned_nearest_behind_antialias_reads_the_resized_image() -> None:
+    """Resampled by rows and columns, then turned: what a pipeline in one walk would read, pixel for pixel."""
+    x = photos(2, 3, (64, 80))
+    turn = ga.RandomAffine((25, 25), scale=(0.8, 0.8), fill=(7, 8, 9))
+    resized = run(x, ga.Resize((40, 48)), Step("solarize", (99.0,)))
+    assert_near(run(x, ga.Resize((40, 48)), Step("solarize", (99.0,)), turn), run(resized, turn))
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("window", [(0, 0, 37, 53), (36, 52, 1, 1), (3, 0, 9, 53), (10, 20, 0, 0), (8, 4, 16, 9)])
+def test_erase(window: tuple[int, int, int, int], channels: int) -> None:
+    x = photos(2, channels)
+    step = Step("erase", (*window, 5.0, 5.0, 5.0), "place")
+    assert_near(run(x, step), tv.erase(x, *window, torch.full((channels, 1, 1), 5, dtype=torch.uint8)))
+
+
+PLACED = {
+    "erase": (8.0, 4.0, 16.0, 19.0, 0.1, 0.2, 0.3),
+    "erase_noise": (8.0, 4.0, 16.0, 19.0, 0.25, 0.75, 1.0),
+    "grid_mask": (13.0, 3.0, 5.0, 6.0, 0.1, 0.2, 0.3),
+    "gaussian_noise": (0.25, 0.75, 0.0, 0.1, 1.0),
+    "salt_and_pepper": (0.25, 0.75, 0.2, 0.5),
+}
+
+
+@pytest.mark.parametrize("op", PLACED)
+def test_a_placed_step_does_not_see_what_follows(op: str) -> None:
+    """In front of crops, flips, turns and resizes it is as if the image had come with it."""
+    x = photos(2) / 255
+    step = Step(op, PLACED[op], "place")
+    alone = run(x, step)
+    assert not torch.equal(alone, x)
+    for behind in (
+        [ga.CenterCrop((20, 31)), ga.RandomHorizontalFlip(1.0)],
+        [ga.RandomRotation((33, 33), fill=0.5), ga.Pad(3, padding_mode="reflect")],
+        [ga.RandomRotation((20, 20)), ga.Resize((21, 30))],
+        [ga.Resize((50, 30), interpolation="bicubic"), ga.RandomAffine((10, 10))],
+    ):
+        assert_near(run(x, step, *behind), run(alone, *behind))
+        assert_near(run(x, *behind[:1], step, *behind[1:]), run(run(run(x, *behind[:1]), step), *behind[1:]))
+
+
+def test_noise_is_normal_and_its_own_in_each_pixel_and_channel() -> None:
+    x = torch.full((1, 3, 200, 300), 0.5)
+    noise = (run(x, Step("gaussian_noise", (0.25, 0.75, 0.0, 0.1, 0.0), "place")) - 0.5) * 10
+    values = noise.flatten().sort().values
+    normal = torch.distributions.Normal(0.0, 1.0).cdf(values)
+    place = (torch.arange(len(values)) + 0.5) / len(values)
+    assert (normal - place).abs().max() < 1.63 / len(values) ** 0.5  # Kolmogorov-Smirnov at 1%
+    correlation = torch.corrcoef(noise[0].flatten(1))
+    assert (correlation - torch.eye(3)).abs().max() < 4 / 60000**0.5
+
+
+# --- channels ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("last", [torch.contiguous_format, torch.channels_last])
+def test_three_channels_become_one(last: torch.memory_format) -> None:
+    x = photos(2)
+    ours = run(x, Grey(), ga.RandomHorizontalFlip(1.0), Step("sharpness", (MORE,), "neighbours"), memory_format=last)
+    theirs = tv.adjust_sharpness(tv.horizontal_flip(tv.rgb_to_grayscale(x)), MORE)
+    assert_near(ours, theirs)
+    augment = ga.Compose([Grey()], seed=0, backend="cpu", memory_format=last)
+    assert_near(augment(x), tv.rgb_to_grayscale(x))
+
+
+def test_one_channel_becomes_three() -> None:
+    x = photos(2, 1)
+    for step, judge in (STEPS[name] for name in ("mean", "extremes", "histogram", "sharpness", "solarize")):
+        assert_near(run(x, step, Colour()), judge(x).expand(-1, 3, -1, -1).contiguous())
+        assert_near(run(x, Colour(), step), judge(x.expand(-1, 3, -1, -1)).contiguous())
+    assert_near(run(x, Colour(), STEPS["erase"][0]), STEPS["erase"][1](x.expand(-1, 3, -1, -1)))
+
+
+@pytest.mark.parametrize("name", ["mean", "extremes", "histogram", "sharpness"])
+def test_one_channel(name: str) -> None:
+    x = photos(2, 1)
+    step, judge = STEPS[name]
+    assert_near(run(x, step), judge(x))
+
+
+# --- the loops --------------------------------------------------------------------------------------------------------
+def test_every_opcode_has_a_loop_or_a_stage() -> None:
+    from gpuaug.backends import cpu
+
+    near = {pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y}
+    assert set(pixel.CASES) | set(pixel.LOOPS) == set(pixel.CASES) | near | {pixel.EQUALIZE}
+    x = photos(1)
+    engine = ga.Compose([Step("invert")], seed=0, backend="cpu").recipe(x).engine
+    assert isinstance(engine, cpu.Engine)
+    assert [k for k in range(cpu.F.LOOPS, len(engine.stages)) if engine.stages[k]] == [cpu.F.LOOPS + 4 * 6 + 2]
+
+
+@pixel_op
+def sepia(r, g, b, amount):
+    grey = 0.3 * r + 0.6 * g + 0.1 * b
+    return r + amount * (grey - r), g + amount * (grey * 0.8 - g), b + amount * (grey * 0.6 - b)
+
+
+@pixel_op
+def shade(r, g, b, x, y, slope, bound):
+    fall = (x + y) * slope * bound
+    return r - fall, g - fall, b - fall
+
+
+def test_a_users_op() -> None:
+    x = photos(2) / 255
+    grey = 0.3 * x[:, 0] + 0.6 * x[:, 1] + 0.1 * x[:, 2]
+    target = torch.stack([grey, grey * 0.8, grey * 0.6], 1)
+    assert_near(run(x, sepia(amount=0.5)), (x + 0.5 * (target - x)).clamp(0, 1))
+    place = torch.arange(SIZE[0])[:, None] + torch.arange(SIZE[1])
+    assert_near(run(x, shade(slope=0.01)), (x - place * 0.01).clamp(0, 1))
