@@ -73,10 +73,13 @@ class Writer:
     def write(self, size: tuple[int, int]) -> torch.Tensor:
         """The images float32 [R, out channels, OH, OW]."""
         header, layout, self.size = self.header, self.layout, torch.Size(size)
+        smooth = header[plan.SMOOTH]
         if not layout.inline:
             for k in range(len(layout.asks)):
                 self.hear(k)
-        reach = (header[plan.N_GROUPS], header[plan.N_STEPS], header[plan.SMOOTH])
+        elif layout.asks:  # the story begins at the source for all that, and an ask stands behind all geometry
+            smooth = torch.where(header[plan.N_ASKS] > 0, self.asked[:, 0, plan.A_SMOOTH, None, None], smooth)
+        reach = (header[plan.N_GROUPS], header[plan.N_STEPS], smooth)
         return self.image(size, Reach(*reach, layout.groups, layout.steps))[:, : layout.out_channels]
 
     # --- asks that geometry follows -----------------------------------------------------------------------------------
@@ -85,7 +88,8 @@ class Writer:
         ask, on = self.layout.asks[k], self.header[plan.N_ASKS] > k
         words = torch.where(on[:, 0], self.asked[:, k], 0.0)
         step, groups, h, w, kind, smooth, _, _ = words[:, :, None, None].unbind(1)
-        image = self.image(self.layout.canvas, Reach(groups, step, smooth, ask.groups, ask.steps))
+        most = min(ask.groups, self.layout.groups)  # an ask counts a drawn order's geometry once for each place
+        image = self.image(self.layout.canvas, Reach(groups, step, smooth, most, ask.steps))
         x, y = grid(self.layout.canvas, image.device)
         inside = (x < w) & (y < h)
         at = step[:, :, 0].long()[:, :, None].expand(-1, 1, self.steps.shape[2])

@@ -172,7 +172,7 @@ class Engine:
             stages.add(F.NEIGHBOURS)
         if plan.PLACE in program.needs:
             stages.add(F.PLACES)
-        if program.asks or (program.filters - {geometry.NEAREST} and program.groups + program.steps > 2):
+        if program.asks or (program.filters - {geometry.NEAREST} and (program.groups > 1 or program.pixel_ops)):
             stages.add(F.STORES + 2 * F.F32)  # scratch images
         return stages | {F.ASKS + need for need in program.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
 
