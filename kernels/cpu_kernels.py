@@ -98,6 +98,15 @@ def functions(digest):
             samples = max(samples, i64(rows + 8 * r * P.ROW)[P.ROW_SAMPLE] + 1)
         return fetch_add(i64(counter), samples)
 
+    return {
+        "run_rows": ("int64(int64, int64, int64, int64)", run_rows),
+        "take_samples": ("int64(int64, int64, int64)", take_samples),
+    }
+
+
+def stages(digest):
+    """The stages of a pass, as `functions`."""
+
     def widen_stage(frame):
         digest  # noqa: B018
         widen(i64(frame))
@@ -146,13 +155,9 @@ def functions(digest):
         digest  # noqa: B018
         equalize(i64(frame))
 
-    stages = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage, neighbours_stage
-    stages += places_stage, mean_stage, extremes_stage, histogram_stage, equalize_stage
-    return {
-        "run_rows": ("int64(int64, int64, int64, int64)", run_rows),
-        "take_samples": ("int64(int64, int64, int64)", take_samples),
-        **{stage.__name__: (STAGE, stage) for stage in stages},
-    }
+    found = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage, neighbours_stage
+    found += places_stage, mean_stage, extremes_stage, histogram_stage, equalize_stage
+    return {stage.__name__: (STAGE, stage) for stage in found}
 
 
 def named(template, name, **scope):
@@ -252,7 +257,8 @@ _lock = threading.Lock()
 def _made(name):
     """The function of a key of `get`, with its signature."""
     if not _functions:
-        _functions.update(functions(dialect.source_digest()))
+        digest = dialect.source_digest()
+        _functions.update(functions(digest) | stages(digest))
     if isinstance(name, tuple):
         return pixel_loop(*name, dialect.source_digest())
     if name in STORES:

@@ -46,6 +46,11 @@ def from_unit(v, lattice):
     return xp.where(lattice > 0.0, xp.floor(v * TO_BYTE), v)
 
 
+def in_unit(u, lattice):
+    """u within [0, 1], where it may lie outside: on the lattice it does not."""
+    return xp.where(lattice > 0.0, u, xp.minimum(xp.maximum(u, 0.0), 1.0))
+
+
 # --- one channel, or one colour ---------------------------------------------------------------------------------------
 def convert(v, p, bound, lattice, channels):
     """Change of dtype: times p[0], truncated and clamped to [0, 255] if p[1] is 1 (float to uint8)."""
@@ -84,17 +89,19 @@ def hue(r, g, b, p, bound, lattice, channels):
     grey = span == 0.0
     s = xp.div_rn(span, xp.where(grey, 1.0, most))
     divisor = xp.where(grey, 1.0, span)
-    dr, dg, db = xp.div_rn(most - ur, divisor), xp.div_rn(most - ug, divisor), xp.div_rn(most - ub, divisor)
-    sector = xp.where(most == ur, db - dg, xp.where(most == ug, dr + 2.0 - db, dg + 4.0 - dr))
+    red, green = most == ur, most == ug
+    more = xp.where(red, ub, xp.where(green, ur, ug))
+    less = xp.where(red, ug, xp.where(green, ub, ur))
+    turn = xp.where(red, 0.0, xp.where(green, 2.0, 4.0))
+    sector = xp.div_rn(most - more, divisor) + turn - xp.div_rn(most - less, divisor)
     h = sector * 0.16666666666666666 + 1.0
     h = h - xp.floor(h) + p[0]
     h6 = (h - xp.floor(h)) * 6.0
     i = xp.floor(h6)
     part = s * (h6 - i)
     rest = 1.0 - s
-    low = xp.minimum(xp.maximum(rest * most, 0.0), 1.0)
-    down = xp.minimum(xp.maximum((1.0 - part) * most, 0.0), 1.0)
-    up = xp.minimum(xp.maximum((part + rest) * most, 0.0), 1.0)
+    low, down = in_unit(rest * most, lattice), in_unit((1.0 - part) * most, lattice)
+    up = in_unit(xp.minimum((part + rest) * most, 1.0), lattice)
     i = xp.where(i >= 6.0, 0.0, i)
     nr = xp.where((i == 0.0) | (i == 5.0), most, xp.where(i == 1.0, down, xp.where(i == 4.0, up, low)))
     ng = xp.where((i == 1.0) | (i == 2.0), most, xp.where(i == 3.0, down, xp.where(i == 0.0, up, low)))
