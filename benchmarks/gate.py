@@ -3,8 +3,9 @@
 A pipeline passes if each of its samples equals `params.describe(i)`, replayed by
 `torchvision.transforms.v2.functional`: within 1e-3 of a [0, 1] image, and one level of 255 where uint8 was
 interpolated. Left out are pixels that a smooth warp covers in part: torchvision blends their fill twice. Resampling of
-uint8 is replayed in float32 and rounded once, as torchvision does on a GPU. Where an op behind it makes a difference of
-one level larger (solarize, equalize, ...), a share of SPARED values may exceed the limit.
+uint8 is replayed in float32 and rounded once, as torchvision does on a GPU. A share of SPARED values may exceed the
+limit where an op makes a difference of one level larger (solarize, equalize, ...), and where a nearest warp leaves ties
+to rounding (turns by 45 degrees, shears by 0.2).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FLOAT = 1e-3
 LEVEL = 1 / 255
 SAMPLES = 128
 MOST_LEFT_OUT = 0.1
-SPARED = 0.005
+SPARED = 0.01
 RESIZES = ("resize", "resized_crop")
 WARPS = ("affine", "rotate", "perspective")
 ENLARGING = (
@@ -83,7 +84,7 @@ def parity(augment: ga.Compose, images: torch.Tensor) -> Verdict:
         skip = part_covered(host[i], records)
         error = (output[i].double() - reference.double()).abs() / allowed(records, host[i], reference)
         error = torch.where(skip, 0.0, error.nan_to_num(torch.inf))
-        spared = SPARED if any(record["call"] in ENLARGING for record in records) else 0.0
+        spared = SPARED if any(is_delicate(record) for record in records) else 0.0
         if (error > 1).double().mean() > spared:
             at = (error == error.max()).nonzero()[0].tolist()
             got, right = float(output[i][tuple(at)]), float(reference[tuple(at)])
@@ -113,6 +114,11 @@ def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
 def is_smooth(record: dict) -> bool:
     """Whether a call interpolates."""
     return record["call"] in (*RESIZES, *WARPS) and record["kwargs"]["interpolation"] in ("bilinear", "bicubic")
+
+
+def is_delicate(record: dict) -> bool:
+    """Whether a call enlarges differences, or decides between pixels by rounding."""
+    return record["call"] in ENLARGING or (record["call"] in WARPS and not is_smooth(record))
 
 
 def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
