@@ -1,9 +1,7 @@
 """How long the first call takes in a fresh process: with nothing compiled yet, and from the caches on disk.
 
-    python -m gpuaug.benchmarks.first_call --backend cpu --device cpu --threads 2
-
-prints one line of JSON: the seconds of importing torch and gpuaug, of importing what the backend is built on, of the
-first `augment(images)` after that, and of the second.
+Each process prints one line of JSON: the seconds of importing torch and gpuaug, of importing what the backend is built
+on, of the first `augment(images)` after that, and of the second.
 """
 
 from __future__ import annotations
@@ -17,17 +15,25 @@ import sys
 import tempfile
 import time
 
+import torch
+
 from . import ROOT
 
 CASE = "resized-crop"
 LIBRARY = {"cpu": "numba", "triton": "triton", "kornia": "kornia"}
+START = """
+import time
+begun = time.perf_counter()
+from gpuaug.benchmarks.first_call import main
+main(begun)
+"""
 STATES = ("nothing cached", "cached")
 CACHED_RUNS = 3
 
 
 def measure(backend: str, device: str, threads: int) -> list[dict]:
     """Fresh processes over one new cache folder: one that finds nothing, then CACHED_RUNS, of which the median."""
-    command = [sys.executable, "-m", "gpuaug.benchmarks.first_call"]
+    command = [sys.executable, "-c", START]
     command += ["--backend", backend, "--device", device, "--threads", str(threads)]
     results = []
     with tempfile.TemporaryDirectory() as folder:
@@ -44,20 +50,15 @@ def measure(backend: str, device: str, threads: int) -> list[dict]:
     return results
 
 
-def main() -> None:
-    """In the fresh process: import, call twice, print."""
+def main(begun: float) -> None:
+    """In the fresh process, which has imported gpuaug since `begun`: import the library, call twice, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", required=True, choices=LIBRARY)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
 
-    clock = [time.perf_counter()]
-    import torch
-
-    import gpuaug  # noqa: F401
-
-    clock.append(time.perf_counter())
+    clock = [begun, time.perf_counter()]
     importlib.import_module(LIBRARY[args.backend])
     clock.append(time.perf_counter())
 
@@ -76,7 +77,3 @@ def main() -> None:
         clock.append(time.perf_counter())
     imports, library, _, first, _, second = (b - a for a, b in zip(clock, clock[1:], strict=False))
     print(json.dumps({"import_s": imports, "library_s": library, "first_s": first, "second_s": second}))
-
-
-if __name__ == "__main__":
-    main()

@@ -53,11 +53,12 @@ def growth(result: Mapping):
         label, kind = AXES[name]
         axis.set_xscale(kind)
         if kind == "log":
-            axis.set_yscale("log")
             axis.minorticks_off()
-        axis.set_xticks(x, [str(v) for v in x], fontsize=8)
-        if name in ("ops", "threads"):
+        if name == "pixels":
+            axis.set_yscale("log")
+        else:
             axis.set_ylim(bottom=0)
+        axis.set_xticks(x, [str(v) for v in x], fontsize=8)
         _finish(axis, label, "images/s" if name == names[0] else "", f"as {name} grow" + "s" * (name == "batch"))
     return figure
 
@@ -69,15 +70,17 @@ def distance(result: Mapping):
     seen: set[str] = set()
     for y, case in enumerate(reversed(cases)):
         for row in (r for r in case["rows"] if r["status"] == "timed" and report.is_equal(r)):
-            label = row["library"] if row["library"] not in seen else None
-            seen.add(row["library"])
-            size = 60 if row["library"] == "gpuaug" else 28
-            colour = COLOURS.get(row["library"], REST)
-            axis.scatter(row["percent_of_copy"], y, s=size, color=colour, label=label, zorder=3)
+            ours, colour = row["library"] == "gpuaug", COLOURS.get(row["library"], REST)
+            name = f"gpuaug, backend {row['provider'].removeprefix('gpuaug-')}" if ours else row["library"]
+            face = "none" if row["provider"] == "gpuaug-kornia" else colour
+            label = None if name in seen else name
+            seen.add(name)
+            size = 60 if ours else 28
+            axis.scatter(row["percent_of_copy"], y, s=size, facecolor=face, edgecolor=colour, label=label, zorder=3)
     axis.axvline(100, color=REST, linewidth=1, linestyle="--")
     axis.set_xscale("log")
     axis.set_yticks(range(len(cases)), [c["name"] for c in reversed(cases)], fontsize=9)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=3)
     title = f"bytes that must move, at {result['copy_gb_s']:.1f} GB/s of copying = 100%"
     _finish(axis, "share of the copy bandwidth, %", "", title)
     return figure

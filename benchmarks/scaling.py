@@ -1,6 +1,6 @@
 """What a call of gpuaug costs as one thing grows: pixels, batch, colour ops, threads.
 
-Each axis is measured in interleaved rounds of its own. The pipeline is that of the case imagenet-train, at other sizes;
+Numbers of ops and of threads are measured in interleaved rounds. The pipeline is that of the case imagenet-train, at other sizes;
 for "ops" it is a flip, 0 to 8 pointwise colour ops, and normalise.
 """
 
@@ -64,7 +64,12 @@ def measure(device: torch.device, threads: int, effort: timing.Effort) -> list[d
     for axis, points in axes(device, threads).items():
         print(f"scaling: {axis}", file=sys.stderr, flush=True)
         calls = {str(x): call_for(axis, x, batch, size, device) for x, batch, size in points}
-        times = timing.interleave(calls, 2, device, effort)
+        if axis in ("pixels", "batch"):  # in turns, outputs of so many sizes would not find their memory again
+            times = {}
+            for name, call in calls.items():
+                times |= timing.interleave({name: call}, 2, device, effort)
+        else:
+            times = timing.interleave(calls, 2, device, effort)
         torch.set_num_threads(threads)
         for x, batch, size in points:
             entries.append({"axis": axis, "x": x, "batch": batch, "size": size, **timing.spread(times[str(x)][0])})
