@@ -1,7 +1,8 @@
 """The pipelines that are timed, each written once for every library, and the images they run on.
 
-A case is a list of ops; what follows them is always the same: to float32 in [0, 1], then normalise, contiguous
-[B, 3, OH, OW]. What a library's version does differently is said in `differs`; why it has none, in `lacks`.
+A case is a list of ops; what follows them is always the same: to floats in [0, 1], then normalise; float32 and
+contiguous [B, 3, OH, OW], if the case does not say otherwise. What a library's version does differently is said in
+`differs`; why it has none, in `lacks`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Case:
     """One pipeline and the batch it is timed on.
 
     Attributes:
-        batch, size, out_size: B, the uint8 input's H = W, the float32 output's OH = OW; 3 channels.
+        batch, size, out_size: B, the uint8 input's H = W, the output's OH = OW; 3 channels.
+        dtype, channels_last: of the output. gpuaug stores it so; a peer's float32 result is cast at the end.
         ops: by library, a function that makes its ops (for triton_augment: its keyword arguments).
         differs: by library, what its version does differently.
         lacks: by library, why there is no version.
@@ -48,11 +50,18 @@ class Case:
     differs: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of the output."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def ours(self, backend: str) -> ga.Compose:
         """gpuaug's pipeline."""
-        tail = [ga.ToDtype(torch.float32, scale=True), ga.Normalize(self.mean, self.std)]
-        return ga.Compose([*self.ops["gpuaug"](), *tail], seed=0, backend=backend)
+        tail = [ga.ToDtype(self.dtype, scale=True), ga.Normalize(self.mean, self.std)]
+        return ga.Compose([*self.ops["gpuaug"](), *tail], seed=0, backend=backend, memory_format=self.memory_format)
 
 
 def _torchvision(build: Callable[[Any], list]) -> Callable[[], list]:
@@ -100,6 +109,18 @@ def _resized_crop(size: int) -> dict[str, Callable[[], Any]]:
         ),
         "albumentations": _albumentations(lambda A: [A.RandomResizedCrop((size, size)), A.HorizontalFlip(p=0.5)]),
     }
+
+
+def _train(size: int) -> dict[str, Callable[[], Any]]:
+    return _then(
+        _resized_crop(size),
+        gpuaug=lambda: [ga.ColorJitter(**JITTER)],
+        torchvision=_torchvision(lambda v2: [v2.ColorJitter(**JITTER)]),
+        kornia=_kornia(lambda K: [K.ColorJitter(**JITTER, p=1.0)]),
+        albumentations=_albumentations(
+            lambda A: [A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1), p=1.0)]
+        ),
+    )
 
 
 NO_POLICIES = {
@@ -164,25 +185,28 @@ CASES = {
         ),
         Case(
             "imagenet-train",
-            "the same, then ColorJitter",
+            "RandomResizedCrop 256 -> 224, flip, ColorJitter",
             64,
             256,
             224,
-            _then(
-                _resized_crop(224),
-                gpuaug=lambda: [ga.ColorJitter(**JITTER)],
-                torchvision=_torchvision(lambda v2: [v2.ColorJitter(**JITTER)]),
-                kornia=_kornia(lambda K: [K.ColorJitter(**JITTER, p=1.0)]),
-                albumentations=_albumentations(
-                    lambda A: [A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1), p=1.0)]
-                ),
-            ),
+            _train(224),
             **RESIZED_CROP,
-            targets={"torchvision": 18.0, "kornia": 28.0, "albumentations": 4.5},
+            targets={"torchvision": 22.0, "kornia": 34.0, "albumentations": 5.5},
+        ),
+        Case(
+            "imagenet-train-bf16",
+            "RandomResizedCrop 256 -> 224, flip, ColorJitter; to bfloat16, channels last",
+            64,
+            256,
+            224,
+            _train(224),
+            **RESIZED_CROP,
+            dtype=torch.bfloat16,
+            channels_last=True,
         ),
         Case(
             "randaugment",
-            "RandomResizedCrop, flip, RandAugment",
+            "RandomResizedCrop 256 -> 224, flip, RandAugment",
             64,
             256,
             224,
@@ -196,7 +220,7 @@ CASES = {
         ),
         Case(
             "trivialaugment",
-            "RandomResizedCrop, flip, TrivialAugmentWide",
+            "RandomResizedCrop 256 -> 224, flip, TrivialAugmentWide",
             64,
             256,
             224,
@@ -234,6 +258,32 @@ CASES = {
             differs={"kornia": "shifts by fractions of a pixel"},
         ),
         Case(
+            "perspective",
+            "RandomPerspective, bilinear",
+            64,
+            224,
+            224,
+            {
+                "gpuaug": lambda: [ga.RandomPerspective(p=1.0)],
+                "torchvision": _torchvision(lambda v2: [v2.RandomPerspective(p=1.0)]),
+                "kornia": _kornia(lambda K: [K.RandomPerspective(0.5, p=1.0)]),
+                "albumentations": _albumentations(lambda A: [A.Perspective((0.05, 0.25), p=1.0)]),
+            },
+            differs={"albumentations": "draws the corners from a normal distribution"},
+            lacks={"triton_augment": "it has no RandomPerspective"},
+        ),
+        Case(
+            "antialias",
+            "RandomResizedCrop 512 -> 224, flip",
+            64,
+            512,
+            224,
+            _resized_crop(224),
+            **RESIZED_CROP,
+            targets={"torchvision": 4.0},
+        ),
+        Case("large", "RandomResizedCrop 1280 -> 1024, flip", 8, 1280, 1024, _resized_crop(1024), **RESIZED_CROP),
+        Case(
             "cifar",
             "CIFAR: RandomCrop 32 with padding 4, flip",
             1024,
@@ -250,6 +300,7 @@ CASES = {
             mean=ga.CIFAR10_MEAN,
             std=ga.CIFAR10_STD,
             lacks={"triton_augment": "its crop has no padding"},
+            targets={"torchvision": 5.0, "kornia": 5.0, "albumentations": 5.0},
         ),
         Case("host", "one image of 32x32: RandomResizedCrop, flip", 1, 32, 32, _resized_crop(32), **RESIZED_CROP),
     )

@@ -78,11 +78,12 @@ def parity(augment: ga.Compose, images: torch.Tensor) -> Verdict:
     for i in chosen:
         records = params.describe(i)
         reference = replay(host[i], records)
-        if output[i].shape != reference.shape or output[i].dtype != reference.dtype:
-            got, right = (f"{tuple(t.shape)} {t.dtype}" for t in (output[i], reference))
+        dtype = next((r["kwargs"]["dtype"] for r in reversed(records) if r["call"] == "to_dtype"), host.dtype)
+        if output[i].shape != reference.shape or output[i].dtype != dtype:
+            got, right = f"{tuple(output[i].shape)} {output[i].dtype}", f"{tuple(reference.shape)} {dtype}"
             return Verdict(False, f"sample {i} is {got}, torchvision's {right}", len(chosen))
         skip = part_covered(host[i], records)
-        error = (output[i].double() - reference.double()).abs() / allowed(records, host[i], reference)
+        error = (output[i].double() - reference.double()).abs() / allowed(records, host[i], reference, dtype)
         error = torch.where(skip, 0.0, error.nan_to_num(torch.inf))
         spared = SPARED if any(is_delicate(record) for record in records) else 0.0
         if (error > 1).double().mean() > spared:
@@ -99,11 +100,13 @@ def parity(augment: ga.Compose, images: torch.Tensor) -> Verdict:
 
 
 def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
-    """The calls of `params.describe(i)` on one image [C, H, W] through torchvision."""
+    """The calls of `params.describe(i)` on one image [C, H, W] through torchvision; floats stay float32."""
     from torchvision.transforms.v2 import functional
 
     for record in records:
-        call, kwargs = getattr(functional, record["call"]), record["kwargs"]
+        call, kwargs = getattr(functional, record["call"]), dict(record["kwargs"])
+        if record["call"] == "to_dtype" and kwargs["dtype"].is_floating_point:
+            kwargs["dtype"] = torch.float32
         if image.is_floating_point() or not is_smooth(record):
             image = call(image, **kwargs)
         else:
@@ -121,7 +124,7 @@ def is_delicate(record: dict) -> bool:
     return record["call"] in ENLARGING or (record["call"] in WARPS and not is_smooth(record))
 
 
-def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The largest right error of each value [C, 1, 1] or [C, OH, OW]."""
     lattice, level, scale = not image.is_floating_point(), 0.0, torch.ones(image.shape[0], 1, 1, dtype=torch.double)
     for record in records:
@@ -136,7 +139,7 @@ def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tenso
             raise ValueError(f"the gate does not know how an error grows in {call}; teach it in benchmarks/gate.py")
     if lattice:
         return torch.full_like(scale, max(level / LEVEL, 1e-9))
-    rounding = torch.finfo(reference.dtype).eps / 2 * reference.double().abs()
+    rounding = torch.finfo(dtype).eps / 2 * reference.double().abs()
     return (FLOAT + level) * scale + rounding
 
 

@@ -1,7 +1,8 @@
 """Who is timed: gpuaug on each backend, and each peer in the forms in which people use it.
 
-A provider is built for a case and a list of batches, and becomes a function of the batch's number that returns float32
-[B, 3, OH, OW], contiguous, on the device. Each gets its input in the layout that suits it, prepared beforehand.
+A provider is built for a case and a list of batches, and becomes a function of the batch's number that returns
+[B, 3, OH, OW] in the case's dtype and layout, on the device. Each gets its input in the layout that suits it, prepared
+beforehand.
 """
 
 from __future__ import annotations
@@ -51,6 +52,12 @@ class Provider:
     def backend(self) -> str | None:
         """gpuaug's backend, None for a peer."""
         return self.name.removeprefix("gpuaug-") if self.library == "gpuaug" else None
+
+    def delivers(self, case: Case, call: Call) -> Call:
+        """A call whose result has the case's dtype and layout: a peer's is cast."""
+        if self.backend or (case.dtype == torch.float32 and not case.channels_last):
+            return call
+        return lambda i: call(i).to(dtype=case.dtype, memory_format=case.memory_format)
 
     def reason_against(self, case: Case, device: torch.device, pool: Pool | None) -> str | None:
         """Why there can be no time for it, or None."""
@@ -195,16 +202,24 @@ PROVIDERS = {
 }
 
 
+def layout(case: Case) -> str:
+    """The output's layout in words."""
+    return "channels last" if case.channels_last else "contiguous"
+
+
 def complaint(output: torch.Tensor, case: Case, device: torch.device, expected: torch.Tensor) -> str | None:
     """Why an output is no equal work: another shape, dtype, layout or range than gpuaug's `expected`."""
     shape = (case.batch, 3, case.out_size, case.out_size)
-    if tuple(output.shape) != shape or output.dtype != torch.float32 or output.device.type != device.type:
-        return f"its output is {tuple(output.shape)} {output.dtype} on {output.device}, not {shape} float32 on {device}"
-    if not output.is_contiguous():
-        return f"its output has the strides {output.stride()}, and is not contiguous"
+    if tuple(output.shape) != shape or output.dtype != case.dtype or output.device.type != device.type:
+        found = f"{tuple(output.shape)} {output.dtype} on {output.device}"
+        return f"its output is {found}, not {shape} {case.dtype} on {device}"
+    if not output.is_contiguous(memory_format=case.memory_format):
+        return f"its output has the strides {output.stride()}, and is not {layout(case)}"
+    output, expected = output.float(), expected.float()
     means, stds = (torch.tensor(v, device=output.device)[:, None, None] for v in (case.mean, case.std))
     pixels = output * stds + means
-    if not (pixels.min() >= -RANGE_SLACK and pixels.max() <= 1 + RANGE_SLACK):
+    slack = RANGE_SLACK + torch.finfo(case.dtype).eps
+    if not (pixels.min() >= -slack and pixels.max() <= 1 + slack):
         return f"before it was normalised its output was from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}"
     if case.batch < LEAST_COMPARED:
         return None

@@ -1,6 +1,6 @@
 """Result files of the benchmark: their schema, and tables from them.
 
-    python -m gpuaug.benchmarks.report benchmarks/results/*.json
+    python -m gpuaug.benchmarks.report [--readme] benchmarks/results/cpu-*.json
 
 A result file is one JSON object with the members of `RESULT`; `cases` holds objects of `CASE`, their `rows` objects of
 `ROW`, and so on. Times are milliseconds a call unless the name says otherwise. In a row
@@ -227,6 +227,32 @@ def _summary(cases: Sequence[Mapping]) -> list[str]:
     return lines
 
 
+README_PEERS = ("torchvision", "kornia", "albumentations")
+
+
+def readme(result: Mapping) -> str:
+    """README's table: gpuaug's images a second, and how many times faster that is than each library's fastest row that
+    draws per sample in one process."""
+    rows = []
+    for case in result["cases"]:
+        ours = _ours(case)
+        if ours is None:
+            continue
+        batch = case["input"]["shape"][0]
+        cells = [f"{case['title']}; batch {batch}", f"{ours['images_s']:,.0f}"]
+        for library in README_PEERS:
+            fastest = _fastest(case, library)
+            cells.append("-" if fastest is None else ratio(fastest, ours))
+        rows.append(cells)
+    return "\n".join(_table(["pipeline", "gpuaug, images/s", *README_PEERS], rows))
+
+
+def _fastest(case: Mapping, library: str) -> Mapping | None:
+    """A library's fastest row that draws per sample in one process."""
+    rows = [r for r in case["rows"] if r["library"] == library and r["status"] == "timed" and is_equal(r)]
+    return min(rows, key=lambda row: row["median_ms"], default=None)
+
+
 def _targets(case: Mapping) -> list[str]:
     """Each target of a case, against the library's fastest row that draws per sample in one process."""
     ours = _ours(case)
@@ -235,8 +261,7 @@ def _targets(case: Mapping) -> list[str]:
     told = f"Targets of {case['name']}, against the library's fastest row that draws per sample in one process:"
     lines = ["", told, ""]
     for library, target in case["targets"].items():
-        rows = [r for r in case["rows"] if r["library"] == library and r["status"] == "timed" and is_equal(r)]
-        fastest = min(rows, key=lambda row: row["median_ms"], default=None)
+        fastest = _fastest(case, library)
         if fastest is None:
             lines.append(f"- {library}: at least {target:g}x; not timed")
             continue
@@ -319,15 +344,15 @@ def _first_call_table(entries: Sequence[Mapping]) -> list[str]:
 
 
 def main(paths: Sequence[str]) -> int:
-    """Print the tables of result files; the exit status is 1 if one breaks the schema."""
-    bad = 0
-    for path in paths:
+    """Print the tables of result files (with --readme, README's); the exit status is 1 if one breaks the schema."""
+    bad, show = 0, readme if "--readme" in paths else render
+    for path in (path for path in paths if path != "--readme"):
         result = json.loads(Path(path).read_text(encoding="utf-8"))
         if found := problems(result):
             bad = 1
             print(f"{path}: not a result of benchmarks.run: {'; '.join(found)}", file=sys.stderr)
         else:
-            print(render(result), end="\n\n")
+            print(show(result), end="\n\n")
     return bad
 
 

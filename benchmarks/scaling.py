@@ -1,7 +1,7 @@
 """What a call of gpuaug costs as one thing grows: pixels, batch, colour ops, threads.
 
-Numbers of ops and of threads are measured in interleaved rounds. The pipeline is that of the case imagenet-train, at other sizes;
-for "ops" it is a flip, 0 to 8 pointwise colour ops, and normalise.
+Numbers of ops and of threads are measured in interleaved rounds. The pipeline is that of the case imagenet-train, at
+other sizes; for "ops" it is a flip, 0 to 8 pointwise colour ops, and normalise.
 """
 
 from __future__ import annotations

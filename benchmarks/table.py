@@ -60,7 +60,11 @@ def run_case(session: Session, case: Case) -> dict:
         "name": case.name,
         "title": case.title,
         "input": {"shape": list(images.shape), "dtype": "uint8", "images": source, "batches": count},
-        "output": {"shape": [case.batch, 3, case.out_size, case.out_size], "dtype": "float32", "layout": "contiguous"},
+        "output": {
+            "shape": [case.batch, 3, case.out_size, case.out_size],
+            "dtype": str(case.dtype).removeprefix("torch."),
+            "layout": peers.layout(case),
+        },
         "targets": dict(case.targets) if session.device.type == "cpu" else {},
         "gates": {name: verdict.as_dict() for name, verdict in gates.items()},
         "planned_launches": explain.launches(program),
@@ -114,7 +118,7 @@ def build(session: Session, case: Case, batches: Sequence[torch.Tensor], rows: S
             continue
         try:
             make = session.pool.build if provider.processes else _build_here
-            call = make(provider, case, batches, session.device)
+            call = provider.delivers(case, make(provider, case, batches, session.device))
             output = call(0)
             expected = output if provider.backend and expected is None else expected
             reason = peers.complaint(output, case, session.device, expected)

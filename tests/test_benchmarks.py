@@ -348,3 +348,10 @@ def test_first_call_finds_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     cold, cached = first_call.measure("cpu", "cpu", 1)
     assert (cold["state"], cached["state"]) == first_call.STATES
     assert 0 < cold["second_s"] < cached["first_s"] < cold["first_s"]
+
+
+def test_readme_shows_the_published_results() -> None:
+    (path,) = (ROOT / "benchmarks" / "results").glob("cpu-*.json")
+    table = report.readme(json.loads(path.read_text(encoding="utf-8")))
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8"), "print it by gpuaug.benchmarks.report --readme"
+    assert path.name in (ROOT / "README.md").read_text(encoding="utf-8")

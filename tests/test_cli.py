@@ -40,6 +40,33 @@ def test_preview_writes_a_sheet(tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").width > 1000
 
 
+def test_gallery_shows_every_op_and_policy(tmp_path, capsys):
+    import gpuaug as ga
+    from gpuaug import gallery
+
+    shown = {type(op).__name__ for ops in gallery.SECTIONS.values() for make in ops.values() for op in make()}
+    no_picture = {"Identity", "ToImage", "ToPureTensor", "Transform", "PixelOp", "RandomApply", "RandomChoice"}
+    ops = {
+        name
+        for name in ga.__all__
+        if isinstance(getattr(ga, name), type) and issubclass(getattr(ga, name), ga.Transform)
+    }
+    assert ops - shown - no_picture == {"RandomOrder"}
+    assert main(["preview", "--gallery", "-o", f"{tmp_path}/gallery.png"]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path}/gallery.png\n"
+    with Image.open(tmp_path / "gallery.png") as sheet:
+        assert sheet.width > 1000 and len(sheet.getcolors(1 << 24)) > 10_000
+
+
+def test_bench_times_a_case(tmp_path, capsys):
+    pytest.importorskip("albumentations", reason="the benchmark extra is not installed")
+    out = tmp_path / "host.json"
+    args = ["bench", "--quick", "--device", "cpu", "--cases", "host", "--providers", "gpuaug-kornia", "--out", str(out)]
+    assert main(args) == 0
+    assert json.loads(out.read_text())["cases"][0]["rows"][0]["status"] == "timed"
+    assert "## host" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -50,6 +77,9 @@ def test_preview_writes_a_sheet(tmp_path, capsys):
         ("finetune --backend quantum", "quantum"),
         ("finetune --device cuda:99", "device 'cuda:99' cannot be used"),
         ("preview {0}/gone.jpg", "gone.jpg: no such file"),
+        ("preview {0}/a.jpg --gallery", "--gallery shows its own two photos"),
+        ("preview --gallery -o {0}/gallery", "no image format by this ending"),
+        ("preview", "name at least one photo"),
         ("demo --seeds 0", "seeds must be at least 1, got 0"),
     ],
 )

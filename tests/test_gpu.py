@@ -20,7 +20,7 @@ pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
 TO_FLOAT = [ga.ToDtype(torch.float32, scale=True), ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD)]
-JITTER = ga.ColorJitter(brightness=0.4, contrast=0.4)
+JITTER = ga.ColorJitter(0.4, 0.4, 0.4, 0.1)
 LEVEL = 1.02 / 255 / 0.225  # a uint8 level, behind the smallest std
 # name: transforms, share of the pixels that may differ because a nearest snap or a threshold stands at a tie
 PIPELINES = {
@@ -30,6 +30,24 @@ PIPELINES = {
     "symmetric": ([ga.Pad(90, padding_mode="symmetric"), ga.CenterCrop(260)], 0.0),
     "jitter": ([ga.RandomResizedCrop(64), JITTER, *TO_FLOAT], 0.002),
     "affine": ([ga.RandomAffine(45, (0.2, 0.2), (0.7, 1.3), 10, fill=9), JITTER, ga.CenterCrop(64)], 0.005),
+    "randaugment": ([ga.RandomResizedCrop(64), ga.RandAugment(num_ops=3), *TO_FLOAT], 0.02),
+    "trivialaugment": ([ga.TrivialAugmentWide(interpolation="bilinear"), ga.CenterCrop(64)], 0.02),
+    "statistics": ([ga.RandomAutocontrast(), JITTER, ga.RandomEqualize(), ga.CenterCrop(64)], 0.02),
+    "neighbours": (
+        [
+            ga.RandomAdjustSharpness(3.0),
+            JITTER,
+            ga.GaussianBlur(7),
+            ga.RandomAdjustSharpness(0.0),
+            ga.RandomRotation(20),
+        ],
+        0.02,
+    ),
+    "noise": (
+        [ga.GaussianNoise(), ga.RandomRotation(30), ga.SaltAndPepper(0.1), *TO_FLOAT, ga.RandomErasing(value="random")],
+        0.02,
+    ),
+    "erasing": ([ga.RandomErasing(p=1.0), ga.RandomAffine(20), ga.CoarseDropout(), ga.GridMask((9, 30))], 0.005),
     "perspective": ([ga.RandomPerspective(0.5, p=1.0, interpolation="bilinear", fill=90), ga.CenterCrop(64)], 0.002),
     "interleaved": (
         [
