@@ -125,11 +125,12 @@ def test_explain_tells_slots_merges_launches_and_backend():
         "resized_crop",
         "merges into its neighbour",
         "draws angle",
-        "1 statistics",
+        "draw, 1 to look at whole images, write = 3",
         "one resampling",
         "backend cpu",
     ):
         assert words in text, text
+    assert text.count("brightness_factor") == text.count("contrast_factor") == 1, "each op of an order, once"
 
 
 def test_repr_is_the_code_that_made_it_and_pickles():
