@@ -2,13 +2,14 @@
 
 from . import cpu_frame as F
 from . import plan as P
-from .cpu_dialect import PIXEL, exact, f32, f64, fast, i32, int32, xp
+from .cpu_dialect import PIXEL, exact, f32, f64, fast, i32, inlined, int32, widest, xp
 from .cpu_steps import eight
 from .cpu_tables import ask_at
 
 luma, level_of, of_level, equalized = (PIXEL[n] for n in ("luma", "level_of", "of_level", "equalized"))
 LEVELS = 256
 COUNTERS = 4  # neighbouring pixels are counted apart: an increment need not wait for the one before
+APART = 3 * LEVELS
 WIDTH = 64
 HUGE = 3.0e38
 
@@ -29,7 +30,7 @@ def open_ask(frame, address, k):
             extremes[c], extremes[3 + c] = HUGE, 0.0 - HUGE
     else:
         counts = i32(frame[F.COUNTS])
-        for i in range(COUNTERS * 3 * LEVELS):
+        for i in range(COUNTERS * APART):
             counts[i] = int32(0)
 
 
@@ -54,20 +55,22 @@ def tabulate(frame, c):
     """The table that equalizes channel c, from its histogram."""
     counts = i32(frame[F.COUNTS] + 4 * c * LEVELS)
     table = f32(frame[F.LEVELS] + 4 * (frame[F.ASK] * 3 + c) * LEVELS)
+    lattice = f32(frame[F.ASKING])[P.S_LATTICE]
     n, brightest = frame[F.OH] * frame[F.OW], 0
     for level in range(LEVELS):
         for i in range(1, COUNTERS):
-            counts[level] = int32(xp.i64(counts[level]) + xp.i64(counts[i * 3 * LEVELS + level]))
+            counts[level] = int32(xp.i64(counts[level]) + xp.i64(counts[i * APART + level]))
         brightest = xp.where(counts[level] > 0, level, brightest)
     step, below = (n - xp.i64(counts[brightest])) // (LEVELS - 1), 0
     for level in range(LEVELS):
-        table[level] = xp.f32(equalized(level, below, step))
+        table[level] = of_level(xp.f32(equalized(level, below, step)), lattice)
         below += xp.i64(counts[level])
 
 
 @fast
 def grey_sum(frame, address):
     """Add the tile's luma: vectors of float32 over a tile, float64 over the image."""
+    widest()
     last, pitch, n, step = frame[F.CHANNELS] - 1, frame[F.TILE_PITCH], frame[F.ROWS] * frame[F.OW], f32(frame[F.ASKING])
     lattice, channels = step[P.S_LATTICE], step[P.S_CHANNELS]
     r, g = f32(frame[F.TILE]), f32(frame[F.TILE] + 4 * min(1, last) * pitch)
@@ -99,20 +102,33 @@ def extremes(frame, address):
 @fast
 def level_row(row, levels, lattice, n):
     """The levels 0 .. 255 of n values."""
+    widest()
     for i in range(n):
         levels[i] = int32(xp.minimum(xp.maximum(level_of(row[i], lattice), 0.0), 255.0))
 
 
+@inlined
+def count(counts, at):
+    counts[at] = int32(xp.i64(counts[at]) + 1)
+
+
 @fast
 def histogram(frame, address):
-    """Count the tile's levels."""
-    n, lattice, levels = frame[F.ROWS] * frame[F.OW], f32(frame[F.ASKING])[P.S_LATTICE], i32(frame[F.SPARE])
-    for c in range(min(frame[F.CHANNELS], 3)):
-        level_row(f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), levels, lattice, n)
-        counts = i32(frame[F.COUNTS] + 4 * c * LEVELS)
-        for i in range(n):
-            at = (i % COUNTERS) * 3 * LEVELS + xp.i64(levels[i])
-            counts[at] = int32(xp.i64(counts[at]) + 1)
+    """Count the tile's levels; the three channels by turns, as neighbouring pixels."""
+    n, channels, pitch = frame[F.ROWS] * frame[F.OW], min(frame[F.CHANNELS], 3), 4 * frame[F.PITCH]
+    counts, whole = i32(frame[F.COUNTS]), xp.where(channels == 3, n // COUNTERS * COUNTERS, 0)
+    red, green, blue = i32(frame[F.SPARE]), i32(frame[F.SPARE] + pitch), i32(frame[F.SPARE] + 2 * pitch)
+    for c in range(channels):
+        row = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+        level_row(row, i32(frame[F.SPARE] + c * pitch), f32(frame[F.ASKING])[P.S_LATTICE], n)
+    for i in range(0, whole, COUNTERS):
+        for j in range(COUNTERS):
+            count(counts, j * APART + xp.i64(red[i + j]))
+            count(counts, j * APART + LEVELS + xp.i64(green[i + j]))
+            count(counts, j * APART + 2 * LEVELS + xp.i64(blue[i + j]))
+    for c in range(channels):
+        for i in range(whole, n):
+            count(counts, i % COUNTERS * APART + c * LEVELS + xp.i64(i32(frame[F.SPARE] + c * pitch)[i]))
 
 
 @fast
@@ -124,4 +140,4 @@ def equalize(frame):
         row, table = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.LEVELS] + 4 * (3 * k + c) * LEVELS)
         level_row(row, levels, lattice, n)
         for i in range(n):
-            row[i] = of_level(table[levels[i]], lattice)
+            row[i] = table[levels[i]]

@@ -39,6 +39,23 @@ def fast(function):
     return njit(**INNER, fastmath=set(FAST))(dialect.float32_literals(function))
 
 
+def renamed(function, name):
+    """The function under another qualified name.
+
+    What Numba keeps on disk holds callees as symbols: their qualified name, and a number that each process counts anew.
+    Functions of one name and other content could be taken for each other: each content needs a name of its own.
+    """
+    function.__qualname__ = name
+    return function
+
+
+def specialised(wrap, template, name, **scope):
+    """A compiled template with the names that it lacks, compiled by `wrap`; `name` stands for its content."""
+    function = template.py_func
+    bound = types.FunctionType(function.__code__, {**function.__globals__, **scope}, name)
+    return wrap(renamed(bound, name))
+
+
 def _common(context, a, b):
     """The type of a choice between values of types a and b: the narrower literal gives way, int meets int as int64."""
     unified = context.unify_types(nt.unliteral(a), nt.unliteral(b))
@@ -214,6 +231,19 @@ f32, f64 = pointer(nt.float32), pointer(nt.float64)
 
 
 @intrinsic
+def widest(typingctx):
+    """Have the caller, which is not inlined, use vectors of 512 bits where the CPU has them: LLVM prefers 256."""
+
+    def codegen(context, builder, signature, args):
+        attributes = builder.function.attributes
+        attributes.add("noinline")
+        set.add(attributes, '"prefer-vector-width"="512"')  # llvmlite has no names for attributes with values
+        return context.get_dummy_value()
+
+    return nt.none(), codegen
+
+
+@intrinsic
 def call(typingctx, function, argument):
     """Call the compiled C function `void (int64)` at an address."""
 
@@ -269,15 +299,6 @@ def _bind(module, wrap, **extra):
     return dialect.bind(dialect.shared_functions(module), xp, wrap, scope)
 
 
-def _switch(name, cases, arguments, functions):
-    """`dialect.switch` as a chain of returns, which Numba compiles several times as fast."""
-    lines = [f"def {name}(op, {arguments}):"]
-    for opcode, function in cases.items():
-        lines += [f"    if op == {opcode}:", f"        return {function}({arguments})"]
-    lines += [f"    return {function}({arguments})"]
-    return exact(dialect.from_source(name, "\n".join(lines) + "\n", {"__name__": __name__, **functions}))
-
-
 ELEMENTARY = _bind(elementary, exact)
 DRAW = _bind(draw, exact, **ELEMENTARY)
 GEOMETRY = _bind(geometry, exact, **ELEMENTARY)
@@ -285,19 +306,15 @@ _words = dialect.bind(
     {name: getattr(draw, name) for name in ("philox", "unit")}, xp, inlined, {"__name__": __name__, **_numbers(draw)}
 )
 PIXEL = _bind(pixel, inlined, **_bind(elementary, inlined), **_words)
-draw_memory = stack(F.DRAW_WORDS)
+draw_memory, map_memory = stack(F.DRAW_WORDS), stack(F.MAP_WORDS)
 
 
 @exact
-def draw_switch(op, key, c, h, w):
-    """The draw of an opcode, a C function of its own: programs compile those that they need.
-
-    The last word of `key` is the address of the job, which holds the seed's high word and the draws' addresses.
-    """
-    address, job = draw_memory(), i64(key[5])
-    words, floats, function = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS), i64(job[F.JOB_DRAWS])[op]
-    words[0], words[1], words[2], words[3] = key[0], key[1], key[2], key[3]
-    words[4], words[5] = key[4], job[F.JOB_SEED_HIGH]
+def draw_switch(function, key, c, h, w):
+    """The draw at an address, 0 for none, a C function of its own: programs compile those that they need."""
+    address = draw_memory()
+    words, floats = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS)
+    words[0], words[1], words[2], words[3], words[4], words[5] = key
     for i in range(8):
         floats[14 + i] = xp.f32(0.0)
     floats[0], floats[1], floats[2], floats[3], floats[4], floats[5] = c[0], c[1], c[2], c[3], c[4], c[5]
@@ -309,20 +326,41 @@ def draw_switch(op, key, c, h, w):
     return d[14], d[15], d[16], d[17], d[18], d[19], d[20], d[21]
 
 
-def draw_from_memory(name):
-    """The draw of that name over memory as `draw_switch` fills it."""
-    scope = {**_draw.py_func.__globals__, "DRAWN": DRAW[name]}
-    return exact(types.FunctionType(_draw.py_func.__code__, scope, name))
+@exact
+def geometry_switch(function, a, h, w):
+    """The geometry function at an address, as `draw_switch`."""
+    address = map_memory()
+    f = f32(address)
+    f[0], f[1], f[2], f[3], f[4], f[5] = a[0], a[1], a[2], a[3], a[4], a[5]
+    f[6], f[7], f[8], f[9], f[10], f[11] = a[6], a[7], a[8], a[9], a[10], a[11]
+    f[F.MAP_H], f[F.MAP_W] = h, w
+    call(function, address)
+    t = f32(address + 4 * F.MAP_RESULT)
+    return (t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16])
+
+
+def over_memory(name):
+    """The draw or the geometry function of that name, over memory as `draw_switch` or `geometry_switch` fills it."""
+    template, function = (_map, GEOMETRY[name]) if name in GEOMETRY else (_draw, DRAW[name])
+    return specialised(exact, template, f"{name}_over_memory", FUNCTION=function)
 
 
 @exact
 def _draw(address):
     k, f = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS)
     c = (f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11])
-    d = DRAWN((k[0], k[1], k[2], k[3], k[4], k[5]), c, f[12], f[13])
+    d = FUNCTION((k[0], k[1], k[2], k[3], k[4], k[5]), c, f[12], f[13])
     f[14], f[15], f[16], f[17], f[18], f[19], f[20], f[21] = d
 
 
-geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", GEOMETRY)
+@exact
+def _map(address):
+    f, t = f32(address), f32(address + 4 * F.MAP_RESULT)
+    a = (f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11])
+    m = FUNCTION(a, f[F.MAP_H], f[F.MAP_W])
+    t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8] = m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8]
+    t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16] = m[9], m[10], m[11], m[12], m[13], m[14], m[15], m[16]
+
+
 PLAN = _bind(plan, exact, draw_switch=draw_switch, geometry_switch=geometry_switch, position=DRAW["position"])
 walk = PLAN["walk"]

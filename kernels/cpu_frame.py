@@ -4,7 +4,7 @@ Addresses are in bytes; offsets, strides and sizes in elements, unless a name sa
 """
 
 # A job: what one call runs.
-JOB_CODE = 0
+JOB_CODE = 0  # int64: as the program's, but draws and geometry ops stand there as the addresses of their functions
 JOB_ENTRIES = 1
 JOB_CONFIG = 2
 JOB_ROWS = 3
@@ -36,7 +36,6 @@ JOB_STAGES = 28  # int64: addresses of the compiled stages
 JOB_STREAMS = 29  # 1 to write the output past the caches
 JOB_WRITES = 30  # 0 to draw only
 JOB_N = 31  # how many rows
-JOB_DRAWS = 32  # int64: addresses of the compiled draws, by opcode
 JOB_NEXT = 40  # the row that is taken next; in a cache line that holds nothing else
 JOB_WORDS = 56
 
@@ -57,6 +56,12 @@ LOOPS = 20  # + 4 x the opcode of a pixel step, + 2 on the lattice, + 1 if the s
 DRAW_KEY = 0  # int64 [6]
 DRAW_FLOATS = 6  # float32: twelve of the configuration, h, w, then the eight results
 DRAW_WORDS = 17
+
+# A geometry function's, in floats.
+MAP_H = 12  # behind twelve arguments
+MAP_W = 13
+MAP_RESULT = 14  # seventeen
+MAP_WORDS = 16  # of 8 bytes
 
 # Kinds of elements.
 NONE = -1

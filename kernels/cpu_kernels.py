@@ -19,7 +19,7 @@ from . import cpu_frame as F
 from . import dialect, pixel, user
 from . import plan as P
 from .cpu_asks import equalize, extremes, grey_sum, histogram
-from .cpu_dialect import draw_from_memory, f32, i64
+from .cpu_dialect import f32, i64, over_memory
 from .cpu_neighbours import neighbours
 from .cpu_sample import nearest_rows, places, points, smooth_rows
 from .cpu_steps import finish, loop
@@ -70,15 +70,14 @@ def functions(digest):
         `own`, one int64 of the thread's that starts as -1, and taken first by the next call.
         """
         digest  # noqa: B018
-        address, kept, following = job, i64(own), i64(job + 8 * F.JOB_NEXT)
-        job = i64(address)
+        kept, following, job = i64(own), i64(job + 8 * F.JOB_NEXT), i64(job)
         r = kept[0]
         if r < 0:
             r = fetch_add(following, 1)
         while r < job[F.JOB_N]:
             row, record = i64(job[F.JOB_ROWS] + 8 * r * P.ROW), job[F.JOB_RECORDS] + r * job[F.JOB_RECORD_BYTES]
             frame, plan = i64(record), record + 8 * (F.FRAME_WORDS + F.PASS_WORDS * job[F.JOB_PASSES])
-            plan_row(address, row, frame, plan, f32(plan + 4 * job[F.JOB_PLAN_WORDS]))
+            plan_row(job, row, frame, plan, f32(plan + 4 * job[F.JOB_PLAN_WORDS]))
             if job[F.JOB_WRITES] != 0:
                 need = divide(frame, row[P.ROW_H], row[P.ROW_W])
                 if need > size:
@@ -180,14 +179,14 @@ def store_stage(name, digest):
     return named(run_store, name, STORE_TILE=store(*STORES[name]))
 
 
-def draw_function(name, digest):
-    """The C function of a draw, with its signature."""
+def row_function(name, digest):
+    """The C function of a draw or a geometry function, with its signature."""
 
-    def run_draw(address):
+    def run_over_memory(address):
         digest  # noqa: B018
-        DRAW_FROM_MEMORY(address)
+        OVER_MEMORY(address)
 
-    return named(run_draw, name, DRAW_FROM_MEMORY=draw_from_memory(name))
+    return named(run_over_memory, name, OVER_MEMORY=over_memory(name))
 
 
 def pixel_loop(opcode, lattice, grey, digest):
@@ -263,11 +262,11 @@ def _made(name):
         return pixel_loop(*name, dialect.source_digest())
     if name in STORES:
         return store_stage(name, dialect.source_digest())
-    return _functions[name] if name in _functions else draw_function(name, dialect.source_digest())
+    return _functions[name] if name in _functions else row_function(name, dialect.source_digest())
 
 
 def get(name):
-    """The C function of that name, a stage or a draw, or the loop (opcode, lattice, grey).
+    """The C function of that name, a stage, a draw or a geometry function, or the loop (opcode, lattice, grey).
 
     `.ctypes` calls it, `.address` is where it lies.
     """

@@ -4,7 +4,7 @@ from . import cpu_frame as F
 from . import geometry as G
 from . import pixel
 from . import plan as P
-from .cpu_dialect import GEOMETRY, PIXEL, f32, fast, xp
+from .cpu_dialect import GEOMETRY, PIXEL, f32, fast, widest, xp
 from .cpu_steps import eight
 
 fold = GEOMETRY["fold"]
@@ -23,11 +23,14 @@ def tile_row(frame, c, r):
 
 
 @fast
-def sharpen_row(above, row, below, n, p, bound, lattice, out):
-    """One row that has neighbours on both sides; its ends stay as they are."""
+def sharpen_row(above, row, below, sums, n, p, bound, lattice, out):
+    """One row that has neighbours on both sides; its ends stay as they are. `sums` takes those of its columns."""
+    widest()
+    for x in range(n):
+        sums[x] = above[x] + row[x] + below[x]
+    out[0], out[n - 1] = row[0], row[n - 1]
     for x in range(1, n - 1):
-        around = above[x - 1] + above[x] + above[x + 1] + row[x - 1] + row[x + 1]
-        around += below[x - 1] + below[x] + below[x + 1]
+        around = sums[x - 1] + (above[x] + below[x]) + sums[x + 1]
         out[x] = sharpen(row[x], around, p, bound, lattice)
 
 
@@ -39,10 +42,12 @@ def sharpness(frame, step):
         for r in range(frame[F.ROWS]):
             y = frame[F.Y] + r
             row, out = base_row(frame, c, y), tile_row(frame, c, r)
-            for x in range(n):
-                out[x] = row[x]
             if (y > 0) & (y < frame[F.OH] - 1) & (n > 2):
-                sharpen_row(base_row(frame, c, y - 1), row, base_row(frame, c, y + 1), n, p, bound, lattice, out)
+                sums = f32(frame[F.SPARE])
+                sharpen_row(base_row(frame, c, y - 1), row, base_row(frame, c, y + 1), sums, n, p, bound, lattice, out)
+            else:
+                for x in range(n):
+                    out[x] = row[x]
 
 
 @fast

@@ -4,10 +4,11 @@ from . import cpu_frame as F
 from . import geometry as G
 from . import plan as P
 from .cpu_bits import byte_0, byte_1, byte_2, byte_3, packed, two_bytes
-from .cpu_dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, xp
+from .cpu_dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, widest, xp
 from .cpu_tables import clamp, group_at, weigh
 from .cpu_vector import blend_block_f32, blend_block_u8, tap_block
 
+EXACT = 1 << 24  # whole numbers below are exact in float32
 fold, snap, reach = GEOMETRY["fold"], GEOMETRY["snap"], GEOMETRY["reach"]
 
 
@@ -172,12 +173,39 @@ def check_row(g, keeps, number, xs, ys, birth, n):
 
 
 @exact
+def clamps(g):
+    """Whether a group is affine, and leads what lies outside to the edge, be it for its fill."""
+    return (g[P.G_PROJECTIVE] == 0.0) & (g[P.G_BORDER] != G.REFLECT) & (g[P.G_BORDER] != G.SYMMETRIC)
+
+
+@exact
+def trace_first(g, number, y, xs, ys, birth, n):
+    """What `trace_row` does from its beginning to the end of a group that `clamps`, in one pass."""
+    widest()
+    x_low, x_high, y_low, y_high = g[P.G_WINDOW], g[P.G_WINDOW + 1], g[P.G_WINDOW + 2], g[P.G_WINDOW + 3]
+    m0, m1, m2, m3, m4, m5 = g[0], g[1], g[2], g[3], g[4], g[5]
+    keeps, otherwise = g[P.G_FILTER] != G.NEAREST, xp.where(g[P.G_BORDER] == G.FILL, number, -1.0)
+    for x in range(n):
+        u = xp.f32(int32(x))
+        cx, cy = m0 * u + m1 * y + m2, m3 * u + m4 * y + m5
+        sx, sy = snap(cx), snap(cy)
+        inside = (sx >= x_low) & (sx <= x_high) & (sy >= y_low) & (sy <= y_high)
+        birth[x] = xp.where(inside, -1.0, otherwise)
+        cx, cy = xp.where(keeps, cx, sx), xp.where(keeps, cy, sy)
+        xs[x] = xp.where(inside, cx, clamp(cx, x_low, x_high))
+        ys[x] = xp.where(inside, cy, clamp(cy, y_low, y_high))
+
+
+@exact
 def trace_row(frame, y, until, xs, ys, birth):
     """Walk an output row back through the groups of the pass from `until` on: coordinates, and the groups of birth."""
-    n = frame[F.OW]
-    for x in range(n):
-        xs[x], ys[x], birth[x] = xp.f32(x), xp.f32(y), xp.f32(-1.0)
-    i = frame[F.GROUPS_TO] - 1
+    n, i = frame[F.OW], frame[F.GROUPS_TO] - 1
+    if (i >= until) & (i != frame[F.SMOOTH]) & clamps(group_at(frame, i)):
+        trace_first(group_at(frame, i), xp.f32(i), xp.f32(y), xs, ys, birth, n)
+        i -= 1
+    else:
+        for x in range(n):
+            xs[x], ys[x], birth[x] = xp.f32(x), xp.f32(y), xp.f32(-1.0)
     while i >= until:
         g = group_at(frame, i)
         m0, m1, m2, m3, m4, m5, m6, m7, m8 = g[0], g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8]
@@ -224,16 +252,38 @@ def gather_points(kind, base, start, offsets, n, out):
 
 
 @fast
+def three_from(red, green, blue, offsets, n, r, g, b):
+    for i in range(n):
+        at = xp.i64(offsets[i])
+        r[i], g[i], b[i] = xp.f32(red[at]), xp.f32(green[at]), xp.f32(blue[at])
+
+
+@fast
+def gather_colours(frame, offsets, n, out):
+    """As `gather_points` for three channels, at the addresses `out` + a multiple of the pitch."""
+    base, step, pitch = frame[F.BASE], frame[F.BASE_C], 4 * frame[F.TILE_PITCH]
+    r, g, b = f32(out), f32(out + pitch), f32(out + 2 * pitch)
+    if frame[F.BASE_KIND] == F.U8:
+        three_from(u8(base), u8(base + step), u8(base + 2 * step), offsets, n, r, g, b)
+    else:
+        three_from(f32(base), f32(base + 4 * step), f32(base + 8 * step), offsets, n, r, g, b)
+
+
+@fast
 def nearest_points(frame, r):
     """A row of any pass without resampling."""
     xs, ys, offsets, n = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), i64(frame[F.OFFSETS]), frame[F.OW]
     x_high, y_high = xp.f32(frame[F.BASE_W] - 1), xp.f32(frame[F.BASE_H] - 1)
     step_x, step_y, short = frame[F.BASE_X], frame[F.BASE_Y], i32(frame[F.OFFSETS])
-    near = (frame[F.BASE_H] * abs(step_y) + frame[F.BASE_W] * abs(step_x)) < 1 << 31
+    near = (frame[F.BASE_H] * abs(step_y) + frame[F.BASE_W] * abs(step_x)) < EXACT
     if near:
+        row_step, column_step = xp.f32(step_y), xp.f32(step_x)
         for i in range(n):
-            column, row = int32(clamp(xs[i], 0.0, x_high)), int32(clamp(ys[i], 0.0, y_high))
-            short[i] = int32(xp.i64(row) * step_y + xp.i64(column) * step_x)
+            column, row = clamp(xs[i], 0.0, x_high), clamp(ys[i], 0.0, y_high)
+            short[i] = int32(row * row_step + column * column_step)
+        if frame[F.CHANNELS] == 3:
+            gather_colours(frame, short, n, frame[F.TILE] + 4 * r * n)
+            return
     else:
         for i in range(n):
             column, row = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))

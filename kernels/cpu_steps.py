@@ -4,15 +4,13 @@ Each formula has a loop over the tile, vectorised, which is a C function of its 
 need, and reach them by address.
 """
 
-import types
-
 import numpy as np
 
 from . import cpu_frame as F
 from . import geometry as G
 from . import pixel, user
 from . import plan as P
-from .cpu_dialect import PIXEL, call, f32, fast, i32, i64, inlined, xp
+from .cpu_dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
 from .cpu_tables import clamp, group_at, step_at
 
 
@@ -93,6 +91,7 @@ def eight(step, triple):
 
 @fast
 def by_channel(frame):
+    widest()
     step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
     tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
     for c in range(frame[F.CHANNELS]):
@@ -103,6 +102,7 @@ def by_channel(frame):
 
 @fast
 def by_colour(frame):
+    widest()
     step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
     tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
     last = frame[F.CHANNELS] - 1
@@ -118,6 +118,7 @@ def by_colour(frame):
 
 @fast
 def by_grey(frame):
+    widest()
     step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
     tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
     p, grey = eight(step, 0), f32(tile)
@@ -164,8 +165,12 @@ def formula_of(opcode):
         return PIXEL[name], getattr(pixel, name).__code__.co_varnames
     made = user.FORMULAS[opcode]
     scope = {"__name__": __name__, "settle": PIXEL["settle"]}
-    first = ("r", "g", "b") if made.colour else ("v",)
-    return made.bind(xp, inlined, scope, np.float32), (*first, *("x", "y") * made.placed)
+    first, mark = ("r", "g", "b") if made.colour else ("v",), made.digest()[:16]
+
+    def wrap(clone):
+        return inlined(renamed(clone, f"{clone.__name__}_{mark}"))
+
+    return made.bind(xp, wrap, scope, np.float32), (*first, *("x", "y") * made.placed)
 
 
 def loop(opcode, lattice, grey):
@@ -181,8 +186,9 @@ def loop(opcode, lattice, grey):
     elif "x" in names[3:4]:
         template = placed_grey if grey else placed_colour
     numbers = {"BOUND": 255.0 if lattice else 1.0, "LATTICE": float(lattice), "CHANNELS": 1.0 if grey else 3.0}
-    scope = {**template.py_func.__globals__, "FORMULA": formula, **{k: np.float32(v) for k, v in numbers.items()}}
-    return fast(types.FunctionType(template.py_func.__code__, scope, f"loop_{opcode}"))
+    content = user.FORMULAS[opcode].digest()[:16] if opcode in user.FORMULAS else opcode
+    scope = {"FORMULA": formula, **{k: np.float32(v) for k, v in numbers.items()}}
+    return specialised(fast, template, f"loop_{content}_{int(lattice)}_{int(grey)}", **scope)
 
 
 WINDOWED = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)

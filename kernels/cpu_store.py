@@ -1,10 +1,8 @@
 """Casts between the types of images: stores of a tile in any type and strides, and reading 16-bit sources."""
 
-import types
-
 from . import cpu_frame as F
 from .cpu_bits import bf16_of, f16_of, of_bf16, of_f16, u8_of
-from .cpu_dialect import f32, fast, inlined, u8, u16, xp
+from .cpu_dialect import f32, fast, inlined, specialised, u8, u16, widest, xp
 from .cpu_tables import element_bytes
 from .cpu_vector import STREAM_BYTES, stream_block
 
@@ -20,6 +18,7 @@ CASTS = {F.U8: (u8, u8_of), F.F32: (f32, same), F.BF16: (u16, bf16_of), F.F16: (
 @fast
 def convert(row, n, out):
     """Cast n floats into the sink's type at the address `out`."""
+    widest()
     to = POINTER(out)
     for i in range(n):
         to[i] = CAST(row[i])
@@ -93,10 +92,10 @@ def store_tile(frame):
 
 def store(kind, strided):
     """The store of a tile in a sink of that kind of elements, whose columns are neighbours or `strided`."""
-    scope = {**globals(), "KIND": kind, "POINTER": CASTS[kind][0], "CAST": CASTS[kind][1]}
+    scope = {"KIND": kind, "POINTER": CASTS[kind][0], "CAST": CASTS[kind][1]}
 
     def bound(template):
-        return fast(types.FunctionType(template.py_func.__code__, scope, template.py_func.__name__))
+        return specialised(fast, template, f"{template.py_func.__name__}_{kind}_{int(strided)}", **scope)
 
     scope["convert"] = bound(convert)
     scope["STORE"] = bound(store_strided if strided else store_planar)

@@ -11,7 +11,7 @@ from . import cpu_frame as F
 from . import geometry as G
 from . import pixel
 from . import plan as P
-from .cpu_dialect import exact, f32, i32, i64, walk, xp
+from .cpu_dialect import exact, f32, i64, walk, xp
 from .cpu_tables import ask_at, group_at, step_at, tap_count
 
 MASK = 0xFFFFFFFF
@@ -209,23 +209,19 @@ def schedule_row(job, row, frame, passes):
 
 
 @exact
-def plan_row(address, row, frame, plan, table):
-    """Draw or read the row's columns (`table` is its own copy of its table row), and write its plan.
-
-    `address` is the job's.
-    """
-    job = i64(address)
+def plan_row(job, row, frame, plan, table):
+    """Draw or read the row's columns (`table` is its own copy of its table row), and write its plan."""
     columns, fresh = job[F.JOB_COLUMNS], job[F.JOB_FRESH] != 0
     shared = f32(job[F.JOB_TABLE] + 4 * row[P.ROW_TABLE] * columns)
     name = job[F.JOB_COUNTER] + row[P.ROW_SAMPLE]
     if job[F.JOB_IDS] != 0:
         name = i64(job[F.JOB_IDS])[row[P.ROW_SAMPLE]]
     epoch, view = job[F.JOB_EPOCH] & MASK, row[P.ROW_VIEW] << 20
-    key = (name & MASK, (name >> 32) & MASK, epoch, view, job[F.JOB_SEED_LOW], address)
+    key = (name & MASK, (name >> 32) & MASK, epoch, view, job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH])
     if not fresh:
         for i in range(columns):
             table[i] = shared[i]
-    code, config, h, w = i32(job[F.JOB_CODE]), f32(job[F.JOB_CONFIG]), xp.f32(row[P.ROW_H]), xp.f32(row[P.ROW_W])
+    code, config, h, w = i64(job[F.JOB_CODE]), f32(job[F.JOB_CONFIG]), xp.f32(row[P.ROW_H]), xp.f32(row[P.ROW_W])
     entries, channels, groups, steps = job[F.JOB_ENTRIES], job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS]
     walk(code, entries, config, table, columns, f32(plan), h, w, key, fresh, channels, groups, steps)
     if fresh:

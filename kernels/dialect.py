@@ -55,7 +55,9 @@ def float32_literals(function: types.FunctionType) -> types.FunctionType:
         return np.float32(value) if isinstance(value, float) else value
 
     code = function.__code__.replace(co_consts=tuple(narrow(c) for c in function.__code__.co_consts))
-    return types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    narrowed = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    narrowed.__qualname__ = function.__qualname__
+    return narrowed
 
 
 def from_source(name: str, source: str, scope: dict) -> Callable:

@@ -87,7 +87,7 @@ def hue(r, g, b, p, bound, lattice, channels):
     most = xp.maximum(xp.maximum(ur, ug), ub)
     span = most - xp.minimum(xp.minimum(ur, ug), ub)
     grey = span == 0.0
-    s = xp.div_rn(span, xp.where(grey, 1.0, most))
+    s = xp.div_rn(span, xp.where(most > 0.0, most, 1.0))
     divisor = xp.where(grey, 1.0, span)
     red, green = most == ur, most == ug
     more = xp.where(red, ub, xp.where(green, ur, ug))
@@ -129,9 +129,8 @@ def permute_channels(r, g, b, p, bound, lattice, channels):
 
 def posterize(v, p, bound, lattice, channels):
     """Keep p[0] levels, a power of two."""
-    level = xp.floor(xp.where(lattice > 0.0, v * 0.00390625, v) * p[0])
-    level = xp.minimum(xp.maximum(level, 0.0), p[0] - 1.0)
-    return xp.div_rn(xp.where(lattice > 0.0, level * 256.0, level), p[0])
+    bins = xp.where(lattice > 0.0, p[0] * 0.00390625, p[0])
+    return xp.minimum(xp.maximum(xp.floor(v * bins), 0.0), p[0] - 1.0) * xp.div_rn(1.0, bins)
 
 
 def solarize(v, p, bound, lattice, channels):

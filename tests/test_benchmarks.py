@@ -178,6 +178,8 @@ def synthetic(ours: float = 2.0, peer: float = 40.0) -> dict:
         "quick": False,
         "copy_gb_s": 10.0,
         "cases": [case],
+        "scaling": [],
+        "step": None,
         "first_call": calls,
     }
 

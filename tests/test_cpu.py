@@ -438,9 +438,7 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
 
     from gpuaug.kernels import cpu_kernels
 
-    made = {
-        name: cpu_kernels.functions("uncached")[name] for name in cpu_kernels.STAGES.values() if name[:6] != "store_"
-    }
+    made = cpu_kernels.stages("uncached")
     made |= {name: cpu_kernels.store_stage(name, "uncached") for name in cpu_kernels.STORES}
     made |= {name: cpu_kernels.pixel_loop(op, True, False, "uncached") for op, name in pixel.CASES.items()}
     for name, (signature, function) in made.items():

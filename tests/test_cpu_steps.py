@@ -317,3 +317,15 @@ def test_a_users_op() -> None:
     assert_near(run(x, sepia(amount=0.5)), (x + 0.5 * (target - x)).clamp(0, 1))
     place = torch.arange(SIZE[0])[:, None] + torch.arange(SIZE[1])
     assert_near(run(x, shade(slope=0.01)), (x - place * 0.01).clamp(0, 1))
+
+
+def test_functions_of_other_content_have_other_names() -> None:
+    """Numba's files know a callee by its qualified name and a number of its process: two contents must not share one."""
+    from gpuaug.kernels import cpu_dialect, cpu_steps, cpu_store, draw, geometry, pixel
+
+    kinds = [(lattice, grey) for lattice in (True, False) for grey in (True, False)]
+    made = [cpu_steps.loop(opcode, *kind) for opcode in pixel.CASES for kind in kinds]
+    made += [cpu_dialect.over_memory(name) for name in (*draw.CASES.values(), *geometry.CASES.values())]
+    made += [cpu_store.store(kind, strided) for kind in cpu_store.CASTS for strided in (False, True)]
+    names = [function.py_func.__qualname__ for function in made]
+    assert len(set(names)) == len(names)

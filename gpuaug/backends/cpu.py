@@ -141,10 +141,7 @@ class Engine:
         self.stages = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
         for stage, name in wanted.items():
             self.stages[stage] = cpu_kernels.get(name).address
-        self.draws = np.zeros(max(program.draw_ops, default=0) + 1, np.int64)
-        for op in program.draw_ops - {0}:
-            self.draws[op] = cpu_kernels.get(draw.CASES[op]).address
-        self.code, self.config = np.array(program.code, np.int32), np.array(program.config, np.float32)
+        self.code, self.config = self._code(), np.array(program.config, np.float32)
         self.columns = len(program.columns)
         job = np.zeros(F.JOB_WORDS, np.int64)
         passes = PASSES * (program.asks + 1)
@@ -155,8 +152,18 @@ class Engine:
         job[F.JOB_RECORD_BYTES], job[F.JOB_PLAN_WORDS] = self.record_bytes, program.plan_words
         job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
         job[F.JOB_PASSES], job[F.JOB_STAGES] = passes, self.stages.ctypes.data
-        job[F.JOB_OUT_CHANNELS], job[F.JOB_DRAWS] = program.out_channels, self.draws.ctypes.data
+        job[F.JOB_OUT_CHANNELS] = program.out_channels
         self.job = job
+
+    def _code(self) -> np.ndarray:
+        """The program's code, in which the addresses of draws and geometry functions take the place of opcodes."""
+        code = np.array(self.program.code, np.int64).reshape(-1, plan.ENTRY)
+        for entry in code:
+            if entry[plan.DRAW]:
+                entry[plan.DRAW] = self.kernels.get(draw.CASES[entry[plan.DRAW]]).address
+            if entry[plan.KIND] == plan.KIND_GEOMETRY:
+                entry[plan.OP] = self.kernels.get(geometry.CASES[entry[plan.OP]]).address
+        return code
 
     def _stages(self) -> set[int]:
         """The stages that rows of the program can need; others are not compiled for it."""
