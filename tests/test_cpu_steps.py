@@ -320,7 +320,7 @@ def test_a_users_op() -> None:
 
 
 def test_functions_of_other_content_have_other_names() -> None:
-    """Numba's files know a callee by its qualified name and a number of its process: two contents must not share one."""
+    """Numba's files know a callee by its qualified name and a number of its process: no two contents may share it."""
     from gpuaug.kernels import cpu_dialect, cpu_steps, cpu_store, draw, geometry, pixel
 
     kinds = [(lattice, grey) for lattice in (True, False) for grey in (True, False)]
