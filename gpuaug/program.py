@@ -116,11 +116,6 @@ class Program:
         return self._ops(plan.KIND_GEOMETRY, plan.FILTER)
 
     @property
-    def borders(self) -> frozenset[int]:
-        """Border rules that occur (`geometry.FILL`, ...)."""
-        return self._ops(plan.KIND_GEOMETRY, plan.BORDER)
-
-    @property
     def projective(self) -> bool:
         """Whether a coordinate may need a division."""
         return any(geometry.CASES[op] == "perspective" for op in self.geometry_ops)

@@ -49,8 +49,8 @@ FINISH = 5
 NEIGHBOURS = 6
 PLACES = 7
 ASKS = 8  # + the trait of what is asked for: MEAN, EXTREMES, HISTOGRAM
-STORES = 12  # + 2 x the kind of the sink's elements, + 1 if its columns are not neighbours
-LOOPS = 20  # + 4 x the opcode of a pixel step, + 2 on the lattice, + 1 if the stage has one channel
+STORES = 12  # `store_index`
+LOOPS = 20  # `loop_index`
 
 # A draw's arguments and results, in words of 8 bytes.
 DRAW_KEY = 0  # int64 [6]
@@ -171,3 +171,13 @@ IN_SINK = 77  # 1 if the tile lies in the sink
 FRAME_WORDS = 80
 
 TILE_PIXELS = 1024
+
+
+def store_index(kind, strided):
+    """Where the address of a sink's store stands among the stages; `strided` if its columns are not neighbours."""
+    return STORES + 2 * kind + strided
+
+
+def loop_index(opcode, lattice, grey):
+    """Where the address of a pixel step's loop stands among the stages; `grey` if its stage has one channel."""
+    return LOOPS + 4 * opcode + 2 * lattice + grey

@@ -47,7 +47,7 @@ STORES = {
     for kind, name in {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}.items()
     for strided, layout in enumerate(("planar", "strided"))
 }
-STAGES |= {F.STORES + 2 * kind + strided: name for name, (kind, strided) in STORES.items()}
+STAGES |= {F.store_index(kind, strided): name for name, (kind, strided) in STORES.items()}
 
 
 @intrinsic

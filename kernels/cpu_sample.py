@@ -42,7 +42,7 @@ def copy_run(source, step, n, out):
 
 @fast
 def gather(kind, base, start, offsets, n, out):
-    """out[i] = base[start + offsets[i]], for a base image of that kind."""
+    """out[i] = base[start + offsets[i]], for a base image of that kind; offsets of 64 bits, or, faster, of 32."""
     if kind == F.U8:
         source = u8(base + start)
         for i in range(n):
@@ -239,19 +239,6 @@ def places(frame):
 
 
 @fast
-def gather_points(kind, base, start, offsets, n, out):
-    """As `gather`, by offsets of 32 bits, of which a vector holds twice as many."""
-    if kind == F.U8:
-        source = u8(base + start)
-        for i in range(n):
-            out[i] = xp.f32(source[offsets[i]])
-    else:
-        floats = f32(base + 4 * start)
-        for i in range(n):
-            out[i] = floats[offsets[i]]
-
-
-@fast
 def three_from(red, green, blue, offsets, n, r, g, b):
     for i in range(n):
         at = xp.i64(offsets[i])
@@ -260,7 +247,7 @@ def three_from(red, green, blue, offsets, n, r, g, b):
 
 @fast
 def gather_colours(frame, offsets, n, out):
-    """As `gather_points` for three channels, at the addresses `out` + a multiple of the pitch."""
+    """As `gather` for three channels, at the addresses `out` + a multiple of the pitch."""
     base, step, pitch = frame[F.BASE], frame[F.BASE_C], 4 * frame[F.TILE_PITCH]
     r, g, b = f32(out), f32(out + pitch), f32(out + 2 * pitch)
     if frame[F.BASE_KIND] == F.U8:
@@ -291,7 +278,7 @@ def nearest_points(frame, r):
     for c in range(frame[F.CHANNELS]):
         out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
         if near:
-            gather_points(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], short, n, out)
+            gather(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], short, n, out)
         else:
             gather(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], offsets, n, out)
 

@@ -13,6 +13,8 @@ from . import plan as P
 from .cpu_dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
 from .cpu_tables import clamp, group_at, step_at
 
+loop_index, store_index = fast(F.loop_index), fast(F.store_index)
+
 
 @fast
 def add_fill(frame):
@@ -213,16 +215,10 @@ def run_windowed(frame, address, loop):
 
 
 @fast
-def loop_index(opcode, lattice, channels):
-    """Where the address of a step's loop stands among the stages."""
-    return F.LOOPS + 4 * opcode + xp.where(lattice > 0.0, 2, 0) + xp.where(channels == 1.0, 1, 0)
-
-
-@fast
 def run_step(frame, address, step, n):
     """A pixel step over the n pixels of the tile."""
     opcode, stages = xp.i64(step[P.S_OP]), i64(frame[F.STAGES])
-    loop = stages[loop_index(opcode, step[P.S_LATTICE], step[P.S_CHANNELS])]
+    loop = stages[loop_index(opcode, step[P.S_LATTICE] > 0.0, step[P.S_CHANNELS] == 1.0)]
     frame[F.FIRST_PIXEL], frame[F.PIXELS] = 0, n
     if step[P.S_TRAIT] != P.PLACE:
         call(loop, address)
@@ -279,12 +275,6 @@ def run_steps(frame, address, n, born):
 
 
 @fast
-def store_index(kind, step_x):
-    """Where the address of a sink's store stands among the stages."""
-    return F.STORES + 2 * kind + xp.where(step_x == 1, 0, 1)
-
-
-@fast
 def finish(frame, address):
     """All that follows the sampling of a tile. `address` is the frame's."""
     n, aligned, born = frame[F.ROWS] * frame[F.OW], frame[F.ALIGNED] != 0, False
@@ -301,4 +291,4 @@ def finish(frame, address):
     if frame[F.ASK] >= 0:
         call(i64(frame[F.STAGES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
     if (frame[F.SINK_KIND] != F.NONE) & (frame[F.IN_SINK] == 0):
-        call(i64(frame[F.STAGES])[store_index(frame[F.SINK_KIND], frame[F.SINK_X])], address)
+        call(i64(frame[F.STAGES])[store_index(frame[F.SINK_KIND], frame[F.SINK_X] != 1)], address)

@@ -113,6 +113,22 @@ def draw_offset(key, c, h, w):
     return top, left, left, left, left, left, left, left
 
 
+def attempt(key, k, area, c):
+    """The k-th try at a window: sqrt(area * ratio), sqrt(area / ratio) of a part of the area; two words for its place.
+
+    c: the part low, high, log ratio low, high.
+    """
+    a, b, d, e = words(key, k)
+    target = area * between(a, c[0], c[1])
+    ratio = exponential(between(b, c[2], c[3]))
+    return half_even(xp.sqrt_rn(target * ratio)), half_even(xp.sqrt_rn(xp.div_rn(target, ratio))), d, e
+
+
+def place(word, room, fits):
+    """Where a window that leaves `room` begins, if it fits."""
+    return integer(word, xp.where(fits, room + 1.0, 1.0))
+
+
 def draw_resized_crop(key, c, h, w):
     """torchvision's RandomResizedCrop window: top, left, height, width.
 
@@ -124,14 +140,10 @@ def draw_resized_crop(key, c, h, w):
     top, left, height, width = h * 0.0, h * 0.0, h, w
     k = 0
     while (k < TRIES) & xp.pending(found):
-        a, b, d, e = words(key, k)
-        target = area * between(a, c[0], c[1])
-        ratio = exponential(between(b, c[2], c[3]))
-        cw = half_even(xp.sqrt_rn(target * ratio))
-        ch = half_even(xp.sqrt_rn(xp.div_rn(target, ratio)))
+        cw, ch, d, e = attempt(key, k, area, c)
         fits = (cw > 0.0) & (cw <= w) & (ch > 0.0) & (ch <= h) & (found == 0)
-        top = xp.where(fits, integer(d, xp.where(fits, h - ch + 1.0, 1.0)), top)
-        left = xp.where(fits, integer(e, xp.where(fits, w - cw + 1.0, 1.0)), left)
+        top = xp.where(fits, place(d, h - ch, fits), top)
+        left = xp.where(fits, place(e, w - cw, fits), left)
         height = xp.where(fits, ch, height)
         width = xp.where(fits, cw, width)
         found = found | fits
@@ -196,14 +208,10 @@ def draw_erase(key, c, h, w):
     top, left, height, width = h * 0.0, h * 0.0, h * 0.0, h * 0.0
     k = 0
     while (k < TRIES) & xp.pending(found):
-        a, b, d, e = words(key, k)
-        target = area * between(a, c[0], c[1])
-        ratio = exponential(between(b, c[2], c[3]))
-        eh = half_even(xp.sqrt_rn(target * ratio))
-        ew = half_even(xp.sqrt_rn(xp.div_rn(target, ratio)))
+        eh, ew, d, e = attempt(key, k, area, c)
         fits = (eh < h) & (ew < w) & (found == 0)
-        top = xp.where(fits, integer(d, xp.where(fits, h - eh + 1.0, 1.0)), top)
-        left = xp.where(fits, integer(e, xp.where(fits, w - ew + 1.0, 1.0)), left)
+        top = xp.where(fits, place(d, h - eh, fits), top)
+        left = xp.where(fits, place(e, w - ew, fits), left)
         height = xp.where(fits, eh, height)
         width = xp.where(fits, ew, width)
         found = found | fits

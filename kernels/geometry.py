@@ -232,3 +232,4 @@ CASES = {
     14: "translate_x",
     15: "translate_y",
 }
+AXIS_ALIGNED = frozenset(CASES.values()) - {"affine", "rotate", "perspective", "shear_x", "shear_y"}

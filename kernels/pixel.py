@@ -149,8 +149,8 @@ def invert(v, p, bound, lattice, channels):
 
 
 def gamma(v, p, bound, lattice, channels):
-    """p[1] v ^ p[0] in [0, 1]; clamped if p[1] is not 1."""
-    u = xp.pow(to_unit(v, lattice), p[0])
+    """p[1] v ^ p[0] in [0, 1], what is below 0 counting as 0; clamped if p[1] is not 1."""
+    u = xp.pow(xp.maximum(to_unit(v, lattice), 0.0), p[0])
     u = xp.where(p[1] == 1.0, u, xp.minimum(xp.maximum(u * p[1], 0.0), 1.0))
     return from_unit(u, lattice)
 

@@ -9,18 +9,6 @@ from dataclasses import dataclass
 
 from . import geometry, pixel, plan
 
-AXIS_ALIGNED = {
-    "flip_horizontal",
-    "flip_vertical",
-    "crop",
-    "center_crop",
-    "pad",
-    "resized_crop",
-    "resize_shorter",
-    "resize",
-    "translate_x",
-    "translate_y",
-}
 FOLDING = (geometry.REFLECT, geometry.SYMMETRIC)
 REMAP_CANVAS = (2, 1024)  # remap takes pixels to [-1, 1] and back in float32: at 1024 that costs 1e-4 of a pixel
 RADIUS = 1  # which argument of a blur it is
@@ -97,7 +85,7 @@ def lines(code: Words) -> list[Words]:
 
 def axis_aligned(code: Words) -> bool:
     """Whether no slot mixes x and y."""
-    return all(geometry.CASES[e[plan.OP]] in AXIS_ALIGNED for e in lines(code) if _moves(e))
+    return all(geometry.CASES[e[plan.OP]] in geometry.AXIS_ALIGNED for e in lines(code) if _moves(e))
 
 
 def _moves(e: Words) -> bool:

@@ -25,20 +25,6 @@ KEPT_SIZES = 4
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
 LINE = 64
 PASSES = 4  # the most passes of a row in front of each ask, and in front of the output
-AXIS_ALIGNED = frozenset(
-    {
-        "flip_horizontal",
-        "flip_vertical",
-        "crop",
-        "center_crop",
-        "pad",
-        "resized_crop",
-        "resize_shorter",
-        "resize",
-        "translate_x",
-        "translate_y",
-    }
-)
 _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _free: dict[int, list[np.ndarray]] = {}
@@ -171,7 +157,7 @@ class Engine:
         stages = {F.PREPARE, F.NEAREST_ROWS, F.FINISH}
         if program.filters - {geometry.NEAREST}:
             stages.add(F.SMOOTH_ROWS)
-        if {geometry.CASES[op] for op in program.geometry_ops} - AXIS_ALIGNED:
+        if {geometry.CASES[op] for op in program.geometry_ops} - geometry.AXIS_ALIGNED:
             stages.add(F.POINTS)
         if program.in_dtype in (torch.float16, torch.bfloat16):
             stages.add(F.WIDEN)
@@ -180,7 +166,7 @@ class Engine:
         if plan.PLACE in program.needs:
             stages.add(F.PLACES)
         if program.asks or (program.filters - {geometry.NEAREST} and (program.groups > 1 or program.pixel_ops)):
-            stages.add(F.STORES + 2 * F.F32)  # scratch images
+            stages.add(F.store_index(F.F32, False))  # scratch images
         return stages | {F.ASKS + need for need in program.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
 
     def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
@@ -189,7 +175,7 @@ class Engine:
         for code in (entry.code for entry in self.program.entries if entry.code[plan.KIND] == plan.KIND_PIXEL):
             op, lattice, grey = code[plan.OP], code[plan.LATTICE] == 1, code[plan.STAGE_CHANNELS] == 1
             if code[plan.TRAIT] != plan.NEIGHBOURS:
-                stage = F.LOOPS + 4 * op + 2 * lattice + grey
+                stage = F.loop_index(op, lattice, grey)
                 loops[stage] = "equalize_stage" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
@@ -255,7 +241,7 @@ class Engine:
         job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
         job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
         job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
-        store = F.STORES + 2 * _KINDS[out.dtype] + (out.stride(3) != 1)
+        store = F.store_index(_KINDS[out.dtype], out.stride(3) != 1)
         if not self.stages[store]:
             self.stages[store] = self.kernels.get(self.kernels.STAGES[store]).address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
