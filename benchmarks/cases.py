@@ -32,9 +32,10 @@ class Case:
     Attributes:
         batch, size, out_size: B, the uint8 input's H = W, the output's OH = OW; 3 channels.
         dtype, channels_last: of the output. gpuaug stores it so; a peer's float32 result is cast at the end.
-        ops: by library, a function that makes its ops (for triton_augment: its keyword arguments).
+        ops: by library, a function that makes its ops (timm, triton_augment: their keyword arguments; nvidia.dali,
+            cvcuda: the names of steps in `peers_nvidia`).
         differs: by library, what its version does differently.
-        lacks: by library, why there is no version.
+        lacks: by library, why there is no version; if nothing is said, LACKS.
         targets: by library, how many times faster gpuaug is to be on a CPU than the library's fastest row that
             draws per sample in one process.
     """
@@ -57,6 +58,10 @@ class Case:
     def memory_format(self) -> torch.memory_format:
         """Of the output."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def reason_without(self, library: str) -> str:
+        """Why a library has no version."""
+        return self.lacks.get(library) or LACKS.get(library, "it has no such ops")
 
     def ours(self, backend: str) -> ga.Compose:
         """gpuaug's pipeline."""
@@ -108,6 +113,9 @@ def _resized_crop(size: int) -> dict[str, Callable[[], Any]]:
             lambda K: [K.RandomResizedCrop((size, size), align_corners=False), K.RandomHorizontalFlip(p=0.5)]
         ),
         "albumentations": _albumentations(lambda A: [A.RandomResizedCrop((size, size)), A.HorizontalFlip(p=0.5)]),
+        "timm": lambda: dict(input_size=size, color_jitter=None),
+        "nvidia.dali": lambda: ["random_resized_crop", "flip"],
+        "cvcuda": lambda: ["random_resized_crop", "flip"],
     }
 
 
@@ -120,17 +128,29 @@ def _train(size: int) -> dict[str, Callable[[], Any]]:
         albumentations=_albumentations(
             lambda A: [A.ColorJitter((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1), p=1.0)]
         ),
-    )
+    ) | {
+        "timm": lambda: dict(input_size=size, color_jitter=tuple(JITTER.values())),
+        "nvidia.dali": lambda: ["random_resized_crop", "flip", "color_jitter"],
+    }
 
 
+LACKS = {
+    "timm": "its training transform begins with RandomResizedCrop",
+    "triton_augment": "it has no RandomResizedCrop",
+    "nvidia.dali": "not written for it",
+    "cvcuda": "not written for it",
+}
 NO_POLICIES = {
     "kornia": "its policies draw the operations once for the batch",
     "albumentations": "it has no such policy",
     "triton_augment": "it has no such policy",
 }
 RESIZED_CROP = {
-    "differs": {"kornia": NO_ANTIALIAS, "albumentations": NO_ANTIALIAS},
-    "lacks": {"triton_augment": "it has no RandomResizedCrop"},
+    "differs": {
+        "kornia": NO_ANTIALIAS,
+        "albumentations": NO_ANTIALIAS,
+        "cvcuda": NO_ANTIALIAS,
+    },
 }
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 

@@ -8,7 +8,9 @@ from .cpu_dialect import GEOMETRY, PIXEL, f32, fast, widest, xp
 from .cpu_steps import eight
 
 fold = GEOMETRY["fold"]
-sharpen, blur_weight, blurred = PIXEL["sharpen"], PIXEL["blur_weight"], PIXEL["blurred"]
+sharpen, sharpen_edge, blur_weight, blurred = (
+    PIXEL[name] for name in ("sharpen", "sharpen_edge", "blur_weight", "blurred")
+)
 
 
 @fast
@@ -24,11 +26,10 @@ def tile_row(frame, c, r):
 
 @fast
 def sharpen_row(above, row, below, sums, n, p, bound, lattice, out):
-    """One row that has neighbours on both sides; its ends stay as they are. `sums` takes those of its columns."""
+    """The inner part of a row that has neighbours on both sides. `sums` takes those of its columns."""
     widest()
     for x in range(n):
         sums[x] = above[x] + row[x] + below[x]
-    out[0], out[n - 1] = row[0], row[n - 1]
     for x in range(1, n - 1):
         around = sums[x - 1] + (above[x] + below[x]) + sums[x + 1]
         out[x] = sharpen(row[x], around, p, bound, lattice)
@@ -36,18 +37,18 @@ def sharpen_row(above, row, below, sums, n, p, bound, lattice, out):
 
 @fast
 def sharpness(frame, step):
-    n, bound, lattice = frame[F.OW], step[P.S_BOUND], step[P.S_LATTICE]
+    n, height, bound, lattice = frame[F.OW], frame[F.OH], step[P.S_BOUND], step[P.S_LATTICE]
     for c in range(frame[F.CHANNELS]):
         p = eight(step, c // 3)
         for r in range(frame[F.ROWS]):
             y = frame[F.Y] + r
             row, out = base_row(frame, c, y), tile_row(frame, c, r)
-            if (y > 0) & (y < frame[F.OH] - 1) & (n > 2):
+            between = (y > 0) & (y < height - 1) & (n > 2)
+            if between:
                 sums = f32(frame[F.SPARE])
                 sharpen_row(base_row(frame, c, y - 1), row, base_row(frame, c, y + 1), sums, n, p, bound, lattice, out)
-            else:
-                for x in range(n):
-                    out[x] = row[x]
+            for x in range(0, n, xp.where(between, n - 1, 1)):
+                out[x] = sharpen_edge(row[x], height, n, bound, lattice)
 
 
 @fast

@@ -289,6 +289,11 @@ def sharpen(v, around, p, bound, lattice):
     return settle(xp.fma(mean - v, 1.0 - p[0], v), bound, lattice)
 
 
+def sharpen_edge(v, h, w, bound, lattice):
+    """An outermost pixel of an image h x w, which is clamped as the others are; not so below three rows or columns."""
+    return xp.where((h > 2) & (w > 2), settle(v, bound, lattice), v)
+
+
 def blur_weight(k, p):
     """The weight, not normalised, of a neighbour k pixels away: a Gaussian of standard deviation p[0], cut off beyond
     p[1] pixels."""

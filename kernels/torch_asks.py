@@ -88,7 +88,8 @@ def neighbourhood(op: int, image: torch.Tensor, p, stage, height, width, radii: 
         value = PIXEL["sharpen"](image, around(image), p, bound, lattice)
         x, y = grid(image.shape[2:], image.device)
         inner = (x > 0.0) & (y > 0.0) & (x < width - 1.0) & (y < height - 1.0)
-        return torch.where(inner[:, None], value, image)
+        edge = PIXEL["sharpen_edge"](image, height[:, None], width[:, None], bound, lattice)
+        return torch.where(inner[:, None], value, edge)
     axis, length = (3, width) if op == pixel.BLUR_X else (2, height)
     return PIXEL["blurred"](blur(image, p, axis, length[:, 0], radii[op]), p, bound, lattice)
 

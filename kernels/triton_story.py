@@ -20,7 +20,7 @@ import triton.language as tl
 from . import triton_dialect
 from .elementary import half_even
 from .geometry import DROP, FILL, NEAREST, REFLECT, SYMMETRIC, fold, reach, snap, weight
-from .pixel import BLUR_X, BLUR_Y, EQUALIZE, SHARPNESS, blur_weight, blurred, level_of, of_level, sharpen
+from .pixel import BLUR_X, BLUR_Y, EQUALIZE, SHARPNESS, blur_weight, blurred, level_of, of_level, sharpen, sharpen_edge
 from .plan import (
     A_BASE,
     A_GROUPS,
@@ -220,9 +220,9 @@ def neighbourhood(image, plan, i_x, i_y, m_pixel, i_channel, CAN: tl.constexpr):
     if op == SHARPNESS:
         r, g, b = colour(scratch + (i_y.to(tl.int64) * w + i_x), area, m_pixel, i_channel, CAN)
         m_inner = (i_x > 0) & (i_x < w - 1) & (i_y > 0) & (i_y < h - 1)
-        r = tl.where(m_inner, sharpen(r, sum_r, p, bound, lattice), r)
-        g = tl.where(m_inner, sharpen(g, sum_g, p, bound, lattice), g)
-        b = tl.where(m_inner, sharpen(b, sum_b, p, bound, lattice), b)
+        r = tl.where(m_inner, sharpen(r, sum_r, p, bound, lattice), sharpen_edge(r, h, w, bound, lattice))
+        g = tl.where(m_inner, sharpen(g, sum_g, p, bound, lattice), sharpen_edge(g, h, w, bound, lattice))
+        b = tl.where(m_inner, sharpen(b, sum_b, p, bound, lattice), sharpen_edge(b, h, w, bound, lattice))
     else:
         r = blurred(sum_r / sum_w, p, bound, lattice)
         g = blurred(sum_g / sum_w, p, bound, lattice)
@@ -458,5 +458,8 @@ def story_for(users: tuple[int, ...] = ()) -> dict:
         half_even=triton_dialect.ELEMENTARY["half_even"],
         pixel_switch=triton_dialect.pixel_switch(users),
         **{n: triton_dialect.GEOMETRY[n] for n in ("fold", "reach", "snap", "weight")},
-        **{n: triton_dialect.PIXEL[n] for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen")},
+        **{
+            n: triton_dialect.PIXEL[n]
+            for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")
+        },
     )

@@ -64,7 +64,7 @@ class Literal:
         def pixel_at(x: int, y: int, c: int) -> float:
             if op == pixel.SHARPNESS:
                 if not (0 < x < w - 1 and 0 < y < h - 1):
-                    return image[y][x][c]
+                    return formula["sharpen_edge"](image[y][x][c], h, w, *stage)
                 nine = sum(image[y + dy][x + dx][c] for dy in (-1, 0, 1) for dx in (-1, 0, 1))
                 return formula["sharpen"](image[y][x][c], nine - image[y][x][c], p, *stage)
             across, radius, total, mean = op == pixel.BLUR_X, int(p[1]), 0.0, 0.0

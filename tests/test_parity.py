@@ -302,6 +302,17 @@ def test_pointwise_to_the_bit(op: str, backend: str, photos: list[Tensor]) -> No
         assert torch.equal(output, expected), f"{int((output != expected).sum())} values differ: {params.describe(i)}"
 
 
+@pytest.mark.parametrize("backend", judges.BACKENDS)
+@pytest.mark.parametrize("size", [(5, 7), (5, 2)])
+def test_sharpness_clamps_overshoot(size: tuple[int, int], backend: str) -> None:
+    """Floats beyond [0, 1] are clamped, the outermost pixels too, unless the image is too small to be sharpened."""
+    x = torch.linspace(-0.2, 1.2, 2 * 3 * size[0] * size[1]).reshape(2, 3, *size)
+    augment = ga.Compose([ga.RandomAdjustSharpness(0.5, p=1.0)], seed=0, backend=backend)
+    y = augment(x.to(judges.device_of(backend))).cpu()
+    torch.testing.assert_close(y, F.adjust_sharpness(x, 0.5), atol=1e-6, rtol=0)
+    assert (y.min() >= 0.0) == (min(size) > 2)
+
+
 @pytest.mark.skipif(judges.INTERPRETED, reason="whole photos take Triton's interpreter minutes")
 @pytest.mark.parametrize("backend", judges.BACKENDS)
 @pytest.mark.parametrize(
