@@ -2,6 +2,7 @@
 
 from llvmlite import ir
 from numba import types as nt
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 I16, I32, I64, FLOAT = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -107,6 +108,19 @@ def packed(typingctx, low, high):
         return builder.or_(args[0], builder.shl(args[1], _word(16)))
 
     return nt.int32(nt.int32, nt.int32), codegen
+
+
+@intrinsic
+def four_bytes(typingctx, a, b, c):
+    """Three float32 in 0 .. 255, to the nearest whole numbers, as the lowest bytes of an int32; the fourth is 0."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(FLOAT, [FLOAT])
+        rint = cgutils.get_or_insert_function(builder.module, kind, "llvm.rint.f32")
+        a, b, c = (builder.fptosi(builder.call(rint, [x]), I32) for x in args)
+        return builder.or_(a, builder.or_(builder.shl(b, _word(8)), builder.shl(c, _word(16))))
+
+    return nt.int32(nt.float32, nt.float32, nt.float32), codegen
 
 
 def _byte(number):

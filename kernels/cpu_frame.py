@@ -35,6 +35,8 @@ JOB_OUT_CHANNELS = 27
 JOB_STAGES = 28  # int64: addresses of the compiled stages
 JOB_STREAMS = 29  # 1 to write the output past the caches
 JOB_WRITES = 30  # 0 to draw only
+JOB_TAIL = 32  # how many of the last pixel steps the output's store runs
+JOB_PACKS = 33  # 1 if images on the lattice may be kept as packed bytes
 JOB_N = 31  # how many rows
 JOB_NEXT = 40  # the row that is taken next; in a cache line that holds nothing else
 JOB_WORDS = 56
@@ -49,8 +51,10 @@ FINISH = 5
 NEIGHBOURS = 6
 PLACES = 7
 ASKS = 8  # + the trait of what is asked for: MEAN, EXTREMES, HISTOGRAM
-STORES = 12  # `store_index`
-LOOPS = 20  # `loop_index`
+STORE_OUT = 12  # the output's, + 1 if its columns are not neighbours
+KEEP = 14  # a scratch image's
+KEEP_PACKED = 15
+LOOPS = 16  # `loop_index`
 
 # A draw's arguments and results, in words of 8 bytes.
 DRAW_KEY = 0  # int64 [6]
@@ -88,6 +92,7 @@ SOURCE = -1
 OUT = -1
 NOWHERE = -2
 WIDENED = 2  # the scratch image that a 16-bit source is converted into
+PACKED = 3  # a scratch image of bytes in its place: [H, W, 4], the fourth channel is not used
 
 # A frame: what the kernels of a row share. First, that of the row:
 PLAN = 0
@@ -147,7 +152,7 @@ BASE_W = 49
 BASE_C = 50  # strides
 BASE_Y = 51
 BASE_X = 52
-SINK_KIND = 53
+SINK_STORE = 53  # its stage, NONE for none
 SINK = 54
 SINK_CHANNELS = 55
 SINK_C = 56  # strides
@@ -168,14 +173,12 @@ EXTREMES = 71  # float32 [6]: least, then greatest value of each channel
 TILE_PITCH = 75
 IN_PLACE = 76  # 1 if the pass runs its steps on its base, a scratch image
 IN_SINK = 77  # 1 if the tile lies in the sink
-FRAME_WORDS = 80
+PACKED_BASE = 78  # 1 if the base is a scratch image of packed bytes
+PACKS = 79  # as JOB_PACKS
+TAIL = 80  # as JOB_TAIL
+FRAME_WORDS = 82
 
 TILE_PIXELS = 1024
-
-
-def store_index(kind, strided):
-    """Where the address of a sink's store stands among the stages; `strided` if its columns are not neighbours."""
-    return STORES + 2 * kind + strided
 
 
 def loop_index(opcode, lattice, grey):

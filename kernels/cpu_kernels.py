@@ -23,12 +23,13 @@ from .cpu_dialect import f32, i64, over_memory
 from .cpu_neighbours import neighbours
 from .cpu_sample import nearest_rows, places, points, smooth_rows
 from .cpu_steps import finish, loop
-from .cpu_store import store, widen
+from .cpu_store import store, store_packed, widen
 from .cpu_tables import prepare
 from .cpu_walk import divide, plan_row, schedule_row
 from .cpu_write import write_row
 
 STAGE = "void(int64)"
+KINDS = {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}
 STAGES = {
     F.WIDEN: "widen_stage",
     F.PREPARE: "prepare_stage",
@@ -38,16 +39,12 @@ STAGES = {
     F.FINISH: "finish_stage",
     F.NEIGHBOURS: "neighbours_stage",
     F.PLACES: "places_stage",
+    F.KEEP: ("store", F.F32, False, ()),
+    F.KEEP_PACKED: "packed_stage",
     F.ASKS + P.MEAN: "mean_stage",
     F.ASKS + P.EXTREMES: "extremes_stage",
     F.ASKS + P.HISTOGRAM: "histogram_stage",
 }
-STORES = {
-    f"store_{name}_{layout}": (kind, strided)
-    for kind, name in {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}.items()
-    for strided, layout in enumerate(("planar", "strided"))
-}
-STAGES |= {F.store_index(kind, strided): name for name, (kind, strided) in STORES.items()}
 
 
 @intrinsic
@@ -154,8 +151,12 @@ def stages(digest):
         digest  # noqa: B018
         equalize(i64(frame))
 
+    def packed_stage(frame):
+        digest  # noqa: B018
+        store_packed(i64(frame))
+
     found = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage, neighbours_stage
-    found += places_stage, mean_stage, extremes_stage, histogram_stage, equalize_stage
+    found += places_stage, mean_stage, extremes_stage, histogram_stage, equalize_stage, packed_stage
     return {stage.__name__: (STAGE, stage) for stage in found}
 
 
@@ -169,14 +170,16 @@ def named(template, name, **scope):
     return STAGE, bound
 
 
-def store_stage(name, digest):
+def store_stage(kind, strided, tail, digest):
     """The C function of a store, with its signature."""
 
     def run_store(frame):
         digest  # noqa: B018
         STORE_TILE(i64(frame))
 
-    return named(run_store, name, STORE_TILE=store(*STORES[name]))
+    words = [KINDS[kind], "strided" if strided else "planar"]
+    words += [f"{pixel.CASES[opcode]}_{'lattice' if lattice else 'float'}" for opcode, lattice in tail]
+    return named(run_store, f"store_{'_'.join(words)}", STORE_TILE=store(kind, strided, tail))
 
 
 def row_function(name, digest):
@@ -259,14 +262,15 @@ def _made(name):
         digest = dialect.source_digest()
         _functions.update(functions(digest) | stages(digest))
     if isinstance(name, tuple):
+        if name[0] == "store":
+            return store_stage(*name[1:], dialect.source_digest())
         return pixel_loop(*name, dialect.source_digest())
-    if name in STORES:
-        return store_stage(name, dialect.source_digest())
     return _functions[name] if name in _functions else row_function(name, dialect.source_digest())
 
 
 def get(name):
-    """The C function of that name, a stage, a draw or a geometry function, or the loop (opcode, lattice, grey).
+    """The C function of that name, a stage, a draw or a geometry function; the loop (opcode, lattice, grey); or the
+    store ("store", kind, strided, tail) of `cpu_store`.
 
     `.ctypes` calls it, `.address` is where it lies.
     """

@@ -247,10 +247,15 @@ def three_from(red, green, blue, offsets, n, r, g, b):
 
 @fast
 def gather_colours(frame, offsets, n, out):
-    """As `gather` for three channels, at the addresses `out` + a multiple of the pitch."""
+    """As `gather` for three channels, at the addresses `out` + a multiple of the pitch; of packed bytes by words."""
     base, step, pitch = frame[F.BASE], frame[F.BASE_C], 4 * frame[F.TILE_PITCH]
     r, g, b = f32(out), f32(out + pitch), f32(out + 2 * pitch)
-    if frame[F.BASE_KIND] == F.U8:
+    if frame[F.PACKED_BASE] != 0:
+        words = i32(base)
+        for i in range(n):
+            word = words[offsets[i]]
+            r[i], g[i], b[i] = byte_0(word), byte_1(word), byte_2(word)
+    elif frame[F.BASE_KIND] == F.U8:
         three_from(u8(base), u8(base + step), u8(base + 2 * step), offsets, n, r, g, b)
     else:
         three_from(f32(base), f32(base + 4 * step), f32(base + 8 * step), offsets, n, r, g, b)
@@ -262,6 +267,8 @@ def nearest_points(frame, r):
     xs, ys, offsets, n = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), i64(frame[F.OFFSETS]), frame[F.OW]
     x_high, y_high = xp.f32(frame[F.BASE_W] - 1), xp.f32(frame[F.BASE_H] - 1)
     step_x, step_y, short = frame[F.BASE_X], frame[F.BASE_Y], i32(frame[F.OFFSETS])
+    if frame[F.PACKED_BASE] != 0:
+        step_x, step_y = 1, frame[F.BASE_W]
     near = (frame[F.BASE_H] * abs(step_y) + frame[F.BASE_W] * abs(step_x)) < EXACT
     if near:
         row_step, column_step = xp.f32(step_y), xp.f32(step_x)

@@ -13,7 +13,7 @@ from . import plan as P
 from .cpu_dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
 from .cpu_tables import clamp, group_at, step_at
 
-loop_index, store_index = fast(F.loop_index), fast(F.store_index)
+loop_index = fast(F.loop_index)
 
 
 @fast
@@ -175,6 +175,12 @@ def formula_of(opcode):
     return made.bind(xp, wrap, scope, np.float32), (*first, *("x", "y") * made.placed)
 
 
+def stage_numbers(lattice, grey):
+    """What a formula knows of its stage, as names of a template."""
+    numbers = {"BOUND": 255.0 if lattice else 1.0, "LATTICE": float(lattice), "CHANNELS": 1.0 if grey else 3.0}
+    return {name: np.float32(number) for name, number in numbers.items()}
+
+
 def loop(opcode, lattice, grey):
     """The loop over a tile of an opcode's formula, for one kind of stage.
 
@@ -187,10 +193,27 @@ def loop(opcode, lattice, grey):
         template = by_channel
     elif "x" in names[3:4]:
         template = placed_grey if grey else placed_colour
-    numbers = {"BOUND": 255.0 if lattice else 1.0, "LATTICE": float(lattice), "CHANNELS": 1.0 if grey else 3.0}
     content = user.FORMULAS[opcode].digest()[:16] if opcode in user.FORMULAS else opcode
-    scope = {"FORMULA": formula, **{k: np.float32(v) for k, v in numbers.items()}}
+    scope = {"FORMULA": formula, **stage_numbers(lattice, grey)}
     return specialised(fast, template, f"loop_{content}_{int(lattice)}_{int(grey)}", **scope)
+
+
+@inlined
+def by_one(r, g, b, p):
+    u, v = FORMULA(r, p, BOUND, LATTICE, CHANNELS), FORMULA(g, p, BOUND, LATTICE, CHANNELS)
+    return u, v, FORMULA(b, p, BOUND, LATTICE, CHANNELS)
+
+
+@inlined
+def by_three(r, g, b, p):
+    return FORMULA(r, g, b, p, BOUND, LATTICE, CHANNELS)
+
+
+def of_colours(opcode, lattice):
+    """An opcode's formula as a function of r, g, b and its arguments, for stages of more than one channel."""
+    formula, names = formula_of(opcode)
+    scope = {"FORMULA": formula, **stage_numbers(lattice, False)}
+    return specialised(inlined, by_one if names[0] == "v" else by_three, f"colours_{opcode}_{int(lattice)}", **scope)
 
 
 WINDOWED = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)
@@ -290,5 +313,5 @@ def finish(frame, address):
     run_steps(frame, address, n, born)
     if frame[F.ASK] >= 0:
         call(i64(frame[F.STAGES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
-    if (frame[F.SINK_KIND] != F.NONE) & (frame[F.IN_SINK] == 0):
-        call(i64(frame[F.STAGES])[store_index(frame[F.SINK_KIND], frame[F.SINK_X] != 1)], address)
+    if (frame[F.SINK_STORE] != F.NONE) & (frame[F.IN_SINK] == 0):
+        call(i64(frame[F.STAGES])[frame[F.SINK_STORE]], address)

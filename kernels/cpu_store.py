@@ -1,9 +1,10 @@
 """Casts between the types of images: stores of a tile in any type and strides, and reading 16-bit sources."""
 
 from . import cpu_frame as F
-from .cpu_bits import bf16_of, f16_of, of_bf16, of_f16, u8_of
-from .cpu_dialect import f32, fast, inlined, specialised, u8, u16, widest, xp
-from .cpu_tables import element_bytes
+from .cpu_bits import bf16_of, f16_of, four_bytes, of_bf16, of_f16, u8_of
+from .cpu_dialect import f32, fast, i32, inlined, specialised, u8, u16, widest, xp
+from .cpu_steps import eight, of_colours
+from .cpu_tables import step_at
 from .cpu_vector import STREAM_BYTES, stream_block
 
 
@@ -12,16 +13,42 @@ def same(x):
     return x
 
 
+BLOCK = 256  # pixels that are cast, then streamed: they stay in the first cache, and one overlaps the other
 CASTS = {F.U8: (u8, u8_of), F.F32: (f32, same), F.BF16: (u16, bf16_of), F.F16: (u16, f16_of)}
+SIZES = {F.U8: 1, F.F32: 4, F.BF16: 2, F.F16: 2}
 
 
 @fast
-def convert(row, n, out):
-    """Cast n floats into the sink's type at the address `out`."""
+def cast_rows(frame, first, n, to, pitch):
+    """Cast n pixels of the tile from `first` on into the sink's type, as rows `pitch` apart at the address `to`."""
     widest()
-    to = POINTER(out)
-    for i in range(n):
-        to[i] = CAST(row[i])
+    for c in range(frame[F.SINK_CHANNELS]):
+        row, out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)), POINTER(to + SIZE * c * pitch)
+        for i in range(n):
+            out[i] = CAST(row[i])
+
+
+@inlined
+def unchanged(r, g, b, p):
+    return r, g, b
+
+
+@fast
+def finish_rows(frame, first, n, to, pitch):
+    """As `cast_rows`, behind the last one or two pixel steps, which no pass has run."""
+    widest()
+    k, tile, step = frame[F.STEPS_TO], frame[F.TILE] + 4 * first, frame[F.TILE_PITCH]
+    last, last_out = frame[F.CHANNELS] - 1, frame[F.SINK_CHANNELS] - 1
+    for t in range(last_out // 3 + 1):
+        p, q = eight(step_at(frame, k), t), eight(step_at(frame, k + frame[F.TAIL] - 1), t)
+        red, green, blue = 3 * t, 3 * t + 1, 3 * t + 2
+        r, r_out = f32(tile + 4 * red * step), POINTER(to + SIZE * red * pitch)
+        g, g_out = f32(tile + 4 * min(green, last) * step), POINTER(to + SIZE * min(green, last_out) * pitch)
+        b, b_out = f32(tile + 4 * min(blue, last) * step), POINTER(to + SIZE * min(blue, last_out) * pitch)
+        for i in range(n):
+            u, v, w = FIRST(r[i], g[i], b[i], p)
+            u, v, w = SECOND(u, v, w, q)
+            b_out[i], g_out[i], r_out[i] = CAST(w), CAST(v), CAST(u)
 
 
 @fast
@@ -52,33 +79,37 @@ def stream(source, out, size):
 @fast
 def store_planar(frame, first, n, out):
     """Store n pixels of the tile from `first` on at element `out` of a sink whose columns are neighbours."""
-    size, pitch = element_bytes(KIND), frame[F.TILE_PITCH]
-    for c in range(frame[F.SINK_CHANNELS]):
-        row, to = frame[F.TILE] + 4 * (c * pitch + first), frame[F.SINK] + size * (out + c * frame[F.SINK_C])
-        if frame[F.STREAMS] == 0:
-            convert(f32(row), n, to)
-        elif KIND == F.F32:
-            stream(row, to, 4 * n)
-        else:
-            convert(f32(row), n, frame[F.SPARE])
-            stream(frame[F.SPARE], to, size * n)
+    to, channels = frame[F.SINK] + SIZE * out, frame[F.SINK_CHANNELS]
+    if frame[F.STREAMS] == 0:
+        ROWS(frame, first, n, to, frame[F.SINK_C])
+    elif READY:
+        for c in range(channels):
+            row = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)
+            stream(row, to + SIZE * c * frame[F.SINK_C], SIZE * n)
+    else:
+        for i in range(0, n, BLOCK):
+            length = min(BLOCK, n - i)
+            ROWS(frame, first + i, length, frame[F.SPARE], frame[F.PITCH])
+            for c in range(channels):
+                row = frame[F.SPARE] + SIZE * c * frame[F.PITCH]
+                stream(row, to + SIZE * (c * frame[F.SINK_C] + i), SIZE * length)
 
 
 @fast
 def store_strided(frame, first, n, out):
     """As `store_planar` for any strides."""
-    size, channels, pitch = element_bytes(KIND), frame[F.SINK_CHANNELS], frame[F.TILE_PITCH]
-    source, step_c, step_x = frame[F.TILE] + 4 * first, frame[F.SINK_C], frame[F.SINK_X]
-    if KIND != F.F32:
-        for c in range(channels):
-            convert(f32(source + 4 * c * pitch), n, frame[F.SPARE] + size * c * frame[F.PITCH])
-        source, pitch = frame[F.SPARE], frame[F.PITCH]
-    to = frame[F.SINK] + size * out
+    channels, step_c, step_x = frame[F.SINK_CHANNELS], frame[F.SINK_C], frame[F.SINK_X]
     streams = (frame[F.STREAMS] != 0) & (step_c == 1) & (step_x == channels)
-    laid = xp.where(streams, frame[F.STAGING], to)
-    spread(POINTER(source), pitch, channels, n, POINTER(laid), step_c, step_x)
-    if streams:
-        stream(laid, to, size * channels * n)
+    for i in range(0, n, BLOCK):
+        length, to = min(BLOCK, n - i), frame[F.SINK] + SIZE * (out + i * step_x)
+        source, pitch = frame[F.TILE] + 4 * (first + i), frame[F.TILE_PITCH]
+        if not READY:
+            source, pitch = frame[F.SPARE], frame[F.PITCH]
+            ROWS(frame, first + i, length, source, pitch)
+        laid = xp.where(streams, frame[F.STAGING], to)
+        spread(POINTER(source), pitch, channels, length, POINTER(laid), step_c, step_x)
+        if streams:
+            stream(laid, to, SIZE * channels * length)
 
 
 @fast
@@ -90,16 +121,38 @@ def store_tile(frame):
         STORE(frame, r * frame[F.OW], length, (frame[F.Y] + r) * frame[F.SINK_Y])
 
 
-def store(kind, strided):
-    """The store of a tile in a sink of that kind of elements, whose columns are neighbours or `strided`."""
-    scope = {"KIND": kind, "POINTER": CASTS[kind][0], "CAST": CASTS[kind][1]}
+def store(kind, strided, tail=()):
+    """The store of a tile in a sink of that kind of elements, whose columns are neighbours or `strided`.
 
-    def bound(template):
-        return specialised(fast, template, f"{template.py_func.__name__}_{kind}_{int(strided)}", **scope)
+    Args:
+        tail: the last pixel steps, none, one or two, if it is to run them: opcode, and whether on the lattice.
+    """
+    mark = "_".join(f"{opcode}_{int(lattice)}" for opcode, lattice in tail)
+    steps = [of_colours(*step) for step in tail] + [unchanged] * (2 - len(tail))
+    scope = {
+        "POINTER": CASTS[kind][0],
+        "CAST": CASTS[kind][1],
+        "SIZE": SIZES[kind],
+        "READY": kind == F.F32 and not tail,
+    }
 
-    scope["convert"] = bound(convert)
-    scope["STORE"] = bound(store_strided if strided else store_planar)
-    return bound(store_tile)
+    def bound(template, **more):
+        name = f"{template.py_func.__name__}_{kind}_{int(strided)}_{mark}"
+        return specialised(fast, template, name, **scope, **more)
+
+    rows = bound(finish_rows, FIRST=steps[0], SECOND=steps[1]) if tail else bound(cast_rows)
+    return bound(store_tile, STORE=bound(store_strided if strided else store_planar, ROWS=rows))
+
+
+@fast
+def store_packed(frame):
+    """Keep a tile of three channels on the lattice as packed bytes."""
+    widest()
+    n, words = frame[F.ROWS] * frame[F.OW], i32(frame[F.SINK] + 4 * frame[F.Y] * frame[F.OW])
+    r, g = f32(frame[F.TILE]), f32(frame[F.TILE] + 4 * frame[F.TILE_PITCH])
+    b = f32(frame[F.TILE] + 8 * frame[F.TILE_PITCH])
+    for i in range(n):
+        words[i] = four_bytes(r[i], g[i], b[i])
 
 
 @fast

@@ -15,6 +15,7 @@ from .cpu_dialect import exact, f32, i64, walk, xp
 from .cpu_tables import ask_at, group_at, step_at, tap_count
 
 MASK = 0xFFFFFFFF
+CONVERT = next(opcode for opcode, name in pixel.CASES.items() if name == "convert")
 
 
 @exact
@@ -124,6 +125,16 @@ def turned(frame, i):
 
 
 @exact
+def packs(frame, smooth, first, end, cut):
+    """Whether what smooth group `smooth` and the steps first .. end - 1 leave is on the lattice, and group `cut`, which
+    reads it, takes each pixel from one."""
+    on_lattice = (frame[F.PACKS] != 0) & (group_at(frame, smooth)[P.G_BOUND] == 255.0)
+    for k in range(first, end):
+        on_lattice = on_lattice & (xp.i64(step_at(frame, k)[P.S_OP]) != CONVERT)
+    return on_lattice & (group_at(frame, cut)[P.G_FILTER] == G.NEAREST)
+
+
+@exact
 def in_front(frame, passes, state, groups, steps, smooth, last):
     """Give the pass that reaches groups and steps a base image that has behind itself what must be done before.
 
@@ -145,7 +156,8 @@ def in_front(frame, passes, state, groups, steps, smooth, last):
         cut += 1
     if last & (cut > smooth) & (cut < groups):
         front = steps_before(frame, state[4], steps, cut)
-        state = note(frame, passes, state, cut, front, smooth, free_scratch(state), xp.i64(-1))
+        sink = xp.where(packs(frame, smooth, state[4], front, cut), F.PACKED, free_scratch(state))
+        state = note(frame, passes, state, cut, front, smooth, sink, xp.i64(-1))
     return state
 
 
@@ -227,6 +239,7 @@ def plan_row(job, row, frame, plan, table):
     if fresh:
         for i in range(columns):
             shared[i] = table[i]
+    frame[F.PACKS] = job[F.JOB_PACKS]
     frame[F.PLAN], frame[F.CHANNELS], frame[F.GROUP_WORDS] = plan, channels, P.G_FILL + channels
     frame[F.STEPS_AT] = P.HEADER + groups * (P.G_FILL + channels)
     frame[F.STEP_WORDS] = P.S_ARGUMENTS + (channels + 2) // 3 * 8

@@ -18,6 +18,12 @@ def open_source(frame, job, row):
 
 
 @exact
+def scratch_at(frame, number):
+    """Where a scratch image lies."""
+    return frame[F.SCRATCH] + xp.where(number == F.PACKED, F.WIDENED, number) * frame[F.SCRATCH_BYTES]
+
+
+@exact
 def open_sink(frame, job, row, sink):
     """Make the output or a scratch image, or nothing, what a pass writes."""
     height, width, channels = frame[F.OH], frame[F.OW], frame[F.CHANNELS]
@@ -25,12 +31,15 @@ def open_sink(frame, job, row, sink):
     if sink == F.OUT:
         kind, channels = job[F.JOB_OUT_KIND], job[F.JOB_OUT_CHANNELS]
         image = row[P.ROW_OUT] // (channels * height * width)
-        frame[F.SINK_KIND], frame[F.SINK] = kind, job[F.JOB_OUT] + element_bytes(kind) * image * job[F.JOB_OUT_B]
+        frame[F.SINK] = job[F.JOB_OUT] + element_bytes(kind) * image * job[F.JOB_OUT_B]
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = job[F.JOB_OUT_C], job[F.JOB_OUT_Y], job[F.JOB_OUT_X]
+        frame[F.SINK_STORE] = F.STORE_OUT + xp.where(frame[F.SINK_X] == 1, 0, 1)
         frame[F.STREAMS], frame[F.SINK_CHANNELS] = job[F.JOB_STREAMS], channels
+        frame[F.STEPS_TO] -= job[F.JOB_TAIL]
     else:
-        frame[F.SINK_KIND] = xp.where(sink == F.NOWHERE, F.NONE, F.F32)
-        frame[F.SINK] = frame[F.SCRATCH] + sink * frame[F.SCRATCH_BYTES]
+        keeps = xp.where(sink == F.PACKED, F.KEEP_PACKED, F.KEEP)
+        frame[F.SINK_STORE] = xp.where(sink == F.NOWHERE, F.NONE, keeps)
+        frame[F.SINK] = scratch_at(frame, sink)
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = height * width, width, 1
         frame[F.STREAMS] = 0
 
@@ -43,14 +52,19 @@ def open_pass(frame, job, row, p):
     frame[F.SMOOTH], frame[F.OH], frame[F.OW] = p[F.PASS_SMOOTH], p[F.PASS_OH], p[F.PASS_OW]
     height, width = p[F.PASS_BASE_H], p[F.PASS_BASE_W]
     frame[F.BASE_H], frame[F.BASE_W] = height, width
-    if p[F.PASS_BASE] == F.SOURCE:
+    base = p[F.PASS_BASE]
+    frame[F.PACKED_BASE] = xp.where(base == F.PACKED, 1, 0)
+    if base == F.SOURCE:
         open_source(frame, job, row)
+    elif base == F.PACKED:
+        frame[F.BASE_KIND], frame[F.BASE] = F.U8, scratch_at(frame, base)
+        frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = 1, 4 * width, 4
     else:
-        frame[F.BASE_KIND], frame[F.BASE] = F.F32, frame[F.SCRATCH] + p[F.PASS_BASE] * frame[F.SCRATCH_BYTES]
+        frame[F.BASE_KIND], frame[F.BASE] = F.F32, scratch_at(frame, base)
         frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = height * width, width, 1
     open_sink(frame, job, row, p[F.PASS_SINK])
     kept = (p[F.PASS_SINK] != F.NOWHERE) | (frame[F.STEPS] == frame[F.STEPS_TO])
-    frame[F.IN_PLACE] = xp.where((p[F.PASS_BASE] >= 0) & (frame[F.GROUPS] == frame[F.GROUPS_TO]) & kept, 1, 0)
+    frame[F.IN_PLACE] = xp.where((base >= 0) & (frame[F.GROUPS] == frame[F.GROUPS_TO]) & kept, 1, 0)
 
 
 @exact
@@ -97,7 +111,7 @@ def write_tiles(frame, record, sample, keeps, tile):
 def write_row(job, row, record, memory):
     """All passes of the row whose frame and passes lie at the address `record`; work memory lies at `memory`."""
     frame = i64(record)
-    frame[F.STAGES] = job[F.JOB_STAGES]
+    frame[F.STAGES], frame[F.TAIL] = job[F.JOB_STAGES], job[F.JOB_TAIL]
     for field in range(F.TILE, F.SCRATCH + 1):
         frame[field] += memory
     if job[F.JOB_SOURCE_KIND] >= F.BF16:
@@ -109,7 +123,7 @@ def write_row(job, row, record, memory):
         open_pass(frame, job, row, p)
         open_ask(frame, record, p[F.PASS_ASK])
         sample = begin(frame, record)
-        write_tiles(frame, record, sample, xp.where(p[F.PASS_SINK] >= 0, 1, 0), tile)
+        write_tiles(frame, record, sample, xp.where((p[F.PASS_SINK] == 0) | (p[F.PASS_SINK] == 1), 1, 0), tile)
         if frame[F.ASK] >= 0:
             close_ask(frame, record)
     drain()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import gc
-import os
+import itertools
 import re
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +20,6 @@ from gpuaug.compose import batch_rows, new_state
 from gpuaug.kernels import pixel, plan, torch_dialect
 from gpuaug.lowering import lower
 
-ROOT = Path(__file__).resolve().parents[1]
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 TOLERANCE = {torch.uint8: 1.0, torch.float32: 1e-3, torch.bfloat16: 2**-7, torch.float16: 2e-3}
 
@@ -403,13 +398,13 @@ class Batches(torch.utils.data.Dataset):
         return self.augment(LARGE, ids=range(16), epoch=i)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_after_the_parent_used_its_threads(method: str) -> None:
+def test_forked_workers_after_the_parent_used_its_threads() -> None:
+    """Spawned ones: tests/test_draws.py."""
     augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
     with torch_threads(2):
         expected = [augment(LARGE, ids=range(16), epoch=i) for i in range(4)]
         loader = torch.utils.data.DataLoader(
-            Batches(augment, 2), batch_size=None, num_workers=2, multiprocessing_context=method
+            Batches(augment, 2), batch_size=None, num_workers=2, multiprocessing_context="fork"
         )
         for _ in range(2):
             assert all(torch.equal(y, e) for y, e in zip(loader, expected, strict=True))
@@ -439,43 +434,14 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
     from gpuaug.kernels import cpu_kernels
 
     made = cpu_kernels.stages("uncached")
-    made |= {name: cpu_kernels.store_stage(name, "uncached") for name in cpu_kernels.STORES}
+    stores = itertools.product(cpu_kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
+    made |= {f"store {key}": cpu_kernels.store_stage(*key, "uncached") for key in stores}
     made |= {name: cpu_kernels.pixel_loop(op, True, False, "uncached") for op, name in pixel.CASES.items()}
     for name, (signature, function) in made.items():
         text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
         assert name == "prepare_stage" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
         assert not re.search(r"<\d+ x double>", text), name
         assert name == "mean_stage" or "double" not in text, name
-
-
-SCRIPT = """
-import torch, gpuaug as ga
-from gpuaug.kernels import cpu_kernels
-x = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
-y = ga.Compose([ga.RandomInvert(1.0)], seed=0, backend="cpu")(x)
-print(int(y[0, 0, 0, 0]), all(cpu_kernels.get(n).cache_hits for n in ("run_rows", "finish_stage")))
-"""
-
-
-@pytest.mark.slow
-def test_an_edited_op_gives_a_new_result(tmp_path: Path) -> None:
-    """The kept kernels are taken while the sources are as they were, and no longer."""
-    for name, to in (("gpuaug", "gpuaug"), ("kernels", "gpuaug/kernels")):
-        shutil.copytree(ROOT / name, tmp_path / to, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-
-    def run() -> str:
-        command = [sys.executable, "-c", SCRIPT]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    assert run() == "255 False"
-    assert run() == "255 True"
-    pixel = tmp_path / "gpuaug" / "kernels" / "pixel.py"
-    pixel.write_text(pixel.read_text().replace("return bound - v\n", "return bound - v - 5.0\n"))
-    assert run() == "250 False"
-    assert run() == "250 True"
 
 
 def test_work_memory_is_each_threads_own() -> None:

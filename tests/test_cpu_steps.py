@@ -293,9 +293,10 @@ def test_every_opcode_has_a_loop_or_a_stage() -> None:
     near = {pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y}
     assert set(pixel.CASES) | set(pixel.LOOPS) == set(pixel.CASES) | near | {pixel.EQUALIZE}
     x = photos(1)
-    engine = ga.Compose([Step("invert")], seed=0, backend="cpu").recipe(x).engine
+    steps = [Step("invert")] * (cpu.LAST + 1)  # the last ones run in the store
+    engine = ga.Compose(steps, seed=0, backend="cpu").recipe(x).engine
     assert isinstance(engine, cpu.Engine)
-    assert [k for k in range(cpu.F.LOOPS, len(engine.stages)) if engine.stages[k]] == [cpu.F.LOOPS + 4 * 6 + 2]
+    assert [k for k in range(cpu.F.LOOPS, len(engine.stages)) if engine.stages[k]] == [cpu.F.loop_index(6, True, False)]
 
 
 @pixel_op
@@ -326,6 +327,20 @@ def test_functions_of_other_content_have_other_names() -> None:
     kinds = [(lattice, grey) for lattice in (True, False) for grey in (True, False)]
     made = [cpu_steps.loop(opcode, *kind) for opcode in pixel.CASES for kind in kinds]
     made += [cpu_dialect.over_memory(name) for name in (*draw.CASES.values(), *geometry.CASES.values())]
-    made += [cpu_store.store(kind, strided) for kind in cpu_store.CASTS for strided in (False, True)]
+    tails = ((), ((1, True),), ((1, True), (2, False)))
+    made += [cpu_store.store(kind, s, tail) for kind in cpu_store.CASTS for s in (False, True) for tail in tails]
     names = [function.py_func.__qualname__ for function in made]
     assert len(set(names)) == len(names)
+
+
+# --- what lies between passes -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("turn", [ga.RandomRotation((20, 20), fill=7), ga.RandomAffine(0, shear=(9, 9, 5, 5))])
+@pytest.mark.parametrize("between", [(), (ga.RandomPosterize(3, p=1.0),), (ga.ToDtype(torch.float32, scale=True),)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_turn_of_a_resized_image(channels: int, between: tuple, turn: Transform) -> None:
+    """As if the resized image had been stored, whichever way the engine keeps it: packed bytes or floats."""
+    x, resize = photos(2, channels), ga.Resize((40, 61))
+    together = ga.Compose([resize, *between, turn], seed=0, backend="cpu")
+    kept = ga.Compose([resize, *between], seed=0, backend="cpu")(x)
+    assert together.recipe(x).engine.packs == (channels == 3)
+    assert torch.equal(together(x), ga.Compose([turn], seed=0, backend="cpu")(kept))

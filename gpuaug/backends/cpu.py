@@ -24,6 +24,7 @@ KEPT_BUFFERS = 3  # of each size
 KEPT_SIZES = 4
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
 LINE = 64
+LAST = 2  # steps, and no more, that the output's store runs
 PASSES = 4  # the most passes of a row in front of each ask, and in front of the output
 _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -110,6 +111,25 @@ def _memory(need: int) -> np.ndarray:
     return memory
 
 
+def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
+    """The last pixel steps that every row has, two at most, if the output's store can run them: opcode, lattice."""
+    tail: list[tuple[int, bool]] = []
+    for code in (entry.code for entry in reversed(program.entries)):
+        fixed = code[plan.KIND] == plan.KIND_PIXEL and code[plan.GATE_AT] < 0 and code[plan.TRAIT] == plan.POINTWISE
+        if not fixed or code[plan.OP] not in pixel.CASES or code[plan.STAGE_CHANNELS] == 1 or len(tail) == LAST:
+            break
+        tail.insert(0, (code[plan.OP], code[plan.LATTICE] == 1))
+    return tuple(tail)
+
+
+def packs(program: Program) -> bool:
+    """Whether a row can have an image of three channels on the lattice in front of a turn to the nearest pixels."""
+    turns = {geometry.CASES[op] for op in program.geometry_ops} - geometry.AXIS_ALIGNED
+    codes = [entry.code for entry in program.entries if entry.code[plan.KIND] == plan.KIND_GEOMETRY]
+    smooth = any(code[plan.FILTER] != geometry.NEAREST and code[plan.LATTICE] == 1 for code in codes)
+    return bool(turns) and smooth and program.channels == 3 and geometry.NEAREST in program.filters
+
+
 class Engine:
     """Runs one program on the CPU.
 
@@ -122,6 +142,7 @@ class Engine:
         from ..kernels import cpu_kernels
 
         self.program, self.kernels = program, cpu_kernels
+        self.tail, self.packs = last_steps(program), packs(program)
         self.run_rows, self.take_samples = (cpu_kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
         wanted = {stage: cpu_kernels.STAGES[stage] for stage in self._stages()} | self._loops()
         self.stages = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
@@ -138,7 +159,7 @@ class Engine:
         job[F.JOB_RECORD_BYTES], job[F.JOB_PLAN_WORDS] = self.record_bytes, program.plan_words
         job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
         job[F.JOB_PASSES], job[F.JOB_STAGES] = passes, self.stages.ctypes.data
-        job[F.JOB_OUT_CHANNELS] = program.out_channels
+        job[F.JOB_OUT_CHANNELS], job[F.JOB_TAIL], job[F.JOB_PACKS] = program.out_channels, len(self.tail), self.packs
         self.job = job
 
     def _code(self) -> np.ndarray:
@@ -166,13 +187,16 @@ class Engine:
         if plan.PLACE in program.needs:
             stages.add(F.PLACES)
         if program.asks or (program.filters - {geometry.NEAREST} and (program.groups > 1 or program.pixel_ops)):
-            stages.add(F.store_index(F.F32, False))  # scratch images
+            stages.add(F.KEEP)
+        if self.packs:
+            stages.add(F.KEEP_PACKED)
         return stages | {F.ASKS + need for need in program.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
 
     def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
         """The loops of its pixel steps, as keys of `cpu_kernels.get`, by their place among the stages."""
         loops: dict[int, str | tuple[int, bool, bool]] = {}
-        for code in (entry.code for entry in self.program.entries if entry.code[plan.KIND] == plan.KIND_PIXEL):
+        entries = self.program.entries[: len(self.program.entries) - len(self.tail)]
+        for code in (entry.code for entry in entries if entry.code[plan.KIND] == plan.KIND_PIXEL):
             op, lattice, grey = code[plan.OP], code[plan.LATTICE] == 1, code[plan.STAGE_CHANNELS] == 1
             if code[plan.TRAIT] != plan.NEIGHBOURS:
                 stage = F.loop_index(op, lattice, grey)
@@ -241,9 +265,10 @@ class Engine:
         job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
         job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
         job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
-        store = F.store_index(_KINDS[out.dtype], out.stride(3) != 1)
-        if not self.stages[store]:
-            self.stages[store] = self.kernels.get(self.kernels.STAGES[store]).address
+        strided = out.stride(3) != 1
+        if not self.stages[F.STORE_OUT + strided]:
+            store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
+            self.stages[F.STORE_OUT + strided] = store.address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
 
     def _run(self, job: np.ndarray, n: int, writes: bool) -> None:
