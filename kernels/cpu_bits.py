@@ -90,27 +90,6 @@ def of_f16(typingctx, word):
 
 
 @intrinsic
-def two_bytes(typingctx, address):
-    """The two bytes at any address, the first one lowest, as int32."""
-
-    def codegen(context, builder, signature, args):
-        word = builder.load(builder.inttoptr(args[0], I16.as_pointer()), align=1)
-        return builder.zext(word, I32)
-
-    return nt.int32(nt.int64), codegen
-
-
-@intrinsic
-def packed(typingctx, low, high):
-    """Two 16-bit words in one of 32 bits."""
-
-    def codegen(context, builder, signature, args):
-        return builder.or_(args[0], builder.shl(args[1], _word(16)))
-
-    return nt.int32(nt.int32, nt.int32), codegen
-
-
-@intrinsic
 def four_bytes(typingctx, a, b, c):
     """Three float32 in 0 .. 255, to the nearest whole numbers, as the lowest bytes of an int32; the fourth is 0."""
 
@@ -121,6 +100,17 @@ def four_bytes(typingctx, a, b, c):
         return builder.or_(a, builder.or_(builder.shl(b, _word(8)), builder.shl(c, _word(16))))
 
     return nt.int32(nt.float32, nt.float32, nt.float32), codegen
+
+
+@intrinsic
+def three_bytes(typingctx, a, b, c):
+    """Three uint8 as the lowest bytes of an int32; the fourth is 0."""
+
+    def codegen(context, builder, signature, args):
+        a, b, c = (builder.zext(x, I32) for x in args)
+        return builder.or_(a, builder.or_(builder.shl(b, _word(8)), builder.shl(c, _word(16))))
+
+    return nt.int32(nt.uint8, nt.uint8, nt.uint8), codegen
 
 
 def _byte(number):
@@ -137,4 +127,4 @@ def _byte(number):
     return byte
 
 
-byte_0, byte_1, byte_2, byte_3 = (_byte(number) for number in range(4))
+byte_0, byte_1, byte_2 = (_byte(number) for number in range(3))

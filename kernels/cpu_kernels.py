@@ -21,7 +21,8 @@ from . import plan as P
 from .cpu_asks import equalize, extremes, grey_sum, histogram
 from .cpu_dialect import f32, i64, over_memory
 from .cpu_neighbours import neighbours
-from .cpu_sample import nearest_rows, places, points, smooth_rows
+from .cpu_points import places, points
+from .cpu_sample import nearest_rows, smooth_rows
 from .cpu_steps import finish, loop
 from .cpu_store import store, store_packed, widen
 from .cpu_tables import prepare

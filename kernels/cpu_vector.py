@@ -132,6 +132,108 @@ def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitc
     return nt.none(columns, index, weights, pitch, count, x, out, out_pitch, bound), codegen
 
 
+def _gather_block(kind):
+    """An intrinsic for planes of `kind` (uint8, float32), or words of three bytes (int32); see `gather_block_u8`."""
+    channels = 3 if kind == nt.int32 else 1
+
+    @intrinsic
+    def block(
+        typingctx, base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch
+    ):
+        def codegen(context, builder, signature, args):
+            base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch = args
+            base = builder.inttoptr(base, context.get_value_type(kind).as_pointer())
+            sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(channels)]
+            for total in sums:
+                builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
+            with cgutils.for_range(builder, count_y) as rows:
+                at = builder.add(builder.mul(rows.index, pitch), x)
+                starts = [builder.mul(offset, step_y) for offset in _offsets(builder, index_y, at)]
+                share = builder.load(_vector_at(builder, weights_y, at), align=4)
+                with cgutils.for_range(builder, count_x) as columns:
+                    at = builder.add(builder.mul(columns.index, pitch), x)
+                    offsets = zip(starts, _offsets(builder, index_x, at), strict=True)
+                    taps = [builder.load(_at(builder, base, builder.add(a, b))) for a, b in offsets]
+                    weight = builder.fmul(share, builder.load(_vector_at(builder, weights_x, at), align=4), flags=FAST)
+                    for total, value in zip(sums, _planes(builder, kind, taps), strict=True):
+                        product = builder.fmul(weight, value, flags=FAST)
+                        builder.store(builder.fadd(builder.load(total), product, flags=FAST), total)
+            for c, total in enumerate(sums):
+                place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, c)), x)
+                builder.store(builder.load(total), _vector_at(builder, out, place), align=4)
+            return context.get_dummy_value()
+
+        arguments = base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch
+        return nt.none(*arguments), codegen
+
+    return block
+
+
+def _offsets(builder, index, at):
+    """The eight int32s from `at` on, as int64s."""
+    places = [builder.add(at, ir.Constant(WORD, lane)) for lane in range(LANES)]
+    return [builder.sext(builder.load(_at(builder, index, place)), WORD) for place in places]
+
+
+def _planes(builder, kind, taps):
+    """Eight values as a vector of float32; the three lowest bytes of eight words as one vector each."""
+    vector = _vector_of(builder, taps)
+    if kind == nt.float32:
+        return [vector]
+    if kind == nt.uint8:
+        return [builder.sitofp(builder.zext(vector, ir.VectorType(INT, LANES)), VECTOR)]
+    return _bytes_of(builder, vector)
+
+
+def _vector_of(builder, values):
+    vector = ir.Constant(ir.VectorType(values[0].type, LANES), ir.Undefined)
+    for lane, value in enumerate(values):
+        vector = builder.insert_element(vector, value, ir.Constant(INT, lane))
+    return vector
+
+
+def _bytes_of(builder, words):
+    """The three lowest bytes of eight words, as vectors of float32."""
+    shifted = [builder.lshr(words, ir.Constant(words.type, [8 * c] * LANES)) for c in range(3)]
+    return [builder.sitofp(builder.and_(v, ir.Constant(words.type, [255] * LANES)), VECTOR) for v in shifted]
+
+
+# out[c * out_pitch + x + i] = sum over j < count_y, k < count_x of weights_y[j, x + i] * weights_x[k, x + i] times
+# base[index_y[j, x + i] * step_y + index_x[k, x + i]], for i < 8; tables are [taps, pitch], `base` is an address.
+gather_block_u8, gather_block_f32 = _gather_block(nt.uint8), _gather_block(nt.float32)
+gather_block_packed = _gather_block(nt.int32)
+
+
+@intrinsic
+def four_block_packed(typingctx, base, step_y, offsets, weights, pitch, x, out, out_pitch):
+    """out[c * out_pitch + x + i] = the sum of byte c of four words, for i < 8, c < 3: those at offsets[x + i], beside
+    that, step_y behind it and beside that, times weights[0 .. 3, x + i], a table of that pitch; `base` is an address.
+    """
+
+    def codegen(context, builder, signature, args):
+        base, step_y, offsets, weights, pitch, x, out, out_pitch = args
+        base, places = builder.inttoptr(base, INT.as_pointer()), [ir.Constant(WORD, lane) for lane in range(LANES)]
+        starts = [builder.load(_at(builder, offsets, builder.add(x, place))) for place in places]
+        sums = [ir.Constant(VECTOR, [0.0] * LANES)] * 3
+        for row in range(2):
+            pairs = [builder.bitcast(_at(builder, base, start), WORD.as_pointer()) for start in starts]
+            pairs = _vector_of(builder, [builder.load(pair, align=4) for pair in pairs])
+            for column in range(2):
+                half = builder.lshr(pairs, ir.Constant(pairs.type, [32 * column] * LANES))
+                taps = builder.trunc(half, ir.VectorType(INT, LANES))
+                at = builder.add(builder.mul(pitch, ir.Constant(WORD, 2 * row + column)), x)
+                weight = builder.load(_vector_at(builder, weights, at), align=4)
+                products = [builder.fmul(weight, value, flags=FAST) for value in _bytes_of(builder, taps)]
+                sums = [builder.fadd(a, b, flags=FAST) for a, b in zip(sums, products, strict=True)]
+            starts = [builder.add(start, step_y) for start in starts]
+        for c, total in enumerate(sums):
+            place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, c)), x)
+            builder.store(total, _vector_at(builder, out, place), align=4)
+        return context.get_dummy_value()
+
+    return nt.none(base, step_y, offsets, weights, pitch, x, out, out_pitch), codegen
+
+
 @intrinsic
 def stream_block(typingctx, source, out):
     """Copy STREAM_BYTES from the address `source` to `out`, a multiple of them, past the caches."""
