@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .PHONY: setup demo test bench lint format clean
 
@@ -44,5 +44,5 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .benchmarks .hypothesis .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .benchmarks .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def _resized_crop(size: int) -> dict[str, Callable[[], Any]]:
             lambda K: [K.RandomResizedCrop((size, size), align_corners=False), K.RandomHorizontalFlip(p=0.5)]
         ),
         "albumentations": _albumentations(lambda A: [A.RandomResizedCrop((size, size)), A.HorizontalFlip(p=0.5)]),
-        "timm": lambda: dict(input_size=size, color_jitter=None),
+        "timm": lambda: dict(input_size=size),
         "nvidia.dali": lambda: ["random_resized_crop", "flip"],
         "cvcuda": lambda: ["random_resized_crop", "flip"],
     }
@@ -137,20 +138,29 @@ def _train(size: int) -> dict[str, Callable[[], Any]]:
 LACKS = {
     "timm": "its training transform begins with RandomResizedCrop",
     "triton_augment": "it has no RandomResizedCrop",
-    "nvidia.dali": "not written for it",
-    "cvcuda": "not written for it",
+    "nvidia.dali": "no version was written",
+    "cvcuda": "no version was written",
 }
 NO_POLICIES = {
     "kornia": "its policies draw the operations once for the batch",
     "albumentations": "it has no such policy",
+    "timm": "its RandAugment has other ops and magnitudes: see timm-randaugment",
     "triton_augment": "it has no such policy",
+    "cvcuda": "it has no such policy",
+}
+NO_TIMM = dict.fromkeys(("torchvision", "kornia", "albumentations", "triton_augment"), "it has no policies by timm")
+RAND = "rand-m9-mstd0.5-inc1"
+GREY = tuple(round(255 * v) for v in ga.IMAGENET_MEAN)  # timm's fill
+POLICIES = {
+    "differs": {"nvidia.dali": "contrast and colour by its own formulas, around mid-grey (less work)"},
+    "lacks": NO_POLICIES,
 }
 RESIZED_CROP = {
-    "differs": {
-        "kornia": NO_ANTIALIAS,
-        "albumentations": NO_ANTIALIAS,
-        "cvcuda": NO_ANTIALIAS,
-    },
+    "differs": {"kornia": NO_ANTIALIAS, "albumentations": NO_ANTIALIAS, "cvcuda": NO_ANTIALIAS},
+}
+TRAIN = {
+    "differs": RESIZED_CROP["differs"]
+    | {"nvidia.dali": "one colour matrix in a fixed order, contrast around mid-grey (less work)"},
 }
 JITTER = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
@@ -177,6 +187,8 @@ CASES = {
                 "kornia": _kornia(lambda K: [K.RandomHorizontalFlip(p=0.5)]),
                 "albumentations": _albumentations(lambda A: [A.HorizontalFlip(p=0.5)]),
                 "triton_augment": lambda: dict(horizontal_flip_p=0.5),
+                "nvidia.dali": lambda: ["flip"],
+                "cvcuda": lambda: ["flip"],
             },
         ),
         Case(
@@ -191,6 +203,8 @@ CASES = {
                 "kornia": _kornia(lambda K: [K.RandomCrop((224, 224)), K.RandomHorizontalFlip(p=0.5)]),
                 "albumentations": _albumentations(lambda A: [A.RandomCrop(224, 224), A.HorizontalFlip(p=0.5)]),
                 "triton_augment": lambda: dict(crop_size=224, horizontal_flip_p=0.5),
+                "nvidia.dali": lambda: ["crop", "flip"],
+                "cvcuda": lambda: ["crop", "flip"],
             },
         ),
         Case(
@@ -210,7 +224,7 @@ CASES = {
             256,
             224,
             _train(224),
-            **RESIZED_CROP,
+            **TRAIN,
             targets={"torchvision": 22.0, "kornia": 34.0, "albumentations": 5.5},
         ),
         Case(
@@ -220,7 +234,7 @@ CASES = {
             256,
             224,
             _train(224),
-            **RESIZED_CROP,
+            **TRAIN,
             dtype=torch.bfloat16,
             channels_last=True,
         ),
@@ -234,8 +248,9 @@ CASES = {
                 _resized_crop(224),
                 gpuaug=lambda: [ga.RandAugment()],
                 torchvision=_torchvision(lambda v2: [v2.RandAugment()]),
+                **{"nvidia.dali": lambda: ["randaugment"]},
             ),
-            lacks=NO_POLICIES,
+            **POLICIES,
             targets={"torchvision": 10.0},
         ),
         Case(
@@ -248,9 +263,22 @@ CASES = {
                 _resized_crop(224),
                 gpuaug=lambda: [ga.TrivialAugmentWide()],
                 torchvision=_torchvision(lambda v2: [v2.TrivialAugmentWide()]),
+                **{"nvidia.dali": lambda: ["trivialaugment"]},
             ),
-            lacks=NO_POLICIES,
+            **POLICIES,
             targets={"torchvision": 10.0},
+        ),
+        Case(
+            "timm-randaugment",
+            "RandomResizedCrop 256 -> 224, flip, timm's rand-m9-mstd0.5-inc1",
+            64,
+            256,
+            224,
+            {
+                "gpuaug": lambda: [*_resized_crop(224)["gpuaug"](), ga.timm_augment(RAND, "nearest", GREY)],
+                "timm": lambda: dict(input_size=224, policy=RAND),
+            },
+            lacks=NO_TIMM,
         ),
         Case(
             "affine",
@@ -274,6 +302,7 @@ CASES = {
                     ]
                 ),
                 "triton_augment": lambda: dict(**AFFINE, interpolation=_bilinear()),
+                "nvidia.dali": lambda: ["affine"],
             },
             differs={"kornia": "shifts by fractions of a pixel"},
         ),
@@ -316,6 +345,7 @@ CASES = {
                 "albumentations": _albumentations(
                     lambda A: [A.Pad(padding=4), A.RandomCrop(32, 32), A.HorizontalFlip(p=0.5)]
                 ),
+                "nvidia.dali": lambda: ["padded_crop", "flip"],
             },
             mean=ga.CIFAR10_MEAN,
             std=ga.CIFAR10_STD,
@@ -325,6 +355,11 @@ CASES = {
         Case("host", "one image of 32x32: RandomResizedCrop, flip", 1, 32, 32, _resized_crop(32), **RESIZED_CROP),
     )
 }
+
+
+def sized(batch: int, size: int) -> Case:
+    """RandomResizedCrop and flip at another batch and size, the output as large as the input."""
+    return replace(CASES["resized-crop"], batch=batch, size=size, out_size=size, ops=_resized_crop(size))
 
 
 def images_for(case: Case) -> tuple[torch.Tensor, str]:
@@ -343,6 +378,7 @@ def images_of(batch: int, size: int) -> tuple[torch.Tensor, str]:
     return smooth.mul_(50).add_(128).clamp_(0, 255).round_().to(torch.uint8), "smoothed noise"
 
 
+@lru_cache(maxsize=4)
 def _real(size: int, count: int) -> list[torch.Tensor]:
     """Up to `count` real colour images, their shorter side scaled to `size`, centre cropped."""
     folder = DATA / "cifar10" / "train" if size == 32 else DATA / "photos"

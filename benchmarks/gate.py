@@ -37,6 +37,7 @@ ENLARGING = (
     "gaussian_blur",
     "posterize",
     "solarize",
+    "solarize_add",
 )
 KEEPING = ("invert", "rgb_to_grayscale", "permute_channels", "erase")
 MOVES = ("horizontal_flip", "vertical_flip", "crop", "center_crop", "pad", *RESIZES, *WARPS)
@@ -66,14 +67,16 @@ class Verdict:
         return asdict(self)
 
 
-def parity(augment: ga.Compose, images: torch.Tensor) -> Verdict:
-    """Call `augment(images)` as it will be timed, and judge it against a twin's draws replayed in torchvision."""
+def parity(augment: ga.Compose, images: torch.Tensor, samples: int = SAMPLES) -> Verdict:
+    """Call `augment(images)` as it will be timed, and judge up to `samples` of it against a twin's draws replayed in
+    torchvision."""
     params = copy.deepcopy(augment).sample(images)
     output = augment(images).cpu()
     host, b = images.cpu(), images.shape[0]
     if b > 1 and params.columns and len(torch.unique(params.table.cpu(), dim=0)) == 1:
         return Verdict(False, "all samples have the same draw")
-    chosen = sorted({round(i * (b - 1) / max(1, min(b, SAMPLES) - 1)) for i in range(min(b, SAMPLES))})
+    count = min(b, samples)
+    chosen = sorted({round(i * (b - 1) / max(1, count - 1)) for i in range(count)})
     worst = left_out = touched = 0.0
     for i in chosen:
         records = params.describe(i)
@@ -104,14 +107,22 @@ def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
     from torchvision.transforms.v2 import functional
 
     for record in records:
-        call, kwargs = getattr(functional, record["call"]), dict(record["kwargs"])
-        if record["call"] == "to_dtype" and kwargs["dtype"].is_floating_point:
+        name, kwargs = record["call"], dict(record["kwargs"])
+        call = solarize_add if name == "solarize_add" else getattr(functional, name)
+        if name == "to_dtype" and kwargs["dtype"].is_floating_point:
             kwargs["dtype"] = torch.float32
         if image.is_floating_point() or not is_smooth(record):
             image = call(image, **kwargs)
         else:
             image = call(image.float(), **kwargs).round_().clamp_(0, 255).to(image.dtype)
     return image
+
+
+def solarize_add(image: torch.Tensor, addition: float, threshold: float) -> torch.Tensor:
+    """What timm has and torchvision lacks: add to what is below the threshold, and clamp."""
+    most = 1.0 if image.is_floating_point() else 255.0
+    added = (image.float() + addition).clamp_(0, most).to(image.dtype)
+    return torch.where(image < threshold, added, image)
 
 
 def is_smooth(record: dict) -> bool:
@@ -132,6 +143,7 @@ def allowed(records: Sequence[dict], image: torch.Tensor, reference: torch.Tenso
         if lattice and is_smooth(record):
             level += LEVEL
         elif call == "to_dtype":
+            level += 0.0 if lattice or kwargs["dtype"].is_floating_point else LEVEL  # truncated: one either way
             lattice = not kwargs["dtype"].is_floating_point
         elif call == "normalize":
             scale = scale / torch.tensor(kwargs["std"], dtype=torch.double)[:, None, None]

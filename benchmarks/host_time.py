@@ -10,6 +10,7 @@ figure is the median of rounds; the best round stands beside it, which other wor
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import time
@@ -24,6 +25,7 @@ import gpuaug as ga
 
 TARGET_MICROSECONDS = 60.0
 ROUNDS, CALLS = 41, 100
+FIELDS = {"backend": str, "pipeline": str, "call": str, "median_us": float, "best_us": float}
 PIPELINES = {
     "resized_crop": [ga.RandomResizedCrop(8), ga.RandomHorizontalFlip()],
     "imagenet_train": [
@@ -91,6 +93,20 @@ def measure(backend: str, count: int = ROUNDS, calls: int = CALLS) -> list[dict]
             times = rounds(call, count, calls)
             entry = {"pipeline": name, "call": way, "median_us": statistics.median(times), "best_us": min(times)}
             found.append(entry)
+    return found
+
+
+def everywhere() -> list[dict]:
+    """The cpu backend on one thread, and triton with its launches stubbed: entries of FIELDS."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = [{"backend": "cpu", **entry} for entry in measure("cpu")]
+        if importlib.util.find_spec("triton") is not None:
+            with stubbed():
+                found += [{"backend": "triton, launches stubbed", **entry} for entry in measure("triton")]
+    finally:
+        torch.set_num_threads(threads)
     return found
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .cases import TAIL, Case, import_albumentations
+from . import peers_nvidia
+from .cases import GREY, TAIL, Case, import_albumentations
 
 if TYPE_CHECKING:
     from .processes import Pool
@@ -32,12 +33,13 @@ class Provider:
 
     Attributes:
         name: unique.
-        library: the key into `Case.ops`, and the module to import.
+        library: the module to import, and the key into `Case.ops`.
         form: how it is used, in words.
         build: (case, batches uint8 [B, 3, H, W] on the device, device) -> its call.
         work: PER_SAMPLE or SHARED.
         devices: where it runs.
         processes: it is built in worker processes, by `benchmarks.processes`.
+        takes: the key into `Case.ops` if it takes another library's ops.
     """
 
     name: str
@@ -47,11 +49,17 @@ class Provider:
     work: str = PER_SAMPLE
     devices: tuple[str, ...] = ("cpu", "cuda")
     processes: bool = False
+    takes: str | None = None
 
     @property
     def backend(self) -> str | None:
         """gpuaug's backend, None for a peer."""
         return self.name.removeprefix("gpuaug-") if self.library == "gpuaug" else None
+
+    @property
+    def key(self) -> str:
+        """Into `Case.ops`."""
+        return self.takes or self.library
 
     def delivers(self, case: Case, call: Call) -> Call:
         """A call whose result has the case's dtype and layout: a peer's is cast."""
@@ -61,10 +69,11 @@ class Provider:
 
     def reason_against(self, case: Case, device: torch.device, pool: Pool | None) -> str | None:
         """Why there can be no time for it, or None."""
-        if importlib.util.find_spec(self.library) is None:
-            return f"{self.library} is not installed"
-        if self.library not in case.ops:
-            return case.lacks[self.library]
+        missing = next((name for name in (self.library, self.key) if not installed(name)), None)
+        if missing:
+            return f"{missing} is not installed"
+        if self.key not in case.ops:
+            return case.reason_without(self.key)
         if device.type not in self.devices:
             return f"runs on {' and '.join(self.devices)} only"
         if self.processes and pool is None:
@@ -72,6 +81,14 @@ class Provider:
         if self.processes and case.batch < len(pool.workers):
             return f"a batch of {case.batch} cannot be shared by {len(pool.workers)} processes"
         return None
+
+
+def installed(module: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of its parent
+        return False
 
 
 def _ours(backend: str) -> Callable:
@@ -115,6 +132,48 @@ def _kornia(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -
     normalize = K.Normalize(mean=torch.tensor(case.mean), std=torch.tensor(case.std))
     transform = K.AugmentationSequential(*case.ops["kornia"](), normalize, data_keys=["input"]).to(device)
     return lambda i: transform(batches[i].to(torch.float32).div_(255))
+
+
+def _fused(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    import kornia.augmentation as K
+    from fuse_augmentations import Compose
+
+    normalize = K.Normalize(mean=torch.tensor(case.mean), std=torch.tensor(case.std))
+    transform = Compose([*case.ops["kornia"](), normalize]).to(device)
+    return lambda i: transform(batches[i].to(torch.float32).div_(255))
+
+
+def _pillow(batches: Sequence[torch.Tensor]) -> list[list]:
+    from PIL import Image
+
+    return [[Image.fromarray(image) for image in images] for images in _hwc(batches)]
+
+
+def _timm(case: Case, as_tensors: bool) -> Callable:
+    """timm's transform; unless `as_tensors`, its result is uint8, for a loader that normalises batches."""
+    from PIL import Image
+    from timm.data import create_transform
+    from timm.data.auto_augment import rand_augment_transform
+
+    keywords = dict(color_jitter=None, mean=case.mean, std=case.std, use_prefetcher=not as_tensors)
+    keywords |= case.ops["timm"]()
+    policy = keywords.pop("policy", None)
+    transform = create_transform(is_training=True, interpolation="bilinear", **keywords)
+    if policy:  # create_transform itself would take the crop's interpolation for it
+        hints = dict(interpolation=Image.Resampling.NEAREST, img_mean=GREY)
+        transform.transforms.insert(2, rand_augment_transform(policy, hints))
+    return transform
+
+
+def _timm_images(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    transform, images = _timm(case, True), _pillow(batches)
+    return lambda i: torch.stack([transform(image) for image in images[i]]).to(device)
+
+
+def _timm_ops(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    transform, images = _timm(case, False), _pillow(batches)
+    mean, std = (255 * torch.tensor(v, device=device)[:, None, None] for v in (case.mean, case.std))
+    return lambda i: torch.stack([transform(image) for image in images[i]]).to(device).sub(mean).div_(std)
 
 
 def _hwc(batches: Sequence[torch.Tensor]) -> list[list]:
@@ -195,6 +254,35 @@ PROVIDERS = {
             devices=("cpu",),
             processes=True,
         ),
+        Provider(
+            "timm",
+            "timm",
+            "create_transform on Pillow images, image by image on the CPU, then stack, upload",
+            _timm_images,
+        ),
+        Provider(
+            "timm-batched",
+            "timm",
+            f"create_transform for its loader: ops on Pillow images, then stack, upload, {TAIL} as one batch",
+            _timm_ops,
+        ),
+        Provider(
+            "timm-processes",
+            "timm",
+            "as timm-batched in one process a thread, into shared memory",
+            _timm_ops,
+            devices=("cpu",),
+            processes=True,
+        ),
+        Provider(
+            "fuse-augmentations",
+            "fuse_augmentations",
+            "its Compose of kornia's ops on the batch",
+            _fused,
+            takes="kornia",
+        ),
+        Provider("dali", "nvidia.dali", "a pipeline on the batch, nothing fetched ahead", peers_nvidia.dali),
+        Provider("cv-cuda", "cvcuda", "operators on the batch", peers_nvidia.cvcuda, devices=("cuda",)),
         Provider(
             "triton-augment", "triton_augment", "TritonFusedAugment on the batch", _triton_augment, devices=("cuda",)
         ),

@@ -23,6 +23,12 @@ COLOURS = {
     "torchvision": "#1f6fb4",
     "kornia": "#4d9e6a",
     "albumentations": "#7b5ea7",
+    "timm": "#b8860b",
+    "fuse_augmentations": "#c2484d",
+    "dali": "#76b900",
+    "cvcuda": "#2a9d8f",
+    "cv-cuda": "#2a9d8f",
+    "nvidia.dali": "#76b900",
     "triton_augment": "#b0437c",
 }
 REST = "#6b7280"
@@ -48,18 +54,25 @@ def growth(result: Mapping):
     names = [name for name in AXES if any(e["axis"] == name for e in result["scaling"])]
     figure, panels = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), layout="constrained", squeeze=False)
     for axis, name in zip(panels[0], names, strict=True):
-        x, y = zip(*scaling.growth(result["scaling"], name), strict=True)
-        axis.plot(x, y, "o-", color=COLOURS["gpuaug"], markersize=4)
+        providers = dict.fromkeys(e.get("provider", "gpuaug") for e in result["scaling"] if e["axis"] == name)
+        for provider in providers:
+            x, y = zip(*scaling.growth(result["scaling"], name, provider), strict=True)
+            colour = next((c for library, c in COLOURS.items() if provider.startswith(library)), REST)
+            axis.plot(x, y, "o-", color=colour, markersize=4, label=provider)
+        x, _ = zip(*scaling.growth(result["scaling"], name), strict=True)
         label, kind = AXES[name]
         axis.set_xscale(kind)
         if kind == "log":
             axis.minorticks_off()
-        if name == "pixels":
+        if name == "pixels" or len(providers) > 1:
             axis.set_yscale("log")
         else:
             axis.set_ylim(bottom=0)
         axis.set_xticks(x, [str(v) for v in x], fontsize=8)
         _finish(axis, label, "images/s" if name == names[0] else "", f"as {name} grow" + "s" * (name == "batch"))
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside lower center", ncols=len(labels))
     return figure
 
 

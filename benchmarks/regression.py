@@ -1,10 +1,11 @@
 """Two commits against each other in one run: is the new one slower?
 
-    python -m gpuaug.benchmarks.regression OLD [NEW] [--cases flip,crop] [--threads N] [--limit 1.05]
+    python -m gpuaug.benchmarks.regression OLD [NEW] [--cases flip,crop] [--device cuda] [--threads N] [--limit 1.05]
 
 NEW defaults to the files as they are. Each side runs in a process of its own over its own `gpuaug`, with the cases of
-this checkout; the sides take turns, so that noise hits both alike. A case that one side cannot run is named and left
-out. The exit status is 1 if a case is slower than the limit beyond the spread of the rounds.
+this checkout; the sides take turns, so that noise hits both alike. A case that one side cannot run, or whose parity
+gate is red there, is named and left out. The exit status is 1 if a case is slower than the limit beyond the spread of
+the rounds.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import ROOT
+from . import ROOT, gate, timing
 from .cases import CASES, images_for
 
 ROUNDS, SLICE_S = 15, 0.1
+SAMPLES = 16  # of the gate
 
 
 class Side:
@@ -38,10 +39,11 @@ class Side:
         folder: an empty one, for its sources.
     """
 
-    def __init__(self, commit: str | None, folder: Path, threads: int):
+    def __init__(self, commit: str | None, folder: Path, threads: int, device: str = "cpu"):
         self.name = commit or "the files as they are"
         unpack(commit, folder)
-        command = [sys.executable, "-m", "gpuaug.benchmarks.regression", "--serve", "--threads", str(threads)]
+        command = [sys.executable, "-m", "gpuaug.benchmarks.regression", "--serve"]
+        command += ["--threads", str(threads), "--device", device]
         environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""}
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -77,7 +79,7 @@ def unpack(commit: str | None, folder: Path) -> None:
     shutil.copytree(ROOT / "benchmarks", folder / "gpuaug" / "benchmarks", ignore=others)
 
 
-def serve(threads: int) -> None:
+def serve(threads: int, device: torch.device) -> None:
     """The process of a side: answer lines of (case, calls) with lines of JSON."""
     torch.set_num_threads(threads)
     calls = {}
@@ -85,15 +87,12 @@ def serve(threads: int) -> None:
         name, count = line.split()
         try:
             if name not in calls:
-                augment, images = CASES[name].ours("auto"), images_for(CASES[name])[0]
-                calls[name] = lambda augment=augment, images=images: augment(images)
-                calls[name]()
-            seconds = []
-            for _ in range(int(count)):
-                begun = time.perf_counter()
-                kept = calls[name]()  # noqa: F841  the result lives until the next one is there
-                seconds.append(time.perf_counter() - begun)
-            answer = {"seconds": seconds}
+                augment, images = CASES[name].ours("auto"), images_for(CASES[name])[0].to(device)
+                verdict = gate.parity(augment, images, SAMPLES)
+                if not verdict.passed:
+                    raise RuntimeError(f"red gate: {verdict.reason}")
+                calls[name] = lambda _, augment=augment, images=images: augment(images)
+            answer = {"seconds": timing.burst(calls[name], 0, int(count), device)[0]}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
@@ -127,17 +126,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--limit", type=float, default=1.05)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.serve:
-        serve(args.threads)
+        serve(args.threads, torch.device(args.device))
         return 0
     if len(args.commits) not in (1, 2):
         parser.error("name the old commit, and the new one if it is not the files as they are")
     slower = False
     with tempfile.TemporaryDirectory() as folder:
         commits = [*args.commits, None][:2]
-        sides = [Side(c, Path(folder, str(i)), args.threads) for i, c in enumerate(commits)]
+        sides = [Side(c, Path(folder, str(i)), args.threads, args.device) for i, c in enumerate(commits)]
         print(f"{'case':16s} {'old ms':>9s} {'new ms':>9s}  new / old (p20 to p80)")
         for case in args.cases.split(","):
             medians = compare(sides, case)

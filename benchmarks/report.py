@@ -12,11 +12,15 @@ A result file is one JSON object with the members of `RESULT`; `cases` holds obj
     calls    how many figures the percentiles are over: calls on a CPU, rows of calls between two events on CUDA.
     gb_s     bytes of `floor` (of the source what is touched, and the output) over the median; percent_of_copy is that
              against the copy bandwidth measured in the same run (copy_gb_s, read and written bytes).
-    host_us  microseconds until the call returns, launches, peak_mb: CUDA only, null on a CPU, where the case "host"
-             (one image of 32x32) shows what a call costs beside its pixels.
+    host_us  microseconds until the call returns, and launches: CUDA only, null on a CPU, where `host` and the case
+             "host" (one image of 32x32) show what a call costs beside its pixels.
+    peak_mb  what one call takes of the device's memory at most, its result included; on a CPU the growth of resident
+             memory, null where that is not told and for peers in processes.
 
-`scaling` is what `benchmarks.scaling` measures: milliseconds a call at the point x of an axis; `step` a training step
-without augmentation (`benchmarks.step`). Both are left out of quick runs ([] and null).
+`scaling` is what `benchmarks.scaling` measures: milliseconds a call at the point x of an axis; `grid` what
+`benchmarks.grid` does: each case by batch, inputs and outputs by dtype and layout; `host` microseconds of Python a call
+(`benchmarks.host_time`); `step` a training step without augmentation (`benchmarks.step`). All are left out of quick
+runs and of runs of some cases ([] and null). Files from before may lack what LATER names.
 
 `first_call` is measured in fresh processes: import_s (torch and gpuaug), library_s (what the backend is built on),
 first_s and second_s of `augment(images)` after that, for the case "resized-crop".
@@ -29,7 +33,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from . import first_call, scaling, step
+from . import first_call, grid, host_time, scaling, step
 
 SCHEMA = 2
 NUMBER = (int, float)
@@ -39,6 +43,8 @@ TIMES = ("median_ms", "p20_ms", "p80_ms", "calls", "images_s", "gb_s", "percent_
 FIGURES = (*TIMES, "launches", "host_us", "peak_mb")
 STATUSES = ("timed", "skipped", "failed", "red")
 FIRST_CALL_TARGETS = {"nothing cached": 15.0, "cached": 1.0}
+
+LATER = {"result": ("grid", "host"), "machine": ("driver", "vector", "memory_gb"), "scaling": ("provider",)}
 
 RESULT = {
     "schema": int,
@@ -50,6 +56,8 @@ RESULT = {
     "copy_gb_s": NUMBER,
     "cases": list,
     "scaling": list,
+    "grid": (dict, type(None)),
+    "host": list,
     "step": (dict, type(None)),
     "first_call": list,
 }
@@ -60,7 +68,10 @@ MACHINE = {
     "threads": int,
     "gpu": TEXT_OR_NONE,
     "cuda": TEXT_OR_NONE,
+    "driver": TEXT_OR_NONE,
     "system": str,
+    "vector": str,
+    "memory_gb": NUMBER,
     "load_before": NUMBER,
 }
 CASE = {
@@ -104,14 +115,23 @@ FIRST_CALL = {
 
 def problems(result: object) -> list[str]:
     """What is wrong with a result, by the schema above; empty if nothing is."""
-    found = _members(result, RESULT, "result")
+    found = _members(result, RESULT, "result", LATER["result"])
     if found:
         return found
     if result["schema"] != SCHEMA:
         return [f"schema {result['schema']}: this reader knows {SCHEMA}"]
-    found += _members(result["machine"], MACHINE, "machine")
+    found += _members(result["machine"], MACHINE, "machine", LATER["machine"])
     for i, entry in enumerate(result["scaling"]):
-        found += _members(entry, scaling.FIELDS, f"scaling[{i}]")
+        found += _members(entry, scaling.FIELDS, f"scaling[{i}]", LATER["scaling"])
+    for i, entry in enumerate(result.get("host", [])):
+        found += _members(entry, host_time.FIELDS, f"host[{i}]")
+    if result.get("grid") is not None:
+        found += _members(result["grid"], {"batches": list, "formats": list}, "grid") or [
+            problem
+            for name, fields in (("batches", grid.BATCH_FIELDS), ("formats", grid.FORMAT_FIELDS))
+            for i, entry in enumerate(result["grid"][name])
+            for problem in _members(entry, fields, f"grid.{name}[{i}]")
+        ]
     if result["step"] is not None:
         found += _members(result["step"], step.FIELDS, "step")
     for i, entry in enumerate(result["first_call"]):
@@ -121,11 +141,11 @@ def problems(result: object) -> list[str]:
     return found
 
 
-def _members(value: object, schema: Mapping, where: str) -> list[str]:
-    """Members that are missing, unknown, or of another type."""
+def _members(value: object, schema: Mapping, where: str, later: Sequence[str] = ()) -> list[str]:
+    """Members that are missing, unless they came later; unknown; or of another type."""
     if not isinstance(value, dict):
         return [f"{where} is {type(value).__name__}, not an object"]
-    found = [f"{where} lacks {name}" for name in schema if name not in value]
+    found = [f"{where} lacks {name}" for name in schema if name not in value and name not in later]
     found += [f"{where} has an unknown member {name}" for name in value if name not in schema]
     for name, types in schema.items():
         types = types if isinstance(types, tuple) else (types,)
@@ -181,9 +201,13 @@ def render(result: Mapping) -> str:
     ]
     lines += ["", *_summary(result["cases"])]
     for case in result["cases"]:
-        lines += ["", *_case_table(case, machine["device"] == "cuda")]
+        lines += ["", *_case_table(case)]
     if result["scaling"]:
         lines += ["", *_scaling_table(result["scaling"])]
+    if result.get("grid"):
+        lines += ["", *_grid_tables(result["grid"])]
+    if result.get("host"):
+        lines += ["", *_host_table(result["host"])]
     if result["first_call"]:
         lines += ["", *_first_call_table(result["first_call"])]
     forms = {row["provider"]: f"{row['form']}; {row['work']}" for case in result["cases"] for row in case["rows"]}
@@ -227,24 +251,25 @@ def _summary(cases: Sequence[Mapping]) -> list[str]:
     return lines
 
 
-README_PEERS = ("torchvision", "kornia", "albumentations")
+README_PEERS = ("torchvision", "kornia", "albumentations", "timm")
 
 
 def readme(result: Mapping) -> str:
     """README's table: gpuaug's images a second, and how many times faster that is than each library's fastest row that
     draws per sample in one process."""
     rows = []
+    libraries = [name for name in README_PEERS if any(_fastest(case, name) for case in result["cases"])]
     for case in result["cases"]:
         ours = _ours(case)
         if ours is None:
             continue
         batch = case["input"]["shape"][0]
         cells = [f"{case['title']}; batch {batch}", f"{ours['images_s']:,.0f}"]
-        for library in README_PEERS:
+        for library in libraries:
             fastest = _fastest(case, library)
             cells.append("-" if fastest is None else ratio(fastest, ours))
         rows.append(cells)
-    return "\n".join(_table(["pipeline", "gpuaug, images/s", *README_PEERS], rows))
+    return "\n".join(_table(["pipeline", "gpuaug, images/s", *libraries], rows))
 
 
 def _fastest(case: Mapping, library: str) -> Mapping | None:
@@ -276,7 +301,7 @@ def is_equal(row: Mapping) -> bool:
     return row["work"] == "per sample" and not row["provider"].endswith("-processes")
 
 
-def _case_table(case: Mapping, cuda: bool) -> list[str]:
+def _case_table(case: Mapping) -> list[str]:
     ends = [f"{case[end]['dtype']} [{' x '.join(str(n) for n in case[end]['shape'])}]" for end in ("input", "output")]
     megabytes = (case["floor"]["touched_bytes"] + case["floor"]["output_bytes"]) / 1e6
     lines = [f"## {case['name']}: {case['title']}, normalise", ""]
@@ -287,14 +312,15 @@ def _case_table(case: Mapping, cuda: bool) -> list[str]:
         told += f", {gate['left_out']:.1%} of the pixels left out" if gate["left_out"] else ""
         lines.append(f"Gate {name}: " + (told if gate["passed"] else f"**RED**: {gate['reason']}") + ".")
     header = ["provider", "median", "p20 to p80", "images/s", "GB/s", "% of copy", "gpuaug's best is"]
-    header += ["launches", "host", "peak MB"] if cuda else []
-    ours, rows = _ours(case), []
-    for row in (r for r in case["rows"] if r["status"] == "timed"):
+    ours, rows, timed = _ours(case), [], [r for r in case["rows"] if r["status"] == "timed"]
+    cuda, peak = (any(row[name] is not None for row in timed) for name in ("launches", "peak_mb"))
+    header += ["launches", "host"] * cuda + ["peak MB"] * peak
+    for row in timed:
         cells = [row["provider"], _time(row["median_ms"]), f"{_time(row['p20_ms'])} to {_time(row['p80_ms'])}"]
         cells += [f"{row['images_s']:,.0f}", f"{row['gb_s']:.3g}", f"{row['percent_of_copy']:.3g}"]
         cells.append("" if row is ours else ratio(row, ours))
-        if cuda:
-            cells += [str(row["launches"]), _time(row["host_us"] / 1e3), f"{row['peak_mb']:.1f}"]
+        cells += [str(row["launches"]), _time(row["host_us"] / 1e3)] if cuda else []
+        cells += ["-" if row["peak_mb"] is None else f"{row['peak_mb']:.1f}"] if peak else []
         rows.append(cells)
     lines += ["", *_table(header, rows)] if rows else []
     return lines + _notes(case["rows"])
@@ -316,18 +342,47 @@ def _notes(rows: Sequence[Mapping]) -> list[str]:
 
 
 def _scaling_table(entries: Sequence[Mapping]) -> list[str]:
-    lines = ["## As one thing grows"]
+    lines = ["## As one thing grows: RandomResizedCrop and flip; for ops, a flip and colour ops"]
     for axis in dict.fromkeys(e["axis"] for e in entries):
-        points = [e for e in entries if e["axis"] == axis]
-        header = [axis, *(str(e["x"]) for e in points)]
-        rows = [["time a call", *(_time(e["median_ms"]) for e in points)]]
-        rows.append(["images/s", *(f"{e['batch'] / e['median_ms'] * 1e3:,.0f}" for e in points)])
-        lines += ["", *_table(header, rows)]
+        names = dict.fromkeys(e.get("provider", "gpuaug") for e in entries if e["axis"] == axis)
+        points = dict.fromkeys(e["x"] for e in entries if e["axis"] == axis)
+        rates = {name: dict(scaling.growth(entries, axis, name)) for name in names}
+        rows = [
+            [f"{name}, images/s", *(f"{rates[name][x]:,.0f}" if x in rates[name] else "-" for x in points)]
+            for name in names
+        ]
+        lines += ["", *_table([axis, *map(str, points)], rows)]
     if (times := scaling.speedup(entries)) is not None:
         lines += ["", f"Two threads against one: {times:.2f}x."]
     if (share := scaling.cost_of_an_op(entries)) is not None:
         lines += ["", f"Each further pointwise colour op: {share:.1%} of a call without any."]
     return lines
+
+
+def _grid_tables(found: Mapping) -> list[str]:
+    """gpuaug's images a second, by case and batch, and by input and output."""
+    sizes = sorted({e["batch"] for e in found["batches"]})
+    rates = {(e["case"], e["batch"]): f"{e['images_s']:,.0f}" for e in found["batches"]}
+    names = dict.fromkeys(case for case, _ in rates)
+    rows = [[name, *(rates.get((name, size), "-") for size in sizes)] for name in names]
+    lines = ["## gpuaug by batch, images/s", "", *_table(["case", *map(str, sizes)], rows)]
+    kinds = list(dict.fromkeys(e["input"] for e in found["formats"]))
+    cells = {
+        (e["output"], e["layout"], e["input"]): f"{e['images_s']:,.0f} ({e['percent_of_copy']:.0f}%)"
+        for e in found["formats"]
+    }
+    ends = dict.fromkeys(key[:2] for key in cells)
+    rows = [[", ".join(end), *(cells.get((*end, kind), "-") for kind in kinds)] for end in ends]
+    told = f"## gpuaug by input and output, {grid.BASE}: images/s, and % of copy"
+    return [*lines, "", told, "", *_table(["output", *(f"from {kind}" for kind in kinds)], rows)]
+
+
+def _host_table(entries: Sequence[Mapping]) -> list[str]:
+    header = ["backend, pipeline, call", "median", "best round"]
+    names = [", ".join(e[part] for part in ("backend", "pipeline", "call")) for e in entries]
+    times = [[_time(e[figure] / 1e3) for figure in ("median_us", "best_us")] for e in entries]
+    rows = [[name, *cells] for name, cells in zip(names, times, strict=True)]
+    return ["## What a call costs the host: one image of 8 x 8, one thread", "", *_table(header, rows)]
 
 
 def _first_call_table(entries: Sequence[Mapping]) -> list[str]:

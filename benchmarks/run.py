@@ -24,13 +24,19 @@ import torch
 
 import gpuaug as ga
 
-from . import CHECKOUT, RESULTS, ROOT, first_call, peers, plots, report, scaling, step, timing
+from . import CHECKOUT, RESULTS, ROOT, first_call, host_time, peers, plots, report, scaling, step, timing
+from . import grid as grids
 from .cases import CASES
 from .processes import Pool
 from .table import Session, run_case
 
-PACKAGES = ("torch", "torchvision", "triton", "numba", "numpy", "kornia", "albumentations", "triton-augment")
-OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
+PACKAGES = ("torch", "torchvision", "triton", "numba", "numpy", "pillow", "kornia", "albumentations", "timm")
+PACKAGES += ("triton-augment", "fuse-augmentations")
+VARIANTS = {
+    "opencv": tuple(f"opencv-{kind}" for kind in ("python-headless", "python", "contrib-python-headless")),
+    "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120", "nvidia-dali-cuda110"),
+    "cv-cuda": ("cvcuda-cu13", "cvcuda-cu12"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if pool is not None:
             pool.close()
     green = all(row["status"] != "red" for case in cases for row in case["rows"])
+    grown, red = scaling.measure(device, args.threads, effort, providers) if green and args.grows else ([], [])
+    grid, more = grids.measure(device, session.copy_bytes_s) if green and args.grows else (None, [])
     result = {
         "schema": report.SCHEMA,
         "machine": machine(device, args.threads) | {"load_before": load},
@@ -60,11 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "quick": args.quick,
         "copy_gb_s": session.copy_bytes_s / 1e9,
         "cases": cases,
-        "scaling": scaling.measure(device, args.threads, effort) if green and args.grows else [],
+        "scaling": grown,
+        "grid": grid,
+        "host": host_time.everywhere() if green and args.grows else [],
         "step": step.measure(device, effort) if green and args.grows else None,
         "first_call": first_calls(cases, args) if green and not args.quick else [],
     }
-    return finish(result, green, args)
+    return finish(result, green and not red and not more, args)
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -110,8 +120,29 @@ def machine(device: torch.device, threads: int) -> dict:
         "threads": threads,
         "gpu": torch.cuda.get_device_name(device) if cuda else None,
         "cuda": torch.version.cuda if cuda else None,
+        "driver": driver() if cuda else None,
         "system": f"{platform.system()} {platform.release()}",
+        "vector": torch.backends.cpu.get_cpu_capability(),
+        "memory_gb": round(memory_bytes() / 1e9, 1),
     }
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver, if its tool tells."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.strip() else None
+
+
+def memory_bytes() -> int:
+    """Of the machine; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def cpu_name() -> str:
@@ -128,8 +159,7 @@ def versions() -> dict[str, str | None]:
     found = {"python": platform.python_version(), "gpuaug": ga.__version__}
     for name in PACKAGES:
         found[name] = _version(name)
-    found["opencv"] = next(filter(None, map(_version, OPENCV)), None)
-    return found
+    return found | {name: next(filter(None, map(_version, names)), None) for name, names in VARIANTS.items()}
 
 
 def _version(package: str) -> str | None:

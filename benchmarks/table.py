@@ -89,7 +89,7 @@ def new_row(session: Session, provider: peers.Provider, case: Case, program: Pro
         with suppress(Exception):  # a backend that cannot even say so turns the gate red
             reason = backends.reason_against(provider.backend, program, images, grad=False)
     row = {"provider": provider.name, "library": provider.library, "form": provider.form, "work": provider.work}
-    row |= {"differs": case.differs.get(provider.library)}
+    row |= {"differs": case.differs.get(provider.key)}
     row |= {"status": "skipped" if reason else "timed", "reason": reason}
     return row | dict.fromkeys(report.FIGURES)
 
@@ -142,14 +142,14 @@ def measure(
     """Time all calls and fill their rows."""
     device = session.device
     times = timing.interleave(calls, count, device, session.effort)
-    for row in rows:
+    for provider, row in zip(session.providers, rows, strict=True):
         if row["provider"] not in calls:
             continue
         seconds, host = times[row["provider"]]
         row |= timing.spread(seconds)
         call_s = row["median_ms"] / 1e3
         moved = floor["touched_bytes"] + floor["output_bytes"]
-        peak = timing.peak_bytes(calls[row["provider"]], device)
+        peak = None if provider.processes else timing.peak_bytes(calls[row["provider"]], device)
         row |= {
             "calls": len(seconds),
             "images_s": case.batch / call_s,

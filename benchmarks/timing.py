@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,8 +28,8 @@ class Effort:
     """
 
     rounds: int = 15
-    least: int = 7
-    seconds: float = 30.0
+    least: int = 5
+    seconds: float = 20.0
     slice_s: float = 0.05
 
 
@@ -85,9 +88,9 @@ def interleave(
     """
     counts, calls = {}, {name: _rotating(call, batches) for name, call in calls.items()}
     for name, call in calls.items():
-        burst(call, 0, 2, device)
+        burst(call, 0, 1, device)
         begun = time.perf_counter()
-        burst(call, 2, 1, device)
+        burst(call, 1, 1, device)
         counts[name] = max(1, min(MOST_CALLS, int(effort.slice_s / (time.perf_counter() - begun))))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     host: dict[str, list[float]] = {name: [] for name in calls}
@@ -145,12 +148,36 @@ def launches(call: Callable[[int], object], device: torch.device) -> int | None:
 
 
 def peak_bytes(call: Callable[[int], object], device: torch.device) -> int | None:
-    """What one call allocates at most on a CUDA device, its result included; None on a CPU."""
+    """What one call takes at most of a device's memory, its result included.
+
+    On a CPU: by how much the process's resident memory grows, after what free memory it kept was given back; None where
+    the system does not tell.
+    """
     if device.type != "cuda":
-        return None
+        return _resident_growth(call)
     torch.cuda.synchronize(device)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     call(0)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
+
+
+def _resident_growth(call: Callable[[int], object]) -> int | None:
+    from gpuaug.backends import cpu
+
+    cpu._free.clear()
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    except (AttributeError, OSError):
+        return None
+    before = _resident("VmRSS")
+    kept = call(0)  # noqa: F841
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return 1024 * int(found[1])

@@ -83,21 +83,21 @@ def _resized_crop(state: Verdict, kwargs: dict, ref: Tensor) -> tuple[Tensor, Te
 
 
 def _warp(coordinates: Callable) -> Callable:
-    """Warps: ``coordinates(kwargs, H, W)`` gives each output pixel's source (x, y) in float64, in pixel indices."""
+    """Warps: ``coordinates(kwargs, H, W)`` gives each output pixel's source (x, y) in float64, in pixel indices.
+
+    The bounds are the least and the greatest sample at a source moved by the error of a coordinate either way.
+    """
 
     def bounds(state: Verdict, kwargs: dict, ref: Tensor) -> tuple[Tensor, Tensor, bool]:
-        height, width = state.lo.shape[-2:]
-        x, y = coordinates(kwargs, height, width)
-        delta = COORDINATE_ERROR * max(height, width)
-        fill = fill_column(kwargs.get("fill"), state.lo.shape[0])
+        channels, height, width = state.lo.shape
+        x, y = (place.flatten() for place in coordinates(kwargs, height, width))
+        planes = state.lo if torch.equal(state.lo, state.hi) else torch.cat([state.lo, state.hi])
+        fill = fill_column(kwargs.get("fill"), channels)[:, 0].repeat(len(planes) // channels, 1)
         mode = name_of(kwargs.get("interpolation", "nearest"))
-        sample = _nearest if mode == "nearest" else _bilinear
-        lo = torch.full_like(state.lo, math.inf)
-        hi = torch.full_like(state.hi, -math.inf)
-        for dx, dy in ((0, 0), (-delta, -delta), (-delta, delta), (delta, -delta), (delta, delta)):
-            for plane in (state.lo, state.hi):
-                for value in sample(plane, x + dx, y + dy, fill)[: 1 if state.exact else 2]:
-                    lo, hi = torch.minimum(lo, value), torch.maximum(hi, value)
+        delta = COORDINATE_ERROR * max(height, width)
+        ends = _nearest(planes, x, y, delta, fill) if mode == "nearest" else _bilinear(planes, x, y, delta, fill)
+        lo, hi = ends[0] if state.exact else (ends[0][0].minimum(ends[-1][0]), ends[0][1].maximum(ends[-1][1]))
+        lo, hi = lo.view(-1, channels, height, width).amin(0), hi.view(-1, channels, height, width).amax(0)
         if mode == "nearest":
             return lo, hi, False
         error = VALUE_ERROR * state.white
@@ -106,28 +106,61 @@ def _warp(coordinates: Callable) -> Callable:
     return bounds
 
 
-def _tap(plane: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Values [C, OH, OW] at whole coordinates, zero outside, and whether each lies inside."""
-    height, width = plane.shape[-2:]
+def _tap(planes: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [P, N] at whole coordinates [N], zero outside, and whether each lies inside."""
+    height, width = planes.shape[-2:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    value = plane[:, y.clamp(0, height - 1).long(), x.clamp(0, width - 1).long()]
-    return value * inside, inside
+    place = torch.where(inside, y * width + x, 0.0).long()
+    return planes.flatten(1).index_select(1, place) * inside, inside
 
 
-def _nearest(plane: Tensor, x: Tensor, y: Tensor, fill: Tensor) -> tuple[Tensor]:
-    value, inside = _tap(plane, x.round(), y.round())
-    return (torch.where(inside, value, fill),)
+def _nearest(planes: Tensor, x: Tensor, y: Tensor, delta: float, fill: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The least and the greatest sample [P, N]; only at a tie are there several."""
+
+    def snapped(x: Tensor, y: Tensor) -> Tensor:
+        value, inside = _tap(planes, x, y)
+        return torch.where(inside, value, fill)
+
+    left, right, top, bottom = (v.round() for v in (x - delta, x + delta, y - delta, y + delta))
+    lo = snapped(left, top)
+    hi = lo.clone()
+    ties = ((left != right) | (top != bottom)).nonzero()[:, 0]
+    for tie_x, tie_y in ((left, bottom), (right, top), (right, bottom)) if len(ties) else ():
+        value = snapped(tie_x[ties], tie_y[ties])
+        lo[:, ties], hi[:, ties] = lo[:, ties].minimum(value), hi[:, ties].maximum(value)
+    return [(lo, hi)]
 
 
-def _bilinear(plane: Tensor, x: Tensor, y: Tensor, fill: Tensor) -> tuple[Tensor, Tensor]:
-    """The sample with its fill blended once, and blended twice."""
-    left, top = x.floor(), y.floor()
-    value, cover = 0.0, 0.0
-    for ix, wx in ((left, left + 1 - x), (left + 1, x - left)):
-        for iy, wy in ((top, top + 1 - y), (top + 1, y - top)):
-            tap, inside = _tap(plane, ix, iy)
-            value, cover = value + wx * wy * tap, cover + wx * wy * inside
-    return value + fill * (1 - cover), (value - fill) * cover + fill
+def _bilinear(planes: Tensor, x: Tensor, y: Tensor, delta: float, fill: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The least and the greatest sample [P, N] with its fill blended once, and blended twice."""
+
+    def samples(x: Tensor, y: Tensor, moves: Sequence) -> tuple[list[Tensor], list[Tensor]]:
+        """At all moves, which lead out of no pixel's cell."""
+        left, top = ((v + move).floor() for v, move in zip((x, y), moves[0], strict=True))
+        taps = [_tap(planes, left + i, top + j) for i in (0, 1) for j in (0, 1)]
+        once, twice = [], []
+        for dx, dy in moves:
+            wx, wy = x + dx - left, y + dy - top
+            weights = [u * v for u in (1 - wx, wx) for v in (1 - wy, wy)]
+            value = sum(weight * tap for weight, (tap, _) in zip(weights, taps, strict=True))
+            cover = sum(weight * inside for weight, (_, inside) in zip(weights, taps, strict=True))
+            once.append(value + fill * (1 - cover))
+            twice.append((value - fill) * cover + fill)
+        return once, twice
+
+    def ends(values: list[Tensor]) -> tuple[Tensor, Tensor]:
+        stacked = torch.stack(values)
+        return stacked.amin(0), stacked.amax(0)
+
+    moves = [(0.0, 0.0), *((dx, dy) for dx in (-delta, delta) for dy in (-delta, delta))]
+    found = [ends(values) for values in samples(x, y, moves)]
+    crossing = [(v + delta).floor() != (v - delta).floor() for v in (x, y)]
+    some = (crossing[0] | crossing[1]).nonzero()[:, 0]
+    if len(some):
+        apart = [samples(x[some], y[some], [move]) for move in moves]
+        for i, (lo, hi) in enumerate(found):
+            lo[:, some], hi[:, some] = ends([blends[i][0] for blends in apart])
+    return found
 
 
 def _affine_coordinates(kwargs: dict, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -5,18 +5,33 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_threads = max(1, (os.cpu_count() or 1) // _workers)
-os.environ.setdefault("OMP_NUM_THREADS", str(_threads))  # before torch; subprocesses of tests inherit it
+# Before torch, and for the subprocesses of tests. The workers of pytest-xdist share the cores; they inherit what the
+# process that starts them sets, so that one sets no number. A thread that waits does not spin: others need the core.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
+
+
+@pytest.fixture(autouse=True)
+def few_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program costs Triton's interpreter as much whatever its size: larger tiles, fewer chunks of a statistic."""
+    if os.environ.get("TRITON_INTERPRET") == "1" and request.path.stem not in AS_ON_A_GPU:
+        from gpuaug.backends import triton
+
+        monkeypatch.setattr(triton, "TILE", (16, 32))
+        monkeypatch.setattr(triton, "CHUNKS", 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker ends with one
     if torch.cuda.is_available():
         return
     no_gpu = pytest.mark.skip(reason="needs a CUDA device, torch.cuda.is_available() is False")

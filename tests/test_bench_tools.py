@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpuaug.benchmarks import plots, regression, report, scaling, step, timing
+from gpuaug.benchmarks import grid, host_time, peers, plots, regression, report, scaling, step, timing
 from gpuaug.benchmarks.cases import CASES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,20 +18,61 @@ CPU = torch.device("cpu")
 
 def entry(axis: str, x: int, milliseconds: float, batch: int = 64) -> dict:
     times = dict.fromkeys(("median_ms", "p20_ms", "p80_ms"), milliseconds)
-    return {"axis": axis, "x": x, "batch": batch, "size": 224, **times}
+    return {"provider": "gpuaug", "axis": axis, "x": x, "batch": batch, "size": 224, **times}
 
 
 def test_scaling_measures_each_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, points in (("SIDES", (32, 40)), ("BATCHES", (1, 2)), ("OPS", (0, 8))):
         monkeypatch.setattr(scaling, name, points)
-    monkeypatch.setattr(scaling, "BASE", scaling.BASE.__class__(**{**vars(scaling.BASE), "batch": 2, "out_size": 32}))
+    monkeypatch.setattr(scaling, "BASE", scaling.BASE.__class__(**{**vars(scaling.BASE), "batch": 8, "out_size": 32}))
     threads = torch.get_num_threads()
-    entries = scaling.measure(CPU, threads, timing.QUICK)
+    monkeypatch.setattr(scaling, "PEERS_EFFORT", timing.QUICK)
+    entries, red = scaling.measure(CPU, threads, timing.QUICK, [peers.PROVIDERS["kornia"]])
     torch.set_num_threads(threads)
     assert not [p for e in entries for p in report._members(e, scaling.FIELDS, "entry")]
-    seen = {axis: [e["x"] for e in entries if e["axis"] == axis] for axis in ("pixels", "batch", "ops")}
-    assert seen == {"pixels": [32, 40], "batch": [1, 2], "ops": [0, 8]}
+    ours = [e for e in entries if e["provider"] == "gpuaug"]
+    seen = {axis: [e["x"] for e in ours if e["axis"] == axis] for axis in ("pixels", "batch", "ops")}
+    assert seen == {"pixels": [32, 40], "batch": [1, 2], "ops": [0, 8]} and red == []
+    assert [e["x"] for e in entries if e["provider"] == "kornia"] == [32, 40, 1, 2]
     assert all(0 < e["p20_ms"] <= e["median_ms"] <= e["p80_ms"] for e in entries)
+
+
+def test_grid_covers_batches_and_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "CASES", {"cifar": CASES["cifar"]})
+    monkeypatch.setattr(grid, "BASE", "cifar")
+    monkeypatch.setattr(grid, "images_of", lambda b, s: (torch.randint(256, (b, 3, s, s), dtype=torch.uint8), ""))
+    monkeypatch.setattr(grid, "INPUTS", grid.INPUTS[1:3])
+    monkeypatch.setattr(grid, "OUTPUTS", grid.OUTPUTS[::3])
+    found, red = grid.measure(CPU, 1e10, timing.QUICK, (1, 4))
+    assert red == [] and [(e["case"], e["batch"]) for e in found["batches"]] == [("cifar", 1), ("cifar", 4)]
+    assert len(found["formats"]) == len(grid.INPUTS) * len(grid.OUTPUTS) * len(grid.LAYOUTS)
+    assert not [p for e in found["batches"] for p in report._members(e, grid.BATCH_FIELDS, "entry")]
+    assert not [p for e in found["formats"] for p in report._members(e, grid.FORMAT_FIELDS, "entry")]
+    monkeypatch.setattr(grid, "INPUTS", grid.INPUTS[:1])
+    forward = grid.ga.Compose.forward
+    monkeypatch.setattr(grid.ga.Compose, "forward", lambda self, images: forward(self, images).flip(-1))
+    found, red = grid.measure(CPU, 1e10, timing.QUICK, (4,))
+    assert found == {"batches": [], "formats": []} and len(red) == 5
+
+
+def test_what_is_new_is_checked_and_shown() -> None:
+    result = measured()
+    figures = dict.fromkeys(grid._FIGURES, 2.0)
+    batches = [{"case": "flip", "batch": b, **figures} for b in (1, 16)]
+    formats = [{"input": grid.INPUTS[0], "output": "uint8", "layout": "contiguous", "batch": 64, **figures}]
+    call = {"backend": "cpu", "pipeline": "a", "call": "b", "median_us": 20.0, "best_us": 10.0}
+    result |= {"grid": {"batches": batches, "formats": formats}, "host": [call]}
+    assert not report._members(call, host_time.FIELDS, "host") and report.problems(result) == []
+    shown = report.render(result)
+    assert "| uint8, contiguous | 2 (2%) |" in shown and "| cpu, a, b | 20 us | 10 us |" in shown
+    for name, entries in (("batches", [{}]), ("formats", [call])):
+        assert report.problems(result | {"grid": result["grid"] | {name: entries}})
+    assert report.problems(result | {"host": [{}]})
+
+
+def test_peak_memory_of_a_call() -> None:
+    peak = timing.peak_bytes(lambda _: torch.ones(64 << 20, dtype=torch.uint8), CPU)
+    assert peak is None or 60e6 < peak < 90e6
 
 
 def test_scaling_reads_slopes() -> None:
@@ -103,7 +144,7 @@ def test_a_case_that_one_side_lacks_is_named() -> None:
 def test_a_side_answers_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("host 3\nno-such-case 1\n"))
     threads = torch.get_num_threads()
-    regression.serve(threads)
+    regression.serve(threads, CPU)
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert len(first["seconds"]) == 3 and "KeyError" in second["error"] and "host" in CASES
 

@@ -297,17 +297,17 @@ def test_new_folder_counts_on(tmp_path):
     assert first.name == "001-a-b-c" and report.new_folder(tmp_path / "runs", "a").name == "042-a"
 
 
-def test_the_clock_measures_what_it_is_said_to():
-    import time
-
+def test_the_clock_measures_what_it_is_said_to(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     clock = StepClock(torch.device("cpu"))
     for _ in range(3):
         clock.start()
-        time.sleep(0.02)
+        now[0] += 2.0
         clock.stop()
-        time.sleep(0.02)
-    seconds, share = clock.finish()
-    assert seconds >= 0.12 and 0.3 < share < 0.7
+        now[0] += 6.0
+    assert clock.words() == "  augment 25% of the time"
+    assert clock.finish() == (24.0, 0.25)
     assert Glance(torch.tensor([1.0, 2.0])).take() == [1.0, 2.0]
 
 

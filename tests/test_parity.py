@@ -313,6 +313,17 @@ def test_sharpness_clamps_overshoot(size: tuple[int, int], backend: str) -> None
     assert (y.min() >= 0.0) == (min(size) > 2)
 
 
+@pytest.mark.parametrize("backend", judges.BACKENDS)
+def test_gamma_of_a_hair_below_zero(backend: str) -> None:
+    """Weights of a bilinear sample that sum to 1 but for rounding leave such values, and their power is no number."""
+    values = torch.tensor([-1e-7, -0.0, 0.0, 0.25, 0.5, 1.0])
+    images = values.expand(2, 3, 4, 6).contiguous().to(judges.device_of(backend))
+    for power in (0.4, 2.5):
+        out = ga.Compose([ga.RandomGamma((power, power), p=1.0)], seed=0, backend=backend)(images).cpu()
+        assert (out[..., :3] == 0).all(), out[0, 0, 0]
+        torch.testing.assert_close(out, (values.clamp_min(0) ** power).expand_as(out), rtol=0, atol=1e-5)
+
+
 @pytest.mark.skipif(judges.INTERPRETED, reason="whole photos take Triton's interpreter minutes")
 @pytest.mark.parametrize("backend", judges.BACKENDS)
 @pytest.mark.parametrize(

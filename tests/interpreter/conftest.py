@@ -16,13 +16,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "interpreter" in item.path.parts:
             item.add_marker(skip)
-
-
-@pytest.fixture(autouse=True)
-def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program costs the interpreter as much whatever its size: larger tiles, fewer chunks of a statistic."""
-    if INTERPRETED:
-        from gpuaug.backends import triton
-
-        monkeypatch.setattr(triton, "TILE", (16, 32))
-        monkeypatch.setattr(triton, "CHUNKS", 2)
