@@ -12,6 +12,8 @@ SIMD, of 8. Loads and stores are counted in the code, by bytes a thread, not wei
 from __future__ import annotations
 
 import argparse
+import ast
+import functools
 import json
 import re
 import subprocess
@@ -32,6 +34,7 @@ from gpuaug.program import Program
 from . import RESULTS
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+NVDISASM = CUOBJDUMP.with_name("nvdisasm")
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
@@ -62,6 +65,7 @@ ONE_OF_ALL = ga.RandomChoice(
 )
 CASES = {
     "flip": [ga.RandomHorizontalFlip()],
+    "crop_flip": [ga.RandomCrop(224), ga.RandomHorizontalFlip(), *TO_FLOAT],
     "eval": [ga.Resize(256), ga.CenterCrop(224), *TO_FLOAT],
     "resized_crop": [ga.RandomResizedCrop(224), ga.RandomHorizontalFlip(), *TO_FLOAT],
     "cifar": [ga.RandomCrop(32, padding=4, padding_mode="reflect"), ga.RandomHorizontalFlip(), *TO_FLOAT],
@@ -72,6 +76,7 @@ CASES = {
         ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
         *TO_FLOAT,
     ],
+    "randaugment": [ga.RandomResizedCrop(224), ga.RandomHorizontalFlip(), ga.RandAugment(), *TO_FLOAT],
     "erasing": [ga.RandomResizedCrop(224), *TO_FLOAT, ga.RandomErasing(value="random")],
     "equalize": [ga.RandomResizedCrop(224), ga.RandomAutocontrast(), ga.RandomEqualize(), *TO_FLOAT],
     "sharpness": [ga.RandomResizedCrop(224), ga.RandomAdjustSharpness(2.0), *TO_FLOAT],
@@ -106,6 +111,36 @@ def _width(modifiers: str) -> int:
     return 4
 
 
+@functools.cache
+def functions_of(path: str) -> list[tuple[int, int, str]]:
+    """First line, last line and name of each function of a source file; none where there is no such file."""
+    if not Path(path).is_file():
+        return []
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    return [(f.lineno, f.end_lineno, f.name) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)]
+
+
+def function_at(path: str, line: str) -> str:
+    """The function at a line of a source file."""
+    found = [name for first, last, name in functions_of(path) if first <= int(line) <= last]
+    return found[-1] if found else "?"
+
+
+def by_path(cubin: str) -> dict[str, int]:
+    """Instructions by the functions they come from, outermost first, "write_kernel story gather"; none of a subroutine
+    of the compiler's own."""
+    text = subprocess.run([NVDISASM, "-c", "-gi", cubin], capture_output=True, text=True, check=True).stdout
+    counts, path, fresh = Counter(), [], True
+    for line in text.partition("\n$__internal")[0].splitlines():
+        place = re.search(r'//## File "([^"]+)", line (\d+)', line)
+        if place:
+            path, fresh = ([] if fresh else path) + [function_at(*place.groups())], False
+        elif re.match(r"\s+/\*[0-9a-f]{4,}\*/\s", line):
+            fresh = True
+            counts[" ".join(reversed(path))] += " NOP " not in line
+    return dict(counts)
+
+
 def read_cuda(compiled) -> dict:
     """Counts of a kernel compiled for NVIDIA."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -113,6 +148,7 @@ def read_cuda(compiled) -> dict:
         file.flush()
         usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
         sass = subprocess.run([CUOBJDUMP, "-sass", file.name], capture_output=True, text=True, check=True).stdout
+        paths = by_path(file.name)
     sizes = dict(re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", usage.rsplit("Function", 1)[-1]))
     code = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", sass)
     names = [op.split(".")[0] for op in code]
@@ -126,6 +162,7 @@ def read_cuda(compiled) -> dict:
         "shared_bytes": compiled.metadata.shared,
         "stack_bytes": int(sizes["STACK"]),
         "instructions": len(names) - names.count("NOP"),
+        "paths": paths,
         "loads": dict(sorted(loads.items())),
         "stores": dict(sorted(stores.items())),
     }

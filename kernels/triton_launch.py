@@ -21,7 +21,7 @@ TYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
-MOST_THREADS = 256  # as many as a program has pixels
+MOST_THREADS = 256  # the smallest tile's pixels
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Kernel:
         constants: the compile-time parameters, in order.
         warps: of a program, or fewer where that would be more threads than MOST_THREADS.
         options: of the compiler (`enable_fp_fusion`, `maxnreg`).
+        aligned: arguments that are multiples of 16.
     """
 
     function: object
@@ -41,6 +42,7 @@ class Kernel:
     constants: tuple[tuple[str, object], ...]
     warps: int
     options: tuple[tuple[str, object], ...]
+    aligned: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,7 +54,8 @@ class Kernel:
         if list(signature) != list(self.function.arg_names):
             raise TypeError(f"{self.name} takes {self.function.arg_names}, got {list(signature)}")
         options = {"num_warps": min(self.warps, MOST_THREADS // target.warp_size), **dict(self.options)}
-        return triton.compile(ASTSource(self.function, signature, dict(self.constants)), target, options)
+        attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(signature) if name in self.aligned}
+        return triton.compile(ASTSource(self.function, signature, dict(self.constants), attributes), target, options)
 
 
 def current_target():
@@ -71,11 +74,11 @@ class Launch:
         self.kernel, self.compiled = kernel, None
         self.last = tuple(value for _, value in kernel.constants)
 
-    def __call__(self, programs: int, *arguments) -> None:
-        """Launch `programs` programs on the current device and stream."""
+    def __call__(self, grid: tuple[int, int, int], *arguments) -> None:
+        """Launch a grid of programs on the current device and stream."""
         if self.compiled is None:
             self.compiled = self.kernel.function if INTERPRETED else self.kernel.compile(current_target())
-        self.compiled[(programs, 1, 1)](*arguments, *self.last)
+        self.compiled[grid](*arguments, *self.last)
 
 
 @functools.cache

@@ -1,11 +1,10 @@
 """A pixel's story on Triton: walk back through the row's geometry, gather, walk forward through its pixel steps.
 
 Coordinates and colours are tiles. What differs between the rows of a batch is read from the plan, a scalar for the
-whole tile, so that a branch on it is uniform. Colours come in triples of channels, `r, g, b`. `b_birth` holds, for a
-pixel born on the way back, the offset of its group in the plan, else 0. `CAN` says at compile time what the rows of a
-program can meet, so that nothing else is compiled.
+whole tile, so that a branch on it is uniform. Colours come in triples of channels, `r, g, b`. `CAN` says at compile
+time what the rows of a program can meet, so that nothing else is compiled.
 
-- `image`: where the story begins: the source (pointer, strides C, Y, X), and the row's scratch image (pointer, h, w)
+- `image`: where the story begins: the source (pointer; strides C, Y, X), and the row's scratch image (pointer, h, w)
   with the offset in the plan of the step that reads it, -1 to begin at the source.
 - `part`: what is told: first group, groups, first step, steps, the first smooth group (any that is not below `groups`:
   none), and where in the plan the steps begin and where the tables.
@@ -13,13 +12,11 @@ program can meet, so that nothing else is compiled.
 
 import functools
 import sys
-from dataclasses import dataclass
 
 import triton.language as tl
 
 from . import triton_dialect
-from .elementary import half_even
-from .geometry import DROP, FILL, NEAREST, REFLECT, SYMMETRIC, fold, reach, snap, weight
+from .geometry import DROP, FILL, LINEAR, NEAREST, reach, snap, weight
 from .pixel import BLUR_X, BLUR_Y, EQUALIZE, SHARPNESS, blur_weight, blurred, level_of, of_level, sharpen, sharpen_edge
 from .plan import (
     A_BASE,
@@ -28,14 +25,11 @@ from .plan import (
     A_STEP,
     A_W,
     ASK,
-    G_BORDER,
     G_BOUND,
     G_FILL,
     G_FILTER,
-    G_PROJECTIVE,
     G_SLOT,
     G_WIDTH,
-    G_WINDOW,
     HEADER,
     PLACE,
     S_ARGUMENTS,
@@ -47,108 +41,10 @@ from .plan import (
     S_SLOT,
     S_TRAIT,
 )
-from .triton_dialect import pixel_switch
+from .triton_dialect import level_half_even, pixel_switch
+from .triton_walk import MIXED, WALK, group_words, inside, step_words, through, walk_back, window
 
-MIXED = -1
 LEVELS = 256
-
-
-@dataclass(frozen=True)
-class Can:
-    """What the rows of a program can meet: no sizes, and nothing that is drawn.
-
-    Attributes:
-        channels: of the engine.
-        ops: the opcodes of `pixel` that occur, as the bits of one integer.
-        project: divide by a third coordinate.
-        fill, fold, drop: leave a window whose border answers so.
-        filter: the one filter of all smooth groups, MIXED for several, NEAREST for no such groups.
-        groups_before, steps_before: have geometry groups, or pixel steps, in front of the smooth group.
-        mean, extremes, histogram, neighbours, place: have a pixel step that needs so.
-        blur: need neighbours for more than sharpness.
-    """
-
-    channels: int
-    ops: int
-    project: bool
-    fill: bool
-    fold: bool
-    drop: bool
-    filter: int
-    groups_before: bool
-    steps_before: bool
-    mean: bool
-    extremes: bool
-    histogram: bool
-    neighbours: bool
-    place: bool
-    blur: bool
-
-
-def group_words(CAN: tl.constexpr):
-    """Length of a geometry group."""
-    return G_FILL + CAN.channels
-
-
-def step_words(CAN: tl.constexpr):
-    """Length of a pixel step."""
-    return S_ARGUMENTS + (CAN.channels + 2) // 3 * 8
-
-
-def through(plan, o_group, x, y, CAN: tl.constexpr):
-    """(x, y) <- M (x, y, 1), divided by the third coordinate where the group is projective."""
-    o_matrix = plan + o_group
-    u = tl.load(o_matrix) * x + tl.load(o_matrix + 1) * y + tl.load(o_matrix + 2)
-    v = tl.load(o_matrix + 3) * x + tl.load(o_matrix + 4) * y + tl.load(o_matrix + 5)
-    if CAN.project and tl.load(o_matrix + G_PROJECTIVE) > 0.0:
-        z = tl.load(o_matrix + 6) * x + tl.load(o_matrix + 7) * y + tl.load(o_matrix + 8)
-        u = u / z
-        v = v / z
-    return u, v
-
-
-def window(plan, o_group):
-    """A group's input window (x low, x high, y low, y high) and its border rule."""
-    o_window = plan + o_group + G_WINDOW
-    border = tl.load(plan + o_group + G_BORDER)
-    return tl.load(o_window), tl.load(o_window + 1), tl.load(o_window + 2), tl.load(o_window + 3), border
-
-
-def inside(x, low, high, border, CAN: tl.constexpr):
-    """The window pixel that stands for pixel x along one axis."""
-    moved = tl.minimum(tl.maximum(x, low), high)
-    if CAN.fold and (border == REFLECT) | (border == SYMMETRIC):
-        moved = fold(x, low, high, border)
-    return moved
-
-
-def enter(plan, o_group, x, y, b_birth, LOOSE: tl.constexpr, CAN: tl.constexpr):
-    """Snap to a group's input pixels, then answer what lies outside of its window: born there, or moved inside.
-
-    With LOOSE a group may be smooth, but behind the first smooth one: its coordinates are checked and not snapped.
-    """
-    x_low, x_high, y_low, y_high, border = window(plan, o_group)
-    px, py = snap(x), snap(y)
-    m_x, m_y = (px >= x_low) & (px <= x_high), (py >= y_low) & (py <= y_high)
-    qx, qy = inside(px, x_low, x_high, border, CAN), inside(py, y_low, y_high, border, CAN)
-    if LOOSE and tl.load(plan + o_group + G_FILTER) != NEAREST:
-        qx = tl.where(m_x, x, inside(x, x_low, x_high, border, CAN))
-        qy = tl.where(m_y, y, inside(y, y_low, y_high, border, CAN))
-    if CAN.fill and border == FILL:
-        m_born = ((m_x & m_y) == 0) & (b_birth == 0)
-        b_birth = tl.where(m_born, o_group, b_birth)
-    return qx, qy, b_birth
-
-
-def walk_back(plan, x, y, b_birth, i_last, i_first, LOOSE: tl.constexpr, CAN: tl.constexpr):
-    """Take output coordinates back through groups i_last, ..., i_first."""
-    i_group = i_last
-    while i_group >= i_first:
-        o_group = HEADER + i_group * group_words(CAN)
-        x, y = through(plan, o_group, x, y, CAN)
-        x, y, b_birth = enter(plan, o_group, x, y, b_birth, LOOSE, CAN)
-        i_group -= 1
-    return x, y, b_birth
 
 
 def second_third(i_channel, CAN: tl.constexpr):
@@ -156,30 +52,39 @@ def second_third(i_channel, CAN: tl.constexpr):
     return tl.minimum(i_channel + 1, CAN.channels - 1), tl.minimum(i_channel + 2, CAN.channels - 1)
 
 
-def colour(o_pixel, stride_c, m_pixel, i_channel, CAN: tl.constexpr):
-    """The channels of the pixels at the pointers `o_pixel`."""
-    r = tl.load(o_pixel + i_channel * stride_c, mask=m_pixel, other=0).to(tl.float32)
+def offset(i_x, i_y, stride_x, stride_y, CAN: tl.constexpr):
+    """Of pixels of one channel, in elements."""
+    if CAN.wide:
+        o_pixel = i_y.to(tl.int64) * stride_y + i_x.to(tl.int64) * stride_x
+    else:
+        o_pixel = i_y * stride_y + i_x * stride_x
+    return o_pixel
+
+
+def read(source, strides, i_x, i_y, i_channel, CAN: tl.constexpr):
+    """The colour of pixels of an image with strides C, Y, X."""
+    stride_c, stride_y, stride_x = strides
+    o_pixel = offset(i_x, i_y, stride_x, stride_y, CAN)
+    r = tl.load(source + i_channel * stride_c + o_pixel).to(tl.float32)
     g, b = r, r
     if CAN.channels > 1:
         i_second, i_third = second_third(i_channel, CAN)
-        g = tl.load(o_pixel + i_second * stride_c, mask=m_pixel, other=0).to(tl.float32)
-        b = tl.load(o_pixel + i_third * stride_c, mask=m_pixel, other=0).to(tl.float32)
+        g = tl.load(source + i_second * stride_c + o_pixel).to(tl.float32)
+        b = tl.load(source + i_third * stride_c + o_pixel).to(tl.float32)
     return r, g, b
 
 
-def gather(image, plan, x, y, m_pixel, i_channel, CAN: tl.constexpr):
+def gather(image, plan, x, y, i_channel, CAN: tl.constexpr):
     """The colour of pixels of the image where the story begins."""
-    source, stride_c, stride_y, stride_x, _, _, _, o_step = image
+    source, strides, _, _, _, o_step = image
     i_x, i_y = x.to(tl.int32), y.to(tl.int32)
     if CAN.neighbours:
         if o_step < 0:
-            o_pixel = source + (i_y.to(tl.int64) * stride_y + i_x.to(tl.int64) * stride_x)
-            r, g, b = colour(o_pixel, stride_c, m_pixel, i_channel, CAN)
+            r, g, b = read(source, strides, i_x, i_y, i_channel, CAN)
         else:
-            r, g, b = neighbourhood(image, plan, i_x, i_y, m_pixel, i_channel, CAN)
+            r, g, b = neighbourhood(image, plan, i_x, i_y, i_channel, CAN)
     else:
-        o_pixel = source + (i_y.to(tl.int64) * stride_y + i_x.to(tl.int64) * stride_x)
-        r, g, b = colour(o_pixel, stride_c, m_pixel, i_channel, CAN)
+        r, g, b = read(source, strides, i_x, i_y, i_channel, CAN)
     return r, g, b
 
 
@@ -198,27 +103,26 @@ def tap(op, i_tap, p, CAN: tl.constexpr):
     return dx, dy, w
 
 
-def neighbourhood(image, plan, i_x, i_y, m_pixel, i_channel, CAN: tl.constexpr):
+def neighbourhood(image, plan, i_x, i_y, i_channel, CAN: tl.constexpr):
     """What the step in front of the story makes of pixels of the scratch image and their neighbours."""
-    _, _, _, _, scratch, h, w, o_step = image
-    op, bound, lattice, _ = stage(plan + o_step)
-    p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8)
-    area = h.to(tl.int64) * w
+    _, _, scratch, h, w, o_step = image
+    op, bound, lattice, _ = stage(plan + o_step, CAN)
+    p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8, 0)
+    strides = (h.to(tl.int64) * w, w, tl.full((), 1, tl.int32))
     n_taps = tl.where(op == SHARPNESS, 9, 2 * p[1].to(tl.int32) + 1)
     sum_r = i_x.to(tl.float32) * 0.0
     sum_g, sum_b, sum_w = sum_r, sum_r, p[0] * 0.0
     i_tap = n_taps * 0
     while i_tap < n_taps:
         dx, dy, k = tap(op, i_tap, p, CAN)
-        o_pixel = scratch + (mirrored(i_y + dy, h).to(tl.int64) * w + mirrored(i_x + dx, w))
-        r, g, b = colour(o_pixel, area, m_pixel, i_channel, CAN)
+        r, g, b = read(scratch, strides, mirrored(i_x + dx, w), mirrored(i_y + dy, h), i_channel, CAN)
         sum_r += k * r
         sum_g += k * g
         sum_b += k * b
         sum_w += k
         i_tap += 1
     if op == SHARPNESS:
-        r, g, b = colour(scratch + (i_y.to(tl.int64) * w + i_x), area, m_pixel, i_channel, CAN)
+        r, g, b = read(scratch, strides, i_x, i_y, i_channel, CAN)
         m_inner = (i_x > 0) & (i_x < w - 1) & (i_y > 0) & (i_y < h - 1)
         r = tl.where(m_inner, sharpen(r, sum_r, p, bound, lattice), sharpen_edge(r, h, w, bound, lattice))
         g = tl.where(m_inner, sharpen(g, sum_g, p, bound, lattice), sharpen_edge(g, h, w, bound, lattice))
@@ -244,23 +148,43 @@ def paint(plan, b_birth, r, g, b, i_channel, CAN: tl.constexpr):
     return r, g, b
 
 
-def stage(o_step):
-    """A step's opcode, and the bound, lattice and channels of its stage."""
+def known(LATTICE: tl.constexpr, CHANNELS: tl.constexpr):
+    """Bound, lattice and channels of a stage that is the same for all rows."""
+    bound = tl.full((), 255.0 if LATTICE else 1.0, tl.float32)
+    return bound, tl.full((), LATTICE, tl.float32), tl.full((), CHANNELS, tl.float32)
+
+
+def stage(o_step, CAN: tl.constexpr):
+    """The opcode of a step in front of the tail, and the bound, lattice and channels of its stage."""
     op = tl.load(o_step + S_OP).to(tl.int32)
-    return op, tl.load(o_step + S_BOUND), tl.load(o_step + S_LATTICE), tl.load(o_step + S_CHANNELS)
+    bound, lattice, channels = known(CAN.lattice == 1, CAN.stage_channels)
+    if CAN.lattice == MIXED:
+        bound, lattice = tl.load(o_step + S_BOUND), tl.load(o_step + S_LATTICE)
+    if CAN.stage_channels == MIXED:
+        channels = tl.load(o_step + S_CHANNELS)
+    return op, bound, lattice, channels
 
 
-def arguments(o_p):
-    """Eight arguments."""
+def argument(o_p, K: tl.constexpr, ZEROS: tl.constexpr):
+    """Argument number K, unless it is known to be 0."""
+    if (ZEROS >> K) & 1:
+        value = tl.full((), 0.0, tl.float32)
+    else:
+        value = tl.load(o_p + K)
+    return value
+
+
+def arguments(o_p, ZEROS: tl.constexpr):
+    """Eight arguments, of which those in ZEROS are known to be 0."""
     return (
-        tl.load(o_p),
-        tl.load(o_p + 1),
-        tl.load(o_p + 2),
-        tl.load(o_p + 3),
-        tl.load(o_p + 4),
-        tl.load(o_p + 5),
-        tl.load(o_p + 6),
-        tl.load(o_p + 7),
+        argument(o_p, 0, ZEROS),
+        argument(o_p, 1, ZEROS),
+        argument(o_p, 2, ZEROS),
+        argument(o_p, 3, ZEROS),
+        argument(o_p, 4, ZEROS),
+        argument(o_p, 5, ZEROS),
+        argument(o_p, 6, ZEROS),
+        argument(o_p, 7, ZEROS),
     )
 
 
@@ -304,9 +228,12 @@ def walk_forward(plan, rgb, b_birth, xy, span, part, i_channel, LOOSE: tl.conste
     while i_step < n_steps:
         o_step = o_steps + i_step * step_words(CAN)
         slot = tl.load(plan + o_step + S_SLOT)
-        if (slot > low) & (slot < high):
-            p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8)
-            op, bound, lattice, channels = stage(plan + o_step)
+        on = True
+        if CAN.steps_before:
+            on = (slot > low) & (slot < high)
+        if on:
+            p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8, 0)
+            op, bound, lattice, channels = stage(plan + o_step, CAN)
             x, y = xy
             if CAN.place:
                 x, y = placed(plan, o_step, x, y, n_groups, LOOSE, CAN)
@@ -322,16 +249,96 @@ def walk_forward(plan, rgb, b_birth, xy, span, part, i_channel, LOOSE: tl.conste
     return r, g, b
 
 
-def resample(image, plan, x, y, m_pixel, part, i_channel, CAN: tl.constexpr):
-    """The sum of weight times colour over the taps of the part's first smooth group, over the sum of weights.
+def finish(plan, o_step, rgb, x, y, i_channel, CAN: tl.constexpr):
+    """The steps of the tail, the first of which lies at `o_step`."""
+    r, g, b = rgb
+    for i in tl.static_range(len(CAN.tail)):
+        bound, lattice, channels = known(CAN.tail[i][1], CAN.tail[i][2])
+        o_p = plan + o_step + i * step_words(CAN) + S_ARGUMENTS + i_channel // 3 * 8
+        p = arguments(o_p, CAN.tail[i][3])
+        r, g, b = pixel_switch(CAN.tail[i][0], r, g, b, x, y, p, bound, lattice, channels, 1 << CAN.tail[i][0])
+    return r, g, b
 
-    Each tap walks back through the groups in front of it and forward through the pixel steps in front of it.
-    """
+
+def along(i_tap, start, centre, narrow, low, high, border, kind, DROPS: tl.constexpr, CAN: tl.constexpr):
+    """One axis of a tap: its weight, the window pixel that stands for it, and whether it lies in the window."""
+    k = start + i_tap
+    w = weight((k - centre) * narrow, kind)
+    m_in = (k >= low) & (k <= high)
+    if DROPS:
+        if border == DROP:
+            w = tl.where(m_in, w, 0.0)
+    return w, inside(k, low, high, border, CAN), m_in
+
+
+def at_tap(image, plan, qx, qy, m_in, border, part, i_channel, CAN: tl.constexpr):
+    """The colour of a tap: back through the groups in front of the part's first smooth one, and forward through the
+    pixel steps in front of it."""
     first_group, _, first_step, n_steps, i_group, o_steps, o_tables = part
-    before = (first_group, i_group, first_step, n_steps, i_group, o_steps, o_tables)
+    o_group = HEADER + i_group * group_words(CAN)
+    tx, ty = qx, qy
+    b_birth = tl.full(m_in.shape, 0, tl.int32)
+    if CAN.fill and border == FILL:
+        b_birth = tl.where(m_in, b_birth, o_group)
+    if CAN.groups_before:
+        tx, ty, b_birth = walk_back(plan, tx, ty, b_birth, i_group - 1, first_group, False, CAN)
+    r, g, b = gather(image, plan, tx, ty, i_channel, CAN)
+    if CAN.fill:
+        r, g, b = paint(plan, b_birth, r, g, b, i_channel, CAN)
+    if CAN.steps_before:
+        before = (first_group, i_group, first_step, n_steps, i_group, o_steps, o_tables)
+        span = (-1.0, tl.load(plan + o_group + G_SLOT))
+        r, g, b = walk_forward(plan, (r, g, b), b_birth, (qx, qy), span, before, i_channel, False, CAN)
+    return r, g, b
+
+
+def four_taps(image, plan, axis_x, axis_y, border, kind, part, i_channel, CAN: tl.constexpr):
+    """The mean colour of two by two taps of a filter of width 1, whose weights sum up to 1: to drop a tap and to let
+    the other one stand for it is the same."""
+    wx0, qx0, m_x0 = along(0.0, *axis_x, border, kind, False, CAN)
+    wx1, qx1, m_x1 = along(1.0, *axis_x, border, kind, False, CAN)
+    wy0, qy0, m_y0 = along(0.0, *axis_y, border, kind, False, CAN)
+    wy1, qy1, m_y1 = along(1.0, *axis_y, border, kind, False, CAN)
+    r0, g0, b0 = at_tap(image, plan, qx0, qy0, m_x0 & m_y0, border, part, i_channel, CAN)
+    r1, g1, b1 = at_tap(image, plan, qx1, qy0, m_x1 & m_y0, border, part, i_channel, CAN)
+    r2, g2, b2 = at_tap(image, plan, qx0, qy1, m_x0 & m_y1, border, part, i_channel, CAN)
+    r3, g3, b3 = at_tap(image, plan, qx1, qy1, m_x1 & m_y1, border, part, i_channel, CAN)
+    w0, w1, w2, w3 = wx0 * wy0, wx1 * wy0, wx0 * wy1, wx1 * wy1
+    r = tl.fma(w3, r3, tl.fma(w2, r2, tl.fma(w1, r1, w0 * r0)))
+    g = tl.fma(w3, g3, tl.fma(w2, g2, tl.fma(w1, g1, w0 * g0)))
+    b = tl.fma(w3, b3, tl.fma(w2, b2, tl.fma(w1, b1, w0 * b0)))
+    return r, g, b
+
+
+def many_taps(image, plan, axis_x, axis_y, n_x, n_y, border, kind, part, i_channel, CAN: tl.constexpr):
+    """The sum of weight times colour over n_x by n_y taps, over the sum of weights."""
+    sum_r = (axis_x[1] + axis_y[1]) * 0.0
+    sum_g, sum_b, sum_w = sum_r, sum_r, sum_r
+    i_y = 0
+    while i_y < n_y:
+        wy, qy, m_y = along(i_y.to(tl.float32), *axis_y, border, kind, CAN.drop, CAN)
+        i_x = i_y * 0
+        while i_x < n_x:
+            wx, qx, m_x = along(i_x.to(tl.float32), *axis_x, border, kind, CAN.drop, CAN)
+            r, g, b = at_tap(image, plan, qx, qy, m_x & m_y, border, part, i_channel, CAN)
+            w = wx * wy
+            sum_r = tl.fma(w, r, sum_r)
+            sum_g = tl.fma(w, g, sum_g)
+            sum_b = tl.fma(w, b, sum_b)
+            sum_w += w
+            i_x += 1
+        i_y += 1
+    over = 1.0 / tl.where(sum_w == 0.0, 1.0, sum_w)
+    return sum_r * over, sum_g * over, sum_b * over
+
+
+def resample(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
+    """The colour that the part's first smooth group makes of the taps around a pixel."""
+    i_group = part[4]
     o_group = HEADER + i_group * group_words(CAN)
     x_low, x_high, y_low, y_high, border = window(plan, o_group)
-    span = (-1.0, tl.load(plan + o_group + G_SLOT))
+    if CAN.smooth_border != MIXED:
+        border = tl.full((), CAN.smooth_border, tl.float32)
     if CAN.filter == MIXED:
         kind = tl.load(plan + o_group + G_FILTER)
     else:
@@ -340,75 +347,55 @@ def resample(image, plan, x, y, m_pixel, part, i_channel, CAN: tl.constexpr):
     support_x, support_y = reach(kind) * wide_x, reach(kind) * wide_y
     n_x, n_y = tl.ceil(support_x + support_x).to(tl.int32), tl.ceil(support_y + support_y).to(tl.int32)
     cx, cy = through(plan, o_group, x, y, CAN)
-    x_start, y_start = tl.floor(cx - support_x) + 1.0, tl.floor(cy - support_y) + 1.0
-    sum_r, sum_w = cx * 0.0, cx * 0.0
-    sum_g, sum_b = sum_r, sum_r
-    i_y = 0
-    while i_y < n_y:
-        ky = y_start + i_y.to(tl.float32)
-        wy = weight((ky - cy) / wide_y, kind)
-        m_y = (ky >= y_low) & (ky <= y_high)
-        qy = inside(ky, y_low, y_high, border, CAN)
-        i_x = i_y * 0
-        while i_x < n_x:
-            kx = x_start + i_x.to(tl.float32)
-            w = wy * weight((kx - cx) / wide_x, kind)
-            m_out = (m_y & (kx >= x_low) & (kx <= x_high)) == 0
-            if CAN.drop and border == DROP:
-                w = tl.where(m_out, 0.0, w)
-            qx = inside(kx, x_low, x_high, border, CAN)
-            tx, ty = qx, qy
-            b_birth = tl.full(x.shape, 0, tl.int32)
-            if CAN.fill and border == FILL:
-                b_birth = tl.where(m_out, o_group, b_birth)
-            if CAN.groups_before:
-                tx, ty, b_birth = walk_back(plan, tx, ty, b_birth, i_group - 1, first_group, False, CAN)
-            r, g, b = gather(image, plan, tx, ty, m_pixel & (b_birth == 0), i_channel, CAN)
-            if CAN.fill:
-                r, g, b = paint(plan, b_birth, r, g, b, i_channel, CAN)
-            if CAN.steps_before:
-                r, g, b = walk_forward(plan, (r, g, b), b_birth, (qx, qy), span, before, i_channel, False, CAN)
-            sum_r = tl.fma(w, r, sum_r)
-            sum_g = tl.fma(w, g, sum_g)
-            sum_b = tl.fma(w, b, sum_b)
-            sum_w += w
-            i_x += 1
-        i_y += 1
-    sum_w = tl.where(sum_w == 0.0, 1.0, sum_w)
-    return settle_sum(plan, o_group, sum_r / sum_w, sum_g / sum_w, sum_b / sum_w)
+    axis_x = (tl.floor(cx - support_x) + 1.0, cx, tl.div_rn(1.0, wide_x), x_low, x_high)
+    axis_y = (tl.floor(cy - support_y) + 1.0, cy, tl.div_rn(1.0, wide_y), y_low, y_high)
+    if (CAN.filter == LINEAR) and not (CAN.groups_before or CAN.steps_before or CAN.neighbours):
+        if (wide_x == 1.0) & (wide_y == 1.0):
+            one = tl.full((), 1.0, tl.float32)
+            axis_x = (tl.floor(cx), cx, one, x_low, x_high)
+            axis_y = (tl.floor(cy), cy, one, y_low, y_high)
+            r, g, b = four_taps(image, plan, axis_x, axis_y, border, kind, part, i_channel, CAN)
+        else:
+            r, g, b = many_taps(image, plan, axis_x, axis_y, n_x, n_y, border, kind, part, i_channel, CAN)
+    else:
+        r, g, b = many_taps(image, plan, axis_x, axis_y, n_x, n_y, border, kind, part, i_channel, CAN)
+    return settle_sum(plan, o_group, r, g, b)
 
 
 def settle_sum(plan, o_group, r, g, b):
     """Round and clamp a resampled colour, where it returns to the lattice."""
     bound = tl.load(plan + o_group + G_BOUND)
     if bound > 0.0:
-        r = tl.minimum(tl.maximum(half_even(r), 0.0), bound)
-        g = tl.minimum(tl.maximum(half_even(g), 0.0), bound)
-        b = tl.minimum(tl.maximum(half_even(b), 0.0), bound)
+        r = tl.minimum(tl.maximum(level_half_even(r), 0.0), bound)
+        g = tl.minimum(tl.maximum(level_half_even(g), 0.0), bound)
+        b = tl.minimum(tl.maximum(level_half_even(b), 0.0), bound)
     return r, g, b
 
 
-def story(image, plan, x, y, m_pixel, part, i_channel, CAN: tl.constexpr):
+def story(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
     """The colour (r, g, b) of the pixels (x, y) at the end of a part of a row's plan."""
     first_group, n_groups, _, _, i_smooth, _, _ = part
     xy = (x, y)
     i_first = tl.where(i_smooth < n_groups, i_smooth + 1, first_group)
     b_birth = tl.full(x.shape, 0, tl.int32)
     x, y, b_birth = walk_back(plan, x, y, b_birth, n_groups - 1, i_first, CAN.filter != NEAREST, CAN)
-    m_pixel = m_pixel & (b_birth == 0)
     done = tl.full((), -1.0, tl.float32)
-    if CAN.filter != NEAREST:
+    if CAN.always_smooth:
+        r, g, b = resample(image, plan, x, y, part, i_channel, CAN)
+    elif CAN.filter != NEAREST:
         if i_smooth < n_groups:
             done = tl.load(plan + HEADER + i_smooth * group_words(CAN) + G_SLOT)
-            r, g, b = resample(image, plan, x, y, m_pixel, part, i_channel, CAN)
+            r, g, b = resample(image, plan, x, y, part, i_channel, CAN)
         else:
-            r, g, b = gather(image, plan, x, y, m_pixel, i_channel, CAN)
+            r, g, b = gather(image, plan, x, y, i_channel, CAN)
     else:
-        r, g, b = gather(image, plan, x, y, m_pixel, i_channel, CAN)
+        r, g, b = gather(image, plan, x, y, i_channel, CAN)
     if CAN.fill:
         r, g, b = paint(plan, b_birth, r, g, b, i_channel, CAN)
-    span = (done, float("inf"))
-    return walk_forward(plan, (r, g, b), b_birth, xy, span, part, i_channel, CAN.filter != NEAREST, CAN)
+    if CAN.ops > 0:
+        span = (done, float("inf"))
+        r, g, b = walk_forward(plan, (r, g, b), b_birth, xy, span, part, i_channel, CAN.filter != NEAREST, CAN)
+    return r, g, b
 
 
 def part_behind(plan, i_base, n_groups, n_steps, i_smooth, layout, CAN: tl.constexpr):
@@ -436,7 +423,7 @@ def scratch_number(plan, o_asks, i_ask):
 
 
 def image_behind(plan, i_base, source, scratch, scratch_size, layout, CAN: tl.constexpr):
-    """The image at which a story behind ask `i_base` begins; `source`: pointer and strides."""
+    """The image at which a story behind ask `i_base` begins; `source`: pointer; strides."""
     h, w, o_step = i_base * 0, i_base * 0, i_base * 0 - 1
     if CAN.neighbours:
         if i_base >= 0:
@@ -445,7 +432,7 @@ def image_behind(plan, i_base, source, scratch, scratch_size, layout, CAN: tl.co
             h, w = tl.load(o_ask + A_H).to(tl.int32), tl.load(o_ask + A_W).to(tl.int32)
             o_step = o_steps + tl.load(o_ask + A_STEP).to(tl.int32) * step_words(CAN)
             scratch += scratch_number(plan, o_asks, i_base) * scratch_size
-    return source[0], source[1], source[2], source[3], scratch, h, w, o_step
+    return source[0], source[1], scratch, h, w, o_step
 
 
 @functools.cache
@@ -455,9 +442,10 @@ def story_for(users: tuple[int, ...] = ()) -> dict:
         sys.modules[__name__],
         MIXED=tl.constexpr(MIXED),
         LEVELS=tl.constexpr(LEVELS),
-        half_even=triton_dialect.ELEMENTARY["half_even"],
+        level_half_even=triton_dialect.level_half_even,
         pixel_switch=triton_dialect.pixel_switch(users),
-        **{n: triton_dialect.GEOMETRY[n] for n in ("fold", "reach", "snap", "weight")},
+        **{n: WALK[n] for n in ("group_words", "inside", "step_words", "through", "walk_back", "window")},
+        **{n: triton_dialect.GEOMETRY[n] for n in ("reach", "snap", "weight")},
         **{
             n: triton_dialect.PIXEL[n]
             for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")

@@ -1,7 +1,8 @@
 """The kernels that read pixels: `write` stores each output pixel once, `ask` looks at a whole image for those behind.
 
-Offsets are int64. Nothing specialises on sizes, strides or seeds: the compile-time parameters are those of
-`triton_story`.
+An image's own offset is int64; offsets in a channel are int32, unless the program is compiled `wide`. Nothing
+specialises on sizes, strides or seeds, but for how quads of the output can be stored (QUADS) and `wide`; the other
+compile-time parameters are those of `triton_story`.
 """
 
 import functools
@@ -41,23 +42,33 @@ from .plan import (
 from .triton_plan import TICKET
 from .triton_story import (
     LEVELS,
-    group_words,
+    finish,
     image_behind,
     part_behind,
     scratch_number,
     stage,
-    step_words,
     story,
     story_for,
 )
+from .triton_walk import WALK, group_words, step_words
 
+PLANES, PACKED = 1, 3  # quads of a row from one to the next: one channel's, or three channels in turns
 PARTIALS = 6  # numbers that a chunk leaves: a sum, or the least and the greatest of three channels
 
 
-def image_of(source, o_row):
-    """A row's source: pointer and strides (C, Y, X)."""
-    stride_c, stride_y = tl.load(o_row + ROW_STRIDE_C), tl.load(o_row + ROW_STRIDE_Y)
-    return source + tl.load(o_row + ROW_SOURCE), stride_c, stride_y, tl.load(o_row + ROW_STRIDE_X)
+def stride(o_row, WORD: tl.constexpr, CAN: tl.constexpr):
+    """A row's stride in y or x, in 32 bits where it fits."""
+    if CAN.wide:
+        value = tl.load(o_row + WORD)
+    else:
+        value = tl.load((o_row + WORD).to(tl.pointer_type(tl.int32)))
+    return value
+
+
+def image_of(source, o_row, CAN: tl.constexpr):
+    """A row's source: pointer; strides (C, Y, X)."""
+    stride_y, stride_x = stride(o_row, ROW_STRIDE_Y, CAN), stride(o_row, ROW_STRIDE_X, CAN)
+    return source + tl.load(o_row + ROW_SOURCE), (tl.load(o_row + ROW_STRIDE_C), stride_y, stride_x)
 
 
 def layout_of(groups, steps, tables_at, CAN: tl.constexpr):
@@ -66,11 +77,79 @@ def layout_of(groups, steps, tables_at, CAN: tl.constexpr):
     return o_steps, o_steps + steps * step_words(CAN), tables_at
 
 
-def put(out, o_out, v, m_pixel):
-    """Store one channel, cast once."""
+def pixels_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr, QUADS: tl.constexpr):
+    """Columns and rows of a tile's pixels: a warp takes neighbours in x or, with QUADS, each thread takes four."""
+    PIXELS: tl.constexpr = TILE_H * TILE_W
+    i_pixel = tl.arange(0, PIXELS)
+    if QUADS == 0:
+        i_x, i_y = i_pixel % TILE_W, i_pixel // TILE_W
+    else:
+        i_quad = i_pixel % (PIXELS // 4)
+        i_x, i_y = i_quad % (TILE_W // 4) * 4 + i_pixel // (PIXELS // 4), i_quad // (TILE_W // 4)
+    return i_x, i_y
+
+
+def quads_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr):
+    """Columns and rows of a tile's quads."""
+    i_quad = tl.arange(0, TILE_H * TILE_W // 4)
+    return i_quad % (TILE_W // 4), i_quad // (TILE_W // 4)
+
+
+def as_quads(v):
+    """A tile in the order of `pixels_of` as quads [n, 4]."""
+    return tl.permute(tl.reshape(v, (4, v.shape[0] // 4)), (1, 0))
+
+
+def four_of(v):
+    """The four pixels of each quad."""
+    even, odd = tl.split(tl.reshape(as_quads(v), (v.shape[0] // 4, 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+def quad(a, b, c, d):
+    """Four tiles [n] as one [n, 4]."""
+    return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (a.shape[0], 4))
+
+
+def put_quads(out, o_out, v, m_quad):
+    """Store four numbers at a time; `o_out` counts such quads, so that the compiler sees them whole."""
+    tl.store(out + ((o_out * 4)[:, None] + tl.arange(0, 4)[None, :]), v, mask=m_quad[:, None])
+
+
+def cast(v, out):
+    """A channel in the output's dtype."""
     if out.dtype.element_ty == tl.uint8:
         v = tl.minimum(tl.maximum(v, 0.0), 255.0)
-    tl.store(out + o_out, v.to(out.dtype.element_ty), mask=m_pixel)
+    return v.to(out.dtype.element_ty)
+
+
+def put_packed(out, o_quad, r, g, b, m_quad):
+    """Store pixels whose three channels lie side by side, and neighbours too: four pixels are twelve numbers."""
+    r0, r1, r2, r3 = four_of(cast(r, out))
+    g0, g1, g2, g3 = four_of(cast(g, out))
+    b0, b1, b2, b3 = four_of(cast(b, out))
+    put_quads(out, o_quad, quad(r0, g0, b0, r1), m_quad)
+    put_quads(out, o_quad + 1, quad(g1, b1, r2, g2), m_quad)
+    put_quads(out, o_quad + 2, quad(b2, r3, g3, b3), m_quad)
+
+
+def put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C: tl.constexpr, QUADS: tl.constexpr):
+    """Store up to three channels, `out_c` apart."""
+    for k in tl.static_range(3):
+        if k < OUT_C:
+            if i_channel + k < OUT_C:
+                v = cast(rgb[k], out)
+                if QUADS == 0:
+                    tl.store(out + (o_out + k * out_c), v, mask=m_out)
+                else:
+                    put_quads(out, o_out + k * out_c, as_quads(v), m_out)
+
+
+def apart(o_image, image_size, out_n):
+    """The offset of an image where images lie `out_n` apart."""
+    return o_image // image_size * out_n
 
 
 def write_kernel(
@@ -86,6 +165,7 @@ def write_kernel(
     out_x,
     out_h,
     out_w,
+    i_first,
     scratch_size,
     scratch_images,
     plan_stride,
@@ -95,55 +175,52 @@ def write_kernel(
     TILE_H: tl.constexpr,
     TILE_W: tl.constexpr,
     OUT_C: tl.constexpr,
+    QUADS: tl.constexpr,
     CAN: tl.constexpr,
 ):
-    """out[row, c, y, x] = story(x, y), OUT_C channels. Grid: (rows * tiles * triples of channels,), the triples
-    fastest.
+    """out[row, c, y, x] = story(x, y), OUT_C channels, of rows i_first and on. Grid: (tiles in x * triples of channels,
+    tiles in y, rows).
 
-    A tile is one-dimensional to the compiler: a warp takes 32 neighbours in x, whatever it guesses about strides. An
-    offset of the output counts as if images of `image_size` elements lay back to back; they lie `out_n` apart.
+    A tile is one-dimensional to the compiler, so that `pixels_of` says which thread has which pixels, whatever the
+    compiler guesses about strides. An offset of the output counts as if images of `image_size` elements lay back to
+    back; they lie `out_n` apart. QUADS: each four neighbours in x lie side by side, or their twelve numbers. Then OW
+    and all strides are multiples of four and counted in fours, and `out_x` is PLANES or PACKED.
     """
     TRIPLES: tl.constexpr = (OUT_C + 2) // 3
-    tiles_x = (out_w + TILE_W - 1) // TILE_W
-    tiles = tiles_x * ((out_h + TILE_H - 1) // TILE_H)
-    i_program = tl.program_id(0)
-    i_channel = i_program % TRIPLES * 3
-    i_tile = i_program // TRIPLES % tiles
-    i_row = (i_program // TRIPLES // tiles).to(tl.int64)
-    i_y = i_tile // tiles_x * TILE_H + tl.arange(0, TILE_H * TILE_W) // TILE_W
-    i_x = i_tile % tiles_x * TILE_W + tl.arange(0, TILE_H * TILE_W) % TILE_W
-    m_pixel = (i_y < out_h) & (i_x < out_w)
+    i_channel = tl.program_id(0) % TRIPLES * 3
+    x_tile, y_tile = tl.program_id(0) // TRIPLES * TILE_W, tl.program_id(1) * TILE_H
+    i_row = i_first + tl.program_id(2).to(tl.int64)
+    i_x, i_y = pixels_of(TILE_H, TILE_W, QUADS)
+    m_pixel = (y_tile + i_y < out_h) & (x_tile + i_x < out_w)
+    i_x, i_y = tl.minimum(x_tile + i_x, out_w - 1), tl.minimum(y_tile + i_y, out_h - 1)
     o_row = rows + i_row * ROW
     o_plan = plan + i_row * plan_stride
     layout = layout_of(groups, steps, tables_at, CAN)
     n_groups, n_steps = tl.load(o_plan + N_GROUPS).to(tl.int32), tl.load(o_plan + N_STEPS).to(tl.int32)
     i_smooth, i_base = tl.load(o_plan + SMOOTH).to(tl.int32), tl.load(o_plan + BASE).to(tl.int32)
+    n_steps -= len(CAN.tail)
     part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
     o_scratch = scratch + i_row * scratch_images * scratch_size
-    image = image_behind(o_plan, i_base, image_of(source, o_row), o_scratch, scratch_size, layout, CAN)
-    r, g, b = story(image, o_plan, i_x.to(tl.float32), i_y.to(tl.float32), m_pixel, part, i_channel, CAN)
+    image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
+    x, y = i_x.to(tl.float32), i_y.to(tl.float32)
+    rgb = story(image, o_plan, x, y, part, i_channel, CAN)
+    rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN), rgb, x, y, i_channel, CAN)
     o_image = tl.load(o_row + ROW_OUT)
     if out_n != image_size:
-        o_image = o_image // image_size * out_n
-    o_out = o_image + i_channel * out_c + i_y * out_y + i_x * out_x
-    put(out, o_out, r, m_pixel)
-    if OUT_C > 1:
-        if i_channel + 1 < OUT_C:
-            put(out, o_out + out_c, g, m_pixel)
-        if i_channel + 2 < OUT_C:
-            put(out, o_out + 2 * out_c, b, m_pixel)
-
-
-def keep(scratch, area, i_pixel, rgb, m_pixel, i_channel, CAN: tl.constexpr):
-    """Store a colour in a dense image [C, H, W] of `area` pixels a channel."""
-    r, g, b = rgb
-    o_pixel = i_channel * area + i_pixel
-    put(scratch, o_pixel, r, m_pixel)
-    if CAN.channels > 1:
-        if i_channel + 1 < CAN.channels:
-            put(scratch, o_pixel + area, g, m_pixel)
-        if i_channel + 2 < CAN.channels:
-            put(scratch, o_pixel + 2 * area, b, m_pixel)
+        o_image = apart(o_image, image_size, out_n)
+    if QUADS != 0:
+        i_x, i_y = quads_of(TILE_H, TILE_W)
+        i_x, i_y = x_tile // 4 + i_x, y_tile + i_y
+        m_pixel = (i_y < out_h) & (i_x < out_w // 4)
+        o_image = o_image >> 2
+    o_out = o_image + i_channel * out_c + i_y.to(tl.int64) * out_y + i_x * out_x
+    if QUADS and OUT_C == 3:
+        if out_x == PACKED:
+            put_packed(out, o_out, rgb[0], rgb[1], rgb[2], m_pixel)
+        else:
+            put_planes(out, o_out, out_c, rgb, i_channel, m_pixel, OUT_C, QUADS)
+    else:
+        put_planes(out, o_out, out_c, rgb, i_channel, m_pixel, OUT_C, QUADS)
 
 
 def counts_of(v, lattice, m_pixel):
@@ -152,20 +229,30 @@ def counts_of(v, lattice, m_pixel):
     return tl.histogram(i_level, LEVELS, mask=m_pixel).to(tl.float32)
 
 
+def by_lane(v):
+    """A tile as [n, LEVELS]."""
+    return tl.reshape(v, (v.shape[0] // LEVELS, LEVELS))
+
+
+def least(v, m_pixel):
+    """The least value of each lane."""
+    return tl.min(by_lane(tl.where(m_pixel, v, float("inf"))), axis=0)
+
+
 def gathered(found, kind, rgb, o_step, m_pixel, CAN: tl.constexpr):
     """What a chunk knows so far, six tiles, and one more block of pixels: sums by lane, extremes by lane, or counts by
     level."""
     r, g, b = rgb
-    _, _, lattice, channels = stage(o_step)
+    _, _, lattice, channels = stage(o_step, CAN)
     a0, a1, a2, a3, a4, a5 = found
     if CAN.mean:
         if kind == MEAN:
-            a0 += tl.where(m_pixel, luma(r, g, b, lattice, channels), 0.0)
+            a0 += tl.sum(by_lane(tl.where(m_pixel, luma(r, g, b, lattice, channels), 0.0)), axis=0)
     if CAN.extremes:
         if kind == EXTREMES:
-            a0, a3 = tl.where(m_pixel, tl.minimum(a0, r), a0), tl.where(m_pixel, tl.maximum(a3, r), a3)
-            a1, a4 = tl.where(m_pixel, tl.minimum(a1, g), a1), tl.where(m_pixel, tl.maximum(a4, g), a4)
-            a2, a5 = tl.where(m_pixel, tl.minimum(a2, b), a2), tl.where(m_pixel, tl.maximum(a5, b), a5)
+            a0, a3 = tl.minimum(a0, least(r, m_pixel)), tl.maximum(a3, 0.0 - least(0.0 - r, m_pixel))
+            a1, a4 = tl.minimum(a1, least(g, m_pixel)), tl.maximum(a4, 0.0 - least(0.0 - g, m_pixel))
+            a2, a5 = tl.minimum(a2, least(b, m_pixel)), tl.maximum(a5, 0.0 - least(0.0 - b, m_pixel))
     if CAN.histogram:
         if kind == HISTOGRAM:
             a0 += counts_of(r, lattice, m_pixel)
@@ -250,13 +337,6 @@ def answer(found, kind, o_plan, o_step, o_tables, o_partials, i_chunk, area, CHU
         tl.store(ticket, 0)
 
 
-def chunk(area, i_chunk, CHUNKS: tl.constexpr):
-    """A canvas's part number `i_chunk`: first pixel, and how many."""
-    length = (area + CHUNKS - 1) // CHUNKS
-    i_first = i_chunk * length
-    return i_first, tl.minimum(length, area - i_first).to(tl.int32)
-
-
 def ask_kernel(
     source,
     rows,
@@ -269,48 +349,51 @@ def ask_kernel(
     groups,
     steps,
     tables_at,
-    BLOCK: tl.constexpr,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
     CHUNKS: tl.constexpr,
     CAN: tl.constexpr,
 ):
     """Answer ask number `i_ask` of each row that has one. Grid: (rows * CHUNKS * triples of channels,).
 
     MEAN and EXTREMES become arguments of the asking step, HISTOGRAM tables; for NEIGHBOURS the image is kept as it is.
-    A chunk is the same part of the canvas whatever the batch, and is reduced in a fixed order; so are the chunks, by
+    A chunk is the same tiles of the canvas whatever the batch, and is reduced in a fixed order; so are the chunks, by
     the row's last program, and counts are integers: the same image gives the same bits. The partial results lie at the
-    end of the plan row. BLOCK = LEVELS: one set of tiles serves sums by lane and counts by level.
+    end of the plan row. A tile is folded to LEVELS numbers: they serve sums by lane and counts by level.
     """
     TRIPLES: tl.constexpr = (CAN.channels + 2) // 3
     i_channel = tl.program_id(0) % TRIPLES * 3
     i_chunk = tl.program_id(0) // TRIPLES % CHUNKS
     i_row = (tl.program_id(0) // TRIPLES // CHUNKS).to(tl.int64)
-    o_plan = plan + i_row * plan_stride
+    o_row, o_plan = rows + i_row * ROW, plan + i_row * plan_stride
     if i_ask < tl.load(o_plan + N_ASKS).to(tl.int32):
         layout = layout_of(groups, steps, tables_at, CAN)
         n_steps, n_groups, h, w, kind, i_smooth, i_base = ask_at(o_plan + layout[1] + i_ask * ASK)
         part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
         o_scratch = scratch + i_row * scratch_images * scratch_size
-        image = image_behind(o_plan, i_base, image_of(source, rows + i_row * ROW), o_scratch, scratch_size, layout, CAN)
+        image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
         o_step = o_plan + layout[0] + n_steps * step_words(CAN)
         area = h.to(tl.int64) * w
-        i_pixel, n_left = chunk(area, i_chunk, CHUNKS)
-        x_first, y_first = (i_pixel % w).to(tl.int32), (i_pixel // w).to(tl.int32)
-        b_low = tl.zeros((BLOCK,), tl.float32) + tl.where(kind == EXTREMES, float("inf"), 0.0)
+        tiles_x, tiles_y = (w + TILE_W - 1) // TILE_W, (h + TILE_H - 1) // TILE_H
+        n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
+        x_tile, y_tile = i_chunk * n_tiles % tiles_x * TILE_W, i_chunk * n_tiles // tiles_x * TILE_H
+        b_low = tl.zeros((LEVELS,), tl.float32) + tl.where(kind == EXTREMES, float("inf"), 0.0)
         found = (b_low, b_low, b_low, 0.0 - b_low, 0.0 - b_low, 0.0 - b_low)
-        while n_left > 0:
-            i_x = x_first + tl.arange(0, BLOCK)
-            x, y = (i_x % w).to(tl.float32), (y_first + i_x // w).to(tl.float32)
-            m_pixel = tl.arange(0, BLOCK) < n_left
-            rgb = story(image, o_plan, x, y, m_pixel, part, i_channel, CAN)
+        dx, dy = pixels_of(TILE_H, TILE_W, 0)
+        while (n_tiles > 0) & (y_tile < h):
+            m_pixel = (x_tile + dx < w) & (y_tile + dy < h)
+            i_x, i_y = tl.minimum(x_tile + dx, w - 1), tl.minimum(y_tile + dy, h - 1)
+            rgb = story(image, o_plan, i_x.to(tl.float32), i_y.to(tl.float32), part, i_channel, CAN)
             if CAN.neighbours:
                 if kind == NEIGHBOURS:
                     o_kept = o_scratch + scratch_number(o_plan, layout[1], i_ask) * scratch_size
-                    keep(o_kept, area, i_pixel + tl.arange(0, BLOCK), rgb, m_pixel, i_channel, CAN)
+                    o_pixel = i_channel * area + i_y.to(tl.int64) * w + i_x
+                    put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
             found = gathered(found, kind, rgb, o_step, m_pixel, CAN)
-            n_left -= BLOCK
-            i_pixel += BLOCK
-            y_first += (x_first + BLOCK) // w
-            x_first = (x_first + BLOCK) % w
+            n_tiles -= 1
+            x_tile += TILE_W
+            if x_tile >= w:
+                x_tile, y_tile = x_tile * 0, y_tile + TILE_H
         if (CAN.mean or CAN.extremes) or CAN.histogram:
             if (kind != NEIGHBOURS) & (i_channel == 0):
                 o_tables = o_plan + tables_at + i_ask * (CAN.channels * LEVELS)
@@ -322,12 +405,14 @@ def ask_kernel(
 def kernels_for(users: tuple[int, ...] = ()) -> dict:
     """The kernels, where users' formulas, by their opcodes, are pixel steps too."""
     told = story_for(users)
-    names = ("group_words", "image_behind", "part_behind", "scratch_number", "stage", "step_words", "story")
+    names = ("finish", "image_behind", "part_behind", "scratch_number", "stage", "story")
     return triton_dialect.bind_module(
         sys.modules[__name__],
         TICKET=tl.constexpr(TICKET),
         LEVELS=tl.constexpr(LEVELS),
         PARTIALS=tl.constexpr(PARTIALS),
+        PACKED=tl.constexpr(PACKED),
         **{n: told[n] for n in names},
+        **{n: WALK[n] for n in ("group_words", "step_words")},
         **{n: triton_dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
     )

@@ -7,19 +7,23 @@ plan, the row's own columns, tables of levels and partial results; scratch image
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 
-from ..kernels import geometry, pixel, plan, triton_plan, triton_story, triton_write, user
-from ..kernels.triton_dialect import INTERPRETED, bits
+from ..kernels import geometry, plan, triton_plan, triton_story, triton_write, user
+from ..kernels.triton_dialect import INTERPRETED
 from ..kernels.triton_launch import TYPES, Kernel, launch
+from ..kernels.triton_walk import Can
 from ..program import Program, stages
+from .triton_can import can
 
 HERE = nullcontext()
-TILE = (8, 32)  # pixels of a write program, y and x
-WARPS = 4  # two pixels a thread, one where a warp has 64
-BLOCK = triton_story.LEVELS  # pixels that an ask's program takes at a time
-ASK_WARPS = 8  # one pixel a thread: what a chunk knows so far takes registers too
+SMALL, MIDDLE, LARGE = (8, 32), (16, 32), (32, 32)  # tiles in pixels, y and x; `write`: 2, 4, 8 pixels a thread
+TILE = None  # one for all programs
+WARPS = 4
+ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
+MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
 CHUNKS = 16  # programs that share a row's ask, whatever the batch
 PLAN_TYPES = {
     "rows": "*i64",
@@ -44,10 +48,11 @@ OUT_TYPES = {
     "image_size": "i64",
     "out_n": "i64",
     "out_c": "i64",
-    "out_y": "i64",
-    "out_x": "i64",
+    "out_y": "i32",
+    "out_x": "i32",
     "out_h": "i32",
     "out_w": "i32",
+    "i_first": "i64",
 }
 LAYOUT_TYPES = {
     "scratch_size": "i64",
@@ -73,58 +78,6 @@ def allocate(
     return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
 
 
-def before_smooth(program: Program) -> tuple[bool, bool]:
-    """Whether geometry groups, and pixel steps, may stand in front of the first smooth group of a story.
-
-    An integer map that never leaves its canvas merges into the smooth group, unless a pixel step with a trait parts
-    them. A step that needs neighbours begins a new story.
-    """
-    groups = steps = False
-    group = step = merging = False
-    first = True  # the next smooth group can be a story's first
-    for entry in program.entries:
-        kind, trait, always = entry.code[plan.KIND], entry.code[plan.TRAIT], entry.code[plan.GATE_AT] < 0
-        if kind == plan.KIND_PIXEL and trait == plan.NEIGHBOURS:
-            if always or not first:
-                group, step, merging, first = False, False, False, True
-            else:
-                group |= merging
-        elif kind == plan.KIND_PIXEL:
-            step = True
-            group |= merging and trait != plan.POINTWISE
-        elif kind == plan.KIND_GEOMETRY:
-            if first and entry.code[plan.FILTER] != geometry.NEAREST:
-                groups, steps, first = groups or group, steps or step, not always
-            group |= trait == 0
-            merging = True
-    return groups, steps
-
-
-def can(program: Program) -> triton_story.Can:
-    """What the rows of a program can meet."""
-    codes = [e.code for e in program.entries if e.code[plan.KIND] == plan.KIND_GEOMETRY and not e.code[plan.TRAIT]]
-    borders = {code[plan.BORDER] for code in codes}
-    filters = {code[plan.FILTER] for code in codes} - {geometry.NEAREST}
-    groups, steps = before_smooth(program)
-    return triton_story.Can(
-        channels=program.channels,
-        ops=bits(program.pixel_ops),
-        project=program.projective,
-        fill=geometry.FILL in borders,
-        fold=not borders.isdisjoint({geometry.REFLECT, geometry.SYMMETRIC}),
-        drop=geometry.DROP in borders,
-        filter=triton_story.MIXED if len(filters) > 1 else next(iter(filters), geometry.NEAREST),
-        groups_before=groups,
-        steps_before=steps,
-        mean=plan.MEAN in program.needs,
-        extremes=plan.EXTREMES in program.needs,
-        histogram=plan.HISTOGRAM in program.needs,
-        neighbours=plan.NEIGHBOURS in program.needs,
-        place=plan.PLACE in program.needs,
-        blur=not program.pixel_ops.isdisjoint({pixel.BLUR_X, pixel.BLUR_Y}),
-    )
-
-
 def scratch(program: Program) -> tuple[int, int, torch.dtype]:
     """What a row keeps for its neighbours: images (at most two, as a story reads one and writes the other), elements of
     the largest, and their dtype."""
@@ -143,8 +96,43 @@ def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Ke
     return Kernel(function, tuple(types.items()), tuple(constants.items()), warps, tuple(options.items()))
 
 
-def kernels(program: Program) -> dict[str, Kernel]:
-    """The kernels of a program: "draw" (draws and plans), "plan" (from a given table), "ask", "write"."""
+def tile_of(meets: Can) -> tuple[int, int]:
+    """The tile of a program's kernels: as many pixels a thread as leave the registers in peace."""
+    if TILE:
+        return TILE
+    if meets.groups_before or meets.steps_before or (meets.neighbours and meets.place):
+        return SMALL
+    if meets.neighbours or meets.place or meets.extremes or meets.histogram:
+        return MIDDLE
+    return LARGE if meets.axes and meets.filter in (geometry.NEAREST, geometry.LINEAR) else MIDDLE
+
+
+def span(tensor: torch.Tensor) -> int:
+    """Elements from the first to the last pixel of a channel, or of all of a tensor that is not [B, C, H, W]."""
+    if tensor.dim() != 4:
+        return tensor.numel()
+    (h, w), (stride_y, stride_x) = tensor.shape[2:], tensor.stride()[2:]
+    return (h - 1) * stride_y + (w - 1) * stride_x + 1
+
+
+def quads_of(out: torch.Tensor) -> int:
+    """How `write_kernel` may store quads in an output: PLANES, PACKED, or 0 for not at all."""
+    _, c, _, w = out.shape
+    stride_n, stride_c, stride_y, stride_x = out.stride()
+    if out.data_ptr() % 16 or w % 4 or stride_n % 4 or stride_y % 4:
+        return 0
+    if stride_x == 1 and (stride_c % 4 == 0 or c == 1):
+        return triton_write.PLANES
+    return triton_write.PACKED if (c, stride_c, stride_x) == (3, 1, 3) else 0
+
+
+def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[str, Kernel]:
+    """The kernels of a program: "draw" (draws and plans), "plan" (from a given table), "ask", "write".
+
+    Args:
+        quads: `quads_of` the output is not 0, as of a dense one whose width is a multiple of four.
+        wide: `span` of the source or of the output is 2^31 or more.
+    """
     function = triton_plan.plan_kernel_for(program.draw_ops, program.geometry_ops)
     options = {"warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
     sizes = {"C": program.channels, "BLOCK": triton_plan.BLOCK}
@@ -153,18 +141,26 @@ def kernels(program: Program) -> dict[str, Kernel]:
         "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False}, **options),
     }
     meets = can(program)
+    if wide:
+        meets = replace(meets, wide=True)
+    tile = tile_of(meets)
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
-    if meets.groups_before or meets.steps_before or meets.neighbours:
+    if tile != LARGE:
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
     functions = triton_write.kernels_for(tuple(sorted(op for op in program.pixel_ops if op >= user.FIRST)))
     types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32", "scratch": TYPES[scratch(program)[2]]}
+    sizes = {"TILE_H": tile[0], "TILE_W": tile[1]}
     if program.asks:
-        sizes = {"BLOCK": BLOCK, "CHUNKS": CHUNKS, "CAN": meets}
+        constants = {**sizes, "CHUNKS": CHUNKS, "CAN": meets}
         types_of_ask = {**types, "i_ask": "i32", **LAYOUT_TYPES}
-        found["ask"] = _kernel(functions["ask_kernel"], types_of_ask, sizes, ASK_WARPS, **options)
-    sizes = {"TILE_H": TILE[0], "TILE_W": TILE[1], "OUT_C": program.out_channels, "CAN": meets}
+        found["ask"] = _kernel(functions["ask_kernel"], types_of_ask, constants, ASK_WARPS, **options)
+    quads = quads and tile != SMALL  # else a quad would lie in two threads
+    constants = {**sizes, "OUT_C": program.out_channels, "QUADS": int(quads), "CAN": meets}
     types |= {"out": TYPES[program.out_dtype], **OUT_TYPES, **LAYOUT_TYPES}
-    found["write"] = _kernel(functions["write_kernel"], types, sizes, WARPS, **options)
+    if wide:
+        types |= {"out_y": "i64", "out_x": "i64"}
+    write = _kernel(functions["write_kernel"], types, constants, WARPS, **options)
+    found["write"] = replace(write, aligned=("out",)) if quads else write
     return found
 
 
@@ -188,9 +184,10 @@ class Engine:
         self.stride = tables_at + tables + (triton_write.PARTIALS * CHUNKS if program.asks else 0)
         self.layout = (self.stride, program.groups, program.steps, tables_at)
         self.size = program.out_channels * program.out_size[0] * program.out_size[1]
-        tiles = -(-program.out_size[0] // TILE[0]) * -(-program.out_size[1] // TILE[1])
-        self.programs = tiles * ((program.out_channels + 2) // 3)
+        tile, (h, w) = tile_of(can(program)), program.out_size
+        self.grid = -(-w // tile[1]) * ((program.out_channels + 2) // 3), -(-h // tile[0])
         self.ask_programs = CHUNKS * ((program.channels + 2) // 3)
+        self.program, self.variants = program, {}
         self.launches = {name: launch(kernel, self.index) for name, kernel in kernels(program).items()}
 
     def draw(
@@ -249,7 +246,7 @@ class Engine:
         n = len(rows)
         plans = torch.empty(n * self.stride, device=self.device)
         keys, counts = (ids, has_ids, state, epoch, has_epoch), (n, self.entries, self.columns, self.words)
-        self.launches[name](n, rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
+        self.launches[name]((n, 1, 1), rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
         return plans
 
     def _write(self, source, rows, plans, out) -> None:
@@ -258,8 +255,24 @@ class Engine:
             size = n * self.scratch_images * self.scratch_size
             kept = torch.empty(size, dtype=self.scratch_dtype, device=self.device)
         layout = (self.scratch_size, self.scratch_images, *self.layout)
+        quads, launches = self._variant(source, out)
         for i_ask in range(self.asks):
-            self.launches["ask"](n * self.ask_programs, source, rows, plans, kept, i_ask, *layout)
+            launches["ask"]((n * self.ask_programs, 1, 1), source, rows, plans, kept, i_ask, *layout)
         _, _, height, width = out.shape
-        place = (self.size, *out.stride(), height, width)
-        self.launches["write"](n * self.programs, source, rows, plans, kept, out, *place, *layout)
+        strides = out.stride()
+        if quads:
+            strides = strides[0], strides[1] // 4, strides[2] // 4, quads
+        for i_first in range(0, n, MOST_ROWS):
+            grid = (*self.grid, min(n - i_first, MOST_ROWS))
+            place = (self.size, *strides, height, width, i_first)
+            launches["write"](grid, source, rows, plans, kept, out, *place, *layout)
+
+    def _variant(self, source, out) -> tuple[int, dict]:
+        """How quads are stored, and the launches: few pairs of tensors need others than the usual."""
+        key = source.shape[1:], source.stride(), out.stride(), out.data_ptr() % 16
+        if key not in self.variants:
+            wide, quads = max(span(source), span(out)) >= 2**31, quads_of(out)
+            found = kernels(self.program, quads > 0, wide)
+            launches = {name: launch(kernel, self.index) for name, kernel in found.items()}
+            self.variants[key] = dict(found["write"].constants)["QUADS"] and quads, launches
+        return self.variants[key]
