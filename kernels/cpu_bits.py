@@ -111,20 +111,3 @@ def three_bytes(typingctx, a, b, c):
         return builder.or_(a, builder.or_(builder.shl(b, _word(8)), builder.shl(c, _word(16))))
 
     return nt.int32(nt.uint8, nt.uint8, nt.uint8), codegen
-
-
-def _byte(number):
-    """An intrinsic that takes one byte of an int32, as float32."""
-
-    @intrinsic
-    def byte(typingctx, word):
-        def codegen(context, builder, signature, args):
-            value = builder.and_(builder.lshr(args[0], _word(8 * number)), _word(255))
-            return builder.sitofp(value, FLOAT)
-
-        return nt.float32(nt.int32), codegen
-
-    return byte
-
-
-byte_0, byte_1, byte_2 = (_byte(number) for number in range(3))

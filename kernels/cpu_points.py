@@ -6,11 +6,11 @@ uint8 of three channels is packed first, four bytes a pixel, if it is resampled:
 from . import cpu_frame as F
 from . import geometry as G
 from . import plan as P
-from .cpu_bits import byte_0, byte_1, byte_2, three_bytes
+from .cpu_bits import three_bytes
 from .cpu_dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, widest, xp
 from .cpu_sample import gather
 from .cpu_tables import clamp, group_at, weigh
-from .cpu_vector import four_block_packed, gather_block_f32, gather_block_packed, gather_block_u8
+from .cpu_vector import four_block_packed, gather_block_f32, gather_block_packed, gather_block_u8, take_block_packed
 
 EXACT = 1 << 24  # whole numbers below are exact in float32
 fold, snap = GEOMETRY["fold"], GEOMETRY["snap"]
@@ -116,14 +116,23 @@ def gather_colours(frame, offsets, n, out):
     base, step, pitch = frame[F.BASE], frame[F.BASE_C], 4 * frame[F.TILE_PITCH]
     r, g, b = f32(out), f32(out + pitch), f32(out + 2 * pitch)
     if frame[F.PACKED_BASE] != 0:
-        words = i32(base)
-        for i in range(n):
-            word = words[offsets[i]]
-            r[i], g[i], b[i] = byte_0(word), byte_1(word), byte_2(word)
+        for i in range(n, LANES):
+            offsets[i] = offsets[0]
+        for x in range(0, n, LANES):
+            take_block_packed(base, offsets, max(min(x, n - LANES), 0), r, frame[F.TILE_PITCH])
     elif frame[F.BASE_KIND] == F.U8:
         three_from(u8(base), u8(base + step), u8(base + 2 * step), offsets, n, r, g, b)
     else:
         three_from(f32(base), f32(base + 4 * step), f32(base + 8 * step), offsets, n, r, g, b)
+
+
+@fast
+def point_offsets(xs, ys, x_high, y_high, step_x, step_y, n, offsets):
+    """The offsets of a row's points, all steps being exact in float32."""
+    widest()
+    for i in range(n):
+        column, row = clamp(xs[i], 0.0, x_high), clamp(ys[i], 0.0, y_high)
+        offsets[i] = int32(row * step_y + column * step_x)
 
 
 @fast
@@ -136,10 +145,7 @@ def nearest_points(frame, r):
         step_x, step_y = 1, frame[F.BASE_W]
     near = (frame[F.BASE_H] * abs(step_y) + frame[F.BASE_W] * abs(step_x)) < EXACT
     if near:
-        row_step, column_step = xp.f32(step_y), xp.f32(step_x)
-        for i in range(n):
-            column, row = clamp(xs[i], 0.0, x_high), clamp(ys[i], 0.0, y_high)
-            short[i] = int32(row * row_step + column * column_step)
+        point_offsets(xs, ys, x_high, y_high, xp.f32(step_x), xp.f32(step_y), n, short)
         if frame[F.CHANNELS] == 3:
             gather_colours(frame, short, n, frame[F.TILE] + 4 * r * n)
             return

@@ -205,6 +205,22 @@ gather_block_packed = _gather_block(nt.int32)
 
 
 @intrinsic
+def take_block_packed(typingctx, base, offsets, x, out, out_pitch):
+    """out[c * out_pitch + x + i] = byte c of the word base[offsets[x + i]], for i < 8, c < 3; `base` is an address."""
+
+    def codegen(context, builder, signature, args):
+        base, offsets, x, out, out_pitch = args
+        base = builder.inttoptr(base, INT.as_pointer())
+        words = [builder.load(_at(builder, base, offset)) for offset in _offsets(builder, offsets, x)]
+        for c, value in enumerate(_bytes_of(builder, _vector_of(builder, words))):
+            place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, c)), x)
+            builder.store(value, _vector_at(builder, out, place), align=4)
+        return context.get_dummy_value()
+
+    return nt.none(base, offsets, x, out, out_pitch), codegen
+
+
+@intrinsic
 def four_block_packed(typingctx, base, step_y, offsets, weights, pitch, x, out, out_pitch):
     """out[c * out_pitch + x + i] = the sum of byte c of four words, for i < 8, c < 3: those at offsets[x + i], beside
     that, step_y behind it and beside that, times weights[0 .. 3, x + i], a table of that pitch; `base` is an address.
