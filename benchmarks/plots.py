@@ -54,7 +54,7 @@ def growth(result: Mapping):
     names = [name for name in AXES if any(e["axis"] == name for e in result["scaling"])]
     figure, panels = plt.subplots(1, len(names), figsize=(3.6 * len(names), 3.2), layout="constrained", squeeze=False)
     for axis, name in zip(panels[0], names, strict=True):
-        providers = dict.fromkeys(e.get("provider", "gpuaug") for e in result["scaling"] if e["axis"] == name)
+        providers = dict.fromkeys(e["provider"] for e in result["scaling"] if e["axis"] == name)
         for provider in providers:
             x, y = zip(*scaling.growth(result["scaling"], name, provider), strict=True)
             colour = next((c for library, c in COLOURS.items() if provider.startswith(library)), REST)

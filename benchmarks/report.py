@@ -20,7 +20,7 @@ A result file is one JSON object with the members of `RESULT`; `cases` holds obj
 `scaling` is what `benchmarks.scaling` measures: milliseconds a call at the point x of an axis; `grid` what
 `benchmarks.grid` does: each case by batch, inputs and outputs by dtype and layout; `host` microseconds of Python a call
 (`benchmarks.host_time`); `step` a training step without augmentation (`benchmarks.step`). All are left out of quick
-runs and of runs of some cases ([] and null). Files from before may lack what LATER names.
+runs and of runs of some cases ([] and null).
 
 `first_call` is measured in fresh processes: import_s (torch and gpuaug), library_s (what the backend is built on),
 first_s and second_s of `augment(images)` after that, for the case "resized-crop".
@@ -35,7 +35,7 @@ from pathlib import Path
 
 from . import first_call, grid, host_time, scaling, step
 
-SCHEMA = 2
+SCHEMA = 3
 NUMBER = (int, float)
 MAYBE = (*NUMBER, type(None))
 TEXT_OR_NONE = (str, type(None))
@@ -43,8 +43,6 @@ TIMES = ("median_ms", "p20_ms", "p80_ms", "calls", "images_s", "gb_s", "percent_
 FIGURES = (*TIMES, "launches", "host_us", "peak_mb")
 STATUSES = ("timed", "skipped", "failed", "red")
 FIRST_CALL_TARGETS = {"nothing cached": 15.0, "cached": 1.0}
-
-LATER = {"result": ("grid", "host"), "machine": ("driver", "vector", "memory_gb"), "scaling": ("provider",)}
 
 RESULT = {
     "schema": int,
@@ -115,17 +113,17 @@ FIRST_CALL = {
 
 def problems(result: object) -> list[str]:
     """What is wrong with a result, by the schema above; empty if nothing is."""
-    found = _members(result, RESULT, "result", LATER["result"])
+    found = _members(result, RESULT, "result")
     if found:
         return found
     if result["schema"] != SCHEMA:
         return [f"schema {result['schema']}: this reader knows {SCHEMA}"]
-    found += _members(result["machine"], MACHINE, "machine", LATER["machine"])
+    found += _members(result["machine"], MACHINE, "machine")
     for i, entry in enumerate(result["scaling"]):
-        found += _members(entry, scaling.FIELDS, f"scaling[{i}]", LATER["scaling"])
-    for i, entry in enumerate(result.get("host", [])):
+        found += _members(entry, scaling.FIELDS, f"scaling[{i}]")
+    for i, entry in enumerate(result["host"]):
         found += _members(entry, host_time.FIELDS, f"host[{i}]")
-    if result.get("grid") is not None:
+    if result["grid"] is not None:
         found += _members(result["grid"], {"batches": list, "formats": list}, "grid") or [
             problem
             for name, fields in (("batches", grid.BATCH_FIELDS), ("formats", grid.FORMAT_FIELDS))
@@ -141,11 +139,11 @@ def problems(result: object) -> list[str]:
     return found
 
 
-def _members(value: object, schema: Mapping, where: str, later: Sequence[str] = ()) -> list[str]:
-    """Members that are missing, unless they came later; unknown; or of another type."""
+def _members(value: object, schema: Mapping, where: str) -> list[str]:
+    """Members that are missing, unknown, or of another type."""
     if not isinstance(value, dict):
         return [f"{where} is {type(value).__name__}, not an object"]
-    found = [f"{where} lacks {name}" for name in schema if name not in value and name not in later]
+    found = [f"{where} lacks {name}" for name in schema if name not in value]
     found += [f"{where} has an unknown member {name}" for name in value if name not in schema]
     for name, types in schema.items():
         types = types if isinstance(types, tuple) else (types,)
@@ -204,9 +202,9 @@ def render(result: Mapping) -> str:
         lines += ["", *_case_table(case)]
     if result["scaling"]:
         lines += ["", *_scaling_table(result["scaling"])]
-    if result.get("grid"):
+    if result["grid"]:
         lines += ["", *_grid_tables(result["grid"])]
-    if result.get("host"):
+    if result["host"]:
         lines += ["", *_host_table(result["host"])]
     if result["first_call"]:
         lines += ["", *_first_call_table(result["first_call"])]
@@ -344,7 +342,7 @@ def _notes(rows: Sequence[Mapping]) -> list[str]:
 def _scaling_table(entries: Sequence[Mapping]) -> list[str]:
     lines = ["## As one thing grows: RandomResizedCrop and flip; for ops, a flip and colour ops"]
     for axis in dict.fromkeys(e["axis"] for e in entries):
-        names = dict.fromkeys(e.get("provider", "gpuaug") for e in entries if e["axis"] == axis)
+        names = dict.fromkeys(e["provider"] for e in entries if e["axis"] == axis)
         points = dict.fromkeys(e["x"] for e in entries if e["axis"] == axis)
         rates = {name: dict(scaling.growth(entries, axis, name)) for name in names}
         rows = [

@@ -128,7 +128,7 @@ def _beside(
 
 def growth(entries: Sequence[dict], axis: str, provider: str = "gpuaug") -> list[tuple[int, float]]:
     """(x, images a second) along an axis."""
-    rows = [e for e in entries if e["axis"] == axis and e.get("provider", "gpuaug") == provider]
+    rows = [e for e in entries if e["axis"] == axis and e["provider"] == provider]
     return [(e["x"], e["batch"] / e["median_ms"] * 1e3) for e in rows]
 
 

@@ -179,6 +179,8 @@ def synthetic(ours: float = 2.0, peer: float = 40.0) -> dict:
         "copy_gb_s": 10.0,
         "cases": [case],
         "scaling": [],
+        "grid": None,
+        "host": [],
         "step": None,
         "first_call": calls,
     }
