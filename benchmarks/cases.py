@@ -149,7 +149,7 @@ NO_POLICIES = {
     "cvcuda": "it has no such policy",
 }
 NO_TIMM = dict.fromkeys(("torchvision", "kornia", "albumentations", "triton_augment"), "it has no policies by timm")
-RAND = "rand-m9-mstd0.5-inc1"
+RAND = "rand-m7-mstd0.5-inc1"
 GREY = tuple(round(255 * v) for v in ga.IMAGENET_MEAN)  # timm's fill
 POLICIES = {
     "differs": {"nvidia.dali": "contrast and colour by its own formulas, around mid-grey (less work)"},
@@ -270,7 +270,7 @@ CASES = {
         ),
         Case(
             "timm-randaugment",
-            "RandomResizedCrop 256 -> 224, flip, timm's rand-m9-mstd0.5-inc1",
+            "RandomResizedCrop 256 -> 224, flip, timm's rand-m7-mstd0.5-inc1",
             64,
             256,
             224,

@@ -121,15 +121,21 @@ def build(session: Session, case: Case, batches: Sequence[torch.Tensor], rows: S
             call = provider.delivers(case, make(provider, case, batches, session.device))
             output = call(0)
             expected = output if provider.backend and expected is None else expected
-            reason = peers.complaint(output, case, session.device, expected)
+            like = expected if provider.work == peers.PER_SAMPLE else None  # else its mean hangs on one draw
+            reason = peers.complaint(output, case, session.device, like)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
         if reason:
-            row |= {"status": "failed", "reason": reason}
-            print(f"  {provider.name} failed: {reason}", file=sys.stderr, flush=True)
+            fail(row, reason)
         else:
             calls[provider.name] = call
     return calls
+
+
+def fail(row: dict, reason: str) -> None:
+    """Say in a provider's row, and on the screen, why it has no figures."""
+    row |= {"status": "failed", "reason": reason}
+    print(f"  {row['provider']} failed: {reason}", file=sys.stderr, flush=True)
 
 
 def _build_here(provider: peers.Provider, case: Case, batches: Sequence, device: torch.device) -> peers.Call:
@@ -141,9 +147,12 @@ def measure(
 ) -> None:
     """Time all calls and fill their rows."""
     device = session.device
-    times = timing.interleave(calls, count, device, session.effort)
+    failed: dict[str, str] = {}
+    times = timing.interleave(calls, count, device, session.effort, failed)
     for provider, row in zip(session.providers, rows, strict=True):
-        if row["provider"] not in calls:
+        if row["provider"] in failed:
+            fail(row, failed[row["provider"]])
+        if row["provider"] not in times:
             continue
         seconds, host = times[row["provider"]]
         row |= timing.spread(seconds)

@@ -25,17 +25,19 @@ class Effort:
     Attributes:
         rounds: of all providers in turn; `least` of them even when `seconds` a case have passed.
         slice_s: how long each provider may take in a round, at least one call.
+        share_s: how long a provider may take in all, FEWEST calls apart: then it sits out.
     """
 
     rounds: int = 15
     least: int = 5
-    seconds: float = 20.0
+    seconds: float = 15.0
     slice_s: float = 0.05
+    share_s: float = 3.0
 
 
 CUDA = Effort(rounds=40, least=10, slice_s=0.02)
 QUICK = Effort(rounds=2, least=2, seconds=5.0, slice_s=0.0)
-MOST_CALLS = 50
+MOST_CALLS, FEWEST = 50, 3
 
 
 def synchronize(device: torch.device) -> None:
@@ -78,22 +80,69 @@ def burst(call: Callable[[int], object], first: int, count: int, device: torch.d
     return seconds, float(np.median(seconds))
 
 
+class Turns:
+    """The calls of one provider, in bursts, and what they took."""
+
+    def __init__(self, call: Callable[[int], object], batches: int, device: torch.device, effort: Effort):
+        self.call, self.device, self.count = _rotating(call, batches), device, 1
+        self.seconds: list[float] = []
+        self.host: list[float] = []
+        self.reason: str | None = None
+        self._burst(0)
+        if self.spent() < effort.share_s / FEWEST:
+            self.seconds.clear()
+            self._burst(1)
+        if self.seconds:
+            self.count = max(1, min(MOST_CALLS, int(effort.slice_s / self.seconds[-1])))
+        self.seconds.clear()
+        self.host.clear()
+
+    def take(self, turn: int, effort: Effort) -> None:
+        """One turn, unless the provider has raised, or has had its share."""
+        if self.reason or (self.spent() > effort.share_s and len(self.seconds) >= FEWEST):
+            return
+        gc.collect()
+        gc.disable()
+        try:
+            self._burst(turn * self.count)
+        finally:
+            gc.enable()
+
+    def _burst(self, first: int) -> None:
+        if self.reason:
+            return
+        try:
+            taken, returned = burst(self.call, first, self.count, self.device)
+        except Exception as error:
+            self.reason = f"a call raised {type(error).__name__}: {error}"
+        else:
+            self.seconds += taken
+            self.host.append(returned)
+
+    def spent(self) -> float:
+        """Seconds of all calls that are counted."""
+        return sum(self.seconds) * (self.count if self.device.type == "cuda" else 1)
+
+
 def interleave(
-    calls: Mapping[str, Callable[[int], object]], batches: int, device: torch.device, effort: Effort
+    calls: Mapping[str, Callable[[int], object]],
+    batches: int,
+    device: torch.device,
+    effort: Effort,
+    failed: dict[str, str] | None = None,
 ) -> dict[str, tuple[list[float], float]]:
     """Time all calls in rounds, A B C A B C, so that noise hits all alike.
 
+    Args:
+        failed: takes the reason for each call that raises; without it that is an error here.
+
     Returns:
-        By name: seconds a call, and the median of the host's seconds a call.
+        By name, for each that did not raise: seconds a call, and the median of the host's seconds a call.
+
+    Raises:
+        RuntimeError: a call raised, and `failed` is None.
     """
-    counts, calls = {}, {name: _rotating(call, batches) for name, call in calls.items()}
-    for name, call in calls.items():
-        burst(call, 0, 1, device)
-        begun = time.perf_counter()
-        burst(call, 1, 1, device)
-        counts[name] = max(1, min(MOST_CALLS, int(effort.slice_s / (time.perf_counter() - begun))))
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    host: dict[str, list[float]] = {name: [] for name in calls}
+    turns = {name: Turns(call, batches, device, effort) for name, call in calls.items()}
     begun = time.perf_counter()
     gc.collect()
     gc.freeze()  # so that collecting between the turns looks at what the calls left only
@@ -101,17 +150,16 @@ def interleave(
         for turn in range(effort.rounds):
             if turn >= effort.least and time.perf_counter() - begun > effort.seconds:
                 break
-            for name, call in calls.items():
-                gc.collect()
-                gc.disable()
-                taken, returned = burst(call, turn * counts[name], counts[name], device)
-                gc.enable()
-                seconds[name] += taken
-                host[name].append(returned)
+            for its in turns.values():
+                its.take(turn, effort)
     finally:
-        gc.enable()
         gc.unfreeze()
-    return {name: (seconds[name], float(np.median(host[name]))) for name in calls}
+    reasons = {name: its.reason for name, its in turns.items() if its.reason}
+    if reasons and failed is None:
+        raise RuntimeError("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+    if failed is not None:
+        failed |= reasons
+    return {n: (its.seconds, float(np.median(its.host))) for n, its in turns.items() if not its.reason}
 
 
 def _rotating(call: Callable[[int], object], batches: int) -> Callable[[int], object]:
