@@ -299,6 +299,31 @@ def test_providers_take_turns() -> None:
     assert all(len(seconds) == 3 for seconds, _ in times.values())
 
 
+def test_a_call_that_raises_holds_up_no_other() -> None:
+    made: list[int] = []
+
+    def breaks(i: int) -> None:
+        made.append(i)
+        if len(made) == 4:
+            raise ValueError("bits must be at least 1")
+
+    calls, effort, failed = {"sound": lambda i: i, "breaks": breaks}, timing.Effort(rounds=3, slice_s=0.0), {}
+    times = timing.interleave(calls, 2, CPU, effort, failed)
+    assert list(times) == ["sound"] and len(times["sound"][0]) == 3
+    assert failed == {"breaks": "a call raised ValueError: bits must be at least 1"} and len(made) == 4
+    made.clear()
+    with pytest.raises(RuntimeError, match="breaks: a call raised ValueError: bits must be at least 1"):
+        timing.interleave(calls, 2, CPU, effort)
+
+
+def test_a_slow_provider_sits_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {"slow": 2.0, "quick": 0.5}
+    monkeypatch.setattr(timing, "burst", lambda call, first, count, device: ([took[call(first)]] * count, 0.0))
+    effort = timing.Effort(rounds=9, slice_s=0.0, share_s=3.0)
+    times = timing.interleave({name: lambda i, name=name: name for name in took}, 2, CPU, effort)
+    assert {name: len(seconds) for name, (seconds, _) in times.items()} == {"slow": timing.FEWEST, "quick": 7}
+
+
 def test_spread() -> None:
     figures = timing.spread([k / 1e3 for k in range(1, 12)])
     assert figures == pytest.approx({"median_ms": 6, "p20_ms": 3, "p80_ms": 9})
