@@ -80,6 +80,17 @@ class Program:
         group, step = plan.G_FILL + self.channels, plan.S_ARGUMENTS + 8 * triples
         return plan.HEADER + self.groups * group + self.steps * step + self.asks * plan.ASK
 
+    @property
+    def tail(self) -> tuple[Entry, ...]:
+        """The pixel slots that every row ends with, which need nothing beside the pixel."""
+        n = len(self.entries)
+        for entry in reversed(self.entries):
+            code = entry.code
+            if code[plan.KIND] != plan.KIND_PIXEL or code[plan.TRAIT] != plan.POINTWISE or code[plan.GATE_AT] >= 0:
+                break
+            n -= 1
+        return self.entries[n:]
+
     def _ops(self, kind: int, word: int) -> frozenset[int]:
         return frozenset(e.code[word] for e in self.entries if e.code[plan.KIND] == kind)
 

@@ -152,7 +152,7 @@ def nearest_points(frame, r):
     else:
         for i in range(n):
             column, row = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))
-            offsets[i] = row * step_y + column * step_x
+            offsets[i] = row * frame[F.BASE_Y] + column * frame[F.BASE_X]
     for c in range(frame[F.CHANNELS]):
         out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
         if near:

@@ -112,14 +112,13 @@ def _memory(need: int) -> np.ndarray:
 
 
 def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
-    """The last pixel steps that every row has, two at most, if the output's store can run them: opcode, lattice."""
-    tail: list[tuple[int, bool]] = []
-    for code in (entry.code for entry in reversed(program.entries)):
-        fixed = code[plan.KIND] == plan.KIND_PIXEL and code[plan.GATE_AT] < 0 and code[plan.TRAIT] == plan.POINTWISE
-        if not fixed or code[plan.OP] not in pixel.CASES or code[plan.STAGE_CHANNELS] == 1 or len(tail) == LAST:
+    """The end of the program's tail that the output's store can run: opcode, and whether on the lattice."""
+    found: list[tuple[int, bool]] = []
+    for code in (entry.code for entry in reversed(program.tail[-LAST:])):
+        if code[plan.OP] not in pixel.CASES or code[plan.STAGE_CHANNELS] == 1:
             break
-        tail.insert(0, (code[plan.OP], code[plan.LATTICE] == 1))
-    return tuple(tail)
+        found.insert(0, (code[plan.OP], code[plan.LATTICE] == 1))
+    return tuple(found)
 
 
 def packs(program: Program) -> bool:

@@ -11,17 +11,6 @@ _OPCODES = {name: code for code, name in geometry.CASES.items()}
 MIRRORS = {_OPCODES["flip_horizontal"], _OPCODES["flip_vertical"]}
 
 
-def tail(program: Program) -> list[Entry]:
-    """The pixel steps that every row ends with, which need nothing beside the pixel."""
-    found = []
-    for entry in reversed(program.entries):
-        code = entry.code
-        if code[plan.KIND] != plan.KIND_PIXEL or code[plan.TRAIT] != plan.POINTWISE or code[plan.GATE_AT] >= 0:
-            break
-        found.insert(0, entry)
-    return found
-
-
 def _tail_word(entry: Entry) -> tuple[int, int, int, int]:
     code = entry.code
     drawn, fixed = code[plan.COLUMNS], code[plan.CHANNELS] < 0
@@ -101,14 +90,13 @@ def can(program: Program) -> Can:
     borders = {code[plan.BORDER] for code in codes}
     filters = {code[plan.FILTER] for code in codes} - {geometry.NEAREST}
     groups, steps = before_smooth(program)
-    last = tail(program)
     pixels = [e.code for e in program.entries if e.code[plan.KIND] == plan.KIND_PIXEL]
-    pixels = pixels[: len(pixels) - len(last)]
+    pixels = pixels[: len(pixels) - len(program.tail)]
     smooth = sum(code[plan.FILTER] != geometry.NEAREST for code in codes)
     return Can(
         channels=program.channels,
         ops=bits(code[plan.OP] for code in pixels),
-        tail=tuple(_tail_word(entry) for entry in last),
+        tail=tuple(_tail_word(entry) for entry in program.tail),
         lattice=_common(code[plan.LATTICE] for code in pixels),
         stage_channels=_common(code[plan.STAGE_CHANNELS] for code in pixels),
         project=program.projective,
