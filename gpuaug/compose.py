@@ -207,7 +207,7 @@ class Compose(nn.Module):
             return _outside_the_graph(self.apply, images, params, out=out)
         images, recipe = self._take(images)
         b, table = recipe.shape[0], params.table
-        if params.program is not recipe.program or len(table) != b:
+        if params.program is not recipe.program or table.shape != (b, len(params.columns)):
             _check_params(recipe, params)
         shape = (b, recipe.program.out_channels, *recipe.program.out_size)
         if out is None:
