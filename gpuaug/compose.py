@@ -258,7 +258,7 @@ class Compose(nn.Module):
             if len(self._recipes) >= KEPT_RECIPES:
                 self._recipes.pop(next(iter(self._recipes)))
             self._recipes[key] = recipe
-        if images.is_cuda and torch.cuda.is_current_stream_capturing() and recipe not in self._captured:
+        if capturing(images) and recipe not in self._captured:
             self._captured.append(recipe)
         if self.check:
             check_pixels(images)
@@ -372,6 +372,11 @@ def _check_params(recipe: Recipe, params: Params) -> None:
         raise ValueError(
             f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
         )
+
+
+def capturing(images: torch.Tensor) -> bool:
+    """Whether what is done with the images now becomes part of a CUDA graph."""
+    return images.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _within(transforms: Sequence) -> Iterator[Any]:
