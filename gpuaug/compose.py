@@ -361,12 +361,15 @@ class Compose(nn.Module):
 
 def _check_params(recipe: Recipe, params: Params) -> None:
     """Raise on params of another pipeline, batch or size."""
-    needs = (recipe.shape[0], len(recipe.program.columns))
-    if tuple(params.table.shape) != needs or params.columns != recipe.program.columns:
+    columns = recipe.program.columns
+    found, needs = tuple(params.table.shape), (recipe.shape[0], len(columns))
+    if found != needs:
         raise ValueError(
-            f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
-            f"pipeline and batch need {needs} with {recipe.program.columns}; draw them by sample()"
+            f"params hold a table of {found}, and this pipeline and batch need {needs}; draw them by sample()"
         )
+    for theirs, own in zip(params.columns, columns, strict=True):
+        if theirs != own:
+            raise ValueError(f"params were drawn by another pipeline: {theirs} stands for {own}; draw them by sample()")
     if params.canvas != recipe.canvas:
         (h, w), (own_h, own_w) = params.canvas, recipe.canvas
         raise ValueError(
