@@ -11,6 +11,7 @@ OWN_FREE = 3  # void (void *)
 OWN_ACQUIRE = 4  # int (void *, int)
 OWN_RELEASE = 5  # void (void *)
 OWN_LOCK = 6  # where it waits for its helpers: a lock that it holds
+OWN_ADVISE = 7  # int (void *, size_t, int), 0 for none
 OWN_WORDS = 8
 
 # A job: what one call runs.

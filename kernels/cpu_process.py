@@ -8,6 +8,9 @@ from . import cpu_frame as F
 from .cpu_dialect import call, exact
 
 LINE = 64  # bytes
+LARGE = 4 << 20  # bytes from which on huge pages are asked for, which a loop over scratch images feels
+PAGE = 1 << 12
+HUGE_PAGES = 14  # MADV_HUGEPAGE
 
 
 @intrinsic
@@ -53,6 +56,19 @@ def acquire(typingctx, function, lock):
     return nt.none(nt.int64, nt.int64), codegen
 
 
+@intrinsic
+def advise(typingctx, function, address, size):
+    """Call `int (void *, size_t, int)` at an address: madvise, for huge pages."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(32), [ir.IntType(64), ir.IntType(64), ir.IntType(32)])
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(function, [*args[1:], ir.Constant(ir.IntType(32), HUGE_PAGES)])
+        return context.get_dummy_value()
+
+    return nt.none(nt.int64, nt.int64, nt.int64), codegen
+
+
 @exact
 def enter(busy):
     """Count one more thread inside, unless there is none; returns whether it may go in."""
@@ -75,4 +91,7 @@ def work_memory(own, need):
         if own[F.OWN_MEMORY] == 0:
             own[F.OWN_BYTES] = 0
             return 0
+        if (own[F.OWN_ADVISE] != 0) & (need >= LARGE):
+            page = (own[F.OWN_MEMORY] + PAGE - 1) // PAGE * PAGE
+            advise(own[F.OWN_ADVISE], page, (own[F.OWN_MEMORY] + need - page) // PAGE * PAGE)
     return (own[F.OWN_MEMORY] + LINE - 1) // LINE * LINE

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import threading
 import time
 import weakref
@@ -34,10 +35,13 @@ class Own:
     address: int
 
 
+def _address(name: str, library: ctypes.CDLL = ctypes.pythonapi) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+
+
 def _c(name: str, result: type | None, *arguments: type) -> Callable:
     """A function of Python's C interface that runs without the interpreter lock."""
-    address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-    return ctypes.CFUNCTYPE(result, *arguments)(address)
+    return ctypes.CFUNCTYPE(result, *arguments)(_address(name))
 
 
 _free = _c("PyMem_RawFree", None, ctypes.c_void_p)
@@ -46,13 +50,11 @@ _release = _c("PyThread_release_lock", None, ctypes.c_void_p)
 _new_lock = _c("PyThread_allocate_lock", ctypes.c_void_p)
 _free_lock = _c("PyThread_free_lock", None, ctypes.c_void_p)
 _ADDRESSES = {
-    word: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-    for word, name in (
-        (F.OWN_ALLOCATE, "PyMem_RawMalloc"),
-        (F.OWN_FREE, "PyMem_RawFree"),
-        (F.OWN_ACQUIRE, "PyThread_acquire_lock"),
-        (F.OWN_RELEASE, "PyThread_release_lock"),
-    )
+    F.OWN_ALLOCATE: _address("PyMem_RawMalloc"),
+    F.OWN_FREE: _address("PyMem_RawFree"),
+    F.OWN_ACQUIRE: _address("PyThread_acquire_lock"),
+    F.OWN_RELEASE: _address("PyThread_release_lock"),
+    F.OWN_ADVISE: _address("madvise", ctypes.CDLL(None)) if sys.platform == "linux" else 0,
 }
 
 
