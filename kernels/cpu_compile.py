@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import llvmlite
@@ -170,15 +170,14 @@ def swiftly():
 
 # A child that is forked while another thread compiles would have the locks, and Numba and LLVM as they were in the
 # middle of it, for ever: a fork waits until the function being compiled is done.
+_llvm_lock = getattr(ffi.lib, "_lock", nullcontext())
+_held = ExitStack()
+
+
 def _before_fork():
-    global_compiler_lock.acquire()
-    ffi.lib._lock.__enter__()
-
-
-def _after_fork():
-    ffi.lib._lock.__exit__(None, None, None)
-    global_compiler_lock.release()
+    _held.enter_context(global_compiler_lock)
+    _held.enter_context(_llvm_lock)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_held.close, after_in_child=_held.close)

@@ -24,11 +24,20 @@ import torch
 LARGE = 1 << 20  # bytes of a buffer from which on it is worth keeping
 MOST_KEPT = 256 << 20
 LINE = 64
-GIVEN = int(os.environ["GPUAUG_KEPT_BYTES"]) if "GPUAUG_KEPT_BYTES" in os.environ else None
 # The free buffers by their bytes, the size used last at the end. A view ends on any thread and between any two steps of
 # the functions below, so there is no lock: each step is one operation of a dict or a deque, which are safe by
 # themselves, and the worst that comes of two threads that meet is a buffer that is freed and not kept.
 _free: dict[int, deque[np.ndarray]] = {}
+
+
+def given_limit(text: str | None) -> int | None:
+    """What GPUAUG_KEPT_BYTES says, None for nothing."""
+    if text is not None and not text.isdecimal():
+        raise ValueError(f"GPUAUG_KEPT_BYTES must be a whole number of bytes, got {text!r}")
+    return None if text is None else int(text)
+
+
+GIVEN = given_limit(os.environ.get("GPUAUG_KEPT_BYTES"))
 
 
 def limit() -> int:
