@@ -117,7 +117,7 @@ def _warn(kind, what):
     if kind in _told:
         return
     _told.add(kind)
-    frame, level = sys._getframe(1), 1
+    frame, level = sys._getframe(1), 2
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
         frame, level = frame.f_back, level + 1
     warnings.warn(f"gpuaug: {what}", RuntimeWarning, stacklevel=level)
