@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,10 @@ from torch import nn
 
 from . import backends
 from .explain import explain
+from .images import check_images, check_memory
 from .kernels import plan, torch_dialect
 from .lowering import lower
+from .messages import warn
 from .program import Canvas, Program
 from .transforms.containers import children_of
 
@@ -186,7 +187,7 @@ class Compose(nn.Module):
     def recipe(self, images: torch.Tensor) -> Recipe:
         """What is needed to run this pipeline on such images: made at the first call, then looked up."""
         if not isinstance(images, torch.Tensor):
-            raise TypeError(f"images must be a tensor [B, C, H, W] or [C, H, W], got {type(images).__name__}")
+            check_images("Compose", images)
         grad = images.requires_grad and torch.is_grad_enabled()
         key = (images.shape, images.dtype, images.device, images.stride(), grad)
         recipe = self._recipes.get(key)
@@ -200,13 +201,11 @@ class Compose(nn.Module):
         return recipe
 
     def _new_recipe(self, images: torch.Tensor, grad: bool) -> Recipe:
-        if images.dim() not in (3, 4):
-            raise ValueError(f"images must be [B, C, H, W] or [C, H, W], got the shape {tuple(images.shape)}")
+        check_images("Compose", images)
         batch = images if images.dim() == 4 else images[None]
         b, c, h, w = batch.shape
-        if min(h, w) < 1:
-            raise ValueError(f"images must have at least one pixel, got the shape {tuple(images.shape)}")
         program = lower(self.transforms, frozenset({(h, w)}), c, images.dtype)
+        check_memory(program, b, images.device)
         module = backends.select(program, images, self.backend, grad)
         key = (module.__name__, images.device, (h, w), c, images.dtype)
         if key not in self._engines:
@@ -240,10 +239,7 @@ class Compose(nn.Module):
             raise ValueError(f"ids must hold one id for each of {recipe.shape[0]} samples, got {ids.shape[0]}")
         if epoch is None and self.epoch is None and not self._warned:
             self._warned = True
-            warnings.warn(
-                "ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()",
-                stacklevel=4,
-            )
+            warn("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
         key = ("ids", device)
         state = self._states.get(key)
         if state is None:  # setdefault: threads that arrive together share one

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -10,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .compose import Compose, Params
+from .images import check_images
+from .messages import check_keywords, shown
+from .transforms.arguments import INF, limits, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
 
 if TYPE_CHECKING:
     from .lowering import Lowering
+
+_PLACE = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Explicit(Transform):
     def lower(self, build: Lowering) -> None:
         options = dict(self.options)
         arguments = (0.0,) * len(self.columns) + self.arguments
-        fill = None if self.fill is None else fill_by_channel(build, self.fill)
+        fill = None if self.fill is None else fill_by_channel(build, self.fill, options.pop("called", "fill"))
         if self.kind == "pixel":
             if options.pop("colour", False):
                 build.require_colour()
@@ -47,7 +55,6 @@ class ExplicitBlur(Transform):
     """Both axes of a blur, each with a standard deviation given by the caller."""
 
     kernel: tuple[int, int]
-    op = "gaussian_blur"
     columns = ("sigma_x", "sigma_y")
 
     def lower(self, build: Lowering) -> None:
@@ -60,59 +67,134 @@ def _no_call(values, canvas) -> list:
     return []
 
 
+def of_images(function: Callable) -> Callable:
+    """A decorator: what every function of images checks in its own name, its images and its keywords."""
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(images, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        check_keywords(function.__name__, keywords, names)
+        check_images(function.__name__, images)
+        return function(images, *arguments, **keywords)
+
+    return checked
+
+
 @lru_cache(maxsize=256)
 def _pipeline(description: Transform, backend: str) -> Compose:
     return Compose([description], seed=0, backend=backend)
 
 
-def run(images: torch.Tensor, description: Transform, values: Sequence[Any], backend: str) -> torch.Tensor:
-    """Run one description with the given column values, each a number, a sequence [B] or a tensor [B]."""
-    pipeline = _pipeline(description, backend)
-    b = images.shape[0] if images.dim() == 4 else 1
-    columns = []
-    for name, value in zip(getattr(description, "columns", ()), values, strict=True):
-        if isinstance(value, torch.Tensor):
-            value = value.to(images.device, torch.float32)
-        elif isinstance(value, Sequence):
-            value = torch.tensor([float(v) for v in value], device=images.device)
-        else:
-            value = torch.full((), float(value), device=images.device)
-        if value.dim() > 1 or value.numel() not in (1, b):
-            raise ValueError(f"{description.op}: {name} must be one number or {b}, got the shape {tuple(value.shape)}")
-        columns.append(value.reshape(-1).expand(b))
-    table = torch.stack(columns, 1) if columns else torch.empty((b, 0), device=images.device)
-    recipe = pipeline.recipe(images)
-    return pipeline.apply(images, Params(table, recipe.program.columns, recipe.program, recipe.canvas))
+def run(
+    op: str, images: torch.Tensor, description: Transform, backend: str, columns: Sequence[torch.Tensor] = ()
+) -> torch.Tensor:
+    """Run one description with the given columns of the table, each [1] or [B]; errors name the function `op`."""
+    if not isinstance(backend, str):
+        raise ValueError(f"{op}: backend must be a name, got {shown(backend)}")
+    try:
+        pipeline = _pipeline(description, backend)
+        recipe = pipeline.recipe(images)
+    except (TypeError, ValueError) as error:
+        place = _PLACE.match(str(error))
+        raise type(error)(f"{op}: {str(error)[place.end() if place else 0 :]}") from None
+    drawn = table(columns, count(images), images.device)
+    return pipeline.apply(images, Params(drawn, recipe.program.columns, recipe.program, recipe.canvas))
 
 
-def last_axis(name: str, value: Any, n: int) -> list[Any]:
-    """The n components of a vector given once or for each sample."""
+def count(images: torch.Tensor) -> int:
+    """B, or 1 for [C, H, W]."""
+    return images.shape[0] if images.dim() == 4 else 1
+
+
+def table(columns: Sequence[torch.Tensor], b: int, device: torch.device) -> torch.Tensor:
+    """The columns as float32 [B, P] on the device, without waiting for it."""
+    if not columns:
+        return torch.empty((b, 0), dtype=torch.float32, device=device)
+    columns = [c.to(torch.float32).expand(b) for c in columns]
+    if all(c.device.type == "cpu" for c in columns):
+        return to_device(torch.stack(columns, 1), device)
+    return torch.stack([to_device(c, device) for c in columns], 1)
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy on the device for which the host does not wait."""
+    if values.device.type == "cpu" and device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+def column(op: str, name: str, value: Any, b: int, **limited: Any) -> torch.Tensor:
+    """One column, as `vector`; `limited` as `host_numbers`."""
+    return vector(op, name, value, (), b, **limited)[0]
+
+
+def vector(op: str, name: str, value: Any, shape: tuple[int, ...], b: int, **limited: Any) -> list[torch.Tensor]:
+    """The columns, each [1] or [B], of an argument of `shape`, given once or for each of `b` samples: a tensor [*shape]
+    or [B, *shape], numbers nested likewise, or a sequence of columns where `shape` is (n,).
+
+    Tensors of the caller's are float32 and not looked at; numbers are checked, and float64 on the host.
+    """
+    parts = value if isinstance(value, Sequence) and (len(value),) == shape else ()
+    if any(isinstance(part, torch.Tensor) for part in parts):
+        return [column(op, f"{name}[{i}]", part, b, **limited) for i, part in enumerate(parts)]
     if isinstance(value, torch.Tensor):
-        if value.shape[-1:] != (n,):
-            raise ValueError(f"{name} must end in an axis of {n}, got the shape {tuple(value.shape)}")
-        return list(value.unbind(-1))
-    if len(value) == n and not isinstance(value[0], Sequence | torch.Tensor):
-        return list(value)
-    return last_axis(name, torch.tensor(value, dtype=torch.float32), n)
+        if value.is_complex():
+            raise ValueError(f"{op}: {name} must be real, got {value.dtype}")
+        given = value.to(torch.float32)
+    else:
+        given = host_numbers(op, name, value, **limited)
+    if tuple(given.shape) == shape:
+        given = given[None]
+    elif given.shape[1:] != shape or given.dim() == 0 or given.shape[0] not in (1, b):
+        one, each = ("one number", str(b)) if not shape else (str(list(shape)), str([b, *shape]))
+        raise ValueError(f"{op}: {name} must be {one}, or {each} for {b} images, got the shape {tuple(given.shape)}")
+    return list(given.flatten(1).unbind(1)) if shape else [given]
 
 
-def host_checked(op: str, name: str, value: Any, low: float, high: float = float("inf")) -> Any:
-    """Raise on a host value below `low` or above `high`; a tensor is not looked at."""
-    values = value if isinstance(value, Sequence) else [value]
-    if not isinstance(value, torch.Tensor) and not all(low <= float(v) <= high for v in values):
-        limits = f"be at least {low:g}" if high == float("inf") else f"lie in [{low:g}, {high:g}]"
-        raise ValueError(f"{op}: {name} must {limits}, got {value!r}")
-    return value
+def host_numbers(
+    op: str,
+    name: str,
+    value: Any,
+    low: float = -INF,
+    high: float = INF,
+    *,
+    above: float | None = None,
+    whole: bool = False,
+) -> torch.Tensor:
+    """Numbers, nested as they come, as float64 on the host: finite, in [low, high] or greater than `above`, whole if
+    `whole`."""
+    try:
+        numbers = torch.tensor(plain(value), dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        wanted = f"{limits(low, high, above)}, or one for each image"
+        raise ValueError(f"{op}: {name} must be {wanted}, got {shown(value)}") from None
+    fits = numbers.float().isfinite() & (numbers >= low) & (numbers <= high)
+    if above is not None:
+        fits &= numbers > above
+    if not fits.all():
+        raise ValueError(f"{op}: {name} must be {limits(low, high, above)}, got {numbers[~fits][0].item():g}")
+    if whole and not (numbers == numbers.floor()).all():
+        raise ValueError(f"{op}: {name} must be whole, got {numbers[numbers != numbers.floor()][0].item():g}")
+    return numbers
 
 
-def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> None:
-    """Raise on a window that is empty or leaves the image, as far as its numbers are on the host."""
+def on_host(column: torch.Tensor) -> bool:
+    """Whether a column of `vector` came as numbers."""
+    return column.dtype == torch.float64
+
+
+def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[torch.Tensor]:
+    """The columns of a window; raises where it is empty or leaves the image, as far as it came as numbers."""
     h, w = images.shape[-2:]
-    for name, start, length, size, limit in (("top", top, "height", height, h), ("left", left, "width", width, w)):
-        starts, sizes = (list(v) if isinstance(v, Sequence) else [v] for v in (start, size))
-        n = max(len(starts), len(sizes))
-        for a, b in zip(starts * (n // len(starts)), sizes * (n // len(sizes)), strict=False):
-            least = 1 if isinstance(b, torch.Tensor) else b
-            fits = 1 <= least <= limit and (isinstance(a, torch.Tensor) or 0 <= a <= limit - least)
-            if not fits:
-                raise ValueError(f"{op}: {name}={a!r} with {length}={b!r} leaves the image of {h}x{w}; pad it first")
+    columns = [column(op, n, v, count(images), whole=True) for n, v in (("top", top), ("left", left))]
+    sides = (("top", columns[0], "height", height, h), ("left", columns[1], "width", width, w))
+    for name, start, length, value, limit in sides:
+        size = column(op, length, value, count(images), low=1, high=limit, whole=True)
+        columns.append(size)
+        end = start + (size if on_host(size) else 1.0)
+        if on_host(start) and not ((start >= 0.0) & (end <= limit)).all():
+            raise ValueError(
+                f"{op}: {name}={shown(plain(start))} with {length}={shown(value)} leaves the image of {h}x{w}; "
+                "pad it first"
+            )
+    return columns
