@@ -138,8 +138,9 @@ def vector(op: str, name: str, value: Any, shape: tuple[int, ...], b: int, **lim
     if any(isinstance(part, torch.Tensor) for part in parts):
         return [column(op, f"{name}[{i}]", part, b, **limited) for i, part in enumerate(parts)]
     if isinstance(value, torch.Tensor):
-        if value.is_complex():
-            raise ValueError(f"{op}: {name} must be real, got {value.dtype}")
+        if value.is_complex() or value.is_meta or value.layout != torch.strided:
+            kind = f"{value.dtype}, {value.layout}, on {value.device}"
+            raise ValueError(f"{op}: {name} must be a tensor of real numbers, got one of {kind}")
         given = value.to(torch.float32)
     else:
         given = host_numbers(op, name, value, **limited)
@@ -172,9 +173,9 @@ def host_numbers(
     if above is not None:
         fits &= numbers > above
     if not fits.all():
-        raise ValueError(f"{op}: {name} must be {limits(low, high, above)}, got {numbers[~fits][0].item():g}")
+        raise ValueError(f"{op}: {name} must be {limits(low, high, above)}, got {numbers[~fits][0].item()!r}")
     if whole and not (numbers == numbers.floor()).all():
-        raise ValueError(f"{op}: {name} must be whole, got {numbers[numbers != numbers.floor()][0].item():g}")
+        raise ValueError(f"{op}: {name} must be whole, got {numbers[numbers != numbers.floor()][0].item()!r}")
     return numbers
 
 
@@ -186,15 +187,12 @@ def on_host(column: torch.Tensor) -> bool:
 def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[torch.Tensor]:
     """The columns of a window; raises where it is empty or leaves the image, as far as it came as numbers."""
     h, w = images.shape[-2:]
-    columns = [column(op, n, v, count(images), whole=True) for n, v in (("top", top), ("left", left))]
-    sides = (("top", columns[0], "height", height, h), ("left", columns[1], "width", width, w))
-    for name, start, length, value, limit in sides:
-        size = column(op, length, value, count(images), low=1, high=limit, whole=True)
-        columns.append(size)
-        end = start + (size if on_host(size) else 1.0)
-        if on_host(start) and not ((start >= 0.0) & (end <= limit)).all():
-            raise ValueError(
-                f"{op}: {name}={shown(plain(start))} with {length}={shown(value)} leaves the image of {h}x{w}; "
-                "pad it first"
-            )
-    return columns
+    starts, sizes = [], []
+    for name, start, length, size, limit in (("top", top, "height", height, h), ("left", left, "width", width, w)):
+        starts.append(column(op, name, start, count(images), whole=True))
+        sizes.append(column(op, length, size, count(images), low=1, high=limit, whole=True))
+        end = starts[-1] + (sizes[-1] if on_host(sizes[-1]) else 1.0)
+        if on_host(starts[-1]) and not ((starts[-1] >= 0.0) & (end <= limit)).all():
+            window = f"{name}={shown(start)} with {length}={shown(size)}"
+            raise ValueError(f"{op}: {window} leaves the image of {h}x{w}; pad it first")
+    return [*starts, *sizes]

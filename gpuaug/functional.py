@@ -13,6 +13,7 @@ Raises:
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -160,7 +161,7 @@ def perspective(images, startpoints, endpoints, interpolation="bilinear", fill=0
     """Move the image's corners to `endpoints` (x, y; top left, top right, bottom right, bottom left), per sample.
 
     Raises:
-        ValueError: `startpoints` other than None or the image's own corners.
+        ValueError: `startpoints` other than None or the image's own corners; numbers that put three corners on a line.
     """
     h, w = images.shape[-2:]
     corners = ((0, 0), (w - 1, 0), (w - 1, h - 1), (0, h - 1))
@@ -169,6 +170,11 @@ def perspective(images, startpoints, endpoints, interpolation="bilinear", fill=0
             f"perspective: startpoints must be None or the image's corners {corners}, got {shown(startpoints)}"
         )
     columns = vector("perspective", "endpoints", endpoints, (4, 2), count(images))
+    points = torch.stack(columns, 1).view(-1, 4, 2)
+    for a, b, c in combinations(points.unbind(1), 3) if on_host(points) else ():
+        (ux, uy), (vx, vy) = (b - a).unbind(1), (c - a).unbind(1)
+        if (ux * vy == uy * vx).any():
+            raise ValueError(f"perspective: endpoints must not put three corners on a line, got {shown(endpoints)}")
     names = tuple(f"{axis}{corner}" for corner in range(4) for axis in "xy")
     return run("perspective", images, _warp("perspective", names, (), interpolation, fill), backend, columns)
 

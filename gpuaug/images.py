@@ -32,6 +32,8 @@ def check_images(op: str, images: Any) -> None:
         kind = "None" if images is None else type(images).__name__
         mend = next((f"; {_MENDS[c.__name__]}" for c in type(images).__mro__ if c.__name__ in _MENDS), "")
         raise TypeError(f"{op}: images must be a tensor [B, C, H, W] or [C, H, W], got {kind}{mend}")
+    if images.layout != torch.strided:
+        raise TypeError(f"{op}: images must be a dense tensor, got one of {images.layout}; take images.to_dense()")
     shape = tuple(images.shape)
     if len(shape) not in (3, 4):
         raise ValueError(f"{op}: images must be [B, C, H, W] or [C, H, W], got the shape {shape}")

@@ -29,8 +29,10 @@ def shown(value: Any) -> str:
 
 def meant(word: Any, names: Iterable[str]) -> str:
     """ "; did you mean 'x'?" where one of `names` is like `word`, else nothing."""
+    if not isinstance(word, str):
+        return ""
     by_lower = {name.lower(): name for name in names}
-    found = difflib.get_close_matches(str(word).lower(), by_lower, n=1, cutoff=_SHARE)
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=_SHARE)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 

@@ -90,7 +90,7 @@ def probability(op: str, p: Any, name: str = "p") -> float:
 def flag(op: str, name: str, value: Any) -> bool:
     """True or False; None means False."""
     v = plain(value)
-    if v is not None and not isinstance(v, numbers.Integral):
+    if v is not None and not (isinstance(v, numbers.Integral) and v in (0, 1)):
         raise ValueError(f"{op}: {name} must be True or False, got {shown(value)}")
     return bool(v)
 

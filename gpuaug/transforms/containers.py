@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 def children_of(op: str, transforms) -> tuple:
     """The children as a tuple, each of which can lower itself."""
-    if not isinstance(transforms, Sequence) and not hasattr(transforms, "__iter__"):
-        raise TypeError(f"{op}: transforms must be a list of transforms, got {shown(transforms)}")
-    children = tuple(transforms)
+    try:
+        children = tuple(transforms)
+    except TypeError:
+        raise TypeError(f"{op}: transforms must be a list of transforms, got {shown(transforms)}") from None
     for index, child in enumerate(children):
-        if isinstance(child, type) or not callable(getattr(child, "lower", None)):
+        if isinstance(child, type | str | bytes) or not callable(getattr(child, "lower", None)):
             raise TypeError(
                 f"{op}: transforms[{index}] is {shown(child)}, which is not a gpuaug transform; "
                 "use gpuaug's op of the same name"
@@ -36,7 +37,7 @@ class _Container(Transform):
         name = type(self).__name__
         children = children_of(name, self.transforms)
         if not children:
-            raise ValueError(f"{name}: pass at least one transform")
+            raise ValueError(f"{name}: transforms must hold at least one transform")
         self._set(transforms=list(children))
 
     def __hash__(self) -> int:

@@ -122,11 +122,11 @@ def read(config: str) -> Settings:
         ValueError: an unknown policy, section or value, which it names.
     """
     if not isinstance(config, str):
-        raise ValueError(f'timm_augment: expects a string as "rand-m9-mstd0.5-inc1", got {shown(config)}')
+        raise ValueError(f'timm_augment: config must be a string as "rand-m9-mstd0.5-inc1", got {shown(config)}')
     policy, *sections = config.split("-")
     if policy != "rand" and policy not in POLICIES:
         raise ValueError(
-            f"timm_augment: policy must be rand or one of {', '.join(POLICIES)}, "
+            f"timm_augment: config's policy must be rand or one of {', '.join(POLICIES)}, "
             f"got {shown(policy)}{meant(policy, POLICIES)}"
         )
     known, values = (set(_KINDS) if policy == "rand" else {"mstd"}), {}
