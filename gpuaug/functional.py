@@ -97,15 +97,22 @@ def resize(
 def resized_crop(
     images, top, left, height, width, size, interpolation="bilinear", antialias: bool = True, *, backend: str = "auto"
 ):
-    """Cut out a window (all four per sample, in whole pixels, inside the image) and resample it to `size`."""
+    """Cut out a window (all four per sample, in whole pixels, inside the image) and resample it to `size`.
+
+    Args:
+        size: (height, width). One number, to torchvision the shorter side, would give each window a size of its own.
+    """
     name = "resized_crop"
+    shape = plain(size)
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise ValueError(f"{name}: size must be (height, width), got {shown(size)}")
     mode = interpolation_name(name, interpolation, RESIZES)
     sampling, border, rule = resampling(mode, flag(name, "antialias", antialias))
     description = Explicit(
         "geometry",
         "resized_crop",
         ("top", "left", "height", "width"),
-        (*pair(name, "size", size), *rule),
+        (*pair(name, "size", shape), *rule),
         options=(("border", border), ("sampling", sampling)),
     )
     return run(name, images, description, backend, check_window(name, images, top, left, height, width))

@@ -87,7 +87,7 @@ FUNCTIONS = {
     "perspective": {"startpoints": None, "endpoints": [[1, 0], [7, 0], [7, 7], [0, 7]]},
     "posterize": {"bits": 3},
     "resize": {"size": 5, "max_size": 9},
-    "resized_crop": {"top": 1, "left": 2, "height": 3, "width": 4, "size": 5},
+    "resized_crop": {"top": 1, "left": 2, "height": 3, "width": 4, "size": (5, 5)},
     "rgb_to_grayscale": {},
     "rotate": {"angle": 3.0, "center": (1.0, 2.0), "fill": 0.5},
     "salt_and_pepper": {"amount": 0.25, "seeds": (0.25, 0.5)},
