@@ -177,8 +177,8 @@ def perspective(images, startpoints, endpoints, interpolation="bilinear", fill=0
             f"perspective: startpoints must be None or the image's corners {corners}, got {shown(startpoints)}"
         )
     columns = vector("perspective", "endpoints", endpoints, (4, 2), count(images))
-    points = torch.stack(columns, 1).view(-1, 4, 2)
-    for a, b, c in combinations(points.unbind(1), 3) if on_host(points) else ():
+    points = torch.stack(columns, 1).view(-1, 4, 2).unbind(1) if on_host(columns[0]) else ()
+    for a, b, c in combinations(points, 3):
         (ux, uy), (vx, vy) = (b - a).unbind(1), (c - a).unbind(1)
         if (ux * vy == uy * vx).any():
             raise ValueError(f"perspective: endpoints must not put three corners on a line, got {shown(endpoints)}")

@@ -222,9 +222,6 @@ class RandomSolarize(Transform):
 
     Args:
         threshold: in the units of the pixels: at most 255 for uint8, 1 for floating point.
-
-    Raises:
-        TypeError: a threshold above that (as torchvision's).
     """
 
     threshold: float
@@ -237,7 +234,7 @@ class RandomSolarize(Transform):
 
     def lower(self, build: Lowering) -> None:
         if self.threshold > build.bound:
-            raise TypeError(str(build.fail(f"threshold {self.threshold!r} is above {build.bound}, the largest value")))
+            raise build.fail(f"threshold {self.threshold!r} is above the largest {build.dtype} value, {build.bound}")
         with build.accept(self.p):
             lower_adjustment(build, "solarize", self.threshold)
 

@@ -12,7 +12,7 @@ import torch
 
 from ..kernels import torch_dialect
 from ..messages import shown
-from .arguments import MOST_SIDE, choice, fill_argument, flag, interval, is_whole, probability, whole
+from .arguments import MOST_SIDE, choice, fill_argument, flag, interval, is_whole, probability
 from .base import Transform, fill_by_channel
 
 if TYPE_CHECKING:
@@ -125,7 +125,9 @@ def lower_erase(build: Lowering, colour: Sequence[float], columns: Sequence[str]
 def _counts(op: str, value: Any) -> tuple[int, int]:
     """(low, high) of a number of holes."""
     ends = value if isinstance(value, tuple) else (value, value)
-    low, high = interval(op, "holes", [whole(op, "holes", v, 1) for v in ends])
+    if not all(is_whole(v) for v in ends):
+        raise ValueError(f"{op}: holes must be whole numbers, got {shown(value)}")
+    low, high = interval(op, "holes", ends, 1.0)
     return int(low), int(high)
 
 
