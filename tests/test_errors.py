@@ -354,3 +354,21 @@ def test_a_fallback_points_at_the_line_that_calls(tmp_path) -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert f"{script}:5: UserWarning: gpuaug falls back to the kornia backend" in done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_numbers_reach_a_gpu_without_a_wait(name: str) -> None:
+    given, function = grey().cuda(), getattr(ga.functional, name)
+    if name == "adjust_brightness":
+        values = [{"brightness_factor": v} for v in (1.5, [0.5, 1.5], torch.tensor([0.5, 1.5]))]
+    else:
+        values = [FUNCTIONS[name]]
+    for arguments in values:
+        function(given, **arguments)  # compiles, and keeps what such images need
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            function(given, **arguments)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
