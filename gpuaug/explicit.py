@@ -15,7 +15,7 @@ import torch
 from .compose import Compose, Params
 from .images import check_images
 from .messages import check_keywords, shown
-from .transforms.arguments import INF, limits, plain
+from .transforms.arguments import number, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
@@ -23,6 +23,7 @@ from .transforms.erasing import colour_blocks
 if TYPE_CHECKING:
     from .lowering import Lowering
 
+Column = torch.Tensor | tuple[float, ...]
 _PLACE = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
 
 
@@ -86,9 +87,9 @@ def _pipeline(description: Transform, backend: str) -> Compose:
 
 
 def run(
-    op: str, images: torch.Tensor, description: Transform, backend: str, columns: Sequence[torch.Tensor] = ()
+    op: str, images: torch.Tensor, description: Transform, backend: str, columns: Sequence[Column] = ()
 ) -> torch.Tensor:
-    """Run one description with the given columns of the table, each [1] or [B]; errors name the function `op`."""
+    """Run one description with the given columns of the table; errors name the function `op`."""
     if not isinstance(backend, str):
         raise ValueError(f"{op}: backend must be a name, got {shown(backend)}")
     try:
@@ -106,14 +107,21 @@ def count(images: torch.Tensor) -> int:
     return images.shape[0] if images.dim() == 4 else 1
 
 
-def table(columns: Sequence[torch.Tensor], b: int, device: torch.device) -> torch.Tensor:
+def table(columns: Sequence[Column], b: int, device: torch.device) -> torch.Tensor:
     """The columns as float32 [B, P] on the device, without waiting for it."""
     if not columns:
         return torch.empty((b, 0), dtype=torch.float32, device=device)
-    columns = [c.to(torch.float32).expand(b) for c in columns]
-    if all(c.device.type == "cpu" for c in columns):
-        return to_device(torch.stack(columns, 1), device)
-    return torch.stack([to_device(c, device) for c in columns], 1)
+    if all(isinstance(c, tuple) for c in columns):
+        once = all(len(c) == 1 for c in columns)
+        rows = (
+            [[c[0] for c in columns]]
+            if once
+            else list(zip(*(c if len(c) > 1 else c * b for c in columns), strict=True))
+        )
+        values = torch.tensor(rows, dtype=torch.float32, device="cpu").view(-1, len(columns))
+        return to_device(values.expand(b, -1).contiguous(), device)
+    tensors = [torch.tensor(c, dtype=torch.float32, device="cpu") if isinstance(c, tuple) else c for c in columns]
+    return torch.stack([to_device(c.to(torch.float32), device).expand(b) for c in tensors], 1)
 
 
 def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -123,76 +131,90 @@ def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return values.to(device)
 
 
-def column(op: str, name: str, value: Any, b: int, **limited: Any) -> torch.Tensor:
-    """One column, as `vector`; `limited` as `host_numbers`."""
+def column(op: str, name: str, value: Any, b: int, **limited: Any) -> Column:
+    """One column, as `vector`."""
     return vector(op, name, value, (), b, **limited)[0]
 
 
-def vector(op: str, name: str, value: Any, shape: tuple[int, ...], b: int, **limited: Any) -> list[torch.Tensor]:
-    """The columns, each [1] or [B], of an argument of `shape`, given once or for each of `b` samples: a tensor [*shape]
-    or [B, *shape], numbers nested likewise, or a sequence of columns where `shape` is (n,).
+def vector(op: str, name: str, value: Any, shape: tuple[int, ...], b: int, **limited: Any) -> list[Column]:
+    """The columns of an argument of `shape`, given once or for each of `b` samples: a tensor [*shape] or [B, *shape],
+    numbers nested likewise, or a sequence of columns where `shape` is (n,).
 
-    Tensors of the caller's are float32 and not looked at; numbers are checked, and float64 on the host.
+    Args:
+        limited: what numbers must be, as `host_number`.
+
+    Returns:
+        Tensors of the caller's, [1] or [B], not looked at; numbers, checked, as tuples of one or of B.
     """
+    if isinstance(value, torch.Tensor):
+        return _tensor_columns(op, name, value, shape, b)
     parts = value if isinstance(value, Sequence) and (len(value),) == shape else ()
     if any(isinstance(part, torch.Tensor) for part in parts):
         return [column(op, f"{name}[{i}]", part, b, **limited) for i, part in enumerate(parts)]
-    if isinstance(value, torch.Tensor):
-        if value.is_complex() or value.is_meta or value.layout != torch.strided:
-            kind = f"{value.dtype}, {value.layout}, on {value.device}"
-            raise ValueError(f"{op}: {name} must be a tensor of real numbers, got one of {kind}")
-        given = value.to(torch.float32)
-    else:
-        given = host_numbers(op, name, value, **limited)
-    if tuple(given.shape) == shape:
-        given = given[None]
-    elif given.shape[1:] != shape or given.dim() == 0 or given.shape[0] not in (1, b):
-        one, each = ("one number", str(b)) if not shape else (str(list(shape)), str([b, *shape]))
-        raise ValueError(f"{op}: {name} must be {one}, or {each} for {b} images, got the shape {tuple(given.shape)}")
+    v = plain(value)
+    rows = (v,) if _has_shape(v, shape) else v
+    fits = isinstance(rows, tuple) and len(rows) in (1, b) and all(_has_shape(row, shape) for row in rows)
+    if not fits:
+        got = f"the shape {_shape(v)}" if isinstance(v, tuple) else shown(value)
+        raise ValueError(f"{op}: {name} must be {_wanted(shape, b)}, got {got}")
+    columns = zip(*(_flat(row) for row in rows), strict=True)
+    return [tuple(host_number(op, name, n, **limited) for n in numbers) for numbers in columns]
+
+
+def _tensor_columns(op: str, name: str, value: torch.Tensor, shape: tuple[int, ...], b: int) -> list[torch.Tensor]:
+    if value.is_complex() or value.is_meta or value.layout != torch.strided:
+        kind = f"{value.dtype}, {value.layout}, on {value.device}"
+        raise ValueError(f"{op}: {name} must be a tensor of real numbers, got one of {kind}")
+    given = value[None] if tuple(value.shape) == shape else value
+    if given.dim() == 0 or given.shape[1:] != shape or given.shape[0] not in (1, b):
+        raise ValueError(f"{op}: {name} must be {_wanted(shape, b)}, got the shape {tuple(value.shape)}")
     return list(given.flatten(1).unbind(1)) if shape else [given]
 
 
-def host_numbers(
-    op: str,
-    name: str,
-    value: Any,
-    low: float = -INF,
-    high: float = INF,
-    *,
-    above: float | None = None,
-    whole: bool = False,
-) -> torch.Tensor:
-    """Numbers, nested as they come, as float64 on the host: finite, in [low, high] or greater than `above`, whole if
-    `whole`."""
-    try:
-        numbers = torch.tensor(plain(value), dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        wanted = f"{limits(low, high, above)}, or one for each image"
-        raise ValueError(f"{op}: {name} must be {wanted}, got {shown(value)}") from None
-    fits = numbers.float().isfinite() & (numbers >= low) & (numbers <= high)
-    if above is not None:
-        fits &= numbers > above
-    if not fits.all():
-        raise ValueError(f"{op}: {name} must be {limits(low, high, above)}, got {numbers[~fits][0].item()!r}")
-    if whole and not (numbers == numbers.floor()).all():
-        raise ValueError(f"{op}: {name} must be whole, got {numbers[numbers != numbers.floor()][0].item()!r}")
-    return numbers
+def _wanted(shape: tuple[int, ...], b: int) -> str:
+    return f"{list(shape)}, or {[b, *shape]} for {b} images" if shape else f"one number or {b}, one for each image"
 
 
-def on_host(column: torch.Tensor) -> bool:
-    """Whether a column of `vector` came as numbers."""
-    return column.dtype == torch.float64
+def _has_shape(v: Any, shape: tuple[int, ...]) -> bool:
+    if not shape:
+        return not isinstance(v, tuple)
+    return isinstance(v, tuple) and len(v) == shape[0] and all(_has_shape(part, shape[1:]) for part in v)
 
 
-def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[torch.Tensor]:
+def _shape(v: Any) -> tuple[int, ...]:
+    return (len(v), *(_shape(v[0]) if v else ())) if isinstance(v, tuple) else ()
+
+
+def _flat(v: Any) -> list:
+    return [n for part in v for n in _flat(part)] if isinstance(v, tuple) else [v]
+
+
+def host_number(op: str, name: str, value: Any, *, whole: bool = False, **limited: Any) -> float:
+    """A number, whole if `whole`; further as `arguments.number`."""
+    v = number(op, name, value, **limited)
+    if whole and not v.is_integer():
+        raise ValueError(f"{op}: {name} must be whole, got {shown(value)}")
+    return v
+
+
+def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[Column]:
     """The columns of a window; raises where it is empty or leaves the image, as far as it came as numbers."""
     h, w = images.shape[-2:]
     starts, sizes = [], []
     for name, start, length, size, limit in (("top", top, "height", height, h), ("left", left, "width", width, w)):
         starts.append(column(op, name, start, count(images), whole=True))
         sizes.append(column(op, length, size, count(images), low=1, high=limit, whole=True))
-        end = starts[-1] + (sizes[-1] if on_host(sizes[-1]) else 1.0)
-        if on_host(starts[-1]) and not ((starts[-1] >= 0.0) & (end <= limit)).all():
+        if not _inside(starts[-1], sizes[-1], limit):
             window = f"{name}={shown(start)} with {length}={shown(size)}"
             raise ValueError(f"{op}: {window} leaves the image of {h}x{w}; pad it first")
     return [*starts, *sizes]
+
+
+def _inside(start: Column, size: Column, limit: int) -> bool:
+    """Whether [start, start + size) lies in [0, limit), as far as both are numbers."""
+    if not isinstance(start, tuple):
+        return True
+    sizes = size if isinstance(size, tuple) else (1.0,)
+    n = max(len(start), len(sizes))
+    pairs = zip(start * (n // max(len(start), 1)), sizes * (n // max(len(sizes), 1)), strict=True)
+    return all(0.0 <= a <= limit - length for a, length in pairs)

@@ -13,12 +13,13 @@ Raises:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
 import torch
 
-from .explicit import Explicit, ExplicitBlur, check_window, column, count, of_images, on_host, run, vector
+from .explicit import Column, Explicit, ExplicitBlur, check_window, column, count, of_images, run, vector
 from .messages import no_attribute, shown
 from .transforms.arguments import (
     FILTERS,
@@ -150,7 +151,7 @@ def affine(
     return run("affine", images, description, backend, columns)
 
 
-def _shears(shear: Any, b: int) -> list[torch.Tensor]:
+def _shears(shear: Any, b: int) -> list[Column]:
     """Both columns of `affine`'s shear."""
     if isinstance(shear, torch.Tensor) and shear.dim() > 0:
         return vector("affine", "shear", shear, (2,), b)
@@ -158,7 +159,7 @@ def _shears(shear: Any, b: int) -> list[torch.Tensor]:
     value = value if isinstance(value, tuple) else (value, 0.0)
     columns = vector("affine", "shear", value * 2 if len(value) == 1 else value, (2,), b)
     for given in columns:
-        if on_host(given) and ((given % 180.0) == 90.0).any():
+        if isinstance(given, tuple) and any(v % 180.0 == 90.0 for v in given):
             raise ValueError(f"affine: shear must not be 90 degrees, at which nothing is left, got {shown(shear)}")
     return columns
 
@@ -177,13 +178,18 @@ def perspective(images, startpoints, endpoints, interpolation="bilinear", fill=0
             f"perspective: startpoints must be None or the image's corners {corners}, got {shown(startpoints)}"
         )
     columns = vector("perspective", "endpoints", endpoints, (4, 2), count(images))
-    points = torch.stack(columns, 1).view(-1, 4, 2).unbind(1) if on_host(columns[0]) else ()
-    for a, b, c in combinations(points, 3):
-        (ux, uy), (vx, vy) = (b - a).unbind(1), (c - a).unbind(1)
-        if (ux * vy == uy * vx).any():
+    for x0, y0, x1, y1, x2, y2 in _corner_triples(columns) if isinstance(columns[0], tuple) else ():
+        if (x1 - x0) * (y2 - y0) == (y1 - y0) * (x2 - x0):
             raise ValueError(f"perspective: endpoints must not put three corners on a line, got {shown(endpoints)}")
     names = tuple(f"{axis}{corner}" for corner in range(4) for axis in "xy")
     return run("perspective", images, _warp("perspective", names, (), interpolation, fill), backend, columns)
+
+
+def _corner_triples(columns: list[Column]) -> Iterator[list[float]]:
+    """Any three corners (x, y) of each sample's four."""
+    for row in zip(*columns, strict=True):
+        for a, b, c in combinations(range(0, 8, 2), 3):
+            yield [*row[a : a + 2], *row[b : b + 2], *row[c : c + 2]]
 
 
 def _warp(op: str, names: tuple[str, ...], arguments: tuple[float, ...], interpolation: Any, fill: Any) -> Explicit:
@@ -191,7 +197,7 @@ def _warp(op: str, names: tuple[str, ...], arguments: tuple[float, ...], interpo
     return Explicit("geometry", op, names, arguments, fill_argument(op, fill), (("sampling", sampling),))
 
 
-def _adjust(images: torch.Tensor, name: str, backend: str, *columns: torch.Tensor) -> torch.Tensor:
+def _adjust(images: torch.Tensor, name: str, backend: str, *columns: Column) -> torch.Tensor:
     """An op of `ADJUSTMENTS` with its argument per sample, or none."""
     op = ADJUSTMENTS[name]
     options = (("colour", op.colour), ("needs", op.needs))
@@ -257,8 +263,8 @@ def permute_channels(images, permutation, *, backend: str = "auto"):
     if n > 3:
         raise ValueError(f"permute_channels: images must have 1 to 3 channels, got {n}")
     columns = vector("permute_channels", "permutation", permutation, (n,), count(images), low=0, high=n - 1, whole=True)
-    known = torch.stack(columns, 1) if all(on_host(c) for c in columns) else None
-    if known is not None and not (known.sort(1).values == torch.arange(n, device="cpu")).all():
+    known = zip(*columns, strict=True) if all(isinstance(c, tuple) for c in columns) else ()
+    if any(sorted(row) != list(range(n)) for row in known):
         raise ValueError(f"permute_channels: permutation must order 0 .. {n - 1}, got {shown(permutation)}")
     description = Explicit("pixel", "permute_channels", tuple(f"channel{i}" for i in range(n)))
     return run("permute_channels", images, description, backend, columns)
@@ -268,6 +274,8 @@ def permute_channels(images, permutation, *, backend: str = "auto"):
 def posterize(images, bits, *, backend: str = "auto"):
     """Keep the highest `bits` in 0 .. 8 of each value, per sample."""
     bits = column("posterize", "bits", bits, count(images), low=0, high=8, whole=True)
+    if isinstance(bits, tuple):
+        return _adjust(images, "posterize", backend, tuple(2.0**n for n in bits))
     kept = bits.to(torch.float32).nan_to_num(0.0).clamp(0, 8).to(torch.int64)
     return _adjust(images, "posterize", backend, torch.ones_like(kept) << kept)
 
@@ -281,7 +289,7 @@ def solarize(images, threshold, *, backend: str = "auto"):
     """
     bound = 1.0 if images.is_floating_point() else 255.0
     levels = column("solarize", "threshold", threshold, count(images))
-    if on_host(levels) and (levels > bound).any():
+    if isinstance(levels, tuple) and any(level > bound for level in levels):
         raise TypeError(f"solarize: threshold must be at most {bound:g} for {images.dtype}, got {shown(threshold)}")
     return _adjust(images, "solarize", backend, levels)
 
@@ -339,7 +347,7 @@ def gaussian_blur(images, kernel_size, sigma=None, *, backend: str = "auto"):
     )
 
 
-def _seeds(op: str, images: torch.Tensor, seeds: Any) -> list[torch.Tensor]:
+def _seeds(op: str, images: torch.Tensor, seeds: Any) -> list[Column]:
     """Two seeds per sample, by default from torch's own generator."""
     if seeds is None:
         seeds = torch.rand(count(images), 2, dtype=torch.float32, device=images.device)

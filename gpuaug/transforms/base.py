@@ -28,7 +28,8 @@ class Transform:
     """
 
     def __new__(cls, *arguments: Any, **keywords: Any):
-        check_keywords(cls.__name__, keywords, [field.name for field in dataclasses.fields(cls) if field.init])
+        if keywords:
+            check_keywords(cls.__name__, keywords, [field.name for field in dataclasses.fields(cls) if field.init])
         return super().__new__(cls)
 
     def lower(self, build: Lowering) -> None:
