@@ -26,12 +26,15 @@ FILTERS = {
 }
 MOST_SIDE = 1 << 24  # pixels; whole numbers up to here are exact in float32, which coordinates are
 INF = math.inf
+_PLAIN = (float, int, bool, type(None))
 _PIL_CODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _FLOAT32 = 3.4028234663852886e38
 
 
 def plain(value: Any) -> Any:
     """`value` with Python's numbers and tuples in place of tensors, arrays, numpy's scalars and other sequences."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, torch.Tensor | np.ndarray | np.generic):
         try:
             value = value.tolist()
@@ -44,6 +47,8 @@ def plain(value: Any) -> Any:
 
 def is_number(value: Any) -> bool:
     """Whether a plain value is a real number that float32 can hold: neither NaN nor infinite."""
+    if type(value) is float:
+        return -_FLOAT32 <= value <= _FLOAT32
     try:
         return isinstance(value, numbers.Real) and abs(float(value)) <= _FLOAT32
     except OverflowError:  # a whole number beyond float64
