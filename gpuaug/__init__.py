@@ -11,6 +11,13 @@ from .kernels.torch_dialect import xp  # noqa: E402
 from .transforms import *  # noqa: E402, F403
 from .transforms import __all__ as _transforms  # noqa: E402
 
+
+def __getattr__(name: str):
+    from .messages import no_attribute
+
+    raise no_attribute(__name__, name, __all__)
+
+
 __version__ = "0.1.0"
 
 __all__ = [

@@ -17,6 +17,7 @@ except ModuleNotFoundError as error:
     sys.exit("gpuaug: its commands need the fine-tuning extra: pip install 'gpuaug[finetune]'")
 
 from gpuaug.finetune.config import Config
+from gpuaug.messages import meant
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,19 @@ Command = (
 )
 
 
+COMMANDS = ("finetune", "preview", "bench", "demo")
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command; ``args`` default to the command line. Returns the exit status: 0, or 2 after one line of error.
 
     With GPUAUG_DEBUG set, errors keep their traceback.
     """
     try:
+        args = sys.argv[1:] if args is None else list(args)
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            choices = f"choose one of {', '.join(COMMANDS)}{meant(args[0], COMMANDS)}"
+            raise ValueError(f"there is no command {args[0]!r}; {choices}")
         command = tyro.cli(Command, prog="gpuaug", args=args)
         return run(command)
     except ValueError as error:

@@ -14,10 +14,12 @@ from torch import nn
 
 from . import backends
 from .explain import explain
-from .inputs import NO_EXPORT, as_images, check_labels, check_out, check_pixels, check_shape, moved, warn
+from .inputs import NO_EXPORT, as_images, check_images, check_labels, check_out, check_pixels, moved
 from .kernels import plan
 from .keys import EPOCHS, Keys, as_ids, whole
 from .lowering import lower
+from .memory import check_memory, no_memory
+from .messages import warn
 from .program import Canvas, Program
 from .transforms.containers import children_of
 
@@ -171,7 +173,7 @@ class Compose(nn.Module):
             The images, or (images, labels) if labels were given.
         """
         if torch.compiler.is_dynamo_compiling():
-            return _outside_the_graph(self.forward, images, labels, ids=ids, epoch=epoch)
+            return outside_the_graph(self.forward, images, labels, ids=ids, epoch=epoch)
         images, recipe = self._take(images)
         if labels is not None:
             check_labels(labels, images)
@@ -185,7 +187,7 @@ class Compose(nn.Module):
     def sample(self, images, *, ids=None, epoch: int | None = None) -> Params:
         """Draw for a batch without touching its pixels; arguments as for the call."""
         if torch.compiler.is_dynamo_compiling():
-            return _outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
+            return outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
         images, recipe = self._take(images)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         b, program = recipe.shape[0], recipe.program
@@ -204,7 +206,7 @@ class Compose(nn.Module):
                 images.
         """
         if torch.compiler.is_dynamo_compiling():
-            return _outside_the_graph(self.apply, images, params, out=out)
+            return outside_the_graph(self.apply, images, params, out=out)
         images, recipe = self._take(images)
         b, table = recipe.shape[0], params.table
         if params.program is not recipe.program or table.shape != (b, len(params.columns)):
@@ -272,10 +274,11 @@ class Compose(nn.Module):
         self._lowered = list(self.transforms)
 
     def _new_recipe(self, images: torch.Tensor, grad: bool) -> Recipe:
-        check_shape(images)
+        check_images("Compose", images)
         batch = images if images.dim() == 4 else images[None]
         b, c, h, w = batch.shape
         program = lower(self.transforms, frozenset({(h, w)}), c, images.dtype)
+        check_memory(program, b, images.device)
         module = backends.select(program, images, self.backend, grad)
         key = (module.__name__, images.device, (h, w), c, images.dtype)
         if key not in self._engines:
@@ -298,10 +301,7 @@ class Compose(nn.Module):
         except (RuntimeError, MemoryError, ValueError):
             if device.type != "cpu":
                 raise
-            ops = [e.name for e in program.entries if e.code[plan.KIND] == plan.KIND_GEOMETRY] or ["Compose"]
-            size = math.prod(shape) * program.out_dtype.itemsize / 1e9
-            told = f"{ops[-1]}: there is no memory for an output of {shape} {program.out_dtype}, {size:.3g} GB"
-            raise MemoryError(told) from None
+            raise no_memory(program, shape[0]) from None
 
     def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None):
         """The ids as int64 on the device (or None), the epoch, and the state tensor that goes with them."""
@@ -389,7 +389,7 @@ def _within(transforms: Sequence) -> Iterator[Any]:
         yield from _within(getattr(transform, "transforms", ()))
 
 
-def _outside_the_graph(method: Callable, *args, **keywords):
+def outside_the_graph(method: Callable, *args, **keywords):
     """Call a method as torch.compile leaves it: with the graph broken in front of it."""
     if torch.compiler.is_exporting():
         raise RuntimeError(NO_EXPORT)

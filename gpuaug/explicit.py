@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .compose import Compose, Params
+from .compose import Compose, Params, outside_the_graph
+from .inputs import check_images, moved
+from .messages import check_keywords, shown
+from .transforms.arguments import number, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
 
 if TYPE_CHECKING:
     from .lowering import Lowering
+
+Column = torch.Tensor | tuple[float, ...]
+_PLACE = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,7 @@ class Explicit(Transform):
     def lower(self, build: Lowering) -> None:
         options = dict(self.options)
         arguments = (0.0,) * len(self.columns) + self.arguments
-        fill = None if self.fill is None else fill_by_channel(build, self.fill)
+        fill = None if self.fill is None else fill_by_channel(build, self.fill, options.pop("called", "fill"))
         if self.kind == "pixel":
             if options.pop("colour", False):
                 build.require_colour()
@@ -47,7 +56,6 @@ class ExplicitBlur(Transform):
     """Both axes of a blur, each with a standard deviation given by the caller."""
 
     kernel: tuple[int, int]
-    op = "gaussian_blur"
     columns = ("sigma_x", "sigma_y")
 
     def lower(self, build: Lowering) -> None:
@@ -60,59 +68,148 @@ def _no_call(values, canvas) -> list:
     return []
 
 
+def of_images(function: Callable) -> Callable:
+    """A decorator: what every function of images checks in its own name, its images and its keywords."""
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(images, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        if torch.compiler.is_dynamo_compiling():
+            return outside_the_graph(checked, images, *arguments, **keywords)
+        check_keywords(function.__name__, keywords, names)
+        check_images(function.__name__, images)
+        return function(images, *arguments, **keywords)
+
+    return checked
+
+
 @lru_cache(maxsize=256)
 def _pipeline(description: Transform, backend: str) -> Compose:
     return Compose([description], seed=0, backend=backend)
 
 
-def run(images: torch.Tensor, description: Transform, values: Sequence[Any], backend: str) -> torch.Tensor:
-    """Run one description with the given column values, each a number, a sequence [B] or a tensor [B]."""
-    pipeline = _pipeline(description, backend)
-    b = images.shape[0] if images.dim() == 4 else 1
-    columns = []
-    for name, value in zip(getattr(description, "columns", ()), values, strict=True):
-        if isinstance(value, torch.Tensor):
-            value = value.to(images.device, torch.float32)
-        elif isinstance(value, Sequence):
-            value = torch.tensor([float(v) for v in value], device=images.device)
-        else:
-            value = torch.full((), float(value), device=images.device)
-        if value.dim() > 1 or value.numel() not in (1, b):
-            raise ValueError(f"{description.op}: {name} must be one number or {b}, got the shape {tuple(value.shape)}")
-        columns.append(value.reshape(-1).expand(b))
-    table = torch.stack(columns, 1) if columns else torch.empty((b, 0), device=images.device)
-    recipe = pipeline.recipe(images)
-    return pipeline.apply(images, Params(table, recipe.program.columns, recipe.program, recipe.canvas))
+def run(
+    op: str, images: torch.Tensor, description: Transform, backend: str, columns: Sequence[Column] = ()
+) -> torch.Tensor:
+    """Run one description with the given columns of the table; errors name the function `op`."""
+    if not isinstance(backend, str):
+        raise ValueError(f"{op}: backend must be a name, got {shown(backend)}")
+    try:
+        pipeline = _pipeline(description, backend)
+        recipe = pipeline.recipe(images)
+    except (TypeError, ValueError) as error:
+        place = _PLACE.match(str(error))
+        raise type(error)(f"{op}: {str(error)[place.end() if place else 0 :]}") from None
+    drawn = table(columns, count(images), images.device)
+    return pipeline.apply(images, Params(drawn, recipe.program.columns, recipe.program, recipe.canvas))
 
 
-def last_axis(name: str, value: Any, n: int) -> list[Any]:
-    """The n components of a vector given once or for each sample."""
+def count(images: torch.Tensor) -> int:
+    """B, or 1 for [C, H, W]."""
+    return images.shape[0] if images.dim() == 4 else 1
+
+
+def table(columns: Sequence[Column], b: int, device: torch.device) -> torch.Tensor:
+    """The columns as float32 [B, P] on the device, without waiting for it."""
+    if not columns:
+        return torch.empty((b, 0), dtype=torch.float32, device=device)
+    if all(isinstance(c, tuple) for c in columns):
+        once = all(len(c) == 1 for c in columns)
+        rows = (
+            [[c[0] for c in columns]]
+            if once
+            else list(zip(*(c if len(c) > 1 else c * b for c in columns), strict=True))
+        )
+        values = torch.tensor(rows, dtype=torch.float32, device="cpu").view(-1, len(columns))
+        return moved(values.expand(b, -1).contiguous(), device, torch.float32)
+    tensors = [torch.tensor(c, dtype=torch.float32, device="cpu") if isinstance(c, tuple) else c for c in columns]
+    return torch.stack([moved(c, device, torch.float32).expand(b) for c in tensors], 1)
+
+
+def column(op: str, name: str, value: Any, b: int, **limited: Any) -> Column:
+    """One column, as `vector`."""
+    return vector(op, name, value, (), b, **limited)[0]
+
+
+def vector(op: str, name: str, value: Any, shape: tuple[int, ...], b: int, **limited: Any) -> list[Column]:
+    """The columns of an argument of `shape`, given once or for each of `b` samples: a tensor [*shape] or [B, *shape],
+    numbers nested likewise, or a sequence of columns where `shape` is (n,).
+
+    Args:
+        limited: what numbers must be, as `host_number`.
+
+    Returns:
+        Tensors of the caller's, [1] or [B], not looked at; numbers, checked, as tuples of one or of B.
+    """
     if isinstance(value, torch.Tensor):
-        if value.shape[-1:] != (n,):
-            raise ValueError(f"{name} must end in an axis of {n}, got the shape {tuple(value.shape)}")
-        return list(value.unbind(-1))
-    if len(value) == n and not isinstance(value[0], Sequence | torch.Tensor):
-        return list(value)
-    return last_axis(name, torch.tensor(value, dtype=torch.float32), n)
+        return _tensor_columns(op, name, value, shape, b)
+    parts = value if isinstance(value, Sequence) and (len(value),) == shape else ()
+    if any(isinstance(part, torch.Tensor) for part in parts):
+        return [column(op, f"{name}[{i}]", part, b, **limited) for i, part in enumerate(parts)]
+    v = plain(value)
+    rows = (v,) if _has_shape(v, shape) else v
+    fits = isinstance(rows, tuple) and len(rows) in (1, b) and all(_has_shape(row, shape) for row in rows)
+    if not fits:
+        got = f"the shape {_shape(v)}" if isinstance(v, tuple) else shown(value)
+        raise ValueError(f"{op}: {name} must be {_wanted(shape, b)}, got {got}")
+    columns = zip(*(_flat(row) for row in rows), strict=True)
+    return [tuple(host_number(op, name, n, **limited) for n in numbers) for numbers in columns]
 
 
-def host_checked(op: str, name: str, value: Any, low: float, high: float = float("inf")) -> Any:
-    """Raise on a host value below `low` or above `high`; a tensor is not looked at."""
-    values = value if isinstance(value, Sequence) else [value]
-    if not isinstance(value, torch.Tensor) and not all(low <= float(v) <= high for v in values):
-        limits = f"be at least {low:g}" if high == float("inf") else f"lie in [{low:g}, {high:g}]"
-        raise ValueError(f"{op}: {name} must {limits}, got {value!r}")
-    return value
+def _tensor_columns(op: str, name: str, value: torch.Tensor, shape: tuple[int, ...], b: int) -> list[torch.Tensor]:
+    if value.is_complex() or value.is_meta or value.layout != torch.strided:
+        kind = f"{value.dtype}, {value.layout}, on {value.device}"
+        raise ValueError(f"{op}: {name} must be a tensor of real numbers, got one of {kind}")
+    given = value[None] if tuple(value.shape) == shape else value
+    if given.dim() == 0 or given.shape[1:] != shape or given.shape[0] not in (1, b):
+        raise ValueError(f"{op}: {name} must be {_wanted(shape, b)}, got the shape {tuple(value.shape)}")
+    return list(given.flatten(1).unbind(1)) if shape else [given]
 
 
-def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> None:
-    """Raise on a window that is empty or leaves the image, as far as its numbers are on the host."""
+def _wanted(shape: tuple[int, ...], b: int) -> str:
+    return f"{list(shape)}, or {[b, *shape]} for {b} images" if shape else f"one number or {b}, one for each image"
+
+
+def _has_shape(v: Any, shape: tuple[int, ...]) -> bool:
+    if not shape:
+        return not isinstance(v, tuple)
+    return isinstance(v, tuple) and len(v) == shape[0] and all(_has_shape(part, shape[1:]) for part in v)
+
+
+def _shape(v: Any) -> tuple[int, ...]:
+    return (len(v), *(_shape(v[0]) if v else ())) if isinstance(v, tuple) else ()
+
+
+def _flat(v: Any) -> list:
+    return [n for part in v for n in _flat(part)] if isinstance(v, tuple) else [v]
+
+
+def host_number(op: str, name: str, value: Any, *, whole: bool = False, **limited: Any) -> float:
+    """A number, whole if `whole`; further as `arguments.number`."""
+    v = number(op, name, value, **limited)
+    if whole and not v.is_integer():
+        raise ValueError(f"{op}: {name} must be whole, got {shown(value)}")
+    return v
+
+
+def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[Column]:
+    """The columns of a window; raises where it is empty or leaves the image, as far as it came as numbers."""
     h, w = images.shape[-2:]
+    starts, sizes = [], []
     for name, start, length, size, limit in (("top", top, "height", height, h), ("left", left, "width", width, w)):
-        starts, sizes = (list(v) if isinstance(v, Sequence) else [v] for v in (start, size))
-        n = max(len(starts), len(sizes))
-        for a, b in zip(starts * (n // len(starts)), sizes * (n // len(sizes)), strict=False):
-            least = 1 if isinstance(b, torch.Tensor) else b
-            fits = 1 <= least <= limit and (isinstance(a, torch.Tensor) or 0 <= a <= limit - least)
-            if not fits:
-                raise ValueError(f"{op}: {name}={a!r} with {length}={b!r} leaves the image of {h}x{w}; pad it first")
+        starts.append(column(op, name, start, count(images), whole=True))
+        sizes.append(column(op, length, size, count(images), low=1, high=limit, whole=True))
+        if not _inside(starts[-1], sizes[-1], limit):
+            window = f"{name}={shown(start)} with {length}={shown(size)}"
+            raise ValueError(f"{op}: {window} leaves the image of {h}x{w}; pad it first")
+    return [*starts, *sizes]
+
+
+def _inside(start: Column, size: Column, limit: int) -> bool:
+    """Whether [start, start + size) lies in [0, limit), as far as both are numbers."""
+    if not isinstance(start, tuple):
+        return True
+    sizes = size if isinstance(size, tuple) else (1.0,)
+    n = max(len(start), len(sizes))
+    pairs = zip(start * (n // max(len(start), 1)), sizes * (n // max(len(sizes), 1)), strict=True)
+    return all(0.0 <= a <= limit - length for a, length in pairs)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 
+from .lowering import MAX_CHANNELS
+
 NO_EXPORT = "a gpuaug pipeline cannot be exported or traced; leave it out of the exported model"
-OURS = ("gpuaug", "torch")  # packages whose frames a warning is not about
-
-
-def warn(message: str) -> None:
-    """Warn at the user's line: that of the first frame that is neither this package's nor torch's."""
-    frame, level = sys._getframe(1), 2
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+_LAST = (1, 3, 4)  # channels of an image whose last axis may be taken for them
+_MENDS = {
+    "Image": "torchvision.transforms.v2.functional.pil_to_tensor makes one",
+    "ndarray": "torch.from_numpy makes one",
+    "list": "torch.stack makes one of tensors of one size",
+    "tuple": "torch.stack makes one of tensors of one size",
+}
 
 
 def moved(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -38,10 +36,7 @@ def as_images(images: Any) -> torch.Tensor:
     if kind is not torch.Tensor:
         if torch.compiler.is_exporting():
             raise RuntimeError(NO_EXPORT)
-        if not isinstance(images, torch.Tensor):
-            raise TypeError(f"images must be a tensor [B, C, H, W] or [C, H, W], got {kind.__name__}{_mend(images)}")
-        if _is_tv_tensor(images) and kind.__name__ != "Image":
-            raise TypeError(f"images must be images, got {kind.__name__}, which this version does not transform")
+        check_images("Compose", images)
         images = images.as_subclass(torch.Tensor)
     return images.resolve_neg() if images.is_neg() else images
 
@@ -50,29 +45,35 @@ def _is_tv_tensor(value: Any) -> bool:
     return type(value).__module__.startswith("torchvision.tv_tensors")
 
 
-def _mend(images: Any) -> str:
-    if isinstance(images, np.ndarray):
-        return "; torch.from_numpy(images).permute(2, 0, 1) makes one of an array [H, W, C]"
-    if isinstance(images, list | tuple):
-        return "; torch.stack(images) makes a batch of images of one size"
-    if type(images).__module__.startswith("PIL."):
-        return "; torchvision.transforms.v2.functional.pil_to_tensor(images) makes one"
-    return ""
+def check_images(op: str, images: Any) -> None:
+    """Raise unless `images` is a tensor [B, C, H, W] or [C, H, W] with a pixel and a channel to work on.
 
-
-def check_shape(images: torch.Tensor) -> None:
-    """Raise unless the shape is that of images."""
+    Raises:
+        TypeError: something else, which the error names.
+        ValueError: another shape; channels that stand last are named as such.
+    """
+    if not isinstance(images, torch.Tensor):
+        kind = "None" if images is None else type(images).__name__
+        mend = next((f"; {_MENDS[c.__name__]}" for c in type(images).__mro__ if c.__name__ in _MENDS), "")
+        raise TypeError(f"{op}: images must be a tensor [B, C, H, W] or [C, H, W], got {kind}{mend}")
+    if _is_tv_tensor(images) and type(images).__name__ != "Image":
+        raise TypeError(
+            f"{op}: images must be images, got {type(images).__name__}, which this version does not transform"
+        )
+    if images.layout != torch.strided:
+        raise TypeError(f"{op}: images must be a dense tensor, got one of {images.layout}; take images.to_dense()")
     shape = tuple(images.shape)
     if len(shape) not in (3, 4):
-        raise ValueError(f"images must be [B, C, H, W] or [C, H, W], got the shape {shape}")
-    if min(shape[-2:]) < 1:
-        raise ValueError(f"images must have at least one pixel, got the shape {shape}")
-    if shape[-1] in (1, 3, 4) and shape[-3] > 16:
-        order = "0, 3, 1, 2" if len(shape) == 4 else "2, 0, 1"
+        raise ValueError(f"{op}: images must be [B, C, H, W] or [C, H, W], got the shape {shape}")
+    if not 1 <= shape[-3] <= MAX_CHANNELS:
+        if shape[-1] in _LAST:
+            order, axes = ("0, 3, 1, 2", "[B, H, W, C]") if len(shape) == 4 else ("2, 0, 1", "[H, W, C]")
+            raise ValueError(f"{op}: images of the shape {shape} look like {axes}; take images.permute({order})")
         raise ValueError(
-            f"images must be [B, C, H, W] or [C, H, W], got {shape}, whose channels are last; "
-            f"pass images.permute({order})"
+            f"{op}: images must have 1 to {MAX_CHANNELS} channels, got {shape[-3]}; is the shape {shape} [B, C, H, W]?"
         )
+    if min(shape[-2:]) < 1:
+        raise ValueError(f"{op}: images must have at least one pixel, got the shape {shape}")
 
 
 def check_labels(labels: Any, images: torch.Tensor) -> None:

@@ -9,6 +9,7 @@ Every preset takes ``dtype``, ``mean`` and ``std`` of what the model wants, and 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,12 +17,37 @@ from typing import Any
 import torch
 
 import gpuaug as ga
+from gpuaug.compose import Compose
+from gpuaug.messages import check_keywords, meant, no_attribute, shown
+from gpuaug.transforms.arguments import whole
+
+_NAMES: dict[str, tuple[str, ...]] = {}  # of each preset's keywords, those that it hands on among them
+
+
+def _preset(like: Callable | None = None, fixed: Sequence[str] = ()) -> Callable[[Callable], Callable]:
+    """A decorator: a preset that hands its further keywords, but for `fixed`, to the preset `like` or to `Compose`."""
+
+    def keep(function: Callable[..., ga.Compose]) -> Callable[..., ga.Compose]:
+        further = _NAMES[like.__name__] if like else tuple(inspect.signature(Compose).parameters)[1:]
+        own = [n for n, p in inspect.signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
+        name = function.__name__
+        _NAMES[name] = (*own, *(n for n in further if n not in (*own, *fixed)))
+
+        @functools.wraps(function)
+        def checked(*arguments: Any, **keywords: Any) -> ga.Compose:
+            check_keywords(name, keywords, _NAMES[name])
+            return function(*arguments, **keywords)
+
+        return checked
+
+    return keep
 
 
 def _finish(ops: list, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float], compose: dict) -> ga.Compose:
     return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], **compose)
 
 
+@_preset()
 def none(
     *,
     dtype: torch.dtype = torch.float32,
@@ -33,6 +59,7 @@ def none(
     return _finish([], dtype, mean, std, compose)
 
 
+@_preset()
 def imagenet_train(
     size: int = 224,
     *,
@@ -57,14 +84,20 @@ def imagenet_train(
     probability of ``RandomErasing`` behind the normalisation (torchvision's later recipes: 0.1). ``interpolation``: of
     the crop.
     """
+    if not isinstance(policy, Sequence) or isinstance(policy, str):
+        raise ValueError(f"imagenet_train: policy must be a list of ops, got {shown(policy)}")
     crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
     ops = [crop, ga.RandomHorizontalFlip(flip), *policy]
     if color_jitter is not None:
-        ops.append(ga.ColorJitter(*([color_jitter] * 3 if isinstance(color_jitter, int | float) else color_jitter)))
+        several = isinstance(color_jitter, list | tuple)
+        if several and len(color_jitter) > 4:
+            raise ValueError(f"imagenet_train: color_jitter must be one to four numbers, got {shown(color_jitter)}")
+        ops.append(ga.ColorJitter(*(color_jitter if several else [color_jitter] * 3)))
     ops += [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)]
     return ga.Compose([*ops, ga.RandomErasing(erase)] if erase else ops, **compose)
 
 
+@_preset(like=imagenet_train, fixed=["policy"])
 def randaugment(
     size: int = 224, *, magnitude: int = 9, num_ops: int = 2, interpolation: str = "bilinear", **keywords: Any
 ) -> ga.Compose:
@@ -75,6 +108,7 @@ def randaugment(
     return imagenet_train(size, policy=[policy], interpolation=interpolation, **keywords)
 
 
+@_preset(like=imagenet_train, fixed=["policy"])
 def trivialaugment(size: int = 224, *, interpolation: str = "bilinear", **keywords: Any) -> ga.Compose:
     """:func:`imagenet_train` with TrivialAugmentWide (Müller and Hutter, arXiv 2103.10158) as torchvision's reference
     training has it under ``--auto-augment ta_wide``. Arguments as :func:`randaugment`.
@@ -83,6 +117,7 @@ def trivialaugment(size: int = 224, *, interpolation: str = "bilinear", **keywor
     return imagenet_train(size, policy=[policy], interpolation=interpolation, **keywords)
 
 
+@_preset(like=imagenet_train)
 def autoaugment(
     size: int = 224, *, policy: str = "imagenet", interpolation: str = "bilinear", **keywords: Any
 ) -> ga.Compose:
@@ -94,6 +129,7 @@ def autoaugment(
     return imagenet_train(size, policy=ops, interpolation=interpolation, **keywords)
 
 
+@_preset(like=imagenet_train, fixed=["policy"])
 def three_augment(
     size: int = 224,
     *,
@@ -109,6 +145,7 @@ def three_augment(
     return imagenet_train(size, policy=[policy], color_jitter=color_jitter, interpolation=interpolation, **keywords)
 
 
+@_preset()
 def imagenet_eval(
     size: int = 224,
     *,
@@ -123,10 +160,12 @@ def imagenet_eval(
 
     ``resize``: the shorter side before the crop, by default 8/7 of ``size``.
     """
-    resize = round(size * 8 / 7) if resize is None else resize
+    size = whole("imagenet_eval", "size", size, 1)
+    resize = round(size * 8 / 7) if resize is None else whole("imagenet_eval", "resize", resize, 1)
     return _finish([ga.Resize(resize, antialias=True), ga.CenterCrop(size)], dtype, mean, std, compose)
 
 
+@_preset()
 def cifar_train(
     size: int = 32,
     *,
@@ -145,6 +184,7 @@ def cifar_train(
     return _finish([ga.RandomCrop(size, padding=padding), ga.RandomHorizontalFlip(flip)], dtype, mean, std, compose)
 
 
+@_preset()
 def geometric(
     *,
     degrees: float = 45.0,
@@ -166,6 +206,7 @@ def geometric(
     return _finish([ga.RandomHorizontalFlip(flip), affine] if flip else [affine], dtype, mean, std, compose)
 
 
+@_preset(like=geometric, fixed=["flip"])
 def rotate_shift(*, degrees: float = 45.0, translate: float = 1 / 8, **keywords: Any) -> ga.Compose:
     """:func:`geometric` without the flip, for digits, letters, signs, which a mirror changes. Arguments as there."""
     return geometric(degrees=degrees, translate=translate, flip=0.0, **keywords)
@@ -178,22 +219,72 @@ PRESETS: dict[str, Callable[..., ga.Compose]] = {
 
 
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
-    """``"geometric:degrees=30,flip=0"`` -> ``("geometric", {"degrees": 30, "flip": 0})``; values are Python literals.
+    """``"geometric:degrees=30,flip=0"`` -> ``("geometric", {"degrees": 30, "flip": 0})``.
 
-    Raises ValueError for a name that is no preset (naming those there are) and for arguments it cannot read.
+    Exactly ``name`` or ``name:key=value,...``, no key twice; a value is a number, a string in quotes, True, False, None
+    or a tuple or list of those. Raises ValueError for anything else, naming the key or the place, for a name that is no
+    preset (naming those there are), and for a key that the preset does not take.
     """
-    name, _, arguments = spec.partition(":")
+    if not isinstance(spec, str):
+        raise ValueError(f"a preset is named by a string such as 'geometric:degrees=30', got {shown(spec)}")
+    name, colon, text = spec.partition(":")
     if name not in PRESETS:
-        raise ValueError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+        choices = f"choose one of {', '.join(PRESETS)}{meant(name, PRESETS)}"
+        raise ValueError(f"there is no preset {shown(name)}; {choices}")
+    if not colon:
+        return name, {}
     try:
-        call = ast.parse(f"f({arguments})", mode="eval").body
-        if call.args:
-            raise ValueError("each argument needs its name")
-        return name, {k.arg: ast.literal_eval(k.value) for k in call.keywords}
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(
-            f"cannot read the arguments of preset {spec!r} (like geometric:degrees=30,flip=0): {error}"
-        ) from None
+        arguments = {}
+        for keyword in _keywords(text, len(name) + 1):
+            if keyword.arg in arguments:
+                raise ValueError(f"{keyword.arg} stands there twice")
+            arguments[keyword.arg] = _literal(keyword)
+    except ValueError as error:
+        example = "like geometric:degrees=30,flip=0"
+        raise ValueError(f"cannot read the arguments of preset {shown(spec)} ({example}): {error}") from None
+    try:
+        check_keywords(name, arguments, _NAMES[name])
+    except TypeError as error:
+        raise ValueError(f"preset {shown(spec)}: {error}") from None
+    return name, arguments
+
+
+def _keywords(text: str, before: int) -> list[ast.keyword]:
+    """``"degrees=30,flip=0"`` as keywords; `before` characters stand in front of the text, for errors."""
+    source = f"f({text})"
+    try:
+        call = ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        at = before + min(max((error.offset or 3) - 2, 1), len(text) + 1)
+        raise ValueError(f"character {at}: {error.msg[:80]}") from None
+    except (RecursionError, MemoryError):
+        raise ValueError("too many brackets") from None
+    if not isinstance(call, ast.Call) or call.end_lineno != 1 or call.end_col_offset != len(source.encode()):
+        raise ValueError("more follows a closing bracket")
+    if not isinstance(call.func, ast.Name):
+        raise ValueError("more follows a closing bracket")
+    if call.args:
+        raise ValueError(f"{shown(ast.unparse(call.args[0]))}: each argument needs its name")
+    if not call.keywords or text.rstrip().endswith(","):
+        raise ValueError(f"character {before + len(text.rstrip()) + 1}: key=value must follow")
+    return call.keywords
+
+
+def _literal(keyword: ast.keyword) -> Any:
+    if keyword.arg is None:
+        raise ValueError("** is not read")
+    if not _is_literal(keyword.value):
+        value = shown(ast.unparse(keyword.value))
+        raise ValueError(f"{keyword.arg} must be a number, a string in quotes or a tuple of them, got {value}")
+    return ast.literal_eval(keyword.value)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    if isinstance(node, ast.Tuple | ast.List):
+        return all(_is_literal(child) for child in node.elts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return isinstance(node.operand, ast.Constant) and type(node.operand.value) in (int, float)
+    return isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, int | float | str))
 
 
 def get(spec: str, size: int | None = None, **keywords: Any) -> ga.Compose:
@@ -203,14 +294,18 @@ def get(spec: str, size: int | None = None, **keywords: Any) -> ga.Compose:
     Raises ValueError for an unknown preset or argument.
     """
     name, arguments = parse(spec)
-    if size is not None and "size" in inspect.signature(PRESETS[name]).parameters:
+    if size is not None and "size" in _NAMES[name]:
         keywords["size"] = size
     try:
         return PRESETS[name](**{**keywords, **arguments})
-    except TypeError as error:
-        raise ValueError(f"preset {spec!r}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"preset {shown(spec)}: {error}") from error
 
 
 def stored_size(spec: str, size: int) -> int:
     """Side in pixels at which images are kept for a preset of output side ``size``: ImageNet's crops want a margin."""
     return round(size * 8 / 7) if PRESETS[parse(spec)[0]] in _CROPPED else size
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, PRESETS)

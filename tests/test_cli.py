@@ -74,6 +74,10 @@ def test_bench_times_a_case(tmp_path, capsys):
     [
         ("finetune --data {0}/nowhere", "nowhere: no such folder"),
         ("finetune --augment fancy", "there is no preset 'fancy'; choose one of none, rotate_shift"),
+        ("finetune --augment geometrik", "did you mean 'geometric'?"),
+        ("finetune --augment geometric:degree=3", "did you mean 'degrees'?"),
+        ("finetune --augment geometric:flip=0,flip=1", "flip stands there twice"),
+        ("finetun --epochs 1", "there is no command 'finetun'; choose one of finetune, preview, bench, demo; did you"),
         ("finetune --model resnet19", "there is no model 'resnet19'"),
         ("finetune --weights {0}/gone.safetensors", "gone.safetensors: no such weights file"),
         ("finetune --backend quantum", "quantum"),
@@ -95,10 +99,29 @@ def test_bad_input_gets_one_line(tmp_path, capsys, args, words):
     assert captured.err.count("\n") == 1 and "Traceback" not in captured.err
 
 
-def test_a_value_that_cannot_be_ends_the_command(capsys):
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("--epochs 0", "epochs must be at least 1, got 0"),
+        ("--lr nan", "lr must be finite, got nan"),
+        ("--lr inf", "lr must be finite, got inf"),
+        ("--weight-decay nan", "weight_decay must be finite, got nan"),
+        ("--val-fraction nan", "val_fraction must be finite, got nan"),
+    ],
+)
+def test_a_value_that_cannot_be_ends_the_command(capsys, args, words):
     with pytest.raises(SystemExit) as done:
-        main(["finetune", "--epochs", "0"])
-    assert done.value.code == 2 and "epochs must be at least 1, got 0" in capsys.readouterr().err
+        main(["finetune", *args.split()])
+    told = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert done.value.code == 2 and words in told
+
+
+@pytest.mark.parametrize("option", ["--augment", "--batch-size", "--label-smoothing"])
+def test_a_misspelt_option_says_what_was_meant(capsys, option):
+    with pytest.raises(SystemExit) as done:
+        main(["finetune", f"{option[:-2]}{option[-1]}", "1"])
+    told = capsys.readouterr().err
+    assert done.value.code == 2 and "meant" in told and f"{option} " in told
 
 
 def test_debug_keeps_the_traceback(monkeypatch):

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from ..inputs import warn
+from ..messages import warn
 
 NAMES = ("auto", "triton", "kornia", "cpu")
 _warned: set[str] = set()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import Transform, as_float32, interval, number, probability, smallest
+from ..messages import shown
+from .arguments import as_float32, interval, kernel_sizes, number, probability
+from .base import Transform, smallest
 from .ops import lower_adjustment
 
 if TYPE_CHECKING:
@@ -32,23 +33,13 @@ class RandomAdjustSharpness(Transform):
 
     def __post_init__(self) -> None:
         name = "RandomAdjustSharpness"
-        if number(name, "sharpness_factor", self.sharpness_factor) < 0:
-            raise ValueError(f"{name}: sharpness_factor must not be negative, got {self.sharpness_factor!r}")
+        self._plain()
+        number(name, "sharpness_factor", self.sharpness_factor, 0.0)
         probability(name, self.p)
 
     def lower(self, build: Lowering) -> None:
         with build.accept(self.p):
             lower_adjustment(build, "sharpness", self.sharpness_factor)
-
-
-def kernel_sizes(op: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """(width, height) of a kernel, both odd."""
-    sizes = [value] * 2 if isinstance(value, numbers.Integral) else list(value) if isinstance(value, Sequence) else []
-    if len(sizes) == 1:
-        sizes *= 2
-    if len(sizes) != 2 or not all(isinstance(n, numbers.Integral) and n > 0 and n % 2 for n in sizes):
-        raise ValueError(f"{op}: kernel_size must be odd and positive, one int or (width, height), got {value!r}")
-    return int(sizes[0]), int(sizes[1])
 
 
 def check_kernel(build: Lowering, kernel: tuple[int, int]) -> None:
@@ -97,7 +88,7 @@ class GaussianBlur(Transform):
 
     Args:
         kernel_size: (width, height) in pixels, odd, or one int for both; half of it is less than the image's side.
-        sigma: standard deviation in pixels, or (low, high) to draw it from; positive.
+        sigma: standard deviation in pixels, or (low, high) to draw it from; positive. A sequence of one is a number.
     """
 
     kernel_size: int | Sequence[int]
@@ -105,17 +96,19 @@ class GaussianBlur(Transform):
 
     def __post_init__(self) -> None:
         name = "GaussianBlur"
+        self._plain()
         kernel_sizes(name, self.kernel_size)
-        if interval(name, "sigma", self._sigmas)[0] <= 0:
-            raise ValueError(f"{name}: sigma must be positive, got {self.sigma!r}")
-        self._set(sigma=self.sigma if isinstance(self.sigma, numbers.Real) else tuple(self.sigma))
+        if isinstance(self.sigma, tuple) and len(self.sigma) == 1:
+            self._set(sigma=self.sigma[0])
+        if self._sigmas()[0] <= 0:
+            raise ValueError(f"{name}: sigma must be positive, got {shown(self.sigma)}")
 
-    @property
-    def _sigmas(self) -> Sequence[float]:
-        return (self.sigma, self.sigma) if isinstance(self.sigma, numbers.Real) else self.sigma
+    def _sigmas(self) -> tuple[float, float]:
+        ends = self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
+        return interval("GaussianBlur", "sigma", ends)
 
     def lower(self, build: Lowering) -> None:
-        low, high = self._sigmas
+        low, high = self._sigmas()
         kernel = kernel_sizes("GaussianBlur", self.kernel_size)
         if low == high:
             lower_blur(build, kernel, low)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .base import Transform, interval, number, probability
+from ..messages import shown
+from .arguments import interval, is_number, number, probability, whole
+from .base import Transform
 from .ops import lower_adjustment
 
 if TYPE_CHECKING:
@@ -24,9 +25,11 @@ def _factor_interval(name: str, value: Factor) -> tuple[float, float] | None:
     if value is None:
         return None
     still, low, high = (0.0, -0.5, 0.5) if name == "hue" else (1.0, 0.0, float("inf"))
-    if isinstance(value, numbers.Real):
-        if value < 0:
-            raise ValueError(f"ColorJitter: {name} as a single number must not be negative, got {value!r}")
+    if not isinstance(value, tuple):
+        if not is_number(value) or value < 0:
+            raise ValueError(
+                f"ColorJitter: {name} must be one number, not negative, or two (low, high), got {shown(value)}"
+            )
         value = (max(still - value, low) if still else -value, still + value)
     limits = interval("ColorJitter", name, value, low, high)
     return None if limits == (still, still) else limits
@@ -55,10 +58,9 @@ class ColorJitter(Transform):
     hue: Factor = None
 
     def __post_init__(self) -> None:
+        self._plain()
         for name in JITTERED:
-            value = getattr(self, name)
-            _factor_interval(name, value)
-            self._set(**{name: tuple(float(v) for v in value) if isinstance(value, Sequence) else value})
+            _factor_interval(name, getattr(self, name))
 
     def lower(self, build: Lowering) -> None:
         parts = []
@@ -156,6 +158,14 @@ def _permute(build: Lowering) -> None:
         )
 
 
+def grey_channels(op: str, value: Any) -> int:
+    """1 or 3."""
+    n = whole(op, "num_output_channels", value, 1, 3)
+    if n == 2:
+        raise ValueError(f"{op}: num_output_channels must be 1 or 3, got 2")
+    return n
+
+
 @dataclass(frozen=True)
 class Grayscale(Transform):
     """Make images grey (torchvision.transforms.v2.Grayscale): 0.2989 r + 0.587 g + 0.114 b, truncated for uint8.
@@ -170,8 +180,7 @@ class Grayscale(Transform):
     num_output_channels: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_output_channels not in (1, 3):
-            raise ValueError(f"Grayscale: num_output_channels must be 1 or 3, got {self.num_output_channels!r}")
+        self._set(num_output_channels=grey_channels("Grayscale", self.num_output_channels))
 
     def lower(self, build: Lowering) -> None:
         build.require_colour()
@@ -199,7 +208,7 @@ class RandomGrayscale(Transform):
     p: float = 0.1
 
     def __post_init__(self) -> None:
-        probability("RandomGrayscale", self.p)
+        self._set(p=probability("RandomGrayscale", self.p))
 
     def lower(self, build: Lowering) -> None:
         build.require_colour()
@@ -212,13 +221,14 @@ class RandomSolarize(Transform):
     """With probability `p`, invert all values of at least `threshold` (torchvision.transforms.v2.RandomSolarize).
 
     Args:
-        threshold: in the units of the pixels: 0 .. 255 for uint8, 0 .. 1 for floating point.
+        threshold: in the units of the pixels: at most 255 for uint8, 1 for floating point.
     """
 
     threshold: float
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        self._plain()
         probability("RandomSolarize", self.p)
         number("RandomSolarize", "threshold", self.threshold)
 
@@ -244,6 +254,7 @@ class SolarizeAdd(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        self._plain()
         probability("SolarizeAdd", self.p)
         number("SolarizeAdd", "addition", self.addition)
         if self.threshold is not None:
@@ -298,9 +309,9 @@ class RandomPosterize(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        self._plain()
         probability("RandomPosterize", self.p)
-        if not isinstance(self.bits, numbers.Integral) or not 0 <= self.bits <= 8:
-            raise ValueError(f"RandomPosterize: bits must be a whole number in 0 .. 8, got {self.bits!r}")
+        self._set(bits=whole("RandomPosterize", "bits", self.bits, 0, 8))
 
     def lower(self, build: Lowering) -> None:
         with build.accept(self.p):
@@ -314,7 +325,7 @@ class _Applied(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        probability(type(self).__name__, self.p)
+        self._set(p=probability(type(self).__name__, self.p))
 
     def lower(self, build: Lowering) -> None:
         with build.accept(self.p):
@@ -364,7 +375,8 @@ class RandomGamma(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        self._set(gamma=interval("RandomGamma", "gamma", self.gamma, 0.0))
+        self._plain()
+        interval("RandomGamma", "gamma", self.gamma, 0.0)
         number("RandomGamma", "gain", self.gain)
         probability("RandomGamma", self.p)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import Transform, probability
+from ..messages import shown
+from .arguments import number, plain, probability
+from .base import Transform
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 def children_of(op: str, transforms) -> tuple:
     """The children as a tuple, each of which can lower itself."""
-    if not isinstance(transforms, Sequence) and not hasattr(transforms, "__iter__"):
-        raise TypeError(f"{op}: transforms must be a list of transforms, got {transforms!r}")
-    children = tuple(transforms)
+    try:
+        children = tuple(transforms)
+    except TypeError:
+        raise TypeError(f"{op}: transforms must be a list of transforms, got {shown(transforms)}") from None
     for index, child in enumerate(children):
-        if isinstance(child, type) or not callable(getattr(child, "lower", None)):
+        if isinstance(child, type | str | bytes) or not callable(getattr(child, "lower", None)):
             raise TypeError(
-                f"{op}: transforms[{index}] is {child!r}, which is not a gpuaug transform; "
+                f"{op}: transforms[{index}] is {shown(child)}, which is not a gpuaug transform; "
                 "use gpuaug's op of the same name"
             )
     return children
@@ -35,7 +37,7 @@ class _Container(Transform):
         name = type(self).__name__
         children = children_of(name, self.transforms)
         if not children:
-            raise ValueError(f"{name}: pass at least one transform")
+            raise ValueError(f"{name}: transforms must hold at least one transform")
         self._set(transforms=list(children))
 
     def __hash__(self) -> int:
@@ -60,7 +62,7 @@ class RandomApply(_Container):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        probability("RandomApply", self.p)
+        self._set(p=probability("RandomApply", self.p))
 
     __hash__ = _Container.__hash__
 
@@ -84,13 +86,14 @@ class RandomChoice(_Container):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.p is not None:
-            p = list(self.p)
+            p = plain(self.p)
+            if not isinstance(p, tuple):
+                raise ValueError(f"RandomChoice: p must be a weight for each transform, got {shown(self.p)}")
             if len(p) != len(self.transforms):
                 raise ValueError(f"RandomChoice: p has {len(p)} weights for {len(self.transforms)} transforms")
-            if not all(isinstance(v, numbers.Real) and v >= 0 for v in p) or sum(p) <= 0:
-                raise ValueError(
-                    f"RandomChoice: p must hold weights that are not negative and not all 0, got {self.p!r}"
-                )
+            p = [number("RandomChoice", f"p[{i}]", v, 0.0) for i, v in enumerate(p)]
+            if not sum(p) > 0.0:
+                raise ValueError(f"RandomChoice: p must not all be 0, got {shown(self.p)}")
             self._set(p=p)
 
     __hash__ = _Container.__hash__

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..messages import shown
+from .arguments import flag, is_number, plain
 from .base import Transform
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
 
+SMALLEST = 1e-37  # of a standard deviation: its reciprocal is a float32
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+
+
+def check_dtype(op: str, dtype: Any) -> None:
+    """Raise unless images can be of this dtype."""
+    if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
+        raise ValueError(f"{op}: dtype must be torch.uint8, float16, bfloat16 or float32, got {shown(dtype)}")
+
+
+def mean_and_std(op: str, mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Both as finite numbers of one count, one for each channel or one for all; no standard deviation is 0."""
+    both = []
+    for name, value in (("mean", plain(mean)), ("std", plain(std))):
+        values = value if isinstance(value, tuple) else (value,)
+        if not values or not all(is_number(v) for v in values):
+            raise ValueError(f"{op}: {name} must be a finite number for each channel, got {shown(value)}")
+        both.append(tuple(float(v) for v in values))
+    n = max(len(values) for values in both)
+    if any(len(values) not in (1, n) for values in both):
+        raise ValueError(f"{op}: mean has {len(both[0])} values and std {len(both[1])}; give each channel one of both")
+    if not all(abs(s) > SMALLEST for s in both[1]):
+        raise ValueError(f"{op}: std must not be 0, got {shown(std)}")
+    return both[0] * (n // len(both[0])), both[1] * (n // len(both[1]))
 
 
 @dataclass(frozen=True)
@@ -30,11 +54,11 @@ class ToDtype(Transform):
     scale: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"ToDtype: dtype must be uint8, float16, bfloat16 or float32, got {self.dtype!r}")
+        check_dtype("ToDtype", self.dtype)
+        flag("ToDtype", "scale", self.scale)
 
     def lower(self, build: Lowering) -> None:
-        build.to_dtype(self.dtype, self.scale)
+        build.to_dtype(self.dtype, bool(self.scale))
 
 
 @dataclass(frozen=True)
@@ -42,7 +66,7 @@ class Normalize(Transform):
     """(image - mean) / std for each channel (torchvision.transforms.v2.Normalize).
 
     Args:
-        mean, std: a number for each channel, in the units of the floating-point image.
+        mean, std: a number for each channel, or one for all, in the units of the floating-point image; std is not 0.
         inplace: accepted for torchvision's sake; the output is always new.
 
     Raises:
@@ -54,14 +78,9 @@ class Normalize(Transform):
     inplace: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            value = [value] if isinstance(value, numbers.Real) else list(value)
-            self._set(**{name: tuple(float(v) for v in value)})
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"Normalize: mean has {len(self.mean)} values and std {len(self.std)}")
-        if not all(s > 0 for s in self.std):
-            raise ValueError(f"Normalize: std must be positive, got {self.std}")
+        mean, std = mean_and_std("Normalize", self.mean, self.std)
+        flag("Normalize", "inplace", self.inplace)
+        self._set(mean=mean, std=std)
 
     def lower(self, build: Lowering) -> None:
         build.require_float()

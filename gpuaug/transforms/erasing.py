@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..kernels import torch_dialect
-from .base import Transform, fill_argument, fill_by_channel, interval, number, probability
+from ..messages import shown
+from .arguments import MOST_SIDE, choice, fill_argument, flag, interval, is_whole, probability
+from .base import Transform, fill_by_channel
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
@@ -39,8 +40,8 @@ def erase_call(values: Sequence[float], value: torch.Tensor) -> list[Call]:
 def noise_patch(values: Sequence[float], by_pixel: float, channels: int) -> torch.Tensor:
     """The noise of a rectangle and its seeds, float32 [C, height, width]."""
     top, left, height, width = (int(v) for v in values[:4])
-    y = torch.arange(top, top + height, dtype=torch.float32)[:, None].expand(height, width)
-    x = torch.arange(left, left + width, dtype=torch.float32).expand(height, width)
+    y = torch.arange(top, top + height, dtype=torch.float32, device="cpu")[:, None].expand(height, width)
+    x = torch.arange(left, left + width, dtype=torch.float32, device="cpu").expand(height, width)
     planes = []
     for triple in range((channels + 2) // 3):
         p = (*values[:6], by_pixel, float(triple))
@@ -75,14 +76,15 @@ class RandomErasing(Transform):
 
     def __post_init__(self) -> None:
         name = "RandomErasing"
+        self._plain()
         probability(name, self.p)
+        flag(name, "inplace", self.inplace)
         self._set(
             scale=interval(name, "scale", self.scale, 0.0, 1.0),
             ratio=interval(name, "ratio", self.ratio, math.exp(-5.0), math.exp(5.0)),
         )
         if isinstance(self.value, str):
-            if self.value not in NOISE:
-                raise ValueError(f'{name}: value must be numbers, "random" or "channel", got {self.value!r}')
+            choice(name, "value", self.value, tuple(NOISE))
         else:
             self._set(value=fill_argument(name, self.value, "value"))
 
@@ -110,7 +112,7 @@ class RandomErasing(Transform):
 
 def lower_erase(build: Lowering, colour: Sequence[float], columns: Sequence[str], **drawn: Any) -> None:
     """A slot that fills the rectangle drawn into `columns` with a colour."""
-    value = torch.tensor(colour, dtype=torch.float32).view(-1, 1, 1)
+    value = torch.tensor(colour, dtype=torch.float32, device="cpu").view(-1, 1, 1)
     build.pixel(
         "erase",
         columns=columns,
@@ -122,22 +124,23 @@ def lower_erase(build: Lowering, colour: Sequence[float], columns: Sequence[str]
 
 def _counts(op: str, value: Any) -> tuple[int, int]:
     """(low, high) of a number of holes."""
-    low, high = interval(op, "holes", (value, value) if isinstance(value, numbers.Real) else value, 1.0)
-    if low != int(low) or high != int(high):
-        raise ValueError(f"{op}: holes must be whole numbers, got {value!r}")
+    ends = value if isinstance(value, tuple) else (value, value)
+    if not all(is_whole(v) for v in ends):
+        raise ValueError(f"{op}: holes must be whole numbers, got {shown(value)}")
+    low, high = interval(op, "holes", ends, 1.0)
     return int(low), int(high)
 
 
 def _lengths(op: str, name: str, value: Any) -> tuple[tuple[float, float], bool]:
     """(low, high) of a side, and whether they are fractions of the image."""
-    ends = (value, value) if isinstance(value, numbers.Real) else value
-    low, high = interval(op, name, ends, 0.0)
-    whole = all(isinstance(v, numbers.Integral) for v in ends)
-    if not whole and high > 1.0:
-        raise ValueError(f"{op}: {name} must be ints (pixels) or fractions in [0, 1], got {value!r}")
-    if whole and low < 1:
-        raise ValueError(f"{op}: {name} must be at least 1 pixel, got {value!r}")
-    return (low, high), not whole
+    ends = value if isinstance(value, tuple) else (value, value)
+    low, high = interval(op, name, ends, 0.0, MOST_SIDE)
+    pixels = all(isinstance(v, int) and not isinstance(v, bool) for v in ends)
+    if not pixels and high > 1.0:
+        raise ValueError(f"{op}: {name} must be ints (pixels) or fractions in [0, 1], got {shown(value)}")
+    if pixels and low < 1:
+        raise ValueError(f"{op}: {name} must be at least 1 pixel, got {shown(value)}")
+    return (low, high), not pixels
 
 
 @dataclass(frozen=True)
@@ -160,16 +163,14 @@ class CoarseDropout(Transform):
 
     def __post_init__(self) -> None:
         name = "CoarseDropout"
+        self._plain()
         _counts(name, self.holes)
         (_, tall), (_, wide) = _lengths(name, "height", self.height), _lengths(name, "width", self.width)
         if tall != wide:
             raise ValueError(
                 f"{name}: height and width must both be pixels (ints) or both fractions (floats), got "
-                f"{self.height!r} and {self.width!r}"
+                f"{shown(self.height)} and {shown(self.width)}"
             )
-        for part in ("holes", "height", "width"):
-            value = getattr(self, part)
-            self._set(**{part: value if isinstance(value, numbers.Real) else tuple(value)})
         self._set(fill=fill_argument(name, self.fill))
         probability(name, self.p)
 
@@ -209,18 +210,17 @@ class GridMask(Transform):
 
     def __post_init__(self) -> None:
         name = "GridMask"
-        interval(name, "period", self._periods, 2.0)
-        if not all(isinstance(v, numbers.Integral) for v in self._periods):
-            raise ValueError(f"{name}: period must be whole numbers of pixels, got {self.period!r}")
-        self._set(period=self.period if isinstance(self.period, numbers.Real) else tuple(self.period))
+        self._plain()
+        interval(name, "period", self._periods, 2.0, MOST_SIDE)
+        if not all(is_whole(v) for v in self._periods):
+            raise ValueError(f"{name}: period must be whole numbers of pixels, got {shown(self.period)}")
         self._set(fill=fill_argument(name, self.fill))
-        if not 0.0 <= number(name, "ratio", self.ratio) <= 1.0:
-            raise ValueError(f"{name}: ratio must lie in [0, 1], got {self.ratio!r}")
+        probability(name, self.ratio, "ratio")
         probability(name, self.p)
 
     @property
     def _periods(self) -> Sequence[int]:
-        return (self.period, self.period) if isinstance(self.period, numbers.Real) else self.period
+        return self.period if isinstance(self.period, tuple) else (self.period, self.period)
 
     def lower(self, build: Lowering) -> None:
         names = ("period", "offset_x", "offset_y", "side")

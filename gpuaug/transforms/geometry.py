@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import (
-    Transform,
+from ..messages import shown
+from .arguments import (
+    MOST_SIDE,
+    choice,
     fill_argument,
-    fill_by_channel,
+    flag,
     interpolation_name,
     interval,
+    is_whole,
     pair,
+    plain,
     probability,
-    resampling,
-    smallest,
+    whole,
 )
+from .base import Transform, check_sides, fill_by_channel, resampling, smallest
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
@@ -36,6 +39,7 @@ class RandomHorizontalFlip(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        self._plain()
         probability("RandomHorizontalFlip", self.p)
 
     def lower(self, build: Lowering) -> None:
@@ -50,6 +54,7 @@ class RandomVerticalFlip(Transform):
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        self._plain()
         probability("RandomVerticalFlip", self.p)
 
     def lower(self, build: Lowering) -> None:
@@ -59,24 +64,16 @@ class RandomVerticalFlip(Transform):
 
 def pad_sides(op: str, padding: Any) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) from one int, two (left and right, top and bottom), or four."""
-    values = (
-        [padding] if isinstance(padding, numbers.Integral) else list(padding) if isinstance(padding, Sequence) else []
-    )
-    if len(values) not in (1, 2, 4) or not all(isinstance(v, numbers.Integral) for v in values):
+    v = plain(padding)
+    values = v if isinstance(v, tuple) else (v,)
+    if len(values) not in (1, 2, 4) or not all(is_whole(n) and n <= MOST_SIDE for n in values):
         raise ValueError(
-            f"{op}: padding must be an int, two or four of them (left, top, right, bottom), got {padding!r}"
+            f"{op}: padding must be one, two or four whole numbers (left, top, right, bottom), got {shown(padding)}"
         )
     if min(values) < 0:
-        raise ValueError(f"{op}: padding must not be negative, got {padding!r}; use a crop")
+        raise ValueError(f"{op}: padding must not be negative, got {shown(padding)}; use a crop")
     left, top, right, bottom = (values * (4 // len(values)))[:4]
     return int(left), int(top), int(right), int(bottom)
-
-
-def padding_mode(op: str, mode: str) -> str:
-    """One of torchvision's padding modes."""
-    if mode not in PADDING_MODES:
-        raise ValueError(f"{op}: padding_mode must be one of {', '.join(PADDING_MODES)}, got {mode!r}")
-    return mode
 
 
 def lower_pad(
@@ -107,6 +104,7 @@ def lower_pad(
                 f"{mode} padding of {max(left, top, right, bottom)} pixels needs a larger image than {h}x{w}; "
                 "pad less, or use 'edge'"
             )
+        check_sides(build, (h, w), (h + top + bottom, w + left + right))
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         padding = amounts(canvas)
@@ -132,8 +130,10 @@ class Pad(Transform):
     padding_mode: str = "constant"
 
     def __post_init__(self) -> None:
+        self._plain()
         pad_sides("Pad", self.padding)
-        self._set(fill=fill_argument("Pad", self.fill), padding_mode=padding_mode("Pad", self.padding_mode))
+        choice("Pad", "padding_mode", self.padding_mode, PADDING_MODES)
+        self._set(fill=fill_argument("Pad", self.fill))
 
     def lower(self, build: Lowering) -> None:
         lower_pad(build, pad_sides("Pad", self.padding), self.fill, self.padding_mode)
@@ -150,6 +150,7 @@ class CenterCrop(Transform):
     size: int | Sequence[int]
 
     def __post_init__(self) -> None:
+        self._plain()
         pair("CenterCrop", "size", self.size)
 
     def lower(self, build: Lowering) -> None:
@@ -180,12 +181,13 @@ class RandomCrop(Transform):
     padding_mode: str = "constant"
 
     def __post_init__(self) -> None:
+        self._plain()
         pair("RandomCrop", "size", self.size)
         if self.padding is not None:
             pad_sides("RandomCrop", self.padding)
-        self._set(
-            fill=fill_argument("RandomCrop", self.fill), padding_mode=padding_mode("RandomCrop", self.padding_mode)
-        )
+        flag("RandomCrop", "pad_if_needed", self.pad_if_needed)
+        choice("RandomCrop", "padding_mode", self.padding_mode, PADDING_MODES)
+        self._set(fill=fill_argument("RandomCrop", self.fill))
 
     def lower(self, build: Lowering) -> None:
         size = pair("RandomCrop", "size", self.size)
@@ -213,6 +215,19 @@ class RandomCrop(Transform):
         )
 
 
+def resize_lengths(op: str, size: Any, max_size: Any) -> tuple[tuple[int, int], int]:
+    """`size` as `pair`, and the most that the longer side may become, or 0."""
+    height, width = pair(op, "size", size)
+    if max_size is None:
+        return (height, width), 0
+    v, longest = plain(size), whole(op, "max_size", max_size, 1)
+    if isinstance(v, tuple) and len(v) == 2:
+        raise ValueError(f"{op}: max_size goes with one number as size, got size={shown(size)}")
+    if longest <= height:
+        raise ValueError(f"{op}: max_size must be larger than size={height}, got {shown(max_size)}")
+    return (height, width), longest
+
+
 @dataclass(frozen=True)
 class Resize(Transform):
     """Resample to a fixed size (torchvision.transforms.v2.Resize).
@@ -230,22 +245,24 @@ class Resize(Transform):
     antialias: bool = True
 
     def __post_init__(self) -> None:
-        pair("Resize", "size", self.size)
-        self._set(interpolation=interpolation_name("Resize", self.interpolation, RESIZES))
-        if self.max_size is not None:
-            if not self._shorter:
-                raise ValueError(f"Resize: max_size goes with one int as size, got size={self.size!r}")
-            if self.max_size <= pair("Resize", "size", self.size)[0]:
-                raise ValueError(f"Resize: max_size={self.max_size} must be larger than size={self.size}")
+        self._plain()
+        _, longest = resize_lengths("Resize", self.size, self.max_size)
+        flag("Resize", "antialias", self.antialias)
+        interpolation = interpolation_name("Resize", self.interpolation, RESIZES)
+        self._set(max_size=longest or None, interpolation=interpolation)
 
     @property
     def _shorter(self) -> bool:
-        return isinstance(self.size, numbers.Integral) or len(self.size) == 1
+        return not isinstance(self.size, tuple) or len(self.size) == 1
 
     def lower(self, build: Lowering) -> None:
-        size = pair("Resize", "size", self.size)
+        size, longest = resize_lengths("Resize", self.size, self.max_size)
         sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
-        lengths = (size[0], self.max_size or 0) if self._shorter else size
+        lengths = (size[0], longest) if self._shorter else size
+        for canvas in build.canvases if self._shorter else ():
+            long = size[0] * max(canvas) // min(canvas)
+            sides = (longest * size[0] // long, longest) if 0 < longest < long else (size[0], long)
+            check_sides(build, canvas, sides if canvas[0] <= canvas[1] else sides[::-1])
         kwargs = {
             "size": [size[0]] if self._shorter else list(size),
             "interpolation": self.interpolation,
@@ -283,12 +300,17 @@ class RandomResizedCrop(Transform):
 
     def __post_init__(self) -> None:
         name = "RandomResizedCrop"
+        self._plain()
         pair(name, "size", self.size)
+        flag(name, "antialias", self.antialias)
         scale = interval(name, "scale", self.scale, 0.0)
         if scale[1] <= 0:
-            raise ValueError(f"{name}: scale must not be 0, got {self.scale!r}")
+            raise ValueError(f"{name}: scale must not be 0, got {shown(self.scale)}")
+        if scale[0] > 1:
+            raise ValueError(f"{name}: scale must begin at 1 or below, or no window fits, got {shown(self.scale)}")
         ratio = interval(name, "ratio", self.ratio, math.exp(-5.0), math.exp(5.0))
-        self._set(scale=scale, ratio=ratio, interpolation=interpolation_name(name, self.interpolation, RESIZES))
+        self._set(scale=scale, ratio=ratio)
+        self._set(interpolation=interpolation_name(name, self.interpolation, RESIZES))
 
     def lower(self, build: Lowering) -> None:
         size = pair("RandomResizedCrop", "size", self.size)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .base import Transform, interval, number, probability
+from .arguments import flag, interval, number, probability
+from .base import Transform
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
@@ -41,9 +41,10 @@ class GaussianNoise(Transform):
     clip: bool = True
 
     def __post_init__(self) -> None:
+        self._plain()
         number("GaussianNoise", "mean", self.mean)
-        if number("GaussianNoise", "sigma", self.sigma) < 0:
-            raise ValueError(f"GaussianNoise: sigma must not be negative, got {self.sigma!r}")
+        number("GaussianNoise", "sigma", self.sigma, 0.0)
+        flag("GaussianNoise", "clip", self.clip)
 
     def lower(self, build: Lowering) -> None:
         check_unclipped(build, self.clip)
@@ -75,14 +76,14 @@ class SaltAndPepper(Transform):
 
     def __post_init__(self) -> None:
         name = "SaltAndPepper"
+        self._plain()
         interval(name, "amount", self._amounts, 0.0, 1.0)
-        self._set(amount=self.amount if isinstance(self.amount, numbers.Real) else tuple(self.amount))
         probability(name, self.salt_vs_pepper, "salt_vs_pepper")
         probability(name, self.p)
 
     @property
     def _amounts(self) -> Sequence[float]:
-        return (self.amount, self.amount) if isinstance(self.amount, numbers.Real) else self.amount
+        return self.amount if isinstance(self.amount, tuple) else (self.amount, self.amount)
 
     def lower(self, build: Lowering) -> None:
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:

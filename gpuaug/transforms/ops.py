@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import as_float32
+from .arguments import as_float32
 
 if TYPE_CHECKING:
     from ..lowering import Lowering

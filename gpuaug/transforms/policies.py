@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .base import Transform, as_float32, fill_argument, interpolation_name
+from .arguments import as_float32, choice, fill_argument, interpolation_name, whole
+from .base import Transform
 from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
 from .warp import WARPS, lower_rotation, lower_shear, lower_translation
@@ -109,15 +109,15 @@ class Policy(Transform):
     """What all policies share: the space, and the reading of `interpolation` and `fill`."""
 
     def _check_warps(self) -> None:
+        self._plain()
         name = type(self).__name__
         self._set(interpolation=interpolation_name(name, self.interpolation, WARPS))
         if self.fill is not None:
             self._set(fill=fill_argument(name, self.fill))
 
     def _check_bins(self) -> None:
-        n = self.num_magnitude_bins
-        if not isinstance(n, numbers.Integral) or n < 2:
-            raise ValueError(f"{type(self).__name__}: num_magnitude_bins must be a whole number from 2 on, got {n!r}")
+        name = "num_magnitude_bins"
+        self._set(**{name: whole(type(self).__name__, name, self.num_magnitude_bins, 2)})
 
     def _lower_op(self, build: Lowering, space: Space, op: str, bins: int, first: int, count: int) -> None:
         configuration = space.level(op, bins, first, count, build.bound)
@@ -152,11 +152,10 @@ class RandAugment(Policy):
     def __post_init__(self) -> None:
         self._check_bins()
         self._check_warps()
-        if not isinstance(self.num_ops, numbers.Integral) or self.num_ops < 0:
-            raise ValueError(f"RandAugment: num_ops must be a whole number from 0 on, got {self.num_ops!r}")
-        m, bins = self.magnitude, self.num_magnitude_bins
-        if not isinstance(m, numbers.Integral) or not 0 <= m < bins:
-            raise ValueError(f"RandAugment: magnitude must be a whole number in 0 .. {bins - 1}, got {m!r}")
+        self._set(
+            num_ops=whole("RandAugment", "num_ops", self.num_ops, 0),
+            magnitude=whole("RandAugment", "magnitude", self.magnitude, 0, self.num_magnitude_bins - 1),
+        )
 
     def lower(self, build: Lowering) -> None:
         for k in range(self.num_ops):
@@ -198,9 +197,7 @@ class AutoAugment(Policy):
 
     def __post_init__(self) -> None:
         policy = getattr(self.policy, "value", self.policy)
-        if policy not in AUTOAUGMENT:
-            raise ValueError(f"AutoAugment: policy must be one of {', '.join(AUTOAUGMENT)}, got {self.policy!r}")
-        self._set(policy=policy)
+        self._set(policy=choice("AutoAugment", "policy", policy, tuple(AUTOAUGMENT)))
         self._check_warps()
 
     def lower(self, build: Lowering) -> None:

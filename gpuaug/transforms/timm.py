@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..messages import meant, shown, spelt
 from .blur import lower_blur
 from .color import half, lower_solarize_add
 from .policies import Policy, lower_op, lower_pairs
@@ -121,33 +122,36 @@ def read(config: str) -> Settings:
         ValueError: an unknown policy, section or value, which it names.
     """
     if not isinstance(config, str):
-        raise ValueError(f'timm_augment: expects a string as "rand-m9-mstd0.5-inc1", got {config!r}')
+        raise ValueError(f'timm_augment: config must be a string as "rand-m9-mstd0.5-inc1", got {shown(config)}')
     policy, *sections = config.split("-")
     if policy != "rand" and policy not in POLICIES:
-        raise ValueError(f"timm_augment: policy must be rand or one of {', '.join(POLICIES)}, got {policy!r}")
+        raise ValueError(
+            f"timm_augment: config's policy must be rand or one of {', '.join(POLICIES)}, "
+            f"got {shown(policy)}{meant(policy, POLICIES)}"
+        )
     known, values = (set(_KINDS) if policy == "rand" else {"mstd"}), {}
     for section in sections:
         if policy == "rand" and section.startswith("t"):
             values["t"] = section[1:]
             if values["t"] in _WEIGHTED:
                 raise ValueError(
-                    f"timm_augment: section {section!r} draws ops without replacement, which is not offered; "
+                    f"timm_augment: section {shown(section)} draws ops without replacement, which is not offered; "
                     'leave it out, or use "t3a"'
                 )
             if values["t"] != "3a":
-                raise ValueError(f'timm_augment: section {section!r} names no set of ops; there is "t3a"')
+                raise ValueError(f'timm_augment: section {shown(section)} names no set of ops; there is "t3a"')
             continue
-        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d*)?)", section)
+        match = re.fullmatch(r"([a-z]+)(\d{1,9}(?:\.\d{0,9})?)", section)
         name = match.group(1) if match else ""
         if match is None or name not in known or (_KINDS[name] is int and not match.group(2).isdigit()):
             raise ValueError(
-                f"timm_augment: cannot read section {section!r} of {config!r}; {policy} takes "
+                f"timm_augment: cannot read section {shown(section)} of {shown(config)}; {policy} takes "
                 f"{', '.join(sorted(known))}, each with a number"
             )
         values[name] = _KINDS[name](match.group(2))
     settings = Settings(policy, **values)
     if not 0.0 <= settings.p <= 1.0:
-        raise ValueError(f"timm_augment: p must lie in [0, 1], got {settings.p:g} in {config!r}")
+        raise ValueError(f"timm_augment: p must lie in [0, 1], got {settings.p:g} in {shown(config)}")
     return settings
 
 
@@ -187,6 +191,7 @@ class TimmAugment(Policy):
             lower_op(build, a.op, interpolation=self.interpolation, fill=fill, **drawn)
 
 
+@spelt
 def timm_augment(config: str, interpolation: Any = "bilinear", fill: Fill = None) -> TimmAugment:
     """A policy by timm's string: its ops, probabilities, magnitudes, noise and signs (timm.data.auto_augment); what
     each op does to pixels is this library's, in place of Pillow's.

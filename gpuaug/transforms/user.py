@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..kernels import torch_dialect, user
-from .base import Transform, interval, probability
+from ..messages import check_keywords
+from .arguments import interval, plain, probability
+from .base import Transform
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
@@ -36,9 +37,10 @@ class PixelOp:
     def _try(self) -> None:
         """Run the function once on torch tensors, so that mistakes show where it is written."""
         formula = torch_dialect.formula(self.opcode)
-        pixels = [torch.full((1, 1, 1), 0.5)] * (5 if self.formula.placed else 3 if self.formula.colour else 1)
+        half = torch.full((1, 1, 1), 0.5, dtype=torch.float32, device="cpu")
+        pixels = [half] * (5 if self.formula.placed else 3 if self.formula.colour else 1)
         try:
-            values = formula(*pixels, [torch.full((1, 1, 1), 0.5)] * 8, 1.0, 0.0, 3.0)
+            values = formula(*pixels, [half] * 8, 1.0, 0.0, 3.0)
         except Exception as error:
             raise TypeError(f"pixel_op {self.__name__}: fails on a pixel of 0.5: {error}") from error
         values = values if self.formula.colour else (values,)
@@ -48,13 +50,15 @@ class PixelOp:
     def __call__(self, p: float = 1.0, **arguments: float | tuple[float, float]) -> Transform:
         """The op with probability `p`; each argument a number, or (low, high) to draw from, uniformly, by sample."""
         wanted = self.formula.arguments
-        if set(arguments) != set(wanted):
-            raise TypeError(f"{self.__name__}: takes the arguments {', '.join(wanted) or '(none)'}, got {arguments}")
+        check_keywords(self.__name__, arguments, (*wanted, "p"))
+        missing = [name for name in wanted if name not in arguments]
+        if missing:
+            raise TypeError(f"{self.__name__}: needs the argument {missing[0]!r}, a number or (low, high)")
         ranges = []
         for name in wanted:
-            value = arguments[name]
-            pair = (value, value) if isinstance(value, numbers.Real) else tuple(value)
-            ranges.append(interval(self.__name__, name, pair))
+            value = plain(arguments[name])
+            ends = value if isinstance(value, tuple) else (value, value)
+            ranges.append(interval(self.__name__, name, ends))
         return UserOp(self, tuple(ranges), probability(self.__name__, p))
 
     def __repr__(self) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .base import (
+from ..messages import shown
+from .arguments import (
     FILTERS,
-    Transform,
     angle_interval,
     center_argument,
     fill_argument,
-    fill_by_channel,
+    flag,
     interpolation_name,
     interval,
+    is_number,
     probability,
-    smallest,
+    shear_interval,
 )
+from .base import Transform, fill_by_channel, smallest
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
@@ -55,8 +56,9 @@ class RandomRotation(Transform):
 
     def __post_init__(self) -> None:
         name = "RandomRotation"
+        self._plain()
         angle_interval(name, "degrees", self.degrees)
-        if self.expand:
+        if flag(name, "expand", self.expand):
             raise ValueError(
                 f"{name}: expand=True would give each image its own size; use Pad in front, and expand=False"
             )
@@ -123,7 +125,7 @@ class RandomAffine(Transform):
         translate: largest shift (x, y) as fractions of the image's width and height; drawn, then rounded to whole
             pixels.
         scale: (low, high), positive.
-        shear: degrees: one number or two for x, four for x and y.
+        shear: degrees: one number or two for x, four for x and y; a range does not reach 90.
         interpolation, fill, center: as `RandomRotation`.
     """
 
@@ -137,17 +139,16 @@ class RandomAffine(Transform):
 
     def __post_init__(self) -> None:
         name = "RandomAffine"
+        self._plain()
         angle_interval(name, "degrees", self.degrees)
         if self.translate is not None:
-            t = self.translate
-            if (
-                not isinstance(t, Sequence)
-                or len(t) != 2
-                or not all(isinstance(v, numbers.Real) and 0 <= v <= 1 for v in t)
-            ):
-                raise ValueError(f"{name}: translate must be two fractions (x, y) in [0, 1], got {t!r}")
+            t = self.translate if isinstance(self.translate, tuple) else ()
+            if len(t) != 2 or not all(is_number(v) and 0 <= v <= 1 for v in t):
+                raise ValueError(
+                    f"{name}: translate must be two fractions (x, y) in [0, 1], got {shown(self.translate)}"
+                )
         if self.scale is not None and interval(name, "scale", self.scale)[0] <= 0:
-            raise ValueError(f"{name}: scale must be positive, got {self.scale!r}")
+            raise ValueError(f"{name}: scale must be positive, got {shown(self.scale)}")
         self._shears()
         self._set(
             interpolation=interpolation_name(name, self.interpolation, WARPS),
@@ -158,10 +159,10 @@ class RandomAffine(Transform):
     def _shears(self) -> tuple[float, float, float, float]:
         if self.shear is None:
             return 0.0, 0.0, 0.0, 0.0
-        if isinstance(self.shear, Sequence) and len(self.shear) == 4:
-            x, y = (interval("RandomAffine", "shear", self.shear[i : i + 2]) for i in (0, 2))
+        if isinstance(self.shear, tuple) and len(self.shear) == 4:
+            x, y = (shear_interval("RandomAffine", "shear", self.shear[i : i + 2]) for i in (0, 2))
             return *x, *y
-        return *angle_interval("RandomAffine", "shear", self.shear), 0.0, 0.0
+        return *shear_interval("RandomAffine", "shear", self.shear), 0.0, 0.0
 
     def lower(self, build: Lowering) -> None:
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
@@ -204,6 +205,7 @@ class RandomPerspective(Transform):
 
     def __post_init__(self) -> None:
         name = "RandomPerspective"
+        self._plain()
         probability(name, self.distortion_scale, "distortion_scale")
         probability(name, self.p)
         self._set(
