@@ -88,6 +88,28 @@ def test_what_is_no_image_is_named(name: str) -> None:
         refusal(lambda b=bad: ga.Compose([ga.RandomInvert()], seed=0)(b), [mention])
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (8, 8)])
+def test_each_op_on_each_kind_of_image_gives_a_result_or_one_line(size: tuple[int, int]) -> None:
+    def pipeline(name: str) -> ga.Compose:
+        return ga.Compose([getattr(ga, name)(**CLASSES[name])], seed=0, backend="kornia")
+
+    results = 0
+    for dtype in (torch.uint8, torch.float32):
+        for channels in (1, 2, 3):
+            given = images(2, channels, *size, dtype=dtype)
+            calls = [(n, lambda n=n, g=given: pipeline(n)(g)) for n in CLASSES]
+            calls += [
+                (n, lambda n=n, g=given: getattr(ga.functional, n)(g, **FUNCTIONS[n], backend="kornia"))
+                for n in FUNCTIONS
+            ]
+            for name, call in calls:
+                try:
+                    results += isinstance(call(), Tensor)
+                except (TypeError, ValueError) as error:
+                    assert_told(str(error), [name])
+    assert results > 2 * len(calls), "of six kinds of images"
+
+
 # --- the other way round: whatever holds the same numbers is the same op ----------------------------------------------
 def disguises(value) -> list:
     """The same number or numbers, as others hold them."""
