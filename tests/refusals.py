@@ -139,7 +139,7 @@ def assert_told(told: str, mentions: list[str]) -> None:
     assert "\n" not in told and len(told) < 300, "one clear line"
 
 
-def refusal(make: Callable, mentions: list[str], kinds: tuple = (ValueError, TypeError)) -> str:
+def refusal(make: Callable, mentions: list[str], kinds: tuple = (ValueError, TypeError, MemoryError)) -> str:
     """What an error says in one line, with all of `mentions`."""
     with pytest.raises(kinds) as caught:
         make()
