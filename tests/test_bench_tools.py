@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -64,10 +66,27 @@ def test_what_is_new_is_checked_and_shown() -> None:
     result |= {"grid": {"batches": batches, "formats": formats}, "host": [call]}
     assert not report._members(call, host_time.FIELDS, "host") and report.problems(result) == []
     shown = report.render(result)
-    assert "| uint8, contiguous | 2 (2%) |" in shown and "| cpu, a, b | 20 us | 10 us |" in shown
+    assert "| uint8, contiguous | 2 (2%) |" in shown and "| cpu, a, b | 20 us | 10 us |  |" in shown
     for name, entries in (("batches", [{}]), ("formats", [call])):
         assert report.problems(result | {"grid": result["grid"] | {name: entries}})
     assert report.problems(result | {"host": [{}]})
+
+
+def test_host_time_stands_beside_its_target() -> None:
+    def stubs(best: float) -> dict:
+        return {"backend": "triton, launches stubbed", "pipeline": "a", "call": "b", "median_us": 70.0, "best_us": best}
+
+    shown = report.render(measured() | {"host": [stubs(60.0), stubs(61.0)]})
+    assert "| triton, launches stubbed, a, b | 70 us | 60 us | at most 60 us: met |" in shown
+    assert "| triton, launches stubbed, a, b | 70 us | 61 us | at most 60 us: **missed** |" in shown
+
+
+def test_host_time_is_measured_on_each_backend() -> None:
+    found = host_time.everywhere(count=1, calls=1)
+    assert not [p for e in found for p in report._members(e, host_time.FIELDS, "host")]
+    backends = ["cpu", *["triton, launches stubbed"] * (importlib.util.find_spec("triton") is not None)]
+    assert {(e["backend"], e["pipeline"]) for e in found} == set(product(backends, host_time.PIPELINES))
+    assert len(found) == 3 * len(backends) * len(host_time.PIPELINES)
 
 
 def test_peak_memory_of_a_call() -> None:
