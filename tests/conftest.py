@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 from pathlib import Path
 
 # Before torch, and for the subprocesses of tests. The workers of pytest-xdist share the cores; they inherit what the
@@ -12,11 +14,20 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# What compilers and libraries keep is kept with pytest's cache, not in the user's folders; `make clean` removes it.
+ROOT = Path(__file__).resolve().parents[1]
+for _name in ("HF_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"):
+    os.environ[_name] = str(ROOT / ".pytest_cache" / "kept" / _name.lower().split("_")[0])
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import guard  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
+with contextlib.suppress(ImportError):
+    import cv2  # noqa: E402, F401 - it sets LD_LIBRARY_PATH as it is imported: before the first test, not during one
+
 AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
 
 
@@ -30,8 +41,18 @@ def few_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(triton, "CHUNKS", 2)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(guard)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker ends with one
+    if config.option.shuffle is not None:
+        random.Random(config.option.shuffle).shuffle(items)
     if torch.cuda.is_available():
         return
     no_gpu = pytest.mark.skip(reason="needs a CUDA device, torch.cuda.is_available() is False")
