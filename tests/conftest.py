@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch, and for the subprocesses of tests. The workers of pytest-xdist share the cores; they inherit what the
@@ -41,6 +43,17 @@ def few_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(triton, "CHUNKS", 2)
 
 
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps the first device and precision of a process; the next test chooses its own."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
 
@@ -65,6 +78,22 @@ def _folder(path: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no folder {path}: set GPUAUG_DATA to the folder of the real data")
     return path
+
+
+@pytest.fixture(scope="session")
+def tracked() -> list[Path]:
+    """The project's files: those under version control, not what a user left beside them."""
+    listed = guard.git("ls-files", "-z")
+    if listed is None:
+        pytest.skip("asks git for the project's files: needs git and a clone")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="session")
+def published(tracked: list[Path]) -> list[Path]:
+    """The published results of the benchmark, of machines with a GPU last."""
+    folder = ROOT / "benchmarks" / "results"
+    return [path for kind in ("cpu", "gpu") for path in tracked if path.match(f"{folder}/{kind}-*.json")]
 
 
 @pytest.fixture(scope="session")

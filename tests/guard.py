@@ -118,23 +118,23 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
             pytest.fail(f"{item.nodeid} left behind: " + "; ".join(left), pytrace=False)
 
 
-def clone_status() -> str | None:
-    """What git says of the clone's files; None where this is no clone."""
+def git(*arguments: str) -> str | None:
+    """What git says in the clone; None where this is no clone, or not one that git reads."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         return None
-    command = ["git", "--no-optional-locks", "status", "--porcelain"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["git", "--no-optional-locks", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else None
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
-        _clone["before"] = clone_status()
+        _clone["before"] = git("status", "--porcelain")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
-        _clone["after"] = clone_status()
+        _clone["after"] = git("status", "--porcelain")
         if _clone["before"] != _clone["after"]:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
