@@ -426,7 +426,6 @@ def test_no_folder_to_cache_in(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cpu_kernels.compiled("int64(int64)", plus_one).ctypes(41) == 42
 
 
-@pytest.mark.slow
 def test_pixel_loops_are_vectors_of_float32() -> None:
     """No float64 but the sum of a statistic, which is a scalar."""
     from numba import cfunc

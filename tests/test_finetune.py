@@ -352,7 +352,6 @@ def test_the_demo_digits_are_moved_once_and_labelled_evenly():
     assert picks[0].ids.tolist() == picks[1].ids.tolist() != picks[2].ids.tolist()
 
 
-@pytest.mark.slow
 def test_the_demo_shows_what_augmentation_did(tmp_path, capsys):
     result = demonstration.demo(tmp_path, seeds=1)
     assert result["upright_test_accuracy"] > 0.95

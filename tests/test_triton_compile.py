@@ -25,11 +25,22 @@ from gpuaug.lowering import lower
 from gpuaug.transforms.user import pixel_op
 
 ROOT = Path(__file__).resolve().parents[1]
+WHOLE = ["policy", "policy_before", "everything"]  # the other cases are parts of these
 OLDEST = "3.6.0"  # besides the installed Triton; torch 2.10 to 2.11 ship it
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("case", [case for case in CASES if case != "eval"])  # its write kernel is resized_crop's
+def builds():
+    """Each case for each target but "eval", whose write kernel is resized_crop's.
+
+    Slow: what is a part of the whole ones, for all targets but one.
+    """
+    for case in sorted(CASES.keys() - {"eval"}):
+        for target in TARGETS:
+            quick = target == "sm_90" or case in WHOLE
+            yield pytest.param(case, target, marks=[] if quick else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize("case, target", builds())
 def test_compiles_without_spills(case, target):
     found = list(compiled_kernels(case, [target]))
     asks = {"ask"} if program_of(case).asks else set()
@@ -128,7 +139,7 @@ def test_compiles_with_an_older_triton(tmp_path):
         "TRITON_CACHE_DIR": str(tmp_path / "cache"),
     }
     report = tmp_path / "report.json"
-    cases, targets = ["policy", "policy_before", "everything"], ["sm_90", "gfx942"]  # the others are parts of these
+    cases, targets = WHOLE, ["sm_90", "gfx942"]
     command = [sys.executable, "-m", "gpuaug.benchmarks.kernel_report", "--out", report]
     command += ["--cases", *cases, "--targets", *targets]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
