@@ -16,10 +16,13 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+for _name in [name for name in os.environ if name.startswith(("GPUAUG_", "ACCELERATE_")) and name != "GPUAUG_DATA"]:
+    del os.environ[_name]  # what a user has set changes what is printed and chosen
+
 # What compilers and libraries keep is kept with pytest's cache, not in the user's folders; `make clean` removes it.
 ROOT = Path(__file__).resolve().parents[1]
 for _name in ("HF_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"):
-    os.environ[_name] = str(ROOT / ".pytest_cache" / "kept" / _name.lower().split("_")[0])
+    os.environ[_name] = str(ROOT / ".pytest_cache" / "kept" / _name)
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import guard  # noqa: E402

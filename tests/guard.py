@@ -126,15 +126,22 @@ def git(*arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def status() -> str | None:
+    """The files of the clone that are changed, new or ignored, but for the caches of Python and pytest."""
+    told = git("status", "--porcelain", "--ignored")
+    caches = ("__pycache__/", ".pytest_cache/")
+    return told and "".join(line for line in told.splitlines(True) if not line.rstrip().endswith(caches))
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
-        _clone["before"] = git("status", "--porcelain")
+        _clone["before"] = status()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
-        _clone["after"] = git("status", "--porcelain")
+        _clone["after"] = status()
         if _clone["before"] != _clone["after"]:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
