@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU = {"device": "cpu", "workers": 0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def few() -> Parts:
     """A hundred digits to learn from, fifty each to validate and to test."""
     source = digits(16).subset(range(200))
@@ -41,12 +41,12 @@ def few() -> Parts:
     return Parts("few", train, val, test)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def resnet20(weights_dir) -> models.ResNet20:
     return models.build("resnet20", 10, str(weights_dir / "resnet20_cifar10.safetensors"))[0].eval()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cifar_test(data_dir) -> Source:
     return open_parts(data_dir / "cifar10", 32, val_fraction=0).test.decoded()
 
@@ -162,7 +162,7 @@ def test_preset_errors():
 # A run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(few, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     config = Config(

@@ -80,14 +80,17 @@ def test_what_a_test_leaves_behind_fails_it_and_no_other(clone: Path) -> None:
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])  # which must agree on the order
 def test_a_file_left_in_the_clone_fails_the_run(clone: Path, workers: int) -> None:
-    test = "def test_{0}():\n    open('{0}', 'w').close()\n"
-    (clone / "tests" / "test_files.py").write_text(
-        "\n".join(test.format(name) for name in ("left", "ignored", "other"))
+    """And is none of the project's files, which are those under version control."""
+    tests = [f"def test_{name}():\n    open('{name}', 'w').close()\n" for name in ("left", "ignored", "other")]
+    tests.append(
+        "def test_files(tracked):\n    assert [path.name for path in tracked] == ['conftest.py', 'guard.py']\n"
     )
+    (clone / "tests" / "test_files.py").write_text("\n".join(tests))
     (clone / ".gitignore").write_text("__pycache__/\n.pytest_cache/\nignored\n")
     subprocess.run(["git", "init", "-q"], cwd=clone, check=True)
+    subprocess.run(["git", "add", "tests/conftest.py", "tests/guard.py"], cwd=clone, check=True)
     done = pytest_of(clone, "--shuffle", "1", "-n", str(workers))
-    assert "3 passed" in done.stdout and done.returncode == 1
+    assert "4 passed" in done.stdout and done.returncode == 1
     before, after = (part.split() for part in re.search(r"before:\n(.*)after:\n(.*?)\n\n", done.stdout, re.S).groups())
     assert [word for word in after if word not in before] == ["left", "other", "!!", "ignored"]
 

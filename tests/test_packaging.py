@@ -42,7 +42,7 @@ def check(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(tracked: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from a copy of the sources, so that no build folder is left in the checkout or found there."""
     source = tmp_path_factory.mktemp("source")
@@ -54,7 +54,7 @@ def wheel(tracked: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path
     return built
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of a new environment that holds the wheel, and sees what the running one has of its requirements.
 
@@ -122,9 +122,11 @@ def test_wheel_runs_a_pipeline_from_another_folder_and_sees_an_edit(installed: P
     formulas = Path(kernels).with_name("pixel.py")
     before = formulas.read_text(encoding="utf-8")
     formulas.write_text(before.replace("return bound - v\n", "return bound - v - 5.0\n"), encoding="utf-8")
-    assert call() == [250, False]
-    assert call() == [250, True]
-    formulas.write_text(before, encoding="utf-8")
+    try:
+        assert call() == [250, False]
+        assert call() == [250, True]
+    finally:
+        formulas.write_text(before, encoding="utf-8")
 
 
 def test_wheel_installs_the_command(installed: Path, tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def case_of(number: int) -> Case:
     return Case(transforms, dtype, channels, height, width, count, random.randrange(2**31), random.randrange(100))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def thumbnails(photos: list[Tensor]) -> list[Tensor]:
     return judges.thumbnails(photos, 96)
 
