@@ -21,7 +21,7 @@ for _name in [name for name in os.environ if name.startswith(("GPUAUG_", "ACCELE
 
 # What compilers and libraries keep is kept with pytest's cache, not in the user's folders; `make clean` removes it.
 ROOT = Path(__file__).resolve().parents[1]
-for _name in ("HF_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"):
+for _name in ("HF_HOME", "MPLCONFIGDIR", "PIP_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"):
     os.environ[_name] = str(ROOT / ".pytest_cache" / "kept" / _name)
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
