@@ -4,9 +4,9 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(if $(SHUFFLE),--shuffle $(SHUFFLE))
 
-.PHONY: setup demo test bench lint format clean
+.PHONY: setup demo test test-slow test-orders bench lint format clean
 
 setup: $(STAMP)
 
@@ -24,12 +24,25 @@ demo: setup
 # machine without a GPU has an invocation of its own. The interpreter is slow: it gets the judges of every op.
 INTERPRETED := tests/interpreter $(addprefix tests/test_,$(addsuffix .py,parity rows random_pipelines noise policies user_op))
 
-test: setup
+test: TESTS := not slow
+test-slow: TESTS := slow
+test test-slow: setup
 	@status=0; \
 	echo "Triton backend, interpreted:"; \
-	TRITON_INTERPRET=1 $(PYTEST) $(INTERPRETED) -k "triton or interpreter" || status=1; \
+	TRITON_INTERPRET=1 $(PYTEST) -m "$(TESTS)" $(INTERPRETED) -k "triton or interpreter" || status=1; \
 	echo "Everything else:"; \
-	$(PYTEST) tests || status=1; \
+	$(PYTEST) -m "$(TESTS)" tests || status=1; \
+	exit $$status
+
+# make test in random orders, each on its number of workers: seed:workers
+ORDERS ?= 1:1 2:2 3:3 4:2 5:3
+
+test-orders: setup
+	@status=0; \
+	for order in $(ORDERS); do \
+		echo "Order $${order%:*}, $${order#*:} workers:"; \
+		$(MAKE) --no-print-directory test SHUFFLE=$${order%:*} WORKERS=$${order#*:} || status=1; \
+	done; \
 	exit $$status
 
 bench: setup

@@ -376,10 +376,10 @@ def _grid_tables(found: Mapping) -> list[str]:
 
 
 def _host_table(entries: Sequence[Mapping]) -> list[str]:
-    header = ["backend, pipeline, call", "median", "best round"]
+    header = ["backend, pipeline, call", "median", "best round", "target, best round"]
     names = [", ".join(e[part] for part in ("backend", "pipeline", "call")) for e in entries]
     times = [[_time(e[figure] / 1e3) for figure in ("median_us", "best_us")] for e in entries]
-    rows = [[name, *cells] for name, cells in zip(names, times, strict=True)]
+    rows = [[name, *cells, host_time.verdict(e)] for name, cells, e in zip(names, times, entries, strict=True)]
     return ["## What a call costs the host: one image of 8 x 8, one thread", "", *_table(header, rows)]
 
 

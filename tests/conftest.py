@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch, and for the subprocesses of tests. The workers of pytest-xdist share the cores; they inherit what the
@@ -12,11 +16,23 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+for _name in [name for name in os.environ if name.startswith(("GPUAUG_", "ACCELERATE_")) and name != "GPUAUG_DATA"]:
+    del os.environ[_name]  # what a user has set changes what is printed and chosen
+
+# What compilers and libraries keep is kept with pytest's cache, not in the user's folders; `make clean` removes it.
+ROOT = Path(__file__).resolve().parents[1]
+for _name in ("HF_HOME", "MPLCONFIGDIR", "PIP_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"):
+    os.environ[_name] = str(ROOT / ".pytest_cache" / "kept" / _name)
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import guard  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
+with contextlib.suppress(ImportError):
+    import cv2  # noqa: E402, F401 - it sets LD_LIBRARY_PATH as it is imported: before the first test, not during one
+
 AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
 
 
@@ -30,8 +46,29 @@ def few_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(triton, "CHUNKS", 2)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """accelerate keeps the first device and precision of a process; the next test chooses its own."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run the tests in a random order")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(guard)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker ends with one
+    if config.option.shuffle is not None:
+        random.Random(config.option.shuffle).shuffle(items)
     if torch.cuda.is_available():
         return
     no_gpu = pytest.mark.skip(reason="needs a CUDA device, torch.cuda.is_available() is False")
@@ -44,6 +81,22 @@ def _folder(path: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"no folder {path}: set GPUAUG_DATA to the folder of the real data")
     return path
+
+
+@pytest.fixture(scope="session")
+def tracked() -> list[Path]:
+    """The project's files: those under version control, not what a user left beside them."""
+    listed = guard.git("ls-files", "-z")
+    if listed is None:
+        pytest.skip("asks git for the project's files: needs git and a clone")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="session")
+def published(tracked: list[Path]) -> list[Path]:
+    """The published results of the benchmark, of machines with a GPU last."""
+    folder = ROOT / "benchmarks" / "results"
+    return [path for kind in ("cpu", "gpu") for path in tracked if path.match(f"{folder}/{kind}-*.json")]
 
 
 @pytest.fixture(scope="session")

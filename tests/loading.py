@@ -9,7 +9,7 @@ import gpuaug as ga
 
 
 class Augmented(torch.utils.data.Dataset):
-    """Augments pairs of images in the worker; the cpu backend on two threads, torch's own hang there after a fork."""
+    """Augments pairs of images in the worker, the cpu backend on two threads; torch's own hang there after a fork."""
 
     def __init__(self, augment: ga.Compose, images: Tensor, keyed: bool = True):
         self.augment, self.images, self.keyed = augment, images, keyed
@@ -18,7 +18,10 @@ class Augmented(torch.utils.data.Dataset):
         return len(self.images) // 2
 
     def __getitem__(self, i: int) -> Tensor:
-        if self.augment.backend == "cpu":
-            torch.set_num_threads(2)
         ids = [2 * i, 2 * i + 1]
-        return self.augment(self.images[ids], ids=ids, epoch=4) if self.keyed else self.augment(self.images[ids])
+        images, threads = self.images[ids], torch.get_num_threads()
+        torch.set_num_threads(2 if self.augment.backend == "cpu" else threads)
+        try:
+            return self.augment(images, ids=ids, epoch=4) if self.keyed else self.augment(images)
+        finally:
+            torch.set_num_threads(threads)

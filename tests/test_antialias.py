@@ -22,7 +22,7 @@ backends = pytest.mark.parametrize("backend", judges.BACKENDS)
 modes = pytest.mark.parametrize("mode", judges.SMOOTH)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def images(photos: list[Tensor]) -> Tensor:
     """Crops of real photos with fine detail, uint8 [3, 3, HEIGHT, WIDTH]."""
     return judges.patches(judges.thumbnails(photos, 160), 3, HEIGHT, WIDTH, seed=3)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,6 @@ import torch
 from gpuaug.benchmarks import grid, host_time, peers, plots, regression, report, scaling, step, timing
 from gpuaug.benchmarks.cases import CASES
 
-ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
 
 
@@ -55,8 +56,8 @@ def test_grid_covers_batches_and_formats(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found == {"batches": [], "formats": []} and len(red) == 5
 
 
-def test_what_is_new_is_checked_and_shown() -> None:
-    result = measured()
+def test_what_is_new_is_checked_and_shown(measured: dict) -> None:
+    result = measured
     figures = dict.fromkeys(grid._FIGURES, 2.0)
     batches = [{"case": "flip", "batch": b, **figures} for b in (1, 16)]
     formats = [{"input": grid.INPUTS[0], "output": "uint8", "layout": "contiguous", "batch": 64, **figures}]
@@ -64,10 +65,27 @@ def test_what_is_new_is_checked_and_shown() -> None:
     result |= {"grid": {"batches": batches, "formats": formats}, "host": [call]}
     assert not report._members(call, host_time.FIELDS, "host") and report.problems(result) == []
     shown = report.render(result)
-    assert "| uint8, contiguous | 2 (2%) |" in shown and "| cpu, a, b | 20 us | 10 us |" in shown
+    assert "| uint8, contiguous | 2 (2%) |" in shown and "| cpu, a, b | 20 us | 10 us |  |" in shown
     for name, entries in (("batches", [{}]), ("formats", [call])):
         assert report.problems(result | {"grid": result["grid"] | {name: entries}})
     assert report.problems(result | {"host": [{}]})
+
+
+def test_host_time_stands_beside_its_target(measured: dict) -> None:
+    def stubs(best: float) -> dict:
+        return {"backend": "triton, launches stubbed", "pipeline": "a", "call": "b", "median_us": 70.0, "best_us": best}
+
+    shown = report.render(measured | {"host": [stubs(60.0), stubs(61.0)]})
+    assert "| triton, launches stubbed, a, b | 70 us | 60 us | at most 60 us: met |" in shown
+    assert "| triton, launches stubbed, a, b | 70 us | 61 us | at most 60 us: **missed** |" in shown
+
+
+def test_host_time_is_measured_on_each_backend() -> None:
+    found = host_time.everywhere(count=1, calls=1)
+    assert not [p for e in found for p in report._members(e, host_time.FIELDS, "host")]
+    backends = ["cpu", *["triton, launches stubbed"] * (importlib.util.find_spec("triton") is not None)]
+    assert {(e["backend"], e["pipeline"]) for e in found} == set(product(backends, host_time.PIPELINES))
+    assert len(found) == 3 * len(backends) * len(host_time.PIPELINES)
 
 
 def test_peak_memory_of_a_call() -> None:
@@ -93,24 +111,24 @@ def test_a_training_step_is_timed() -> None:
     assert report._members(found, step.FIELDS, "step") == [] and found["median_ms"] > 0
 
 
-def measured() -> dict:
-    """The newest result of a CPU in the repository, with figures for every picture."""
-    path = sorted((ROOT / "benchmarks" / "results").glob("cpu-*.json"))[-1]
-    result = json.loads(path.read_text(encoding="utf-8"))
+@pytest.fixture
+def measured(published: list[Path]) -> dict:
+    """A published result of a CPU, with figures for every picture."""
+    result = json.loads(published[0].read_text(encoding="utf-8"))
     result["scaling"] = [entry(axis, x, 1.0 + x) for axis in plots.AXES for x in (1, 2, 4)]
     result["step"] = {"model": "resnet20", "batch": 128, "size": 32, "median_ms": 90.0, "p20_ms": 89.0, "p80_ms": 93.0}
     return result
 
 
-def test_pictures_show_what_there_is(tmp_path: Path) -> None:
+def test_pictures_show_what_there_is(measured: dict, tmp_path: Path) -> None:
     from PIL import Image
 
-    paths = plots.draw(measured(), "cpu", tmp_path)
+    paths = plots.draw(measured, "cpu", tmp_path)
     assert [p.name for p in paths] == ["cpu-growth.png", "cpu-distance.png", "cpu-share.png"]
     for path in paths:
         with Image.open(path) as image:
             assert min(image.size) > 150 and len(image.convert("RGB").getcolors(1 << 20)) > 20
-    bare = measured() | {"scaling": [], "step": None, "cases": []}
+    bare = measured | {"scaling": [], "step": None, "cases": []}
     assert plots.draw(bare, "cpu", tmp_path / "bare") == []
 
 

@@ -19,7 +19,6 @@ from gpuaug.cli import main  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.slow
 def test_finetune_prints_before_and_after_and_makes_a_run(tmp_path, capsys):
     status = main(
         f"finetune --model test_resnet --epochs 1 --batch-size 256 --size 16 --device cpu --out {tmp_path}".split()
@@ -41,7 +40,6 @@ def test_preview_writes_a_sheet(tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").width > 1000
 
 
-@pytest.mark.slow
 def test_gallery_shows_every_op_and_policy(tmp_path, capsys):
     import gpuaug as ga
     from gpuaug import gallery

@@ -34,7 +34,7 @@ PIPELINE = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def batch(photos: list[Tensor]) -> Tensor:
     """Crops of real photos, uint8 [4, 3, HEIGHT, WIDTH]."""
     return judges.patches(judges.thumbnails(photos), 4, HEIGHT, WIDTH, seed=4)

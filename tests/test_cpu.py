@@ -370,7 +370,6 @@ def test_forked_workers_after_the_parent_used_its_threads() -> None:
 
 
 # --- compilation ------------------------------------------------------------------------------------------------------
-@pytest.mark.slow
 def test_pixel_loops_are_vectors_of_float32() -> None:
     """No float64 but the sum of a statistic, which is a scalar."""
     from numba import cfunc

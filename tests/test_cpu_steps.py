@@ -345,7 +345,6 @@ def test_a_turn_of_a_resized_image(channels: int, between: tuple, turn: Transfor
     assert torch.equal(together(x), ga.Compose([turn], seed=0, backend="cpu")(kept))
 
 
-@pytest.mark.slow
 def test_a_turn_of_more_pixels_than_float32_counts() -> None:
     x, resize, turn = photos(1), ga.Resize((4100, 4104)), ga.RandomRotation((20, 20))
     together = ga.Compose([resize, turn], seed=0, backend="cpu")

@@ -344,7 +344,6 @@ def test_forked_workers_draw_what_the_parent_draws(backend: str, workers: int) -
         assert torch.equal(augment(IMAGES, ids=range(6), epoch=4), expected), "the parent's engine still works"
 
 
-@pytest.mark.slow
 def test_spawned_workers_draw_what_the_parent_draws() -> None:
     """One pair of workers for all: starting one takes seconds."""
     with two_threads():
@@ -361,8 +360,12 @@ def test_spawned_workers_draw_what_the_parent_draws() -> None:
 def test_counting_workers_differ(workers: int) -> None:
     """Without ids the worker is part of the key: equal images in two workers get other draws."""
     augment = ga.Compose([ga.RandomRotation(90)], seed=5, backend="cpu")
-    images = IMAGES[:1].expand(8, -1, -1, -1)
-    loader = torch.utils.data.DataLoader(Augmented(augment, images, keyed=False), batch_size=None, num_workers=workers)
+    images = torch.arange(3 * 60 * 80).remainder(251).to(torch.uint8).reshape(1, 3, 60, 80).expand(8, -1, -1, -1)
+    seeds = torch.Generator().manual_seed(0)  # of the workers, which are in the key
+    augmented = Augmented(augment, images, keyed=False)
+    loader = torch.utils.data.DataLoader(
+        augmented, batch_size=None, num_workers=workers, generator=seeds, timeout=240 if workers else 0
+    )
     outputs = torch.cat(list(loader))
     assert len({tuple(o.flatten().tolist()) for o in outputs}) == 8
 

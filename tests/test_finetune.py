@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU = {"device": "cpu", "workers": 0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def few() -> Parts:
     """A hundred digits to learn from, fifty each to validate and to test."""
     source = digits(16).subset(range(200))
@@ -41,12 +41,12 @@ def few() -> Parts:
     return Parts("few", train, val, test)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def resnet20(weights_dir) -> models.ResNet20:
     return models.build("resnet20", 10, str(weights_dir / "resnet20_cifar10.safetensors"))[0].eval()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cifar_test(data_dir) -> Source:
     return open_parts(data_dir / "cifar10", 32, val_fraction=0).test.decoded()
 
@@ -162,7 +162,7 @@ def test_preset_errors():
 # A run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(few, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
     config = Config(
@@ -352,7 +352,6 @@ def test_the_demo_digits_are_moved_once_and_labelled_evenly():
     assert picks[0].ids.tolist() == picks[1].ids.tolist() != picks[2].ids.tolist()
 
 
-@pytest.mark.slow
 def test_the_demo_shows_what_augmentation_did(tmp_path, capsys):
     result = demonstration.demo(tmp_path, seeds=1)
     assert result["upright_test_accuracy"] > 0.95

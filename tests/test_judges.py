@@ -151,7 +151,7 @@ WRONG: dict[str, tuple[list[dict], list[dict] | Callable]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def crops(photos: list[Tensor]) -> Tensor:
     return judges.patches(judges.thumbnails(photos), 6, 45, 56, seed=2)
 

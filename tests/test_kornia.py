@@ -103,7 +103,7 @@ PIPELINES: dict[str, list] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def batch(photos: list[Tensor]) -> Tensor:
     """Crops of real photos, uint8 [4, 3, 22, 20]."""
     return judges.patches(judges.thumbnails(photos, 64), 4, 22, 20, seed=3)

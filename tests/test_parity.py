@@ -18,7 +18,7 @@ COUNT, HEIGHT, WIDTH = (2, 20, 24) if judges.INTERPRETED else (6, 45, 56)
 DTYPES = {"uint8": torch.uint8} | ({} if judges.INTERPRETED else {"float32": torch.float32})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def batch(photos: list[Tensor]) -> Tensor:
     """Crops of real photos, uint8 [COUNT, 3, HEIGHT, WIDTH]."""
     return judges.patches(judges.thumbnails(photos), COUNT, HEIGHT, WIDTH, seed=1)

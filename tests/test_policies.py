@@ -26,7 +26,7 @@ POLICIES: dict[str, tuple[Callable, int]] = {
 FILLS = {torch.uint8: (124, 116, 104), torch.float32: (0.5, 0.4, 0.3)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def images(photos: list[Tensor]) -> Tensor:
     """Crops of real photos, uint8 [DRAWS, 3, HEIGHT, WIDTH]."""
     return judges.patches(judges.thumbnails(photos), DRAWS, HEIGHT, WIDTH, seed=5)
