@@ -285,6 +285,9 @@ torch.set_num_threads(2)
 if sys.argv[1] == "used before": call()
 def check(name): print(name, torch.equal(call(), expected), flush=True)
 atexit.register(check, "atexit")
+class Holder: pass
+held, cycle = call(), Holder()  # outputs that end when the interpreter does
+cycle.itself, cycle.held = cycle, call()
 def outlive():
     threading.main_thread().join()
     check("thread")
