@@ -109,7 +109,7 @@ def _digest(*parts):
 
 
 def _reason(error):
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def _warn(kind, what):
