@@ -5,22 +5,24 @@ from __future__ import annotations
 import copy
 import math
 import os
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from . import backends
 from .explain import explain
-from .kernels import plan, torch_dialect
+from .inputs import as_images, check_labels, check_out, check_pixels, check_shape, moved, warn
+from .kernels import plan
+from .keys import EPOCHS, Keys, as_ids, whole
 from .lowering import lower
 from .program import Canvas, Program
 from .transforms.containers import children_of
 
-MASK = 0xFFFFFFFF
 KEPT_RECIPES = 64
+FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,21 @@ class Params:
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
         arguments}; what did not act is absent. Reads the table from the device.
+
+        Raises:
+            ValueError: a table, made by hand, with values that are not finite.
         """
-        return self.program.describe(self.table[i].tolist(), self.canvas)
+        row = self.table[i].tolist()
+        for name, value in zip(self.columns, row, strict=True):
+            if not math.isfinite(value):
+                raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
+        return self.program.describe(row, self.canvas)
 
     def __len__(self) -> int:
         return self.table.shape[0]
 
 
-@dataclass
+@dataclass(eq=False)
 class Recipe:
     """All that one kind of input needs, worked out once: its program, its engine, and the rows of its batch."""
 
@@ -90,41 +99,81 @@ class Compose(nn.Module):
     ):
         super().__init__()
         self.transforms = list(children_of("Compose", transforms))
-        if backend not in backends.NAMES:
-            raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}, got {backend!r}")
-        if memory_format not in (torch.contiguous_format, torch.channels_last, torch.preserve_format):
-            raise ValueError(
-                f"memory_format must be contiguous_format, channels_last or preserve_format, got {memory_format}"
-            )
-        if seed is not None and not isinstance(seed, int):
-            raise TypeError(f"seed must be an int or None, got {seed!r}")
-        self.seed = int.from_bytes(os.urandom(6), "little") if seed is None else seed
-        self.backend, self.memory_format, self.check = backend, memory_format, check
-        self.epoch: int | None = None
-        self._counter = 0
+        self._keys = Keys(int.from_bytes(os.urandom(6), "little") if seed is None else seed)
         self._forget()
+        self.backend, self.memory_format, self.check = backend, memory_format, check
 
     def _forget(self) -> None:
         self._recipes: dict[tuple, Recipe] = {}
         self._engines: dict[tuple, object] = {}
-        self._states: dict[tuple, torch.Tensor] = {}
-        self._warned = False
+        self._captured: list[Recipe] = []
+        self._lowered: list | None = None
+        self._nested: list[tuple[Compose, list]] = []
+        self._warned: set[str] = set()
+
+    @property
+    def seed(self) -> int:
+        """Of all draws: a whole number 0 .. 2^64 - 1."""
+        return self._keys.seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._keys.seed = seed
+
+    @property
+    def epoch(self) -> int | None:
+        """Part of every draw's key, 0 .. 2^32 - 1; None counts as 0. DataLoader workers follow the process that made
+        the pipeline."""
+        return self._keys.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int | None) -> None:
+        self._keys.epoch = epoch
+
+    @property
+    def backend(self) -> str:
+        """ "auto", "triton", "kornia" or "cpu"."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        if backend not in backends.NAMES:
+            raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}, got {backend!r}")
+        self._backend, self._lowered = backend, None
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """Of the output."""
+        return self._memory_format
+
+    @memory_format.setter
+    def memory_format(self, memory_format: torch.memory_format) -> None:
+        if memory_format not in FORMATS:
+            raise ValueError(
+                f"memory_format must be contiguous_format, channels_last or preserve_format, got {memory_format}"
+            )
+        self._memory_format, self._lowered = memory_format, None
 
     def forward(self, images, labels=None, *, ids=None, epoch: int | None = None):
         """Augment a batch.
 
         Args:
             images: uint8, float16, bfloat16 or float32, [B, C, H, W] or [C, H, W], any strides, any device.
-            labels: handed through beside the images.
-            ids: int64 [B], the samples' ids in the data set (a tensor, or a sequence of ints).
+            labels: handed through beside the images: [B] or [B, K], or a list.
+            ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
 
         Returns:
             The images, or (images, labels) if labels were given.
         """
+        if torch.compiler.is_dynamo_compiling():
+            return _outside_the_graph(self.forward, images, labels, ids=ids, epoch=epoch)
+        images = as_images(images)
         recipe = self.recipe(images)
+        if labels is not None:
+            check_labels(labels, images)
         out = self._allocate(recipe, images.device)
-        ids, state = self._keys(recipe, images.device, ids, epoch)
+        ids, state = self._draw_keys(recipe, images.device, ids, epoch)
         if recipe.shape[0]:
             b = recipe.shape[0]
             recipe.engine.draw_and_run(images, recipe.rows, b, ids, self._epoch(epoch), state, out)
@@ -133,47 +182,62 @@ class Compose(nn.Module):
 
     def sample(self, images, *, ids=None, epoch: int | None = None) -> Params:
         """Draw for a batch without touching its pixels; arguments as for the call."""
+        if torch.compiler.is_dynamo_compiling():
+            return _outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
+        images = as_images(images)
         recipe = self.recipe(images)
-        ids, state = self._keys(recipe, images.device, ids, epoch)
+        ids, state = self._draw_keys(recipe, images.device, ids, epoch)
         b, program = recipe.shape[0], recipe.program
         if b:
             table = recipe.engine.draw(recipe.rows, b, ids, self._epoch(epoch), state)
         else:
-            table = torch.zeros((0, len(program.columns)), device=images.device)
+            table = torch.zeros((0, len(program.columns)), dtype=torch.float32, device=images.device)
         return Params(table, program.columns, program, recipe.canvas)
 
     def apply(self, images, params: Params, *, out: torch.Tensor | None = None) -> torch.Tensor:
         """Apply what was drawn. Pure: the same images and params give the same result.
 
         Args:
-            out: a buffer for the result, of its shape, dtype and device, with any strides.
+            params: drawn by this pipeline, or one that draws the same, for as many images of the same size.
+            out: a buffer for the result, of its shape, dtype and device, with any strides; it shares no memory with the
+                images.
         """
+        if torch.compiler.is_dynamo_compiling():
+            return _outside_the_graph(self.apply, images, params, out=out)
+        images = as_images(images)
         recipe = self.recipe(images)
-        b, columns = recipe.shape[0], len(recipe.program.columns)
-        if tuple(params.table.shape) != (b, columns) or params.columns != recipe.program.columns:
-            raise ValueError(
-                f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
-                f"pipeline and batch need {(b, columns)} with {recipe.program.columns}; draw them by sample()"
-            )
+        self._check_params(recipe, params)
+        b = recipe.shape[0]
         shape = (b, recipe.program.out_channels, *recipe.program.out_size)
-        shape = shape if images.dim() == 4 else shape[1:]
         if out is None:
             batch = self._allocate(recipe, images.device)
-        elif tuple(out.shape) != shape or out.dtype != recipe.program.out_dtype or out.device != images.device:
-            expected = f"{shape} {recipe.program.out_dtype} on {images.device}"
-            raise ValueError(f"out must be {expected}, got {tuple(out.shape)} {out.dtype} on {out.device}")
         else:
+            check_out(out, shape if images.dim() == 4 else shape[1:], recipe.program.out_dtype, images)
             batch = out if out.dim() == 4 else out[None]
         if b:
-            recipe.engine.run(images, recipe.rows, params.table.to(images.device, torch.float32), batch)
+            recipe.engine.run(images, recipe.rows, moved(params.table, images.device, torch.float32), batch)
         return batch if images.dim() == 4 else batch[0]
 
+    def _check_params(self, recipe: Recipe, params: Params) -> None:
+        needs = (recipe.shape[0], len(recipe.program.columns))
+        if tuple(params.table.shape) != needs or params.columns != recipe.program.columns:
+            raise ValueError(
+                f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
+                f"pipeline and batch need {needs} with {recipe.program.columns}; draw them by sample()"
+            )
+        if params.canvas != recipe.canvas:
+            (h, w), (own_h, own_w) = params.canvas, recipe.canvas
+            raise ValueError(
+                f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
+            )
+
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that is part of every draw's key."""
-        self.epoch = int(epoch)
+        """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""
+        self.epoch = whole("epoch", epoch, EPOCHS)
 
     def explain(self, images: torch.Tensor) -> str:
         """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
+        images = as_images(images)
         recipe = self.recipe(images)
         return explain(recipe.program, images, recipe.module.__name__.rsplit(".", 1)[-1], self.backend)
 
@@ -185,8 +249,10 @@ class Compose(nn.Module):
 
     def recipe(self, images: torch.Tensor) -> Recipe:
         """What is needed to run this pipeline on such images: made at the first call, then looked up."""
-        if not isinstance(images, torch.Tensor):
-            raise TypeError(f"images must be a tensor [B, C, H, W] or [C, H, W], got {type(images).__name__}")
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            raise RuntimeError("a gpuaug pipeline cannot be exported or traced; leave it out of the exported model")
+        if self.transforms != self._lowered or any(c.transforms != seen for c, seen in self._nested):
+            self._start_over()
         grad = images.requires_grad and torch.is_grad_enabled()
         key = (images.shape, images.dtype, images.device, images.stride(), grad)
         recipe = self._recipes.get(key)
@@ -195,17 +261,23 @@ class Compose(nn.Module):
             if len(self._recipes) >= KEPT_RECIPES:
                 self._recipes.pop(next(iter(self._recipes)))
             self._recipes[key] = recipe
+        if images.is_cuda and torch.cuda.is_current_stream_capturing() and recipe not in self._captured:
+            self._captured.append(recipe)
         if self.check:
-            _check_pixels(images)
+            check_pixels(images)
         return recipe
 
+    def _start_over(self) -> None:
+        """Forget what was made of the transforms, or of the format and the backend, as they were."""
+        children_of("Compose", self.transforms)
+        self._recipes, self._engines = {}, {}
+        self._nested = [(t, list(t.transforms)) for t in _within(self.transforms) if isinstance(t, Compose)]
+        self._lowered = list(self.transforms)
+
     def _new_recipe(self, images: torch.Tensor, grad: bool) -> Recipe:
-        if images.dim() not in (3, 4):
-            raise ValueError(f"images must be [B, C, H, W] or [C, H, W], got the shape {tuple(images.shape)}")
+        check_shape(images)
         batch = images if images.dim() == 4 else images[None]
         b, c, h, w = batch.shape
-        if min(h, w) < 1:
-            raise ValueError(f"images must have at least one pixel, got the shape {tuple(images.shape)}")
         program = lower(self.transforms, frozenset({(h, w)}), c, images.dtype)
         module = backends.select(program, images, self.backend, grad)
         key = (module.__name__, images.device, (h, w), c, images.dtype)
@@ -221,59 +293,45 @@ class Compose(nn.Module):
         return Recipe(program, module, self._engines[key], rows, tuple(batch.shape), (h, w), memory_format)
 
     def _allocate(self, recipe: Recipe, device: torch.device) -> torch.Tensor:
-        shape = (recipe.shape[0], recipe.program.out_channels, *recipe.program.out_size)
-        return recipe.module.allocate(shape, recipe.program.out_dtype, device, recipe.format)
+        program = recipe.program
+        shape = (recipe.shape[0], program.out_channels, *program.out_size)
+        try:
+            return recipe.module.allocate(shape, program.out_dtype, device, recipe.format)
+        except (RuntimeError, MemoryError, ValueError):
+            if device.type != "cpu":
+                raise
+            ops = [e.name for e in program.entries if e.code[plan.KIND] == plan.KIND_GEOMETRY] or ["Compose"]
+            size = math.prod(shape) * program.out_dtype.itemsize / 1e9
+            told = f"{ops[-1]}: there is no memory for an output of {shape} {program.out_dtype}, {size:.3g} GB"
+            raise MemoryError(told) from None
 
     def _epoch(self, epoch: int | None) -> int:
-        return int(epoch if epoch is not None else self.epoch or 0)
+        return whole("epoch", epoch, EPOCHS) if epoch is not None else self.epoch or 0
 
-    def _keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None):
+    def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None):
         """The ids as int64 on the device (or None), and the state tensor that goes with them."""
         if ids is None:
-            return None, self._counting_state(device)
-        if not isinstance(ids, torch.Tensor):
-            ids = torch.as_tensor(ids)
-        if ids.is_floating_point() and ids.numel():  # an empty list is a float tensor
-            raise TypeError(f"ids must be whole numbers, int64 [B], got {ids.dtype}")
-        ids = ids.reshape(-1).to(device, torch.int64)
-        if ids.shape[0] != recipe.shape[0]:
-            raise ValueError(f"ids must hold one id for each of {recipe.shape[0]} samples, got {ids.shape[0]}")
-        if epoch is None and self.epoch is None and not self._warned:
-            self._warned = True
-            warnings.warn(
-                "ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()",
-                stacklevel=4,
-            )
-        key = ("ids", device)
-        state = self._states.get(key)
-        if state is None:  # setdefault: threads that arrive together share one
-            state = self._states.setdefault(key, new_state(self.seed & MASK, (self.seed >> 32) & MASK, 0, device))
-        return ids.contiguous(), state
+            return None, self._keys.of_counted(device)
+        b = recipe.shape[0]
+        given, ids = ids, as_ids(ids, device, b)
+        if epoch is None and self.epoch is None:
+            self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
+        if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
+            self._warn_once("ids repeat within a batch: equal ids get equal draws")
+        return ids, self._keys.of_ids(device)
 
-    def _counting_state(self, device: torch.device) -> torch.Tensor:
-        worker = torch.utils.data.get_worker_info()
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
-        index = device.index or 0
-        key = ("counter", device, rank, None if worker is None else (worker.id, worker.seed))
-        state = self._states.get(key)
-        if state is None:
-            low, high = self.seed & MASK, (self.seed >> 32) & MASK
-            loader = 0 if worker is None else worker.seed & MASK
-            place = 0 if worker is None else worker.id + 1
-            a, b, _, _ = torch_dialect.DRAW["philox"](rank, place, loader, index + 1, low, high)
-            state = self._states.setdefault(key, new_state(a, b, self._counter, device))
-        return state
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warn(message)
 
-    def get_extra_state(self) -> dict:
-        """Seed, epoch and the number of samples counted so far: what a resumed run needs."""
-        counted = [int(s[plan.STATE_COUNTER]) for key, s in self._states.items() if key[0] == "counter"]
-        return {"seed": self.seed, "epoch": self.epoch, "counter": max([self._counter, *counted])}
+    def get_extra_state(self) -> torch.Tensor:
+        """Seed, epoch and the number of samples counted so far, int64 [3] on the CPU: what a resumed run needs."""
+        return self._keys.saved()
 
-    def set_extra_state(self, state: dict) -> None:
-        """Resume from `get_extra_state`."""
-        self.seed, self.epoch, self._counter = state["seed"], state["epoch"], state["counter"]
-        self._states = {}
+    def set_extra_state(self, state: torch.Tensor | dict) -> None:
+        """Resume from `get_extra_state`, or from the dict that it was in versions before."""
+        self._keys.resume(state)
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
         key = prefix + "_extra_state"
@@ -282,8 +340,8 @@ class Compose(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
 
     def __getstate__(self) -> dict:
-        state = self.__dict__ | {"_counter": self.get_extra_state()["counter"]}
-        for name in ("_recipes", "_engines", "_states", "_warned"):
+        state = dict(self.__dict__)
+        for name in ("_recipes", "_engines", "_captured", "_lowered", "_nested", "_warned"):
             state.pop(name, None)
         return state
 
@@ -305,18 +363,25 @@ class Compose(nn.Module):
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
 
 
-def new_state(seed_low: int, seed_high: int, counter: int, device: torch.device) -> torch.Tensor:
-    """The state tensor (`kernels.plan.STATE_*`) of a stream of draws."""
-    state = torch.zeros(plan.STATE, dtype=torch.int64)
-    state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH], state[plan.STATE_COUNTER] = seed_low, seed_high, counter
-    return state.to(device)
+def _within(transforms: Sequence) -> Iterator[Any]:
+    """All ops of a list, and those inside of them."""
+    for transform in transforms:
+        yield transform
+        yield from _within(getattr(transform, "transforms", ()))
+
+
+def _outside_the_graph(method: Callable, *args, **keywords):
+    """Call a method as torch.compile leaves it: with the graph broken in front of it."""
+    from .uncompiled import run
+
+    return run(method, *args, **keywords)
 
 
 def batch_rows(batch: torch.Tensor, out_elements: int) -> torch.Tensor:
     """`rows` (`kernels.plan.ROW_*`) of a batch [B, C, H, W]: image i is sample i, table row i and output i."""
     b, _, h, w = batch.shape
-    rows = torch.zeros((b, plan.ROW), dtype=torch.int64)
-    i = torch.arange(b)
+    rows = torch.zeros((b, plan.ROW), dtype=torch.int64, device="cpu")
+    i = torch.arange(b, device="cpu")
     rows[:, plan.ROW_SOURCE] = i * batch.stride(0)
     rows[:, plan.ROW_H], rows[:, plan.ROW_W] = h, w
     for word, axis in ((plan.ROW_STRIDE_C, 1), (plan.ROW_STRIDE_Y, 2), (plan.ROW_STRIDE_X, 3)):
@@ -325,15 +390,3 @@ def batch_rows(batch: torch.Tensor, out_elements: int) -> torch.Tensor:
     for word in (plan.ROW_SAMPLE, plan.ROW_TABLE, plan.ROW_PARTNER):
         rows[:, word] = i
     return rows
-
-
-def _check_pixels(images: torch.Tensor) -> None:
-    """Raise on NaN, and on floats outside of [0, 1]. Waits for the device."""
-    if not images.is_floating_point() or images.numel() == 0:
-        return
-    low, high = (float(v) for v in torch.aminmax(images))
-    if not (low >= 0.0 and high <= 1.0):
-        raise ValueError(
-            f"images of {images.dtype} must lie in [0, 1], got values from {low:g} to {high:g}; "
-            "scale them, or use check=False"
-        )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from .kernels import draw, geometry, pixel, plan
@@ -343,7 +344,7 @@ def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtyp
             f"the output size would depend on the draw or on the input ({sizes}); "
             "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
         )
-    config = tuple(torch.tensor(build.config, dtype=torch.float32).tolist())
+    config = tuple(np.array(build.config, np.float32).tolist())
     return Program(
         entries=tuple(build.entries),
         config=config,

@@ -104,7 +104,7 @@ def level_row(row, levels, lattice, n):
     """The levels 0 .. 255 of n values."""
     widest()
     for i in range(n):
-        levels[i] = int32(xp.minimum(xp.maximum(level_of(row[i], lattice), 0.0), 255.0))
+        levels[i] = int32(level_of(row[i], lattice))
 
 
 @inlined

@@ -18,15 +18,19 @@ def _rounded(builder, bits, drop):
     return builder.lshr(builder.add(bits, builder.add(odd, _word((1 << (drop - 1)) - 1))), _word(drop))
 
 
+def _held(builder, x):
+    """x within 0 .. 255; 0 for NaN."""
+    zero, most = ir.Constant(FLOAT, 0.0), ir.Constant(FLOAT, 255.0)
+    x = builder.select(builder.fcmp_ordered(">", x, zero), x, zero)
+    return builder.select(builder.fcmp_ordered("<", x, most), x, most)
+
+
 @intrinsic
 def u8_of(typingctx, x):
     """A float32 as uint8: clamped to 0 .. 255, then truncated; 0 for NaN."""
 
     def codegen(context, builder, signature, args):
-        zero, most = ir.Constant(FLOAT, 0.0), ir.Constant(FLOAT, 255.0)
-        x = builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
-        x = builder.select(builder.fcmp_ordered("<", x, most), x, most)
-        return builder.trunc(builder.fptosi(x, I32), ir.IntType(8))
+        return builder.trunc(builder.fptosi(_held(builder, args[0]), I32), ir.IntType(8))
 
     return nt.uint8(nt.float32), codegen
 
@@ -91,12 +95,12 @@ def of_f16(typingctx, word):
 
 @intrinsic
 def four_bytes(typingctx, a, b, c):
-    """Three float32 in 0 .. 255, to the nearest whole numbers, as the lowest bytes of an int32; the fourth is 0."""
+    """Three float32 as the lowest bytes of an int32, each as `u8_of` behind rounding; the fourth is 0."""
 
     def codegen(context, builder, signature, args):
         kind = ir.FunctionType(FLOAT, [FLOAT])
         rint = cgutils.get_or_insert_function(builder.module, kind, "llvm.rint.f32")
-        a, b, c = (builder.fptosi(builder.call(rint, [x]), I32) for x in args)
+        a, b, c = (builder.fptosi(_held(builder, builder.call(rint, [x])), I32) for x in args)
         return builder.or_(a, builder.or_(builder.shl(b, _word(8)), builder.shl(c, _word(16))))
 
     return nt.int32(nt.float32, nt.float32, nt.float32), codegen

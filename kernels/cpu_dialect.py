@@ -362,5 +362,12 @@ def _map(address):
     t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16] = m[9], m[10], m[11], m[12], m[13], m[14], m[15], m[16]
 
 
-PLAN = _bind(plan, exact, draw_switch=draw_switch, geometry_switch=geometry_switch, position=DRAW["position"])
+PLAN = _bind(
+    plan,
+    exact,
+    clamp=ELEMENTARY["clamp"],
+    draw_switch=draw_switch,
+    geometry_switch=geometry_switch,
+    position=DRAW["position"],
+)
 walk = PLAN["walk"]

@@ -220,13 +220,18 @@ WINDOWED = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pix
 
 
 @fast
+def first_at(x, n):
+    """The first of n pixels that does not lie before coordinate x, n for none."""
+    return xp.i64(clamp(0.0 - xp.floor(0.0 - x), 0.0, xp.f32(n)))
+
+
+@fast
 def run_windowed(frame, address, loop):
     """Run a step that acts on a rectangle of output pixels, where that meets the tile."""
     p, width = eight(f32(frame[F.STEP]), 0), frame[F.OW]
-    y0, y1 = xp.i64(0.0 - xp.floor(0.0 - p[0])), xp.i64(0.0 - xp.floor(0.0 - p[0] - p[2]))
-    x0, x1 = xp.i64(0.0 - xp.floor(0.0 - p[1])), xp.i64(0.0 - xp.floor(0.0 - p[1] - p[3]))
+    y0, y1 = first_at(p[0], frame[F.OH]), first_at(p[0] + p[2], frame[F.OH])
+    x0, x1 = first_at(p[1], width), first_at(p[1] + p[3], width)
     y0, y1 = max(y0 - frame[F.Y], 0), min(y1 - frame[F.Y], frame[F.ROWS])
-    x0, x1 = max(x0, 0), min(x1, width)
     if (y0 >= y1) | (x0 >= x1):
         return
     call(i64(frame[F.STAGES])[F.PLACES], address)

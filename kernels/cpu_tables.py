@@ -12,8 +12,9 @@ them. A table holds, for n outputs and K taps, with a pitch P >= n + 8:
 from . import cpu_frame as F
 from . import geometry as G
 from . import plan as P
-from .cpu_dialect import GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
+from .cpu_dialect import ELEMENTARY, GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
 
+clamp = ELEMENTARY["clamp"]
 fold, snap, reach, weight = GEOMETRY["fold"], GEOMETRY["snap"], GEOMETRY["reach"], GEOMETRY["weight"]
 
 
@@ -39,12 +40,6 @@ def ask_at(frame, k):
 def element_bytes(kind):
     """The size of an element."""
     return xp.where(kind == F.U8, 1, xp.where(kind == F.F32, 4, 2))
-
-
-@exact
-def clamp(x, low, high):
-    """x within low .. high; low for NaN."""
-    return xp.minimum(xp.maximum(low, x), high)
 
 
 @exact

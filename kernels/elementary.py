@@ -8,6 +8,11 @@ LN2 = 0.6931471805599453
 LEAST = 5.9604644775390625e-08  # 2^-24
 
 
+def clamp(x, low, high):
+    """x within low .. high; low for NaN."""
+    return xp.where(x > low, xp.minimum(x, high), low)
+
+
 def half_even(x):
     """Round to the nearest whole number, ties to even, as Python's `round`."""
     low = xp.floor(x)

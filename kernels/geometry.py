@@ -41,9 +41,15 @@ def flip_vertical(a, h, w):
     return axis_aligned(1.0, 0.0, -1.0, h - 1.0, h, w, 1.0, 1.0, h, w)
 
 
+def corner(x, room):
+    """Where a window begins along one axis: a whole number in 0 .. room; 0 for NaN."""
+    return clamp(xp.floor(x), 0.0, room)
+
+
 def crop(a, h, w):
-    """The window a = top, left, height, width, inside the canvas."""
-    return axis_aligned(1.0, a[1], 1.0, a[0], h, w, 1.0, 1.0, a[2], a[3])
+    """The window a = top, left, height, width; a corner that is not whole, or leaves the canvas with the window, is led
+    back."""
+    return axis_aligned(1.0, corner(a[1], w - a[3]), 1.0, corner(a[0], h - a[2]), h, w, 1.0, 1.0, a[2], a[3])
 
 
 def center_crop(a, h, w):
@@ -67,18 +73,19 @@ def pad(a, h, w):
 
 
 def resized_crop(a, h, w):
-    """The window a = top, left, height, width, resampled to a[4] x a[5].
+    """The window a = top, left, height, width, resampled to a[4] x a[5]. It is led back as that of `crop`.
 
     Half-pixel centres; a[6] is 1 to widen the filter with the downscale; a[7] is 1 for legacy nearest (x_in = floor(x
     scale), to the bit as torch has it), 2 for nearest-exact (floor((x + 0.5) scale), where a whole number is a tie,
     which torch's own rounding decides and TIE decides upward here).
     """
-    sy, sx = xp.div_rn(a[2], a[4]), xp.div_rn(a[3], a[5])
+    height, width = clamp(xp.floor(a[2]), 1.0, h), clamp(xp.floor(a[3]), 1.0, w)
+    top, left = corner(a[0], h - height), corner(a[1], w - width)
+    sy, sx = xp.div_rn(height, a[4]), xp.div_rn(width, a[5])
     shift_y = xp.where(a[7] == 1.0, 0.0, sy * 0.5) + xp.where(a[7] == 2.0, TIE, 0.0) - 0.5
     shift_x = xp.where(a[7] == 1.0, 0.0, sx * 0.5) + xp.where(a[7] == 2.0, TIE, 0.0) - 0.5
     fy, fx = xp.where(a[6] > 0.0, xp.maximum(sy, 1.0), 1.0), xp.where(a[6] > 0.0, xp.maximum(sx, 1.0), 1.0)
-    top, left, bottom, right = a[0], a[1], a[0] + a[2] - 1.0, a[1] + a[3] - 1.0
-    tx, ty = left + shift_x, top + shift_y
+    tx, ty, right, bottom = left + shift_x, top + shift_y, left + width - 1.0, top + height - 1.0
     return sx, 0.0, tx, 0.0, sy, ty, 0.0, 0.0, 1.0, left, right, top, bottom, fx, fy, a[4], a[5]
 
 
@@ -186,17 +193,19 @@ def snap(x):
 
 
 def fold(x, low, high, border):
-    """The window pixel that stands for pixel x outside of low .. high: edge, reflect or symmetric; others clamp."""
+    """The window pixel that stands for pixel x outside of low .. high: edge, reflect or symmetric; others clamp.
+
+    It lies in low .. high whatever x is.
+    """
     n = high - low + 1.0
     repeat = xp.where(border == SYMMETRIC, 1.0, 0.0)
     period = xp.maximum(n + n - 2.0 + repeat + repeat, 1.0)
     t = x - low
     t = t - period * xp.floor(xp.div_rn(t, period))
-    mirrored = xp.where(t > n - 1.0, period - repeat - t, t)
-    clamped = xp.minimum(xp.maximum(x, low), high)
+    mirrored = clamp(xp.where(t > n - 1.0, period - repeat - t, t), 0.0, n - 1.0)
     inside = (x >= low) & (x <= high)
-    outside = xp.where((border == REFLECT) | (border == SYMMETRIC), low + mirrored, clamped)
-    return xp.where(inside, clamped, outside)
+    mirrors = (border == REFLECT) | (border == SYMMETRIC)
+    return xp.where(mirrors & (inside == 0), low + mirrored, clamp(x, low, high))
 
 
 def reach(kind):

@@ -182,9 +182,10 @@ def erase(r, g, b, x, y, p, bound, lattice, channels):
 
 
 def noise_words(x, y, a, b, stream):
-    """Four random words of a pixel, from two seeds."""
-    zero, one, other = xp.i64(x) * 0, xp.i64(a * SEEDS), xp.i64(b * SEEDS)
-    return philox(xp.i64(x), xp.i64(y), zero + xp.i64(stream), zero, one, other)
+    """Four random words of a pixel, from two seeds in [0, 1]."""
+    column, row = xp.i64(clamp(x, 0.0, SEEDS)), xp.i64(clamp(y, 0.0, SEEDS))
+    one, other, zero = xp.i64(clamp(a, 0.0, 1.0) * SEEDS), xp.i64(clamp(b, 0.0, 1.0) * SEEDS), column * 0
+    return philox(column, row, zero + xp.i64(stream), zero, one, other)
 
 
 def three_normals(x, y, a, b, stream):
@@ -265,8 +266,8 @@ LOOPS = {EQUALIZE: "equalize", SHARPNESS: "sharpness", BLUR_X: "blur_x", BLUR_Y:
 
 
 def level_of(v, lattice):
-    """The level 0 .. 255 that the histogram counts a value as."""
-    return xp.where(lattice > 0.0, v, xp.floor(xp.minimum(xp.maximum(v, 0.0), 1.0) * TO_BYTE))
+    """The level 0 .. 255 that the histogram counts a value as; 0 for NaN."""
+    return clamp(xp.where(lattice > 0.0, v, xp.floor(clamp(v, 0.0, 1.0) * TO_BYTE)), 0.0, 255.0)
 
 
 def of_level(k, lattice):

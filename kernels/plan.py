@@ -75,7 +75,9 @@ SPARE = 6  # for a backend's own use
 BASE = 7  # the last ask for NEIGHBOURS, -1 for none: the story begins there, not at the source
 HEADER = 8
 
+MOST_DRAWN = 16777216.0  # of a gate: what float32 counts to
 STRETCH = 4.0  # the most that a smooth group other than an antialiased resize widens the filter of one merged into it
+MOST_WIDTH = 64.0  # of a filter that merging has widened
 
 # A geometry group: matrix (9), window (4), filter widths (2), then
 G_WINDOW = 9
@@ -121,7 +123,7 @@ def entry_active(code, table, at, h):
     want = xp.load(code, at + WANT)
     while gate >= 0:
         up = gate * ENTRY
-        drawn = xp.i32(xp.load(table, xp.load(code, up + COLUMN)))
+        drawn = xp.i32(clamp(xp.load(table, xp.load(code, up + COLUMN)), 0.0, MOST_DRAWN))
         children = xp.load(code, up + TRAIT)
         if children > 0:
             on = on & (position(drawn, want // 16, children) == want % 16)
@@ -307,8 +309,8 @@ def flush(config, plan, g, on, n_groups, smooth, channels, group_words):
     a, b, c, d = stretch(g)
     wide_x = xp.hypot(smooth[1] * g[13], smooth[2] * g[14])
     wide_y = xp.hypot(smooth[3] * g[13], smooth[4] * g[14])
-    fx = xp.where(widens, xp.maximum(wide_x, smooth[5]), smooth[5])
-    fy = xp.where(widens, xp.maximum(wide_y, smooth[6]), smooth[6])
+    fx = xp.where(widens, xp.maximum(xp.minimum(wide_x, MOST_WIDTH), smooth[5]), smooth[5])
+    fy = xp.where(widens, xp.maximum(xp.minimum(wide_y, MOST_WIDTH), smooth[6]), smooth[6])
     at = HEADER + xp.i32(xp.maximum(smooth[0], 0.0)) * group_words + G_WIDTH
     xp.store(plan, at, fx, later)
     xp.store(plan, at + 1, fy, later)

@@ -44,16 +44,15 @@ def mean_grey(image: torch.Tensor, inside, stage, pixels: torch.Tensor) -> torch
 
 
 def extremes(image: torch.Tensor, inside) -> torch.Tensor:
-    """Each channel's least value, then each one's greatest, for three channels [R, 6]."""
-    low = high = image
-    if inside is not None:
-        low, high = (torch.where(inside[:, None], image, end) for end in (float("inf"), -float("inf")))
+    """Each channel's least value, then each one's greatest, NaN left out, for three channels [R, 6]."""
+    known = ~image.isnan() if inside is None else inside[:, None] & ~image.isnan()
+    low, high = (torch.where(known, image, end) for end in (float("inf"), -float("inf")))
     return torch.cat([low.amin((2, 3)).expand(-1, 3), high.amax((2, 3)).expand(-1, 3)], 1)
 
 
 def levels(image: torch.Tensor, lattice) -> torch.Tensor:
     """`pixel.level_of` as an index, int64."""
-    return torch.nan_to_num(PIXEL["level_of"](image.detach(), deep(lattice)), 0.0).clamp(0.0, LEVELS - 1.0).long()
+    return PIXEL["level_of"](image.detach(), deep(lattice)).long()
 
 
 @torch.no_grad()

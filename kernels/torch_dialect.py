@@ -92,6 +92,11 @@ def _fma(a, b, c):
     return value.float() if _tensor(value) else struct.unpack("f", struct.pack("f", value))[0]
 
 
+def _sqrt(x: torch.Tensor) -> torch.Tensor:
+    """The square root, rounded once. torch's own, in float32, can be off by a last place on a CPU."""
+    return torch.sqrt(_wide(x)).float()
+
+
 def _pow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a ^ b. torch's own, in float32, has other bits at the ends of a tensor than within."""
     return torch.pow(_wide(a), _wide(b)).float()
@@ -102,8 +107,8 @@ xp.f32 = _cast(torch.float32, float)
 xp.f64 = _cast(torch.float64, float)
 xp.i32 = _cast(torch.int64, int)
 xp.i64 = _cast(torch.int64, int)
-xp.floor = _unary(torch.floor, lambda x: float(math.floor(x)))
-xp.sqrt_rn = _unary(torch.sqrt, math.sqrt)
+xp.floor = _unary(torch.floor, lambda x: float(math.floor(x)) if math.isfinite(x) else x)
+xp.sqrt_rn = _unary(_sqrt, math.sqrt)
 xp.abs = abs
 xp.fma = _fma
 xp.exp = _unary(torch.exp, math.exp)
@@ -139,7 +144,8 @@ GEOMETRY = _bind(geometry, **ELEMENTARY)
 PIXEL = _bind(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
 draw_switch = _switch("draw_switch", draw.CASES, "key, c, h, w", [f"d{i}" for i in range(8)], DRAW)
 geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", [f"t{i}" for i in range(17)], GEOMETRY)
-PLAN = _bind(plan, draw_switch=draw_switch, geometry_switch=geometry_switch, position=DRAW["position"])
+_CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"]}
+PLAN = _bind(plan, draw_switch=draw_switch, geometry_switch=geometry_switch, **_CALLED)
 walk = PLAN["walk"]
 
 

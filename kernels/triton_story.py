@@ -190,7 +190,7 @@ def arguments(o_p, ZEROS: tl.constexpr):
 
 def look_up(o_table, v, lattice):
     """What a table of levels makes of a channel."""
-    i_level = tl.minimum(tl.maximum(level_of(v, lattice), 0.0), 255.0).to(tl.int32)
+    i_level = level_of(v, lattice).to(tl.int32)
     return of_level(tl.load(o_table + i_level), lattice)
 
 

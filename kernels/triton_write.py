@@ -225,7 +225,7 @@ def write_kernel(
 
 def counts_of(v, lattice, m_pixel):
     """How many pixels have each level."""
-    i_level = tl.minimum(tl.maximum(level_of(v, lattice), 0.0), 255.0).to(tl.int32)
+    i_level = level_of(v, lattice).to(tl.int32)
     return tl.histogram(i_level, LEVELS, mask=m_pixel).to(tl.float32)
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 import gpuaug as ga
 from gpuaug.backends import cpu
-from gpuaug.compose import batch_rows, new_state
+from gpuaug.compose import batch_rows
 from gpuaug.kernels import pixel, plan, torch_dialect
+from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)

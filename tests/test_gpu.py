@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug.compose import batch_rows, new_state
+from gpuaug.compose import batch_rows
 from gpuaug.kernels import plan
+from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 
 if os.environ.get("TRITON_INTERPRET") == "1":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from types import ModuleType
 
 import torch
+
+from ..inputs import warn
 
 NAMES = ("auto", "triton", "kornia", "cpu")
 _warned: set[str] = set()
@@ -58,4 +59,4 @@ def _say(name: str, reasons: dict[str, str]) -> None:
     told = "; ".join(f"{n} cannot run: {r}" for n, r in reasons.items())
     if told not in _warned:
         _warned.add(told)
-        warnings.warn(f"gpuaug falls back to the {name} backend. {told}", stacklevel=6)
+        warn(f"gpuaug falls back to the {name} backend. {told}")

@@ -216,7 +216,7 @@ class Engine:
             part = slice(start, start + chunk)
             images = torch_write.Writer(self.layout, flat, rows[part], plans[part], _remap).write(size)
             if out.dtype == torch.uint8:
-                images = images.clamp(0.0, 255.0)
+                images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
             out.index_copy_(0, places[part], images.to(out.dtype))
 
     def _row_bytes(self, size: Canvas) -> int:

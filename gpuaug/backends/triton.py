@@ -108,11 +108,9 @@ def tile_of(meets: Can) -> tuple[int, int]:
 
 
 def span(tensor: torch.Tensor) -> int:
-    """Elements from the first to the last pixel of a channel, or of all of a tensor that is not [B, C, H, W]."""
-    if tensor.dim() != 4:
-        return tensor.numel()
-    (h, w), (stride_y, stride_x) = tensor.shape[2:], tensor.stride()[2:]
-    return (h - 1) * stride_y + (w - 1) * stride_x + 1
+    """Elements from the first to the last pixel of a channel of [B, C, H, W] or [C, H, W]; of a flat tensor, all."""
+    axes = zip(tensor.shape[-2:], tensor.stride()[-2:], strict=True)
+    return 1 + sum((n - 1) * stride for n, stride in axes)
 
 
 def quads_of(out: torch.Tensor) -> int:
@@ -235,7 +233,7 @@ class Engine:
         return torch.cuda.device(self.index)
 
     def _draw(self, rows, table_rows, ids, epoch, state):
-        table = torch.empty((table_rows, self.columns), device=self.device)
+        table = torch.empty((table_rows, self.columns), dtype=torch.float32, device=self.device)
         if not len(rows):
             return table.zero_(), None
         keys = (rows, 0) if ids is None else (ids, 1)
@@ -244,7 +242,7 @@ class Engine:
 
     def _plan(self, name, rows, table, ids, has_ids, state, epoch, has_epoch) -> torch.Tensor:
         n = len(rows)
-        plans = torch.empty(n * self.stride, device=self.device)
+        plans = torch.empty(n * self.stride, dtype=torch.float32, device=self.device)
         keys, counts = (ids, has_ids, state, epoch, has_epoch), (n, self.entries, self.columns, self.words)
         self.launches[name]((n, 1, 1), rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
         return plans

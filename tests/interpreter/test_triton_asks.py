@@ -9,8 +9,9 @@ from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug.compose import Params, batch_rows, new_state
+from gpuaug.compose import Params, batch_rows
 from gpuaug.kernels import plan
+from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 
 H, W = 14, 18

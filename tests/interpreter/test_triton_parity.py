@@ -10,8 +10,9 @@ import torch
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug.compose import batch_rows, new_state
+from gpuaug.compose import batch_rows
 from gpuaug.kernels import plan
+from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 
 TO_FLOAT = ga.ToDtype(torch.float32, scale=True)
@@ -227,7 +228,7 @@ def test_the_fused_call_equals_sample_then_apply_and_counts():
     for _ in range(2):
         assert torch.equal(fused(x), parts.apply(x, parts.sample(x)))
     assert fused.get_extra_state()["counter"] == 6
-    state = next(iter(fused._states.values()))
+    state = next(iter(fused._keys._states.values()))
     assert state[plan.STATE_TICKET :].eq(0).all(), "the tickets are ready for the next launch"
 
 

@@ -1,0 +1,158 @@
+"""What comes in to a pipeline: images, labels, output buffers. Each is taken as it is, or refused in one line."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+OURS = ("gpuaug", "torch")  # packages whose frames a warning is not about
+
+
+def warn(message: str) -> None:
+    """Warn at the user's line: that of the first frame that is neither this package's nor torch's."""
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level - 1)
+
+
+def moved(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor on the device; from the host through pinned memory, so that nobody waits for a GPU."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.to(dtype).pin_memory().to(device, non_blocking=True)
+    return tensor.to(device, dtype)
+
+
+def as_images(images: Any) -> torch.Tensor:
+    """Images as a plain tensor whose memory holds their values.
+
+    Raises:
+        TypeError: anything that is not an image, or a batch of them, as a tensor.
+    """
+    kind = type(images)
+    if kind is not torch.Tensor:
+        if not isinstance(images, torch.Tensor):
+            raise TypeError(f"images must be a tensor [B, C, H, W] or [C, H, W], got {kind.__name__}{_mend(images)}")
+        if _is_tv_tensor(images) and kind.__name__ != "Image":
+            raise TypeError(f"images must be images, got {kind.__name__}, which this version does not transform")
+        images = images.as_subclass(torch.Tensor)
+    if images.is_neg():
+        return images.resolve_neg()
+    if images.dim() and images.shape[-1] * images.stride(-1) >= 2**31:  # a row is addressed by 32 bits
+        return images.contiguous()
+    return images
+
+
+def _is_tv_tensor(value: Any) -> bool:
+    return type(value).__module__.startswith("torchvision.tv_tensors")
+
+
+def _mend(images: Any) -> str:
+    if isinstance(images, np.ndarray):
+        return "; torch.from_numpy(images).permute(2, 0, 1) makes one of an array [H, W, C]"
+    if isinstance(images, list | tuple):
+        return "; torch.stack(images) makes a batch of images of one size"
+    if type(images).__module__.startswith("PIL."):
+        return "; torchvision.transforms.v2.functional.pil_to_tensor(images) makes one"
+    return ""
+
+
+def check_shape(images: torch.Tensor) -> None:
+    """Raise unless the shape is that of images."""
+    shape = tuple(images.shape)
+    if len(shape) not in (3, 4):
+        raise ValueError(f"images must be [B, C, H, W] or [C, H, W], got the shape {shape}")
+    if min(shape[-2:]) < 1:
+        raise ValueError(f"images must have at least one pixel, got the shape {shape}")
+    if shape[-1] in (1, 3, 4) and shape[-3] > 16:
+        order = "0, 3, 1, 2" if len(shape) == 4 else "2, 0, 1"
+        raise ValueError(
+            f"images must be [B, C, H, W] or [C, H, W], got {shape}, whose channels are last; "
+            f"pass images.permute({order})"
+        )
+
+
+def check_labels(labels: Any, images: torch.Tensor) -> None:
+    """Raise on what must not be handed back as it is beside images that moved: masks, boxes, keypoints.
+
+    Raises:
+        TypeError: labels other than tensors or arrays [B] or [B, K], or lists.
+    """
+    most = images.dim() - 2
+    if isinstance(labels, dict) or any(_is_tv_tensor(v) for v in (labels, *_items(labels))):
+        got = f"a {type(labels).__name__}"
+    elif isinstance(labels, torch.Tensor | np.ndarray) and labels.ndim > most:
+        got = f"the shape {tuple(labels.shape)}"
+    else:
+        return
+    wanted = "[B] or [B, K]" if most == 2 else "[] or [K]"
+    raise TypeError(
+        f"labels must be {wanted}, got {got}; masks, boxes and keypoints are not transformed in this version, "
+        "and would come back as they were"
+    )
+
+
+def _items(labels: Any) -> tuple:
+    return tuple(labels) if isinstance(labels, list | tuple) else ()
+
+
+def check_pixels(images: torch.Tensor) -> None:
+    """Raise on NaN, and on floats outside of [0, 1]. Waits for the device."""
+    if not images.is_floating_point() or images.numel() == 0:
+        return
+    low, high = (float(v) for v in torch.aminmax(images))
+    if not (low >= 0.0 and high <= 1.0):
+        raise ValueError(
+            f"images of {images.dtype} must lie in [0, 1], got values from {low:g} to {high:g}; "
+            "scale them, or use check=False"
+        )
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: torch.dtype, images: torch.Tensor) -> None:
+    """Raise unless `out` is a buffer of that shape and dtype beside the images, which shares no memory with them, and
+    whose elements share none with each other."""
+    if not isinstance(out, torch.Tensor):
+        raise TypeError(f"out must be a tensor, got {type(out).__name__}")
+    if tuple(out.shape) != shape or out.dtype != dtype or out.device != images.device:
+        expected = f"{shape} {dtype} on {images.device}"
+        raise ValueError(f"out must be {expected}, got {tuple(out.shape)} {out.dtype} on {out.device}")
+    if out.is_neg() or out.requires_grad:
+        raise ValueError("out must be plain memory, got a tensor that requires grad or negates its values when read")
+    if out.numel() == 0:
+        return
+    if _overlaps_itself(out):
+        raise ValueError(f"out must have memory for each element, got the strides {out.stride()} for {shape}")
+    if _overlap(out, images):
+        raise ValueError("out must not share memory with the images: pixels would be read after they were overwritten")
+
+
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
+    """Whether steps along some axis are not longer than all that the shorter ones span: so it is for `expand`,
+    overlapping windows and the like, and not for what slicing and permuting make of a tensor."""
+    span = 0
+    for stride, n in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if n > 1 and stride <= span:
+            return True
+        span += (n - 1) * stride
+    return False
+
+
+class _Memory:
+    """The addresses of a tensor's elements, for numpy, which does not read them."""
+
+    def __init__(self, tensor: torch.Tensor):
+        size = tensor.element_size()
+        strides = tuple(stride * size for stride in tensor.stride())
+        place = {"shape": tuple(tensor.shape), "strides": strides, "typestr": f"|V{size}"}
+        self.__array_interface__ = {**place, "data": (tensor.data_ptr(), True), "version": 3}
+
+
+def _overlap(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.numel() == 0 or other.numel() == 0:
+        return False
+    one, other = np.asarray(_Memory(one)), np.asarray(_Memory(other))
+    return np.may_share_memory(one, other) and np.shares_memory(one, other)
