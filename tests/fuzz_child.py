@@ -92,10 +92,12 @@ def call_of(one: Case, backend: str) -> Callable[[Tensor, bool, int], tuple[Tens
 
 def own_error(error: Exception) -> bool:
     """Whether it is one line, of a kind that a caller expects, raised by a statement of this package."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = linecache.getline(frame.filename, frame.lineno).strip()
-    text = str(error)
-    return type(error) in OWN and line.startswith("raise ") and "gpuaug" in frame.name + frame.filename and "\n" not in text
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    line = linecache.getline(last.tb_frame.f_code.co_filename, last.tb_lineno).strip()
+    package = last.tb_frame.f_globals["__name__"].partition(".")[0]
+    return type(error) in OWN and package == "gpuaug" and line.startswith("raise ") and "\n" not in str(error)
 
 
 def once(one: Case, run: Callable, backend: str, turn: int) -> tuple[Tensor | None, str]:

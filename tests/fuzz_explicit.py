@@ -377,6 +377,7 @@ PIPELINES: dict[str, Callable[[Draw], list]] = {
         ga.RandomErasing(p=0.5, value="random"),
     ],
 }
+SELDOM = ("AutoAugment", "timm")  # whose programs are so long that the kornia backend takes half a second
 BY_COLOUR = {"jitter", "distort", "RandAugment", "AutoAugment", "TrivialAugmentWide", "timm", "blur, sharpness"}
 BY_COLOUR |= {"erasing", "holes", "noise", "posterize", "training", "order", "choice", "perspective, equalize"}
 
@@ -390,6 +391,8 @@ def _changes(draw: Draw) -> tuple[tuple[int, int, float], ...]:
 
 def _pipeline(draw: Draw) -> tuple[str, dict]:
     name = draw.one_of(*PIPELINES)
+    if name in SELDOM and draw.chance(0.7):
+        name = draw.one_of(*PIPELINES)
     if name in BY_COLOUR and not draw.colour:
         draw.c = 3
     memory_format = draw.one_of(torch.preserve_format, torch.contiguous_format, torch.channels_last)

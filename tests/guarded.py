@@ -43,9 +43,7 @@ class Guarded:
         image: the tensor.
     """
 
-    def __init__(
-        self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, *, behind: bool, filler: int
-    ):
+    def __init__(self, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype, *, behind: bool, filler: int):
         self.shape, self.strides, self.filler = tuple(shape), tuple(strides), filler
         used = span(shape, strides) * dtype.itemsize
         size = -(-used // PAGE) * PAGE
