@@ -14,7 +14,7 @@ from torch import nn
 
 from . import backends
 from .explain import explain
-from .inputs import as_images, check_labels, check_out, check_pixels, check_shape, moved, warn
+from .inputs import NO_EXPORT, as_images, check_labels, check_out, check_pixels, check_shape, moved, warn
 from .kernels import plan
 from .keys import EPOCHS, Keys, as_ids, whole
 from .lowering import lower
@@ -60,7 +60,10 @@ class Params:
 
 @dataclass(eq=False)
 class Recipe:
-    """All that one kind of input needs, worked out once: its program, its engine, and the rows of its batch."""
+    """All that one kind of input needs, worked out once: its program, its engine, and the rows of its batch.
+
+    It is the kind's contiguous copies that `copies` says are to be used.
+    """
 
     program: Program
     module: object
@@ -69,6 +72,7 @@ class Recipe:
     shape: tuple[int, ...]
     canvas: Canvas
     format: torch.memory_format
+    copies: bool
 
 
 class Compose(nn.Module):
@@ -168,15 +172,13 @@ class Compose(nn.Module):
         """
         if torch.compiler.is_dynamo_compiling():
             return _outside_the_graph(self.forward, images, labels, ids=ids, epoch=epoch)
-        images = as_images(images)
-        recipe = self.recipe(images)
+        images, recipe = self._take(images)
         if labels is not None:
             check_labels(labels, images)
         out = self._allocate(recipe, images.device)
-        ids, state = self._draw_keys(recipe, images.device, ids, epoch)
+        key = self._draw_keys(recipe, images.device, ids, epoch)
         if recipe.shape[0]:
-            b = recipe.shape[0]
-            recipe.engine.draw_and_run(images, recipe.rows, b, ids, self._epoch(epoch), state, out)
+            recipe.engine.draw_and_run(images, recipe.rows, recipe.shape[0], *key, out)
         out = out if images.dim() == 4 else out[0]
         return out if labels is None else (out, labels)
 
@@ -184,12 +186,11 @@ class Compose(nn.Module):
         """Draw for a batch without touching its pixels; arguments as for the call."""
         if torch.compiler.is_dynamo_compiling():
             return _outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
-        images = as_images(images)
-        recipe = self.recipe(images)
-        ids, state = self._draw_keys(recipe, images.device, ids, epoch)
+        images, recipe = self._take(images)
+        key = self._draw_keys(recipe, images.device, ids, epoch)
         b, program = recipe.shape[0], recipe.program
         if b:
-            table = recipe.engine.draw(recipe.rows, b, ids, self._epoch(epoch), state)
+            table = recipe.engine.draw(recipe.rows, b, *key)
         else:
             table = torch.zeros((0, len(program.columns)), dtype=torch.float32, device=images.device)
         return Params(table, program.columns, program, recipe.canvas)
@@ -204,10 +205,10 @@ class Compose(nn.Module):
         """
         if torch.compiler.is_dynamo_compiling():
             return _outside_the_graph(self.apply, images, params, out=out)
-        images = as_images(images)
-        recipe = self.recipe(images)
-        self._check_params(recipe, params)
-        b = recipe.shape[0]
+        images, recipe = self._take(images)
+        b, table = recipe.shape[0], params.table
+        if params.program is not recipe.program or len(table) != b:
+            _check_params(recipe, params)
         shape = (b, recipe.program.out_channels, *recipe.program.out_size)
         if out is None:
             batch = self._allocate(recipe, images.device)
@@ -215,21 +216,8 @@ class Compose(nn.Module):
             check_out(out, shape if images.dim() == 4 else shape[1:], recipe.program.out_dtype, images)
             batch = out if out.dim() == 4 else out[None]
         if b:
-            recipe.engine.run(images, recipe.rows, moved(params.table, images.device, torch.float32), batch)
+            recipe.engine.run(images, recipe.rows, moved(table, images.device, torch.float32), batch)
         return batch if images.dim() == 4 else batch[0]
-
-    def _check_params(self, recipe: Recipe, params: Params) -> None:
-        needs = (recipe.shape[0], len(recipe.program.columns))
-        if tuple(params.table.shape) != needs or params.columns != recipe.program.columns:
-            raise ValueError(
-                f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
-                f"pipeline and batch need {needs} with {recipe.program.columns}; draw them by sample()"
-            )
-        if params.canvas != recipe.canvas:
-            (h, w), (own_h, own_w) = params.canvas, recipe.canvas
-            raise ValueError(
-                f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
-            )
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""
@@ -237,8 +225,7 @@ class Compose(nn.Module):
 
     def explain(self, images: torch.Tensor) -> str:
         """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
-        images = as_images(images)
-        recipe = self.recipe(images)
+        images, recipe = self._take(images)
         return explain(recipe.program, images, recipe.module.__name__.rsplit(".", 1)[-1], self.backend)
 
     def lower(self, build) -> None:
@@ -247,11 +234,21 @@ class Compose(nn.Module):
             with build.op(index, transform):
                 transform.lower(build)
 
+    def _take(self, images) -> tuple[torch.Tensor, Recipe]:
+        """Images as a plain tensor, and their recipe."""
+        if torch.jit.is_tracing():
+            raise RuntimeError(NO_EXPORT)
+        if type(images) is not torch.Tensor or images.is_neg():
+            images = as_images(images)
+        recipe = self.recipe(images)
+        if recipe.copies:
+            images = images.contiguous()
+            recipe = self.recipe(images)
+        return images, recipe
+
     def recipe(self, images: torch.Tensor) -> Recipe:
         """What is needed to run this pipeline on such images: made at the first call, then looked up."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
-            raise RuntimeError("a gpuaug pipeline cannot be exported or traced; leave it out of the exported model")
-        if self.transforms != self._lowered or any(c.transforms != seen for c, seen in self._nested):
+        if self.transforms != self._lowered or self._nested and any(c.transforms != seen for c, seen in self._nested):
             self._start_over()
         grad = images.requires_grad and torch.is_grad_enabled()
         key = (images.shape, images.dtype, images.device, images.stride(), grad)
@@ -290,7 +287,8 @@ class Compose(nn.Module):
         memory_format = torch.channels_last if last else torch.contiguous_format
         spread = batch.expand(-1, program.channels, -1, -1) if c == 1 else batch
         rows = batch_rows(spread, program.out_channels * math.prod(program.out_size)).to(images.device)
-        return Recipe(program, module, self._engines[key], rows, tuple(batch.shape), (h, w), memory_format)
+        copies = w * batch.stride(3) >= 2**31  # a row is addressed by 32 bits
+        return Recipe(program, module, self._engines[key], rows, tuple(batch.shape), (h, w), memory_format, copies)
 
     def _allocate(self, recipe: Recipe, device: torch.device) -> torch.Tensor:
         program = recipe.program
@@ -305,20 +303,18 @@ class Compose(nn.Module):
             told = f"{ops[-1]}: there is no memory for an output of {shape} {program.out_dtype}, {size:.3g} GB"
             raise MemoryError(told) from None
 
-    def _epoch(self, epoch: int | None) -> int:
-        return whole("epoch", epoch, EPOCHS) if epoch is not None else self.epoch or 0
-
     def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None):
-        """The ids as int64 on the device (or None), and the state tensor that goes with them."""
+        """The ids as int64 on the device (or None), the epoch, and the state tensor that goes with them."""
+        epoch = self._keys.epoch if epoch is None else whole("epoch", epoch, EPOCHS)
         if ids is None:
-            return None, self._keys.of_counted(device)
+            return None, epoch or 0, self._keys.of_counted(device)
         b = recipe.shape[0]
         given, ids = ids, as_ids(ids, device, b)
-        if epoch is None and self.epoch is None:
+        if epoch is None:
             self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
         if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
             self._warn_once("ids repeat within a batch: equal ids get equal draws")
-        return ids, self._keys.of_ids(device)
+        return ids, epoch or 0, self._keys.of_ids(device)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -363,6 +359,21 @@ class Compose(nn.Module):
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
 
 
+def _check_params(recipe: Recipe, params: Params) -> None:
+    """Raise on params of another pipeline, batch or size."""
+    needs = (recipe.shape[0], len(recipe.program.columns))
+    if tuple(params.table.shape) != needs or params.columns != recipe.program.columns:
+        raise ValueError(
+            f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
+            f"pipeline and batch need {needs} with {recipe.program.columns}; draw them by sample()"
+        )
+    if params.canvas != recipe.canvas:
+        (h, w), (own_h, own_w) = params.canvas, recipe.canvas
+        raise ValueError(
+            f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
+        )
+
+
 def _within(transforms: Sequence) -> Iterator[Any]:
     """All ops of a list, and those inside of them."""
     for transform in transforms:
@@ -372,6 +383,8 @@ def _within(transforms: Sequence) -> Iterator[Any]:
 
 def _outside_the_graph(method: Callable, *args, **keywords):
     """Call a method as torch.compile leaves it: with the graph broken in front of it."""
+    if torch.compiler.is_exporting():
+        raise RuntimeError(NO_EXPORT)
     from .uncompiled import run
 
     return run(method, *args, **keywords)

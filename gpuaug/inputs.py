@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+NO_EXPORT = "a gpuaug pipeline cannot be exported or traced; leave it out of the exported model"
 OURS = ("gpuaug", "torch")  # packages whose frames a warning is not about
 
 
@@ -35,16 +36,14 @@ def as_images(images: Any) -> torch.Tensor:
     """
     kind = type(images)
     if kind is not torch.Tensor:
+        if torch.compiler.is_exporting():
+            raise RuntimeError(NO_EXPORT)
         if not isinstance(images, torch.Tensor):
             raise TypeError(f"images must be a tensor [B, C, H, W] or [C, H, W], got {kind.__name__}{_mend(images)}")
         if _is_tv_tensor(images) and kind.__name__ != "Image":
             raise TypeError(f"images must be images, got {kind.__name__}, which this version does not transform")
         images = images.as_subclass(torch.Tensor)
-    if images.is_neg():
-        return images.resolve_neg()
-    if images.dim() and images.shape[-1] * images.stride(-1) >= 2**31:  # a row is addressed by 32 bits
-        return images.contiguous()
-    return images
+    return images.resolve_neg() if images.is_neg() else images
 
 
 def _is_tv_tensor(value: Any) -> bool:

@@ -18,6 +18,8 @@ from .inputs import moved
 from .kernels import plan, torch_dialect
 
 MASK = 0xFFFFFFFF
+CPU = torch.device("cpu")
+DISTRIBUTED = torch.distributed.is_available()
 NO_EPOCH = -1
 EPOCHS = 2**32  # a key has 32 bits for the epoch
 SEEDS = 2**64
@@ -53,12 +55,9 @@ def whole(name: str, value: Any, end: int) -> int:
 def as_ids(ids: Any, device: torch.device, b: int) -> torch.Tensor:
     """`b` sample ids, given as a tensor or a sequence of whole numbers, as int64 on the device."""
     if not isinstance(ids, torch.Tensor):
-        try:
-            given = np.ascontiguousarray(ids) if isinstance(ids, np.ndarray) else ids
-            given = torch.as_tensor(given, device="cpu")
-        except (TypeError, ValueError, RuntimeError, OverflowError):
-            raise TypeError(f"ids must be whole numbers, int64 [B], got {_short(ids)}") from None
-        ids = given if given.numel() else given.to(torch.int64)  # an empty list is a float tensor
+        ids = _on_host(ids)
+    if ids.dtype == torch.int64 and ids.shape == (b,) and ids.device == device:
+        return ids.contiguous()
     if ids.dtype not in INTEGERS:
         raise TypeError(f"ids must be whole numbers, int64 [B], got {ids.dtype}")
     if ids.numel() != b:
@@ -66,23 +65,32 @@ def as_ids(ids: Any, device: torch.device, b: int) -> torch.Tensor:
     return moved(ids.reshape(-1), device, torch.int64).contiguous()
 
 
+def _on_host(ids: Any) -> torch.Tensor:
+    try:
+        tensor = torch.as_tensor(np.ascontiguousarray(ids) if isinstance(ids, np.ndarray) else ids, device=CPU)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise TypeError(f"ids must be whole numbers, int64 [B], got {_short(ids)}") from None
+    return tensor if tensor.numel() else tensor.to(torch.int64)  # an empty list is a float tensor
+
+
 def _short(value: Any) -> str:
     told = repr(value)
     return told if len(told) <= 60 else f"{told[:57]}..."
 
 
-def _process(forked_from: int | None, worker) -> tuple:
-    """What tells this process from others that come from the one where the pipeline was made; () for that one.
+def _process(forked_from: int | None) -> tuple[int, int, tuple]:
+    """What tells this process from others: DataLoader worker and its loader's seed, or 0, 0; and what tells it from
+    others that come from the process where the pipeline was made, () for that one.
 
     A process of `multiprocessing` has a number that is the same in each run, any other fork only its pid. The workers
     of a DataLoader are told apart by their own number and seed: what counts is the process that they work for.
     """
-    identity = multiprocessing.current_process()._identity
+    worker, identity, pid = torch.utils.data.get_worker_info(), multiprocessing.current_process()._identity, os.getpid()
+    number, loader = 0, 0
     if worker is not None:
-        identity = identity[:-1]
-    pid = os.getppid() if worker is not None else os.getpid()
+        number, loader, identity, pid = worker.id + 1, worker.seed & MASK, identity[:-1], os.getppid()
     forked = not identity and forked_from is not None and pid != forked_from
-    return ("pid", pid) if forked else identity
+    return number, loader, ("pid", pid) if forked else identity
 
 
 class Keys:
@@ -97,7 +105,8 @@ class Keys:
         self._seed, self._counter = whole("seed", seed, SEEDS), 0
         self._follow(NO_EPOCH)
         self._forked_from: int | None = os.getpid()
-        self._states: dict[tuple, torch.Tensor] = {}
+        self._pid, self._place = 0, (0, 0, 0, ())
+        self._states: dict[torch.device | tuple, torch.Tensor] = {}
         self._streams: dict[torch.device, Any] = {}
 
     def _follow(self, epoch: int) -> None:
@@ -128,31 +137,33 @@ class Keys:
 
     def of_ids(self, device: torch.device) -> torch.Tensor:
         """The state int64 [STATE] of draws with ids."""
-        return self._state(("ids", device))
+        return self._state(device)
 
     def of_counted(self, device: torch.device) -> torch.Tensor:
         """The state int64 [STATE] of draws without ids: rank, DataLoader worker and process are part of its seed."""
-        worker = torch.utils.data.get_worker_info()
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
-        place = (0, 0) if worker is None else (worker.id + 1, worker.seed & MASK)
-        process = () if distributed else _process(self._forked_from, worker)
-        if device.type == "cuda":
+        if self._pid != os.getpid():
+            self._pid, self._place = os.getpid(), (0, *_process(self._forked_from))
+        key = (device, *self._place)
+        if DISTRIBUTED and torch.distributed.is_initialized():
+            key = (device, torch.distributed.get_rank(), *self._place[1:3], ())
+        if device != CPU:
             self._in_stream_order(device)
-        return self._state(("counter", device, rank, *place, process))
+        return self._state(key)
 
-    def _state(self, key: tuple) -> torch.Tensor:
+    def _state(self, key: torch.device | tuple) -> torch.Tensor:
+        """The state of a device's draws with ids, or of those without: device, rank, worker, its seed, process."""
         state = self._states.get(key)
         if state is None:  # setdefault: threads that arrive together share one
-            state = self._states.setdefault(key, new_state(*self._words(key), self._counter, key[1]))
+            device = key[0] if isinstance(key, tuple) else key
+            state = self._states.setdefault(key, new_state(*self._words(key), self._counter, device))
         return state
 
-    def _words(self, key: tuple) -> tuple[int, int]:
+    def _words(self, key: torch.device | tuple) -> tuple[int, int]:
         """The two seed words of a state."""
         low, high = self._seed & MASK, self._seed >> 32
-        if key[0] == "ids":
+        if not isinstance(key, tuple):
             return low, high
-        _, device, rank, place, loader, process = key
+        device, rank, place, loader, process = key
         philox = torch_dialect.DRAW["philox"]
         if process:
             digest = int.from_bytes(hashlib.sha256(repr(process).encode()).digest()[:8], "little")
@@ -165,6 +176,8 @@ class Keys:
 
         What a graph captures is left alone: its replays must not overlap with others that count.
         """
+        if device.type != "cuda":
+            return
         stream, last = torch.cuda.current_stream(device), self._streams.get(device)
         if stream != last:
             if last is not None and _capturing(stream) == _capturing(last):
@@ -181,7 +194,7 @@ class Keys:
     @property
     def counter(self) -> int:
         """The number of samples counted so far: the most of any device, rank or worker. Waits for the device."""
-        counted = [int(s[plan.STATE_COUNTER]) for key, s in self._states.items() if key[0] == "counter"]
+        counted = [int(s[plan.STATE_COUNTER]) for key, s in self._states.items() if isinstance(key, tuple)]
         return max([self._counter, *counted])
 
     def saved(self) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 
-@torch.compiler.disable
+@torch.compiler.disable(reason="a gpuaug pipeline breaks the graph: it is compiled already")
 def run(method: Callable, *args, **keywords):
     """Call a method; nothing in it is compiled."""
     return method(*args, **keywords)
