@@ -158,6 +158,13 @@ def strides_of(draw: Draw, layout: str, shape: tuple[int, ...]) -> tuple[int, ..
     return c * h * w, h * w, w, 1
 
 
+def loosened(draw: Draw, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides with any numbers along axes of one element, where they mean nothing."""
+    if not draw.chance(0.1):
+        return strides
+    return tuple(draw.one_of(0, 1, 7, 2**31, 2**40) if n == 1 else s for n, s in zip(shape, strides, strict=True))
+
+
 # --- a generator of arguments for each function -----------------------------------------------------------------------
 def _none(draw: Draw) -> dict:
     return {}
@@ -417,5 +424,6 @@ def case(number: int) -> Case:
     strides = strides_of(draw, draw.layout, tuple(pixels.shape))
     if draw.layout == "single":
         pixels, strides = pixels[0], strides[1:]
-    threads = 2 if draw.large or draw.chance(0.1) else 1
-    return Case(number, name, pixels, strides, threads, draw.chance(0.5), draw.tame, **words)
+    threads, behind = 2 if draw.large or draw.chance(0.1) else 1, draw.chance(0.5)
+    strides = loosened(draw, tuple(pixels.shape), strides)
+    return Case(number, name, pixels, strides, threads, behind, draw.tame, **words)
