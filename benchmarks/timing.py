@@ -212,9 +212,9 @@ def peak_bytes(call: Callable[[int], object], device: torch.device) -> int | Non
 
 
 def _resident_growth(call: Callable[[int], object]) -> int | None:
-    from gpuaug.backends import cpu
+    from gpuaug.backends import cpu_buffers
 
-    cpu._free.clear()
+    cpu_buffers.forget()
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)

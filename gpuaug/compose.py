@@ -207,7 +207,7 @@ class Compose(nn.Module):
             return _outside_the_graph(self.apply, images, params, out=out)
         images, recipe = self._take(images)
         b, table = recipe.shape[0], params.table
-        if params.program is not recipe.program or len(table) != b:
+        if params.program is not recipe.program or table.shape != (b, len(params.columns)):
             _check_params(recipe, params)
         shape = (b, recipe.program.out_channels, *recipe.program.out_size)
         if out is None:
@@ -258,7 +258,7 @@ class Compose(nn.Module):
             if len(self._recipes) >= KEPT_RECIPES:
                 self._recipes.pop(next(iter(self._recipes)))
             self._recipes[key] = recipe
-        if images.is_cuda and torch.cuda.is_current_stream_capturing() and recipe not in self._captured:
+        if capturing(images) and recipe not in self._captured:
             self._captured.append(recipe)
         if self.check:
             check_pixels(images)
@@ -361,17 +361,25 @@ class Compose(nn.Module):
 
 def _check_params(recipe: Recipe, params: Params) -> None:
     """Raise on params of another pipeline, batch or size."""
-    needs = (recipe.shape[0], len(recipe.program.columns))
-    if tuple(params.table.shape) != needs or params.columns != recipe.program.columns:
+    columns = recipe.program.columns
+    found, needs = tuple(params.table.shape), (recipe.shape[0], len(columns))
+    if found != needs:
         raise ValueError(
-            f"params hold a table of {tuple(params.table.shape)} with the columns {params.columns}, but this "
-            f"pipeline and batch need {needs} with {recipe.program.columns}; draw them by sample()"
+            f"params hold a table of {found}, and this pipeline and batch need {needs}; draw them by sample()"
         )
+    for theirs, own in zip(params.columns, columns, strict=True):
+        if theirs != own:
+            raise ValueError(f"params were drawn by another pipeline: {theirs} stands for {own}; draw them by sample()")
     if params.canvas != recipe.canvas:
         (h, w), (own_h, own_w) = params.canvas, recipe.canvas
         raise ValueError(
             f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
         )
+
+
+def capturing(images: torch.Tensor) -> bool:
+    """Whether what is done with the images now becomes part of a CUDA graph."""
+    return images.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _within(transforms: Sequence) -> Iterator[Any]:

@@ -1,7 +1,18 @@
-"""Memory of the CPU engine, as int64 words: the job of a call, a row's frame, the passes of a row.
+"""Memory of the CPU engine, as int64 words: what a thread has, the job of a call, a row's frame, the passes of a row.
 
 Addresses are in bytes; offsets, strides and sizes in elements, unless a name says BYTES.
 """
+
+# A thread's own: what it brings into the jobs that it runs.
+OWN_MEMORY = 0  # where its work memory was allocated, 0 for none
+OWN_BYTES = 1  # how much of it there is, from the first cache line on
+OWN_ALLOCATE = 2  # addresses of C functions: void *(size_t)
+OWN_FREE = 3  # void (void *)
+OWN_ACQUIRE = 4  # int (void *, int)
+OWN_RELEASE = 5  # void (void *)
+OWN_LOCK = 6  # where it waits for its helpers: a lock that it holds
+OWN_ADVISE = 7  # int (void *, size_t, int), 0 for none
+OWN_WORDS = 8
 
 # A job: what one call runs.
 JOB_CODE = 0  # int64: as the program's, but draws and geometry ops stand there as the addresses of their functions
@@ -38,7 +49,10 @@ JOB_WRITES = 30  # 0 to draw only
 JOB_TAIL = 32  # how many of the last pixel steps the output's store runs
 JOB_PACKS = 33  # 1 if images on the lattice may be kept as packed bytes
 JOB_N = 31  # how many rows
-JOB_NEXT = 40  # the row that is taken next; in a cache line that holds nothing else
+JOB_LOCK = 34  # of the thread that opened it, as OWN_LOCK
+JOB_LACKS = 35  # bytes of work memory that a thread could not get, 0 for none
+JOB_NEXT = 40  # the row that is taken next; in a cache line that holds nothing else but
+JOB_BUSY = 41  # how many threads are inside, 0 before the job is opened and after it is closed
 JOB_WORDS = 56
 
 # Stages of a pass, in `cpu_kernels`.

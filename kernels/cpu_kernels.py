@@ -5,23 +5,20 @@ lets go of the interpreter lock; the stages of a pass are called by `run_rows`: 
 be compiled once for itself and once more for each of its callers.
 """
 
-import gc
-import threading
 import types
-from contextlib import contextmanager
+from functools import cache
 
-from numba import cfunc
-from numba import types as nt
-from numba.core import config, event
-from numba.extending import intrinsic
+from numba.core.compiler_lock import global_compiler_lock
 
 from . import cpu_frame as F
-from . import dialect, pixel, user
+from . import pixel, user
 from . import plan as P
 from .cpu_asks import equalize, extremes, grey_sum, histogram
-from .cpu_dialect import f32, i64, over_memory
+from .cpu_compile import compiled
+from .cpu_dialect import call, f32, i64, over_memory, xp
 from .cpu_neighbours import neighbours
 from .cpu_points import places, points
+from .cpu_process import acquire, enter, fetch_add, work_memory
 from .cpu_sample import nearest_rows, smooth_rows
 from .cpu_steps import finish, loop
 from .cpu_store import store, store_packed, widen
@@ -48,112 +45,101 @@ STAGES = {
 }
 
 
-@intrinsic
-def fetch_add(typingctx, memory, amount):
-    """Add to an int64 in memory, atomically; returns what it was."""
+def functions():
+    """The C functions that Python calls, by name, with their signatures."""
 
-    def codegen(context, builder, signature, args):
-        return builder.atomic_rmw("add", *args, "monotonic")
+    def run_rows(job, own, helps):
+        """Take rows of the job until none is left: walk them, and write their images, in the thread's work memory.
 
-    return nt.int64(nt.CPointer(nt.int64), nt.int64), codegen
-
-
-def functions(digest):
-    """The C functions by name, with their signatures. They close over the digest, which is so in Numba's cache key."""
-
-    def run_rows(job, own, memory, size):
-        """Take rows of the job until none is left: walk them, and write their images with `size` bytes of work memory.
-
-        Any number of threads may do so at once. Returns 0; or, if a row needs more memory, how much: it is then kept in
-        `own`, one int64 of the thread's that starts as -1, and taken first by the next call.
+        The caller passes `helps` 0: it opens the job, and returns when all rows are done and no helper is inside, be
+        it that the work memory failed: 0, or how many bytes could not be had; rows are then left out. Helpers, any
+        number at once, pass 1: outside of that time they touch no row. They return 1 if it is still to come, else 0.
         """
-        digest  # noqa: B018
-        kept, following, job = i64(own), i64(job + 8 * F.JOB_NEXT), i64(job)
-        r = kept[0]
-        if r < 0:
-            r = fetch_add(following, 1)
-        while r < job[F.JOB_N]:
-            row, record = i64(job[F.JOB_ROWS] + 8 * r * P.ROW), job[F.JOB_RECORDS] + r * job[F.JOB_RECORD_BYTES]
-            frame, plan = i64(record), record + 8 * (F.FRAME_WORDS + F.PASS_WORDS * job[F.JOB_PASSES])
-            plan_row(job, row, frame, plan, f32(plan + 4 * job[F.JOB_PLAN_WORDS]))
-            if job[F.JOB_WRITES] != 0:
+        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
+        busy = i64(job + 8 * F.JOB_BUSY)
+        if helps == 0:
+            words[F.JOB_LOCK] = thread[F.OWN_LOCK]
+            fetch_add(busy, 1)
+        elif enter(busy) == 0:
+            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
+        r = fetch_add(following, 1)
+        while r < words[F.JOB_N]:
+            row, record = i64(words[F.JOB_ROWS] + 8 * r * P.ROW), words[F.JOB_RECORDS] + r * words[F.JOB_RECORD_BYTES]
+            frame, plan = i64(record), record + 8 * (F.FRAME_WORDS + F.PASS_WORDS * words[F.JOB_PASSES])
+            plan_row(words, row, frame, plan, f32(plan + 4 * words[F.JOB_PLAN_WORDS]))
+            if words[F.JOB_WRITES] != 0:
                 need = divide(frame, row[P.ROW_H], row[P.ROW_W])
-                if need > size:
-                    kept[0] = r
-                    return need
-                schedule_row(job, row, frame, record + 8 * F.FRAME_WORDS)
-                write_row(job, row, record, memory)
+                memory = work_memory(thread, need)
+                if memory != 0:
+                    schedule_row(words, row, frame, record + 8 * F.FRAME_WORDS)
+                    write_row(words, row, record, memory)
+                else:
+                    words[F.JOB_LACKS] = need
+                    fetch_add(following, words[F.JOB_N])
             r = fetch_add(following, 1)
-        kept[0] = -1
-        return 0
+        lock = words[F.JOB_LOCK]
+        left = fetch_add(busy, -1)
+        if helps != 0:
+            if left == 1:
+                call(thread[F.OWN_RELEASE], lock)
+            return 0
+        if left != 1:
+            acquire(thread[F.OWN_ACQUIRE], lock)
+        return words[F.JOB_LACKS]
 
     def take_samples(rows, n, counter):
         """Count the samples that n rows read; returns the counter's value before."""
-        digest  # noqa: B018
         samples = 0
         for r in range(n):
             samples = max(samples, i64(rows + 8 * r * P.ROW)[P.ROW_SAMPLE] + 1)
         return fetch_add(i64(counter), samples)
 
     return {
-        "run_rows": ("int64(int64, int64, int64, int64)", run_rows),
+        "run_rows": ("int64(int64, int64, int64)", run_rows),
         "take_samples": ("int64(int64, int64, int64)", take_samples),
     }
 
 
-def stages(digest):
+def stages():
     """The stages of a pass, as `functions`."""
 
     def widen_stage(frame):
-        digest  # noqa: B018
         widen(i64(frame))
 
     def prepare_stage(frame):
-        digest  # noqa: B018
         prepare(i64(frame))
 
     def nearest_stage(frame):
-        digest  # noqa: B018
         nearest_rows(i64(frame))
 
     def smooth_stage(frame):
-        digest  # noqa: B018
         smooth_rows(i64(frame))
 
     def points_stage(frame):
-        digest  # noqa: B018
         points(i64(frame))
 
     def finish_stage(frame):
-        digest  # noqa: B018
         finish(i64(frame), frame)
 
     def neighbours_stage(frame):
-        digest  # noqa: B018
         neighbours(i64(frame))
 
     def places_stage(frame):
-        digest  # noqa: B018
         places(i64(frame))
 
     def mean_stage(frame):
-        digest  # noqa: B018
         grey_sum(i64(frame), frame)
 
     def extremes_stage(frame):
-        digest  # noqa: B018
         extremes(i64(frame), frame)
 
     def histogram_stage(frame):
-        digest  # noqa: B018
         histogram(i64(frame), frame)
 
     def equalize_stage(frame):
-        digest  # noqa: B018
         equalize(i64(frame))
 
     def packed_stage(frame):
-        digest  # noqa: B018
         store_packed(i64(frame))
 
     found = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage, neighbours_stage
@@ -162,20 +148,16 @@ def stages(digest):
 
 
 def named(template, name, **scope):
-    """A template of a C function, with the names that it lacks.
-
-    Numba keys what it keeps on disk by the name, the byte code and the closure of a function: no two share a name.
-    """
+    """A template of a C function, with the names that it lacks; what is kept on disk goes by `name`, its content's."""
     bound = types.FunctionType(template.__code__, {**globals(), **scope}, name, None, template.__closure__)
     bound.__qualname__ = name
     return STAGE, bound
 
 
-def store_stage(kind, strided, tail, digest):
+def store_stage(kind, strided, tail):
     """The C function of a store, with its signature."""
 
     def run_store(frame):
-        digest  # noqa: B018
         STORE_TILE(i64(frame))
 
     words = [KINDS[kind], "strided" if strided else "planar"]
@@ -183,90 +165,43 @@ def store_stage(kind, strided, tail, digest):
     return named(run_store, f"store_{'_'.join(words)}", STORE_TILE=store(kind, strided, tail))
 
 
-def row_function(name, digest):
+def row_function(name):
     """The C function of a draw or a geometry function, with its signature."""
 
     def run_over_memory(address):
-        digest  # noqa: B018
         OVER_MEMORY(address)
 
     return named(run_over_memory, name, OVER_MEMORY=over_memory(name))
 
 
-def pixel_loop(opcode, lattice, grey, digest):
-    """The C function of an opcode's loop for one kind of stage, with its signature.
-
-    What is kept of a user's formula is keyed by its own digest, too.
-    """
+def pixel_loop(opcode, lattice, grey):
+    """The C function of an opcode's loop for one kind of stage, with its signature. A user's is named by its digest."""
     name = pixel.CASES.get(opcode)
     if name is None:
         made = user.FORMULAS[opcode]
-        digest += made.digest()
         name = f"{made.name}_{made.digest()[:16]}"
 
     def run_loop(frame):
-        digest  # noqa: B018
         LOOP(i64(frame))
 
     name = f"{name}_{'lattice' if lattice else 'float'}_{'grey' if grey else 'colour'}"
     return named(run_loop, name, LOOP=loop(opcode, lattice, grey))
 
 
-class Lightly(event.Listener):
-    """Lowers Numba's optimisation while it compiles what a C function calls, which is then optimised as part of it."""
-
-    def __init__(self):
-        self.depth, self.level = 0, config.OPT
-
-    def on_start(self, what):
-        self.depth += 1
-        config.OPT = type(self.level)(1)
-
-    def on_end(self, what):
-        self.depth -= 1
-        if self.depth == 0:
-            config.OPT = self.level
-
-
-@contextmanager
-def swiftly():
-    """Compile in about two thirds of the time: lightly, and without looking for garbage among all that is imported."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        with event.install_listener("numba:compile", Lightly()):
-            yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-def compiled(signature, function):
-    """Compile a C function; keep it on disk where Numba finds a folder that it can write."""
-    with swiftly():
-        try:
-            return cfunc(signature, cache=True, error_model="numpy")(function)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            return cfunc(signature, error_model="numpy")(function)
-
-
-_functions: dict = {}
 _compiled: dict = {}
-_lock = threading.Lock()
+
+
+@cache
+def _fixed():
+    """The C functions that are made of nothing else, by name."""
+    return functions() | stages()
 
 
 def _made(name):
     """The function of a key of `get`, with its signature."""
-    if not _functions:
-        digest = dialect.source_digest()
-        _functions.update(functions(digest) | stages(digest))
     if isinstance(name, tuple):
-        if name[0] == "store":
-            return store_stage(*name[1:], dialect.source_digest())
-        return pixel_loop(*name, dialect.source_digest())
-    return _functions[name] if name in _functions else row_function(name, dialect.source_digest())
+        return store_stage(*name[1:]) if name[0] == "store" else pixel_loop(*name)
+    return _fixed()[name] if name in _fixed() else row_function(name)
 
 
 def get(name):
@@ -276,7 +211,7 @@ def get(name):
     `.ctypes` calls it, `.address` is where it lies.
     """
     if name not in _compiled:
-        with _lock:
+        with global_compiler_lock:
             if name not in _compiled:
                 _compiled[name] = compiled(*_made(name))
     return _compiled[name]

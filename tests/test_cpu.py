@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 import gpuaug as ga
-from gpuaug.backends import cpu
+from gpuaug.backends import cpu, cpu_buffers, cpu_helpers
 from gpuaug.compose import batch_rows
 from gpuaug.kernels import pixel, plan, torch_dialect
 from gpuaug.keys import new_state
@@ -115,8 +114,7 @@ def engine_plans(engine: cpu.Engine, rows: Tensor, table: Tensor) -> Tensor:
     job = engine._job(rows, table)
     records = torch.zeros((len(rows), engine.record_bytes), dtype=torch.uint8)
     job[cpu.F.JOB_RECORDS], job[cpu.F.JOB_N] = records.data_ptr(), len(rows)
-    kept = torch.full((1,), -1)
-    assert engine.run_rows(job.ctypes.data, kept.data_ptr(), 0, 0) == 0
+    assert engine.run_rows(job.ctypes.data, cpu_helpers.own().address, 0) == 0
     start = 8 * (cpu.F.FRAME_WORDS + cpu.F.PASS_WORDS * cpu.PASSES * (engine.program.asks + 1))
     return records[:, start : start + 4 * engine.program.plan_words].contiguous().view(torch.float32)
 
@@ -305,7 +303,7 @@ def test_a_held_output_is_never_written_again() -> None:
     """Whatever holds it: a view, numpy, a detached alias, the autograd graph."""
     augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
     y = augment(LARGE)
-    assert y.nbytes >= cpu.KEPT_BYTES
+    assert y.nbytes >= cpu_buffers.LARGE
     weight = torch.ones((), requires_grad=True)
     kept = {"view": y[3:5], "numpy": y[7].numpy(), "product": (y[2] * weight).sum(), "storage": y.untyped_storage()}
     place, before = y.data_ptr(), y.clone()
@@ -330,48 +328,7 @@ def test_a_held_output_is_never_written_again() -> None:
     assert len(places) <= 2, "a buffer that nobody holds is used again"
 
 
-def test_buffers_kept_are_few() -> None:
-    for n in range(16, 32):
-        outputs = [ga.Compose([ga.Resize((96, 96))], seed=1, backend="cpu")(LARGE.repeat(n, 1, 1, 1)) for _ in range(5)]
-        del outputs
-    assert len(cpu._free) <= cpu.KEPT_SIZES
-    assert all(len(free) <= cpu.KEPT_BUFFERS for free in cpu._free.values())
-
-
 # --- threads and processes --------------------------------------------------------------------------------------------
-def test_torchs_number_of_threads_is_obeyed() -> None:
-    augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
-    outputs = []
-    for n in (1, 3, 2):
-        with torch_threads(n):
-            seen: set[int] = set()
-            lock, met = threading.Lock(), threading.Barrier(n)
-
-            def work(seen=seen, lock=lock, met=met) -> None:
-                with lock:
-                    seen.add(threading.get_ident())
-                met.wait(timeout=60)
-
-            cpu._share(work, 64, cpu.SMALL_WORK)
-            assert len(seen) == n and threading.get_ident() in seen
-            outputs.append(augment(LARGE, ids=range(16), epoch=0))
-    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
-
-
-def test_an_error_in_a_helper_is_raised() -> None:
-    entered = threading.Event()
-
-    def work() -> None:
-        if threading.current_thread() is threading.main_thread():
-            entered.wait(timeout=60)
-        else:
-            entered.set()
-            raise ValueError("in a helper")
-
-    with torch_threads(2), pytest.raises(ValueError, match="in a helper"):
-        cpu._share(work, 64, cpu.SMALL_WORK)
-
-
 def test_many_python_threads_at_once() -> None:
     with torch_threads(2):
         augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
@@ -413,20 +370,6 @@ def test_forked_workers_after_the_parent_used_its_threads() -> None:
 
 
 # --- compilation ------------------------------------------------------------------------------------------------------
-def test_no_folder_to_cache_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from numba.core import caching
-
-    from gpuaug.kernels import cpu_kernels
-
-    def plus_one(x):
-        return x + 1
-
-    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-    with pytest.raises(RuntimeError, match="cannot cache"):
-        caching.FunctionCache(plus_one)
-    assert cpu_kernels.compiled("int64(int64)", plus_one).ctypes(41) == 42
-
-
 @pytest.mark.slow
 def test_pixel_loops_are_vectors_of_float32() -> None:
     """No float64 but the sum of a statistic, which is a scalar."""
@@ -434,28 +377,12 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
 
     from gpuaug.kernels import cpu_kernels
 
-    made = cpu_kernels.stages("uncached")
+    made = cpu_kernels.stages()
     stores = itertools.product(cpu_kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
-    made |= {f"store {key}": cpu_kernels.store_stage(*key, "uncached") for key in stores}
-    made |= {name: cpu_kernels.pixel_loop(op, True, False, "uncached") for op, name in pixel.CASES.items()}
+    made |= {f"store {key}": cpu_kernels.store_stage(*key) for key in stores}
+    made |= {name: cpu_kernels.pixel_loop(op, True, False) for op, name in pixel.CASES.items()}
     for name, (signature, function) in made.items():
         text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
         assert name == "prepare_stage" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
         assert not re.search(r"<\d+ x double>", text), name
         assert name == "mean_stage" or "double" not in text, name
-
-
-def test_work_memory_is_each_threads_own() -> None:
-    """It grows to the largest row, and starts with a cache line."""
-    first, held, done = {}, threading.Barrier(2), threading.Barrier(2)
-
-    def hold(name: str) -> None:
-        first[name] = tuple(cpu._memory(n).ctypes.data for n in (1000, 500, 5000))
-        held.wait(timeout=60)
-        done.wait(timeout=60)
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(hold, "ab"))
-    for small, smaller, large in first.values():
-        assert small == smaller and small % cpu.LINE == 0 and large % cpu.LINE == 0
-    assert first["a"][2] != first["b"][2]

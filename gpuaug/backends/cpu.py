@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import threading
-import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,21 +10,18 @@ import torch
 from ..kernels import cpu_frame as F
 from ..kernels import draw, geometry, pixel, plan
 from ..program import Program
+from . import cpu_buffers, cpu_helpers
+from .cpu_buffers import allocate
+
+__all__ = ["Engine", "allocate", "supports"]
 
 WORD = 0xFFFFFFFF
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
-KEPT_BYTES = 1 << 20  # output buffers of at least this size are kept and used again
-KEPT_BUFFERS = 3  # of each size
-KEPT_SIZES = 4
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
-LINE = 64
 LAST = 2  # steps, and no more, that the output's store runs
 PASSES = 4  # the most passes of a row in front of each ask, and in front of the output
 _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-_free: dict[int, list[np.ndarray]] = {}
-_local = threading.local()
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
@@ -39,76 +31,6 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     if images.device.type != "cpu":
         return f"it runs on CPU tensors, and these are on {images.device}"
     return None
-
-
-def allocate(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
-) -> torch.Tensor:
-    """An output buffer [R, C, OH, OW], not initialised.
-
-    Fresh memory costs more than the pixels (page faults), so large buffers are used again once nobody holds them: the
-    tensor's storage keeps a numpy view alive, whose end gives the memory back.
-    """
-    r, c, h, w = shape
-    size = r * c * h * w * dtype.itemsize
-    if size < KEPT_BYTES:
-        return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
-    try:
-        memory = _free[size].pop()
-    except (KeyError, IndexError):
-        memory = _aligned(size)
-    view = memory[:]
-    weakref.finalize(view, _give_back, memory).atexit = False
-    flat = torch.from_numpy(view).view(dtype)
-    if memory_format == torch.channels_last:
-        return flat.view(r, h, w, c).permute(0, 3, 1, 2)
-    return flat.view(shape)
-
-
-def _aligned(size: int) -> np.ndarray:
-    """`size` bytes that start with a cache line."""
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size]
-
-
-def _give_back(memory: np.ndarray) -> None:
-    """Keep a buffer for the next call; forget the sizes that were not used lately."""
-    free = _free.pop(memory.nbytes, [])
-    if len(free) < KEPT_BUFFERS:
-        free.append(memory)
-    _free[memory.nbytes] = free
-    for size in list(_free)[:-KEPT_SIZES]:
-        _free.pop(size, None)
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """The helpers of a process; a forked child, whose parent's threads are not there, makes its own."""
-    key = os.getpid(), threads
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(threads - 1, thread_name_prefix="gpuaug")
-    return _pools[key]
-
-
-def _share(work: Callable[[], None], most: int, size: int) -> None:
-    """Call `work` in as many threads as torch has been given, but `most`, the caller's among them."""
-    threads = min(torch.get_num_threads(), most)
-    if threads < 2 or size < SMALL_WORK:
-        work()
-        return
-    helpers = [_pool(threads).submit(work) for _ in range(threads - 1)]
-    work()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
-
-
-def _memory(need: int) -> np.ndarray:
-    """At least `need` bytes of this thread's own work memory."""
-    memory = getattr(_local, "memory", None)
-    if memory is None or memory.nbytes < need:
-        _local.memory = memory = _aligned(need)
-    return memory
 
 
 def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
@@ -217,7 +139,7 @@ class Engine:
             epoch: None takes the state's.
             state: int64 [STATE].
         """
-        table, rows = torch.zeros((table_rows, self.columns)), rows.contiguous()
+        table, rows = self._table(table_rows), rows.contiguous()
         job = self._job(rows, table)
         self._key(job, rows, ids, epoch, state)
         self._run(job, len(rows), False)
@@ -237,7 +159,7 @@ class Engine:
 
     def draw_and_run(self, source, rows, table_rows, ids, epoch, state, out) -> torch.Tensor:
         """`draw`, then `run`; returns the table."""
-        table, rows = torch.zeros((table_rows, self.columns)), rows.contiguous()
+        table, rows = self._table(table_rows), rows.contiguous()
         job = self._job(rows, table)
         self._key(job, rows, ids, epoch, state)
         self._images(job, source, out)
@@ -270,16 +192,22 @@ class Engine:
             self.stages[F.STORE_OUT + strided] = store.address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
 
+    def _table(self, table_rows: int) -> torch.Tensor:
+        return torch.zeros((table_rows, self.columns), dtype=torch.float32, device="cpu")
+
     def _run(self, job: np.ndarray, n: int, writes: bool) -> None:
-        records = np.empty((n, self.record_bytes), np.uint8)
+        records = cpu_buffers.empty(n * self.record_bytes, "plans of a batch")
         job[F.JOB_RECORDS], job[F.JOB_N], job[F.JOB_WRITES] = records.ctypes.data, n, writes
-        address = job.ctypes.data
-
-        def work() -> None:
-            kept, need = np.full(1, -1), 1
-            while need:
-                memory = _memory(need)
-                need = self.run_rows(address, kept.ctypes.data, memory.ctypes.data, memory.nbytes)
-
         height, width = self.program.out_size
-        _share(work, n, n * self.program.out_channels * height * width if writes else DRAW_WORK * n)
+        work = n * self.program.out_channels * height * width if writes else DRAW_WORK * n
+        threads = min(torch.get_num_threads(), n) if work >= SMALL_WORK else 1
+        lacks = cpu_helpers.run(self.run_rows, job, threads)
+        if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
+            job[F.JOB_NEXT] = job[F.JOB_LACKS] = 0
+            lacks = cpu_helpers.run(self.run_rows, job, threads)
+        if lacks:
+            sizes = " or ".join(f"{h} x {w}" for h, w in sorted(self.program.canvases))
+            raise MemoryError(
+                f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
+                "cannot be had"
+            )

@@ -1,0 +1,369 @@
+"""Compiling the CPU engine: what is kept on disk and what becomes of it, forks meanwhile, interrupts, who is told."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+from numba.core import caching, config  # noqa: E402
+
+from gpuaug.kernels import cpu_compile  # noqa: E402
+from gpuaug.kernels.cpu_dialect import exact  # noqa: E402
+
+HANG_S = 600  # a test that waits as long has hung; nothing is measured
+FLIP = "ga.Compose([ga.RandomHorizontalFlip(1.0)], seed=0, backend='cpu')"
+
+
+def adds(number: int, name: str) -> Callable:
+    """A C function that adds a number, of a name of its own."""
+
+    def added(x):
+        return x + number
+
+    added.__name__ = added.__qualname__ = name
+    return added
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to keep functions in, with nothing told yet."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cpu_compile, "_told", set())
+    return tmp_path
+
+
+def compiled(number: int, name: str) -> tuple[bool, list[str]]:
+    """Whether a C function was loaded, and what was warned of meanwhile; its result is checked."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = cpu_compile.compiled("int64(int64)", adds(number, name))
+    assert made.ctypes(41) == 41 + number
+    for warning in caught:
+        assert warning.filename == __file__, "a warning points at the line of who called"
+    return made.cache_hits == 1, [str(warning.message) for warning in caught]
+
+
+def run_script(script: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    env = os.environ | {"NUMBA_CACHE_DIR": str(folder), **environment}
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, env=env)
+    assert done.returncode == 0, f"status {done.returncode}: {done.stdout[-1000:]} {done.stderr[-3000:]}"
+    return done
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+def test_a_kept_function_is_loaded(folder: Path) -> None:
+    assert compiled(1, "loaded") == (False, [])
+    (path,) = folder.rglob("*.bin")
+    assert path.name.startswith("gpuaug-loaded-") and not list(folder.rglob("*.nb?"))
+    assert compiled(1, "loaded") == (True, [])
+
+
+def test_other_sources_and_versions_are_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a warning: new sources replace the file, another version has one of its own."""
+    assert compiled(2, "stale") == (False, [])
+    monkeypatch.setattr(cpu_compile, "SOURCES", "other")
+    assert compiled(2, "stale") == (False, []) and compiled(2, "stale") == (True, [])
+    assert len(list(folder.rglob("*.bin"))) == 1
+    monkeypatch.setattr(cpu_compile, "VERSIONS", ("cpython-311", "0.1", "0.1"))
+    assert compiled(2, "stale") == (False, []) and len(list(folder.rglob("*.bin"))) == 2
+
+
+def flipped(kept: bytes, at: float) -> bytes:
+    place = int(at * (len(kept) - 1))
+    return kept[:place] + bytes([kept[place] ^ 1]) + kept[place + 1 :]
+
+
+DAMAGES = {
+    "empty": lambda kept: b"",
+    "a part of the digest": lambda kept: kept[:20],
+    "cut in the head": lambda kept: kept[:64],
+    "cut in the middle": lambda kept: kept[: len(kept) // 2],
+    "cut at the end": lambda kept: kept[:-1],
+    "longer": lambda kept: kept + b"\0",
+    "zeros": lambda kept: bytes(len(kept)),
+    "a bit of the digest": lambda kept: flipped(kept, 0.0),
+    "a bit of the machine code": lambda kept: flipped(kept, 0.5),
+    "the last bit": lambda kept: flipped(kept, 1.0),
+    "another pickle": lambda kept: pickle.dumps({"a": 1}),
+    "another program's": lambda kept: b"\x7fELF" + kept,
+    "another pickle in our form": lambda kept: _in_our_form(kept, pickle.dumps(("code", "b"))),
+    "no pickle in our form": lambda kept: _in_our_form(kept, b"none"),
+    "a class that is not there": lambda kept: _in_our_form(kept, b"cnowhere\nNothing\n."),
+}
+
+
+def _in_our_form(kept: bytes, content: bytes) -> bytes:
+    content = kept[32:64] + content
+    return cpu_compile._digest(content) + content
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_compiled_again_and_replaced(folder: Path, damage: str) -> None:
+    name = f"damaged_{list(DAMAGES).index(damage)}"
+    compiled(3, name)
+    (path,) = folder.rglob("*.bin")
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    loaded, (told,) = compiled(3, name)
+    assert not loaded and told.startswith(f"gpuaug: {path} cannot be used (")
+    assert told.endswith("): the CPU engine is compiled again") and "\n" not in told
+    assert compiled(3, name) == (True, [])
+    path.write_bytes(b"")
+    assert compiled(3, name) == (False, []), "it is said once"
+
+
+def test_a_file_that_cannot_be_opened(folder: Path) -> None:
+    compiled(4, "folder")
+    (path,) = folder.rglob("*.bin")
+    path.unlink()
+    path.mkdir()
+    loaded, told = compiled(4, "folder")
+    assert not loaded and [t.split(" (")[0] for t in told] == [
+        f"gpuaug: {path} cannot be used",
+        f"gpuaug: the compiled CPU engine cannot be kept in {path.parent}",
+    ]
+    assert compiled(4, "folder") == (False, [])
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "no part of a file is left"
+
+
+def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of the file; once there is room, it is kept."""
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    loaded, (told,) = compiled(5, "full")
+    assert not loaded and "cannot be kept in" in told and told.endswith(f"({os.strerror(errno.ENOSPC)})")
+    assert not [path for path in folder.rglob("*") if path.is_file()]
+    assert compiled(5, "full") == (False, [])
+    monkeypatch.setattr(Path, "write_bytes", write)
+    assert compiled(5, "full") == (False, []) and compiled(5, "full") == (True, [])
+
+
+def test_no_folder_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    loaded, (told,) = compiled(6, "nowhere")
+    assert not loaded and "no folder can be written" in told and "NUMBA_CACHE_DIR" in told
+    assert compiled(6, "nowhere") == (False, [])
+
+
+def test_a_folder_that_cannot_be_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's next one is taken."""
+    file = folder / "file"
+    file.write_text("")
+    monkeypatch.setattr(config, "CACHE_DIR", str(file / "inside"))
+    loaded, (told,) = compiled(7, f"elsewhere_{os.getpid()}")
+    kept = Path(told.rpartition(" kept in ")[2])
+    try:
+        assert not loaded and told.startswith(f"gpuaug: NUMBA_CACHE_DIR={file / 'inside'} cannot be written")
+        assert list(kept.glob(f"gpuaug-elsewhere_{os.getpid()}-*.bin"))
+    finally:
+        for path in kept.glob(f"gpuaug-elsewhere_{os.getpid()}-*.bin"):
+            path.unlink()
+
+
+ENGINE = f"""
+import sys, warnings, torch, gpuaug as ga
+x = torch.arange(3 * 64, dtype=torch.uint8).view(1, 3, 8, 8)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    right = torch.equal({FLIP}(x), x.flip(3))
+from gpuaug.kernels import cpu_kernels
+print(right, sum(made.cache_hits for made in cpu_kernels._compiled.values()), len(cpu_kernels._compiled))
+for w in caught: print(w.filename, w.message)
+"""
+
+
+@pytest.mark.slow  # compiles the engine with nothing kept, three times
+def test_an_engine_of_damaged_files(tmp_path: Path) -> None:
+    """The whole life of a folder: written, read, damaged in all files, read again, too small a disk, not a folder."""
+
+    def call(folder: Path = tmp_path / "kept", script: str = ENGINE) -> tuple[str, list[str]]:
+        first, *told = run_script(script, folder).stdout.splitlines()
+        return first, told
+
+    first, told = call()
+    n = int(first.split()[2])
+    assert (first, told) == (f"True 0 {n}", [])
+    assert call() == (f"True {n} {n}", [])
+    paths = sorted((tmp_path / "kept").rglob("*.bin"))
+    assert len(paths) == n
+    for i, path in enumerate(paths):
+        kept = path.read_bytes()
+        path.write_bytes([b"", kept[: len(kept) // 2], flipped(kept, 0.3), os.urandom(len(kept))][i % 4])
+    first, told = call()
+    assert first == f"True 0 {n}" and len(told) == 1 and told[0].startswith("<string> gpuaug: ")
+    assert call() == (f"True {n} {n}", [])
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    if sys.platform == "linux":
+        first, told = call(tmp_path / "small", limit + ENGINE)
+        assert first == f"True 0 {n}" and len(told) == 1 and os.strerror(errno.EFBIG) in told[0]
+        assert not list((tmp_path / "small").rglob("*.bin*"))
+
+
+# --- forks ------------------------------------------------------------------------------------------------------------
+FORKED = """
+import os, sys, threading, torch, gpuaug as ga
+from llvmlite.binding import ffi
+from numba.core.compiler_lock import global_compiler_lock
+from gpuaug.kernels import cpu_compile, dialect
+def compile_one(name):
+    source = f"def {name}(x):\\n    return x + 1\\n"
+    path = os.path.join(sys.argv[1], name + ".py")
+    with open(path, "w") as file: file.write(source)
+    scope = {}
+    exec(compile(source, path, "exec"), scope)
+    return cpu_compile.compiled("int64(int64)", scope[name]).ctypes(41)
+assert compile_one("before") == 42
+locks = [global_compiler_lock, ffi.lib._lock] if sys.argv[2] == "both" else [ffi.lib._lock]
+taken, forking = threading.Event(), threading.Event()
+def other_thread():
+    for lock in locks: lock.__enter__()
+    taken.set()
+    forking.wait()
+    threading.Event().wait(0.2)  # gives the fork the time to happen while the locks are held, if it can
+    for lock in reversed(locks): lock.__exit__(None, None, None)
+thread = threading.Thread(target=other_thread)
+thread.start()
+taken.wait()
+forking.set()
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if compile_one("child") == 42 else 1)
+thread.join()
+assert compile_one("parent") == 42
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("locks", ["both", "llvm's"])
+def test_a_child_forked_while_another_thread_compiles(tmp_path: Path, locks: str) -> None:
+    """It compiles: a fork waits for the locks that it would otherwise inherit from a thread that is not there."""
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path), locks]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=HANG_S / 5)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.communicate()
+        raise
+    assert (process.returncode, out.split()) == (0, ["0"]), err
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+def test_compiling_that_is_interrupted_leaves_numba_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage is collected again, functions are optimised fully, and the next try succeeds."""
+    level = config.OPT
+
+    def interrupt(self, what) -> None:
+        assert config.OPT == 1 and not gc.isenabled()
+        raise KeyboardInterrupt
+
+    on_start = cpu_compile.Lightly.on_start
+
+    def start(self, what) -> None:
+        on_start(self, what)
+        interrupt(self, what)
+
+    @exact
+    def inner(x):
+        return x + 1
+
+    def outer(x):
+        return inner(x)
+
+    monkeypatch.setattr(cpu_compile.Lightly, "on_start", start)
+    with pytest.raises(KeyboardInterrupt):
+        cpu_compile.compiled("int64(int64)", outer)
+    assert config.OPT is level and gc.isenabled()
+    monkeypatch.undo()
+    assert cpu_compile.compiled("int64(int64)", outer).ctypes(41) == 42
+
+
+INTERRUPTED = f"""
+import random, signal, torch, gpuaug as ga
+class Stop(Exception): pass
+def stop(*_): raise Stop
+signal.signal(signal.SIGALRM, stop)
+x = torch.arange(3 * 64, dtype=torch.uint8).view(1, 3, 8, 8)
+rng, stopped = random.Random(0), 0
+for _ in range(25):
+    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.05, 1.0))
+    try:
+        {FLIP}(x)
+    except Stop:
+        stopped += 1
+    signal.setitimer(signal.ITIMER_REAL, 0)
+print(stopped > 0, torch.equal({FLIP}(x), x.flip(3)))
+"""
+
+
+@pytest.mark.slow  # compiles the engine, in parts
+@pytest.mark.skipif(os.name == "nt", reason="needs signal.setitimer")
+def test_an_engine_whose_compiling_was_interrupted_often(tmp_path: Path) -> None:
+    assert run_script(INTERRUPTED, tmp_path).stdout.split() == ["True", "True"]
+
+
+# --- who is told ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("terminal, verbose, tells", [(0, "", 0), (0, "0", 0), (1, "", 1), (0, "1", 1), (1, "1", 1)])
+def test_who_waits_for_more_than_a_second_is_told_once(
+    terminal: int, verbose: str, tells: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("GPUAUG_VERBOSE", verbose)
+    monkeypatch.setattr(cpu_compile.Lightly, "waited", 0.0)
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: bool(terminal), raising=False)
+
+    def compile_two(name: str) -> str:
+        for number in range(2):
+
+            @exact
+            def inner(x):
+                return x + 1
+
+            def outer(x):
+                return inner(x)
+
+            outer.__qualname__ = f"{name}_{number}_{terminal}{verbose}"
+            assert cpu_compile.compiled("int64(int64)", outer).ctypes(41) == 42
+        return capsys.readouterr().err
+
+    assert compile_two("quick") == "", "less than a second has gone by"
+    monkeypatch.setattr(cpu_compile, "TELL_AFTER_S", -1.0)
+    line = "gpuaug: compiling the CPU engine, once for this machine and this version ...\n"
+    assert compile_two("long") == line * tells
+    assert compile_two("longer") == "", "it is told once"
+
+
+def test_a_closed_stderr_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GPUAUG_VERBOSE", "1")
+    closed = (tmp_path / "closed").open("w")
+    closed.close()
+    for stderr in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setattr(cpu_compile, "_told", set())
+        cpu_compile._say_once("gpuaug: compiling")
+
+
+@pytest.mark.slow  # compiles the engine with nothing kept
+def test_the_first_call_tells_and_the_next_process_does_not(tmp_path: Path) -> None:
+    """The kept engine is loaded without a word."""
+    line = "gpuaug: compiling the CPU engine, once for this machine and this version ...\n"
+    assert run_script(ENGINE, tmp_path, GPUAUG_VERBOSE="1").stderr == line
+    assert run_script(ENGINE, tmp_path, GPUAUG_VERBOSE="1").stderr == ""
