@@ -16,6 +16,7 @@ product into a sum, so does `xp.fma`: on the lattice a last place decides a whol
 SEEDS = 16777216.0
 BYTE = 0.00392156862745098
 TO_BYTE = 255.999
+SHARPEST = 1e-06
 
 
 def settle(v, bound, lattice):
@@ -151,7 +152,7 @@ def invert(v, p, bound, lattice, channels):
 def gamma(v, p, bound, lattice, channels):
     """p[1] v ^ p[0] in [0, 1], what is below 0 counting as 0; clamped if p[1] is not 1."""
     u = xp.pow(xp.maximum(to_unit(v, lattice), 0.0), p[0])
-    u = xp.where(p[1] == 1.0, u, xp.minimum(xp.maximum(u * p[1], 0.0), 1.0))
+    u = xp.where(p[1] == 1.0, u, clamp(u * p[1], 0.0, 1.0))
     return from_unit(u, lattice)
 
 
@@ -297,8 +298,8 @@ def sharpen_edge(v, h, w, bound, lattice):
 
 def blur_weight(k, p):
     """The weight, not normalised, of a neighbour k pixels away: a Gaussian of standard deviation p[0], cut off beyond
-    p[1] pixels."""
-    t = k / p[0]
+    p[1] pixels; of one near 0 nothing but the pixel itself is left."""
+    t = k / xp.maximum(p[0], SHARPEST)
     return xp.exp(t * t * -0.5)
 
 

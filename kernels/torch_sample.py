@@ -9,8 +9,10 @@ from collections.abc import Callable
 import torch
 
 from . import geometry, plan
-from .torch_dialect import GEOMETRY
+from .torch_dialect import ELEMENTARY, GEOMETRY
 from .torch_layout import Layout
+
+WHOLLY = 1e-06  # what is missing where weights that cover a pixel do not quite add up to 1
 
 
 def grid(size: tuple[int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,16 +82,18 @@ class Resampler:
         return image
 
     def warp(self, front: torch.Tensor, x: torch.Tensor, y: torch.Tensor, fill: torch.Tensor) -> torch.Tensor:
-        """Plain bilinear with fill outside of the window, by `remap` of what exceeds the fill."""
+        """Plain bilinear with fill outside of the window: `remap` of its pixels, and of how much they cover."""
         height, width = front.shape[2:]
         low_x, high_x, low_y, high_y = self.group[plan.G_WINDOW : plan.G_WINDOW + 4]
         at_x, at_y = grid((height, width), front.device)
         inside = (at_x >= low_x) & (at_x <= high_x) & (at_y >= low_y) & (at_y <= high_y)
-        above = torch.where(inside[:, None], front - fill, 0.0)
+        known = torch.cat((torch.where(inside[:, None], front, 0.0), inside[:, None].to(front.dtype)), 1)
         with torch.no_grad():
             x = torch.nan_to_num(x, -2.0).clamp(-2.0, width + 1.0)
             y = torch.nan_to_num(y, -2.0).clamp(-2.0, height + 1.0)
-        image = self.remap(above, x, y) + fill
+        image, cover = self.remap(known, x, y).split((front.shape[1], 1), 1)
+        missing = 1.0 - cover
+        image = torch.where(missing > WHOLLY, image + fill * missing, image)
         if not self.copies:
             return image
         return torch.where(self.has[:, None], image, front[:, :, : x.shape[1], : x.shape[2]])
@@ -104,7 +108,9 @@ class Resampler:
         width = torch.where(has, group[plan.G_WIDTH + axis], 1.0)
         kind = torch.where(has, group[plan.G_FILTER], float(geometry.LINEAR))
         border = torch.where(has, group[plan.G_BORDER], float(geometry.EDGE))
-        first = torch.floor(c - GEOMETRY["reach"](kind) * width) + 1.0
+        reach = GEOMETRY["reach"](kind) * width
+        c = ELEMENTARY["clamp"](c, low - reach - 2.0, high + reach + 2.0)
+        first = torch.floor(c - reach) + 1.0
         pairs, total, kept = [], torch.zeros_like(c), torch.zeros_like(c)
         for t in range(self.layout.taps):
             k = first + float(t)

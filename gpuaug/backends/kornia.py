@@ -23,6 +23,8 @@ CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are f
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
 WORD = 0xFFFFFFFF
 LOCKS: dict[int, threading.Lock] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOCKS.clear)  # a process that ended may have had the child's number
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
