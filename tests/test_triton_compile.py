@@ -40,7 +40,7 @@ def builds():
             yield pytest.param(case, target, marks=[] if quick else [pytest.mark.slow])
 
 
-@pytest.mark.parametrize("case, target", builds())
+@pytest.mark.parametrize("case, target", list(builds()))
 def test_compiles_without_spills(case, target):
     found = list(compiled_kernels(case, [target]))
     asks = {"ask"} if program_of(case).asks else set()
