@@ -32,6 +32,7 @@ OURS = ("gpuaug", "numba", "torch", "contextlib")  # packages whose frames a war
 VERSIONS = sys.implementation.cache_tag, numba.__version__, llvmlite.__version__
 SOURCES = dialect.source_digest()  # as they are now: what is imported is what will be compiled
 _told: set[str] = set()
+_waits: list[float] = []  # seconds that this process has compiled for
 
 
 def compiled(signature, function):
@@ -127,15 +128,13 @@ class Lightly(event.Listener):
     """Lowers Numba's optimisation while it compiles what a C function calls, which is then optimised as part of it; and
     tells who waits for more than a second what for."""
 
-    waited = 0.0  # seconds, in this process
-
     def __init__(self):
         self.depth, self.level, self.start = 0, config.OPT, time.monotonic()
 
     def on_start(self, what):
         self.depth += 1
         config.OPT = type(self.level)(1)
-        if Lightly.waited + time.monotonic() - self.start > TELL_AFTER_S:
+        if sum(_waits) + time.monotonic() - self.start > TELL_AFTER_S:
             _say_once("gpuaug: compiling the CPU engine, once for this machine and this version ...")
 
     def on_end(self, what):
@@ -163,7 +162,7 @@ def swiftly():
             yield
     finally:
         config.OPT = lightly.level
-        Lightly.waited += time.monotonic() - lightly.start
+        _waits.append(time.monotonic() - lightly.start)
         if collecting:
             gc.enable()
 
