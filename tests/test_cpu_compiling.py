@@ -327,7 +327,7 @@ def test_who_waits_for_more_than_a_second_is_told_once(
     terminal: int, verbose: str, tells: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setenv("GPUAUG_VERBOSE", verbose)
-    monkeypatch.setattr(cpu_compile.Lightly, "waited", 0.0)
+    monkeypatch.setattr(cpu_compile, "_waits", [])
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: bool(terminal), raising=False)
 
     def compile_two(name: str) -> str:

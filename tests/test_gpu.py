@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 
 import gpuaug as ga
 from gpuaug import backends
+from gpuaug import compose as compose_module
 from gpuaug.compose import batch_rows
 from gpuaug.kernels import plan
 from gpuaug.keys import new_state
@@ -148,6 +150,20 @@ def test_strides_beyond_32_bits():
     assert torch.equal(x, expected)
 
 
+def test_a_single_image_with_strides_beyond_32_bits():
+    side = 48
+    if torch.cuda.mem_get_info()[0] < 5 << 30:
+        pytest.skip("needs 5 GB of free GPU memory")
+    stride = 2**31 // (side - 1) + 4096
+    x = torch.zeros(side * stride + 3 * side, dtype=torch.uint8, device=DEVICE).as_strided(
+        (3, side, side), (side, stride, 1)
+    )
+    plain = images(1, side, side)[0].to(DEVICE)
+    x.copy_(plain)
+    augment = ga.Compose([ga.RandomAffine(20, interpolation="bilinear")], seed=2, backend="triton")
+    assert torch.equal(augment(x, ids=[0], epoch=0), augment(plain, ids=[0], epoch=0))
+
+
 def test_rows_of_two_sizes_and_two_views():
     small, large = images(2, 70, 64).to(DEVICE), images(1, 96, 131, seed=1).to(DEVICE)
     flat = torch.cat([small.flatten(), large.flatten()])
@@ -183,20 +199,79 @@ def test_a_captured_graph_replays_with_fresh_draws():
     for _ in range(3):
         graph.replay()
         assert torch.equal(y, eager(x)), "each replay is the next batch"
-    assert augment.get_extra_state()["counter"] == eager.get_extra_state()["counter"] == 32
+    assert augment.get_extra_state()[2] == eager.get_extra_state()[2] == 32
+
+
+def captured(call):
+    """A CUDA graph of a call, and what the call returned."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = call()
+    return graph, y
+
+
+def test_a_captured_graph_follows_a_loaded_state_and_outlives_its_recipe():
+    x, augment = images(8).to(DEVICE), compose("jitter")
+    graph, y = captured(lambda: augment(x))
+    for h in range(70, 70 + compose_module.KEPT_RECIPES + 1):
+        augment(images(1, h).to(DEVICE), ids=[0], epoch=0)
+    gc.collect()
+    torch.cuda.empty_cache()
+    other = compose("jitter")
+    other.seed = 77
+    other(x), other(x)
+    augment.load_state_dict(other.state_dict())
+    for _ in range(2):
+        graph.replay()
+        assert torch.equal(y, other(x))
+
+
+def test_apply_in_a_graph_and_single_images():
+    x, augment = images(1).to(DEVICE), compose("interleaved")
+    params = augment.sample(x[0], ids=[5], epoch=2)
+    expected = augment(x, ids=[5], epoch=2)[0]
+    graph, y = captured(lambda: augment.apply(x[0], params))
+    y.zero_()
+    graph.replay()
+    assert torch.equal(y, expected)
+
+
+def test_the_counter_moves_in_the_order_of_the_calls_on_two_streams():
+    x, augment, eager = images(8).to(DEVICE), compose("jitter"), compose("jitter")
+    torch.cuda.synchronize()
+    streams, found = [torch.cuda.Stream(), torch.cuda.Stream()], []
+    for k in range(6):
+        with torch.cuda.stream(streams[k % 2]):
+            if k % 2 == 0:
+                torch.cuda._sleep(20_000_000)
+            found.append(augment(x))
+    torch.cuda.synchronize()
+    assert all(torch.equal(y, eager(x)) for y in found)
 
 
 def test_nothing_waits_for_the_device():
     x, ids = images(8).to(DEVICE), torch.arange(8, device=DEVICE)
     augment = compose("interleaved")
     out = torch.empty_like(augment(x, ids=ids, epoch=0))
+    single = torch.empty_like(augment(x[0], ids=[0], epoch=0))
+    on_host = compose("interleaved", "cpu").sample(images(8), ids=range(8), epoch=0)
     augment.apply(x, augment.sample(x), out=out)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         augment(x, ids=ids, epoch=1)
+        augment(x, ids=range(8), epoch=1)
+        augment(x, ids=torch.arange(8), epoch=1)
         augment(x)
+        augment(x[0], ids=[3], epoch=1)
         augment.apply(x, augment.sample(x, ids=ids, epoch=2), out=out)
+        augment.apply(x, on_host, out=out)
+        augment.apply(x[0], augment.sample(x[0], ids=[1], epoch=2), out=single)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
