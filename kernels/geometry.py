@@ -203,9 +203,9 @@ def fold(x, low, high, border):
     t = x - low
     t = t - period * xp.floor(xp.div_rn(t, period))
     mirrored = clamp(xp.where(t > n - 1.0, period - repeat - t, t), 0.0, n - 1.0)
-    inside = (x >= low) & (x <= high)
-    mirrors = (border == REFLECT) | (border == SYMMETRIC)
-    return xp.where(mirrors & (inside == 0), low + mirrored, clamp(x, low, high))
+    clamped, inside = clamp(x, low, high), (x >= low) & (x <= high)
+    outside = xp.where((border == REFLECT) | (border == SYMMETRIC), low + mirrored, clamped)
+    return xp.where(inside, clamped, outside)
 
 
 def reach(kind):
