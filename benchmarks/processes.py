@@ -79,7 +79,8 @@ class Pool:
         answers = []
         for process, pipe in self.workers:
             if not pipe.poll(seconds):
-                process.terminate()
+                process.kill()
+                process.join()
                 raise RuntimeError(f"worker process {process.pid} did not answer within {seconds} s")
             answers.append(pipe.recv())
         if any(answers):
@@ -92,5 +93,6 @@ class Pool:
                 pipe.send(None)
             process.join(5)
             if process.is_alive():
-                process.terminate()
+                process.kill()
+                process.join()
             pipe.close()

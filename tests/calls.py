@@ -32,10 +32,10 @@ def torchs_threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture(name="helpers")
 def own_helpers() -> Iterator[None]:
     """Helpers of the test's own: those of before are asked for nothing meanwhile."""
-    before = cpu_helpers._tickets, cpu_helpers._threads
+    before = cpu_helpers._tickets, cpu_helpers._threads, cpu_helpers._starting
     cpu_helpers._renew()
     yield
-    cpu_helpers._tickets, cpu_helpers._threads = before
+    cpu_helpers._tickets, cpu_helpers._threads, cpu_helpers._starting = before
 
 
 def run_script(script: str, *arguments: str, silent: bool = True) -> str:
