@@ -91,6 +91,6 @@ class Pool:
             with suppress(OSError):
                 pipe.send(None)
             process.join(5)
-            if process.is_alive():
-                process.terminate()
+            process.kill()  # one that has not ended by then
+            process.join()
             pipe.close()
