@@ -79,8 +79,7 @@ class Pool:
         answers = []
         for process, pipe in self.workers:
             if not pipe.poll(seconds):
-                process.kill()
-                process.join()
+                process.terminate()
                 raise RuntimeError(f"worker process {process.pid} did not answer within {seconds} s")
             answers.append(pipe.recv())
         if any(answers):
@@ -92,7 +91,6 @@ class Pool:
             with suppress(OSError):
                 pipe.send(None)
             process.join(5)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.kill()  # one that has not ended by then
+            process.join()
             pipe.close()
