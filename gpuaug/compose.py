@@ -7,12 +7,14 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
 from . import backends
+from .backends.engine import Engine, Key
 from .explain import explain
 from .inputs import NO_EXPORT, as_images, check_images, check_labels, check_out, check_pixels, moved
 from .kernels import plan
@@ -68,13 +70,17 @@ class Recipe:
     """
 
     program: Program
-    module: object
-    engine: object
+    module: ModuleType
+    engine: Engine
     rows: torch.Tensor
     shape: tuple[int, ...]
     canvas: Canvas
     format: torch.memory_format
     copies: bool
+
+    def table(self, device: torch.device) -> torch.Tensor:
+        """A table for the batch, not initialised."""
+        return torch.empty((self.shape[0], len(self.program.columns)), dtype=torch.float32, device=device)
 
 
 class Compose(nn.Module):
@@ -111,7 +117,7 @@ class Compose(nn.Module):
 
     def _forget(self) -> None:
         self._recipes: dict[tuple, Recipe] = {}
-        self._engines: dict[tuple, object] = {}
+        self._engines: dict[tuple, Engine] = {}
         self._captured: list[Recipe] = []
         self._lowered: list | None = None
         self._nested: list[tuple[Compose, list]] = []
@@ -180,7 +186,8 @@ class Compose(nn.Module):
         out = self._allocate(recipe, images.device)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         if recipe.shape[0]:
-            recipe.engine.draw_and_run(images, recipe.rows, recipe.shape[0], *key, out)
+            plans = recipe.engine.plan(recipe.rows, recipe.table(images.device), key)
+            recipe.engine.write(images, recipe.rows, plans, out)
         out = out if images.dim() == 4 else out[0]
         return out if labels is None else (out, labels)
 
@@ -190,11 +197,9 @@ class Compose(nn.Module):
             return outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
         images, recipe = self._take(images)
         key = self._draw_keys(recipe, images.device, ids, epoch)
-        b, program = recipe.shape[0], recipe.program
-        if b:
-            table = recipe.engine.draw(recipe.rows, b, *key)
-        else:
-            table = torch.zeros((0, len(program.columns)), dtype=torch.float32, device=images.device)
+        table, program = recipe.table(images.device), recipe.program
+        if recipe.shape[0]:
+            table = recipe.engine.plan(recipe.rows, table, key).table
         return Params(table, program.columns, program, recipe.canvas)
 
     def apply(self, images, params: Params, *, out: torch.Tensor | None = None) -> torch.Tensor:
@@ -218,7 +223,8 @@ class Compose(nn.Module):
             check_out(out, shape if images.dim() == 4 else shape[1:], recipe.program.out_dtype, images)
             batch = out if out.dim() == 4 else out[None]
         if b:
-            recipe.engine.run(images, recipe.rows, moved(table, images.device, torch.float32), batch)
+            plans = recipe.engine.plan(recipe.rows, moved(table, images.device, torch.float32).contiguous())
+            recipe.engine.write(images, recipe.rows, plans, batch)
         return batch if images.dim() == 4 else batch[0]
 
     def set_epoch(self, epoch: int) -> None:
@@ -303,18 +309,18 @@ class Compose(nn.Module):
                 raise
             raise no_memory(program, shape[0]) from None
 
-    def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None):
-        """The ids as int64 on the device (or None), the epoch, and the state tensor that goes with them."""
+    def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None) -> Key:
+        """What the samples' draws are keyed by, on the device."""
         epoch = self._keys.epoch if epoch is None else whole("epoch", epoch, EPOCHS)
         if ids is None:
-            return None, epoch or 0, self._keys.of_counted(device)
+            return Key(None, epoch or 0, self._keys.of_counted(device))
         b = recipe.shape[0]
         given, ids = ids, as_ids(ids, device, b)
         if epoch is None:
             self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
         if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
             self._warn_once("ids repeat within a batch: equal ids get equal draws")
-        return ids, epoch or 0, self._keys.of_ids(device)
+        return Key(ids, epoch or 0, self._keys.of_ids(device))
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -408,6 +414,6 @@ def batch_rows(batch: torch.Tensor, out_elements: int) -> torch.Tensor:
     for word, axis in ((plan.ROW_STRIDE_C, 1), (plan.ROW_STRIDE_Y, 2), (plan.ROW_STRIDE_X, 3)):
         rows[:, word] = batch.stride(axis)
     rows[:, plan.ROW_OUT] = i * out_elements
-    for word in (plan.ROW_SAMPLE, plan.ROW_TABLE, plan.ROW_PARTNER):
+    for word in (plan.ROW_SAMPLE, plan.ROW_TABLE):
         rows[:, word] = i
     return rows

@@ -23,7 +23,7 @@ from .cpu_sample import nearest_rows, smooth_rows
 from .cpu_steps import finish, loop
 from .cpu_store import store, store_packed, widen
 from .cpu_tables import prepare
-from .cpu_walk import divide, plan_row, schedule_row
+from .cpu_walk import divide, open_row, plan_row, schedule_row
 from .cpu_write import write_row
 
 STAGE = "void(int64)"
@@ -64,10 +64,13 @@ def functions():
             return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
         r = fetch_add(following, 1)
         while r < words[F.JOB_N]:
-            row, record = i64(words[F.JOB_ROWS] + 8 * r * P.ROW), words[F.JOB_RECORDS] + r * words[F.JOB_RECORD_BYTES]
-            frame, plan = i64(record), record + 8 * (F.FRAME_WORDS + F.PASS_WORDS * words[F.JOB_PASSES])
-            plan_row(words, row, frame, plan, f32(plan + 4 * words[F.JOB_PLAN_WORDS]))
+            row, plan = i64(words[F.JOB_ROWS] + 8 * r * P.ROW), words[F.JOB_PLANS] + 4 * r * words[F.JOB_ROW_WORDS]
+            if words[F.JOB_PLANNED] == 0:
+                plan_row(words, row, plan, f32(plan + 4 * words[F.JOB_PLAN_WORDS]))
             if words[F.JOB_WRITES] != 0:
+                record = words[F.JOB_RECORDS] + r * words[F.JOB_RECORD_BYTES]
+                frame = i64(record)
+                open_row(words, frame, plan)
                 need = divide(frame, row[P.ROW_H], row[P.ROW_W])
                 memory = work_memory(thread, need)
                 if memory != 0:

@@ -221,7 +221,7 @@ def schedule_row(job, row, frame, passes):
 
 
 @exact
-def plan_row(job, row, frame, plan, table):
+def plan_row(job, row, plan, table):
     """Draw or read the row's columns (`table` is its own copy of its table row), and write its plan."""
     columns, fresh = job[F.JOB_COLUMNS], job[F.JOB_FRESH] != 0
     shared = f32(job[F.JOB_TABLE] + 4 * row[P.ROW_TABLE] * columns)
@@ -239,6 +239,12 @@ def plan_row(job, row, frame, plan, table):
     if fresh:
         for i in range(columns):
             shared[i] = table[i]
+
+
+@exact
+def open_row(job, frame, plan):
+    """Set the frame to a row's plan, at the address `plan`."""
+    channels, groups, steps = job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS]
     frame[F.PACKS] = job[F.JOB_PACKS]
     frame[F.PLAN], frame[F.CHANNELS], frame[F.GROUP_WORDS] = plan, channels, P.G_FILL + channels
     frame[F.STEPS_AT] = P.HEADER + groups * (P.G_FILL + channels)

@@ -53,15 +53,13 @@ ROW_OUT = 6  # offset in the output, in elements
 ROW_SAMPLE = 7  # index into the sample ids, or what is added to the counter
 ROW_VIEW = 8
 ROW_TABLE = 9  # its row of the table
-ROW_PARTNER = 10  # the row it is mixed with
-ROW = 12
+ROW = 10
 
 # Fields of the state (int64) that lives on the device.
 STATE_SEED_LOW = 0
 STATE_SEED_HIGH = 1
-STATE_EPOCH = 2
-STATE_COUNTER = 3
-STATE_TICKET = 4
+STATE_COUNTER = 2
+STATE_TICKET = 3  # and the word behind it
 STATE = 8
 
 # Header of a plan.
@@ -449,4 +447,5 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     xp.store(plan, SMOOTH, xp.where(smooth[0] < 0.0, xp.f32(n_groups), smooth[0]), always)
     xp.store(plan, OUT_H, h, always)
     xp.store(plan, OUT_W, w, always)
+    xp.store(plan, SPARE, zero, always)
     xp.store(plan, BASE, base, always)

@@ -15,7 +15,6 @@ from .plan import (
     ROW_VIEW,
     ROW_W,
     STATE_COUNTER,
-    STATE_EPOCH,
     STATE_SEED_HIGH,
     STATE_SEED_LOW,
     STATE_TICKET,
@@ -26,19 +25,16 @@ BLOCK = 32
 TICKET = plan.SPARE  # how many chunks of an ask are done
 
 
-def row_key(o_row, ids, has_ids, state, epoch, has_epoch):
+def row_key(o_row, ids, has_ids, state, epoch):
     """The key of a row's draws: id low, id high, epoch, view << 20, seed low, seed high."""
     i_sample = tl.load(o_row + ROW_SAMPLE)
     if has_ids != 0:
         sample_id = tl.load(ids + i_sample)
     else:
         sample_id = tl.load(state + STATE_COUNTER) + i_sample
-    age = epoch.to(tl.int64)
-    if has_epoch == 0:
-        age = tl.load(state + STATE_EPOCH)
     view = tl.load(o_row + ROW_VIEW) << 20
     low, high = tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH)
-    return sample_id & WORD, (sample_id >> 32) & WORD, age & WORD, view, low, high
+    return sample_id & WORD, (sample_id >> 32) & WORD, epoch.to(tl.int64) & WORD, view, low, high
 
 
 def count_samples(o_row, state, n_rows):
@@ -72,7 +68,6 @@ def plan_kernel(
     has_ids,
     state,
     epoch,
-    has_epoch,
     n_rows,
     n_entries,
     n_columns,
@@ -98,7 +93,7 @@ def plan_kernel(
     clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
     if FRESH:
         o_own = o_plan + plan_words
-        key = row_key(o_row, ids, has_ids, state, epoch, has_epoch)
+        key = row_key(o_row, ids, has_ids, state, epoch)
         if has_ids == 0:
             count_samples(o_row, state, n_rows)
         walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, True, C, groups, steps)

@@ -42,7 +42,7 @@ def few_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if os.environ.get("TRITON_INTERPRET") == "1" and request.path.stem not in AS_ON_A_GPU:
         from gpuaug.backends import triton
 
-        monkeypatch.setattr(triton, "TILE", (16, 32))
+        monkeypatch.setattr(triton, "tile_of", lambda meets: (16, 32))
         monkeypatch.setattr(triton, "CHUNKS", 2)
 
 

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from engines import draw_and_write, drawn
 from torch import Tensor
 
 import gpuaug as ga
-from gpuaug.backends import cpu, cpu_buffers, cpu_helpers
+from gpuaug.backends import cpu, cpu_buffers
 from gpuaug.compose import batch_rows
 from gpuaug.kernels import pixel, plan, torch_dialect
 from gpuaug.keys import new_state
@@ -110,13 +111,8 @@ def walked(program, rows: Tensor, table: Tensor, epoch: int | None = None) -> tu
 
 
 def engine_plans(engine: cpu.Engine, rows: Tensor, table: Tensor) -> Tensor:
-    """The plans that the engine's own walk writes into its records."""
-    job = engine._job(rows, table)
-    records = torch.zeros((len(rows), engine.record_bytes), dtype=torch.uint8)
-    job[cpu.F.JOB_RECORDS], job[cpu.F.JOB_N] = records.data_ptr(), len(rows)
-    assert engine.run_rows(job.ctypes.data, cpu_helpers.own().address, 0) == 0
-    start = 8 * (cpu.F.FRAME_WORDS + cpu.F.PASS_WORDS * cpu.PASSES * (engine.program.asks + 1))
-    return records[:, start : start + 4 * engine.program.plan_words].contiguous().view(torch.float32)
+    """The plans of the engine's own walk."""
+    return engine.plan(rows, table).words
 
 
 @pytest.mark.parametrize("name", [*PIPELINES, "colour"])
@@ -128,7 +124,7 @@ def test_walk_is_the_torch_dialects(name: str) -> None:
     rows = batch_rows(x, 3 * program.out_size[0] * program.out_size[1])
     theirs, plans = walked(program, rows, torch.zeros((512, len(program.columns))), epoch=3)
     engine = cpu.Engine(program, x.device)
-    ours = engine.draw(rows, 512, torch.arange(512), 3, new_state(7, 11, 0, x.device))
+    ours = drawn(engine, rows, 512, torch.arange(512), 3, new_state(7, 11, 0, x.device))
     whole = (theirs == theirs.round()).all(0)
     assert torch.equal(ours[:, whole], theirs[:, whole])
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
@@ -143,9 +139,9 @@ def test_counting_moves_the_counter_by_samples() -> None:
     rows, state = batch_rows(x, 243).repeat_interleave(2, 0), new_state(1, 2, 40, x.device)
     rows[:, plan.ROW_VIEW], rows[:, plan.ROW_TABLE] = torch.arange(8) % 2, torch.arange(8)
     engine = cpu.Engine(program, x.device)
-    table = engine.draw(rows, 8, None, 0, state)
+    table = drawn(engine, rows, 8, None, 0, state)
     assert state[plan.STATE_COUNTER] == 44
-    by_id = engine.draw(rows, 8, torch.arange(40, 44), 0, state)
+    by_id = drawn(engine, rows, 8, torch.arange(40, 44), 0, state)
     assert torch.equal(table, by_id) and state[plan.STATE_COUNTER] == 44
 
 
@@ -266,7 +262,7 @@ def test_a_source_beyond_2_31() -> None:
     rows[:, plan.ROW_SOURCE] = FAR
     out = torch.zeros((1, 3, 16, 12), dtype=torch.uint8)
     engine = cpu.Engine(program, x.device)
-    engine.draw_and_run(source, rows, 1, None, 0, new_state(0, 0, 0, x.device), out)
+    draw_and_write(engine, source, rows, 1, None, 0, new_state(0, 0, 0, x.device), out)
     assert torch.equal(out, ga.Compose([ga.RandomVerticalFlip(1.0), ga.Resize((16, 12))], seed=0, backend="cpu")(x))
 
 
@@ -290,7 +286,7 @@ def test_an_output_beyond_2_31() -> None:
     rows[:, plan.ROW_OUT] = 130 * elements
     out = torch.empty((131, 1, 1 << 12, 1 << 12), dtype=torch.uint8)
     engine = cpu.Engine(program, x.device)
-    engine.draw_and_run(x, rows, 1, None, 0, new_state(0, 0, 0, x.device), out)
+    draw_and_write(engine, x, rows, 1, None, 0, new_state(0, 0, 0, x.device), out)
     assert torch.equal(out[130], x[0].flip(2))
 
 

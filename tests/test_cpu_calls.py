@@ -14,8 +14,9 @@ from calls import HANG_S, own_helpers, pixels, run_script, torchs_threads  # noq
 
 import gpuaug as ga
 from gpuaug.backends import cpu, cpu_helpers
-from gpuaug.compose import new_state
+from gpuaug.backends.engine import Key
 from gpuaug.kernels import cpu_frame as F
+from gpuaug.keys import new_state
 
 FLIP = [ga.RandomHorizontalFlip(), ga.ToDtype(torch.float32, scale=True)]
 
@@ -31,11 +32,12 @@ class Job:
         self.engine, self.rows = recipe.engine, recipe.rows
         self.out, self.table = torch.full_like(self.x, 7), torch.zeros((4, self.engine.columns), dtype=torch.float32)
         self.ids, self.state = torch.arange(4), new_state(0, 0, 0, self.x.device)
-        self.job = self.engine._job(self.rows, self.table)
-        self.engine._key(self.job, self.rows, self.ids, 0, self.state)
+        self.plans = self.engine.plan(self.rows, self.table, Key(self.ids, 0, self.state))
+        self.job = self.plans.job
         self.engine._images(self.job, self.x, self.out)
-        self.records = np.zeros((4, self.engine.record_bytes), np.uint8)
-        self.job[F.JOB_RECORDS], self.job[F.JOB_N], self.job[F.JOB_WRITES] = self.records.ctypes.data, 4, 1
+        self.records = self.plans._memory
+        self.records.fill(0)
+        self.job[F.JOB_WRITES] = 1
 
     def run(self, helps: int) -> int:
         return self.engine.run_rows(self.job.ctypes.data, cpu_helpers.own().address, helps)
@@ -261,17 +263,19 @@ def test_calls_at_the_end_of_a_process(helpers_were: str) -> None:
 # --- defaults of torch ------------------------------------------------------------------------------------------------
 UNDER_DEFAULTS = """
 import sys, torch, gpuaug as ga
-from gpuaug.compose import batch_rows, new_state
+from gpuaug.backends.engine import Key
+from gpuaug.keys import new_state
 torch.set_num_threads(1)
 x = torch.randint(0, 256, (16, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 augment = ga.Compose([ga.RandomAffine(30, (0.1, 0.1), (0.8, 1.2)), ga.RandomSolarize(100)], seed=0, backend="cpu")
 recipe, ids, state = augment.recipe(x), torch.arange(16), new_state(0, 0, 0, x.device)
 engine, rows = recipe.engine, recipe.rows
 def results():
-    table = engine.draw(rows, 16, ids, 0, state)
+    planned = [engine.plan(rows, recipe.table(x.device), Key(ids, 0, state)) for _ in range(2)]
     out = [recipe.module.allocate((16, 3, s, s), torch.uint8, x.device, torch.contiguous_format) for s in (16, 512)]
     assert [o.device.type for o in out] == ["cpu", "cpu"]
-    return [table, engine.draw_and_run(x, rows, 16, ids, 0, state, out[0]), out[0]]
+    engine.write(x, rows, planned[0], out[0])
+    return [plans.table for plans in planned] + [plans.words[:, :8] for plans in planned] + [out[0]]
 expected = results()
 torch.set_default_dtype(getattr(torch, sys.argv[1]))
 with torch.device(sys.argv[2]): got = results()

@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 import torch.nn.functional as F
+from engines import draw_and_write
 
 import gpuaug as ga
 from gpuaug import backends
@@ -178,7 +179,7 @@ def test_rows_of_two_sizes_and_two_views():
     out = torch.full((6, 3, 64, 64), float("nan"), device=DEVICE)
     state = new_state(5, 0, 0, flat.device)
     engine = backends.select(program, flat, "triton").Engine(program, flat.device)
-    table = engine.draw_and_run(flat, rows.to(DEVICE), 6, torch.arange(3, device=DEVICE), 0, state, out)
+    table = draw_and_write(engine, flat, rows.to(DEVICE), 6, torch.arange(3, device=DEVICE), 0, state, out)
     augment = compose("jitter")
     assert torch.equal(out[:2], augment(small, ids=[0, 1], epoch=0))
     assert torch.equal(out[2:3], augment(large, ids=[2], epoch=0))

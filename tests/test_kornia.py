@@ -10,6 +10,7 @@ from dataclasses import replace
 import judges
 import pytest
 import torch
+from engines import draw_and_write
 from literal import Literal
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -120,7 +121,7 @@ def run(transforms: list, images: Tensor, **keywords) -> Tensor:
 # --- a literal walk ---------------------------------------------------------------------------------------------------
 def literal(augment: ga.Compose, images: Tensor, table: Tensor) -> Tensor:
     recipe = augment.recipe(images)
-    plans = recipe.engine._walk(recipe.rows, table.clone(), None)
+    plans = recipe.engine.plan(recipe.rows, table).words
     program = recipe.program
     outputs = [
         Literal(program, words, image).write(program.out_size) for words, image in zip(plans, images, strict=True)
@@ -161,7 +162,7 @@ def test_no_row_needs_more_taps_than_bounded(name: str, behind: ga.Transform) ->
     augment = compose([*(extra | PIPELINES)[name], behind])
     images = torch.zeros((256, 3, 60, 44), dtype=torch.uint8)
     recipe, params = augment.recipe(images), augment.sample(images, ids=range(256), epoch=0)
-    plans = recipe.engine._walk(recipe.rows, params.table, None)
+    plans = recipe.engine.plan(recipe.rows, params.table).words
     words = plan.G_FILL + 3
     groups = plans[:, plan.HEADER :][:, : recipe.program.groups * words].view(256, -1, words)
     first = groups.gather(1, plans[:, plan.SMOOTH].long()[:, None, None].expand(-1, 1, words))[:, 0]
@@ -267,7 +268,7 @@ def test_two_sizes_two_views_one_memory(name: str, batch: Tensor) -> None:
     rows[:, plan.ROW_OUT] = (7 - n) * elements
     out = torch.full((8, channels, 12, 12), float("nan")).to(program.out_dtype)
     ids, state = torch.tensor([3, 1, 4, 1 << 40]), new_state(11, 0, 0, torch.device("cpu"))
-    table = backend.Engine(program, source.device).draw_and_run(source, rows, 8, ids, 2, state, out)
+    table = draw_and_write(backend.Engine(program, source.device), source, rows, 8, ids, 2, state, out)
     assert state[plan.STATE_COUNTER] == 0
     augment = compose(transforms)
     for i in range(8):
@@ -285,7 +286,7 @@ def test_rows_that_share_a_table_row(batch: Tensor) -> None:
     rows[:, plan.ROW_TABLE] = rows[:, plan.ROW_SAMPLE] = torch.tensor([0, 1, 0, 1])
     out, state = recipe.module.allocate((4, 3, 19, 16), torch.float32, rows.device, torch.contiguous_format), None
     state = new_state(11, 0, 100, rows.device)
-    table = recipe.engine.draw_and_run(batch, rows, 2, None, 0, state, out)
+    table = draw_and_write(recipe.engine, batch, rows, 2, None, 0, state, out)
     assert table.shape[0] == 2 and state[plan.STATE_COUNTER] == 102
     params = replace(augment.sample(batch, ids=range(4), epoch=0), table=table[torch.tensor([0, 1, 0, 1])])
     assert torch.equal(out, augment.apply(batch, params))
@@ -317,7 +318,7 @@ def test_more_than_two_to_the_31_elements(batch: Tensor) -> None:
     rows[:, plan.ROW_SOURCE] += 2**31
     expected = augment.apply(batch, params)
     out = torch.full_like(expected, float("nan"))
-    recipe.engine.run(source, rows, params.table, out)
+    recipe.engine.write(source, rows, recipe.engine.plan(rows, params.table), out)
     assert torch.equal(out, expected)
 
 

@@ -12,6 +12,7 @@ from ..kernels import draw, geometry, pixel, plan
 from ..program import Program
 from . import cpu_buffers, cpu_helpers
 from .cpu_buffers import allocate
+from .engine import Key
 
 __all__ = ["Engine", "allocate", "supports"]
 
@@ -51,8 +52,46 @@ def packs(program: Program) -> bool:
     return bool(turns) and smooth and program.channels == 3 and geometry.NEAREST in program.filters
 
 
+class CpuPlans:
+    """`engine.Plans` that are worked out when they are first read, or row by row as they are first written, while a
+    row's plan lies in the cache. One thread at a time may do either.
+
+    Args:
+        job: plans the rows; what is `held` is read by it.
+        memory: of the records, then float32 [R, words of a plan and of a table row].
+    """
+
+    __slots__ = ("_engine", "_held", "_memory", "_table", "job", "planned", "rows")
+
+    def __init__(self, engine: Engine, job: np.ndarray, memory: np.ndarray, table: torch.Tensor, rows, held):
+        self._engine, self._memory, self._table, self._held = engine, memory, table, held
+        self.job, self.rows, self.planned = job, rows, False
+
+    @property
+    def table(self) -> torch.Tensor:
+        self._work_out()
+        return self._table
+
+    @property
+    def words(self) -> torch.Tensor:
+        self._work_out()
+        n, engine = self.rows.shape[0], self._engine
+        words = torch.from_numpy(self._memory)[n * engine.record_bytes :].view(torch.float32)
+        return words.view(n, -1)[:, : engine.program.plan_words]
+
+    def _work_out(self) -> None:
+        if not self.planned:
+            self._engine.run(self.job, DRAW_WORK * self.rows.shape[0])
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The job's rows are planned: what runs it next begins with the first one, and only writes."""
+        self.planned = True
+        self.job[F.JOB_PLANNED], self.job[F.JOB_NEXT] = 1, 0
+
+
 class Engine:
-    """Runs one program on the CPU.
+    """Runs one program on the CPU (`engine.Engine`).
 
     Args:
         program: what to do.
@@ -73,11 +112,12 @@ class Engine:
         self.columns = len(program.columns)
         job = np.zeros(F.JOB_WORDS, np.int64)
         passes = PASSES * (program.asks + 1)
-        words = F.FRAME_WORDS + F.PASS_WORDS * passes + (program.plan_words + self.columns + 1) // 2
-        self.record_bytes = 8 * words
+        self.row_words = program.plan_words + self.columns
+        self.record_bytes = 8 * (F.FRAME_WORDS + F.PASS_WORDS * passes)
         job[F.JOB_CODE], job[F.JOB_CONFIG] = self.code.ctypes.data, self.config.ctypes.data
         job[F.JOB_ENTRIES], job[F.JOB_COLUMNS] = len(program.entries), self.columns
-        job[F.JOB_RECORD_BYTES], job[F.JOB_PLAN_WORDS] = self.record_bytes, program.plan_words
+        job[F.JOB_RECORD_BYTES], job[F.JOB_ROW_WORDS] = self.record_bytes, self.row_words
+        job[F.JOB_PLAN_WORDS] = program.plan_words
         job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
         job[F.JOB_PASSES], job[F.JOB_STAGES] = passes, self.stages.ctypes.data
         job[F.JOB_OUT_CHANNELS], job[F.JOB_TAIL], job[F.JOB_PACKS] = program.out_channels, len(self.tail), self.packs
@@ -124,63 +164,52 @@ class Engine:
                 loops[stage] = "equalize_stage" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
-    def draw(
-        self,
-        rows: torch.Tensor,
-        table_rows: int,
-        ids: torch.Tensor | None,
-        epoch: int | None,
-        state: torch.Tensor,
-    ) -> torch.Tensor:
-        """The table float32 [table_rows, P] of what is drawn for int64 rows [R, ROW].
+    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> CpuPlans:
+        rows, n, job = rows.contiguous(), rows.shape[0], self.job.copy()
+        memory = cpu_buffers.empty(n * (self.record_bytes + 4 * self.row_words), "plans of a batch")
+        job[F.JOB_ROWS], job[F.JOB_TABLE], job[F.JOB_N] = rows.data_ptr(), table.data_ptr(), n
+        job[F.JOB_RECORDS] = address = memory.ctypes.data
+        job[F.JOB_PLANS] = address + n * self.record_bytes
+        if key is not None:
+            self._key(job, rows, key)
+        return CpuPlans(self, job, memory, table, rows, key)
 
-        Args:
-            ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
-            epoch: None takes the state's.
-            state: int64 [STATE].
-        """
-        table, rows = self._table(table_rows), rows.contiguous()
-        job = self._job(rows, table)
-        self._key(job, rows, ids, epoch, state)
-        self._run(job, len(rows), False)
-        return table
-
-    def run(self, source: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
-        """Write the images of int64 rows [R, ROW] into `out` [R, C, OH, OW], each as its row of `table` says.
-
-        Args:
-            source: the tensor from whose first element the rows' source offsets count.
-            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
-        """
-        table, rows = table.contiguous(), rows.contiguous()
-        job = self._job(rows, table)
-        self._images(job, source, out)
-        self._run(job, len(rows), True)
-
-    def draw_and_run(self, source, rows, table_rows, ids, epoch, state, out) -> torch.Tensor:
-        """`draw`, then `run`; returns the table."""
-        table, rows = self._table(table_rows), rows.contiguous()
-        job = self._job(rows, table)
-        self._key(job, rows, ids, epoch, state)
-        self._images(job, source, out)
-        self._run(job, len(rows), True)
-        return table
-
-    def _job(self, rows: torch.Tensor, table: torch.Tensor) -> np.ndarray:
-        job = self.job.copy()
-        job[F.JOB_ROWS], job[F.JOB_TABLE] = rows.data_ptr(), table.data_ptr()
-        return job
-
-    def _key(self, job: np.ndarray, rows: torch.Tensor, ids, epoch: int | None, state: torch.Tensor) -> None:
+    def _key(self, job: np.ndarray, rows: torch.Tensor, key: Key) -> None:
+        ids, epoch, state = key
         words = state.numpy()
         job[F.JOB_FRESH] = 1
         if ids is None:
             counter = state.data_ptr() + 8 * plan.STATE_COUNTER
-            job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), len(rows), counter)
+            job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), rows.shape[0], counter)
         else:
             job[F.JOB_IDS] = ids.data_ptr()
-        job[F.JOB_EPOCH] = words[plan.STATE_EPOCH] if epoch is None else epoch & WORD
+        job[F.JOB_EPOCH] = epoch & WORD
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
+
+    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor) -> None:
+        job = plans.job
+        if rows is not plans.rows:
+            plans.rows = rows = rows.contiguous()
+            job[F.JOB_ROWS] = rows.data_ptr()
+        job[F.JOB_WRITES] = 1
+        self._images(job, source, out)
+        work = out.numel()
+        lacks = self.run(job, work)
+        if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
+            job[F.JOB_NEXT] = job[F.JOB_LACKS] = 0
+            lacks = self.run(job, work)
+        if lacks:
+            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(self.program.canvases)), out.shape[2:]
+            raise MemoryError(
+                f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
+                "cannot be had"
+            )
+        plans.begin_anew()
+
+    def run(self, job: np.ndarray, work: int) -> int:
+        """Run a job of so many output values; returns how many bytes of work memory could not be had."""
+        threads = min(torch.get_num_threads(), int(job[F.JOB_N])) if work >= SMALL_WORK else 1
+        return cpu_helpers.run(self.run_rows, job, threads)
 
     def _images(self, job: np.ndarray, source: torch.Tensor, out: torch.Tensor) -> None:
         job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
@@ -191,23 +220,3 @@ class Engine:
             store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
             self.stages[F.STORE_OUT + strided] = store.address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
-
-    def _table(self, table_rows: int) -> torch.Tensor:
-        return torch.zeros((table_rows, self.columns), dtype=torch.float32, device="cpu")
-
-    def _run(self, job: np.ndarray, n: int, writes: bool) -> None:
-        records = cpu_buffers.empty(n * self.record_bytes, "plans of a batch")
-        job[F.JOB_RECORDS], job[F.JOB_N], job[F.JOB_WRITES] = records.ctypes.data, n, writes
-        height, width = self.program.out_size
-        work = n * self.program.out_channels * height * width if writes else DRAW_WORK * n
-        threads = min(torch.get_num_threads(), n) if work >= SMALL_WORK else 1
-        lacks = cpu_helpers.run(self.run_rows, job, threads)
-        if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
-            job[F.JOB_NEXT] = job[F.JOB_LACKS] = 0
-            lacks = cpu_helpers.run(self.run_rows, job, threads)
-        if lacks:
-            sizes = " or ".join(f"{h} x {w}" for h, w in sorted(self.program.canvases))
-            raise MemoryError(
-                f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
-                "cannot be had"
-            )

@@ -18,6 +18,7 @@ import torch
 
 from ..kernels import draw, geometry, plan, torch_dialect, torch_layout, torch_write
 from ..program import Canvas, Program, canvas_after
+from .engine import Key, Plans
 
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
@@ -147,57 +148,24 @@ class Engine:
         sizes = (program.channels, program.out_channels, program.groups, program.steps, program.asks)
         self.layout = torch_layout.layout(program.code, program.config, *sizes, *bounds(program))
 
-    def draw(
-        self,
-        rows: torch.Tensor,
-        table_rows: int,
-        ids: torch.Tensor | None,
-        epoch: int | None,
-        state: torch.Tensor,
-    ) -> torch.Tensor:
-        """The table float32 [table_rows, P] of what is drawn for int64 rows [R, ROW].
-
-        Args:
-            ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
-            epoch: None takes the state's.
-            state: int64 [STATE].
-        """
-        return self._draw(rows, table_rows, ids, epoch, state)[0]
-
-    def run(self, source: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
-        """Write the images of int64 rows [R, ROW] into `out` [R, C, OH, OW], each as its row of `table` says.
-
-        Args:
-            source: the tensor from whose first element the rows' source offsets count.
-            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
-        """
-        if len(rows):
-            drawn = table.index_select(0, rows[:, plan.ROW_TABLE])
-            self._write(source, rows, self._walk(rows, drawn, None), out)
-
-    def draw_and_run(self, source, rows, table_rows, ids, epoch, state, out) -> torch.Tensor:
-        """`draw`, then `run`; returns the table."""
-        table, plans = self._draw(rows, table_rows, ids, epoch, state)
-        if len(rows) == table_rows:  # each row has a table row of its own: the plans that were drawn with are its
-            self._write(source, rows, plans, out)
-        else:
-            self.run(source, rows, table, out)
-        return table
-
     @torch.no_grad()
-    def _draw(self, rows, table_rows, ids, epoch, state) -> tuple[torch.Tensor, torch.Tensor | None]:
-        table = torch.zeros((table_rows, len(self.program.columns)), dtype=torch.float32, device=rows.device)
-        if not len(rows):
-            return table, None
-        sample = rows[:, plan.ROW_SAMPLE]
-        name = _take_samples(state, sample) if ids is None else ids.index_select(0, sample)
-        epochs = state[plan.STATE_EPOCH].expand_as(name) if epoch is None else torch.full_like(name, epoch & WORD)
+    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
+        own = rows[:, plan.ROW_TABLE]
+        if key is not None:
+            drawn = torch.zeros((len(rows), table.shape[1]), dtype=torch.float32, device=rows.device)
+            words = self._walk(rows, drawn, self._words(rows, key))
+            table.index_copy_(0, own, drawn)
+            if len(rows) == len(table):  # each row has a table row of its own
+                return Plans(table, words)
+        return Plans(table, self._walk(rows, table.index_select(0, own), None))
+
+    def _words(self, rows: torch.Tensor, key: Key) -> tuple:
+        """The six words of each row's draws (`kernels.draw`)."""
+        sample, state = rows[:, plan.ROW_SAMPLE], key.state
+        name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        key = (name & WORD, (name >> 32) & WORD, epochs, rows[:, plan.ROW_VIEW] << 20, *seed)
-        drawn = torch.zeros((len(rows), table.shape[1]), dtype=torch.float32, device=rows.device)
-        plans = self._walk(rows, drawn, key)
-        table.index_copy_(0, rows[:, plan.ROW_TABLE], drawn)
-        return table, plans
+        epoch = torch.full_like(name, key.epoch & WORD)
+        return (name & WORD, (name >> 32) & WORD, epoch, rows[:, plan.ROW_VIEW] << 20, *seed)
 
     @torch.no_grad()
     def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:
@@ -210,13 +178,13 @@ class Engine:
         torch_dialect.walk(*what, h, w, key, key is not None, *sizes)
         return plans
 
-    def _write(self, source: torch.Tensor, rows: torch.Tensor, plans: torch.Tensor, out: torch.Tensor) -> None:
+    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
         flat, size = _one_axis(source), tuple(out.shape[2:])
         places = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
         chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
-            images = torch_write.Writer(self.layout, flat, rows[part], plans[part], _remap).write(size)
+            images = torch_write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
             if out.dtype == torch.uint8:
                 images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
             out.index_copy_(0, places[part], images.to(out.dtype))

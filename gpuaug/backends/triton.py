@@ -16,11 +16,11 @@ from ..kernels.triton_dialect import INTERPRETED
 from ..kernels.triton_launch import TYPES, Kernel, launch
 from ..kernels.triton_walk import Can
 from ..program import Program, stages
+from .engine import Key, Plans
 from .triton_can import can
 
 HERE = nullcontext()
 SMALL, MIDDLE, LARGE = (8, 32), (16, 32), (32, 32)  # tiles in pixels, y and x; `write`: 2, 4, 8 pixels a thread
-TILE = None  # one for all programs
 WARPS = 4
 ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
 MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
@@ -35,7 +35,6 @@ PLAN_TYPES = {
     "has_ids": "i32",
     "state": "*i64",
     "epoch": "i64",
-    "has_epoch": "i32",
     "n_rows": "i32",
     "n_entries": "i32",
     "n_columns": "i32",
@@ -98,8 +97,6 @@ def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Ke
 
 def tile_of(meets: Can) -> tuple[int, int]:
     """The tile of a program's kernels: as many pixels a thread as leave the registers in peace."""
-    if TILE:
-        return TILE
     if meets.groups_before or meets.steps_before or (meets.neighbours and meets.place):
         return SMALL
     if meets.neighbours or meets.place or meets.extremes or meets.histogram:
@@ -188,64 +185,26 @@ class Engine:
         self.program, self.variants = program, {}
         self.launches = {name: launch(kernel, self.index) for name, kernel in kernels(program).items()}
 
-    def draw(
-        self,
-        rows: torch.Tensor,
-        table_rows: int,
-        ids: torch.Tensor | None,
-        epoch: int | None,
-        state: torch.Tensor,
-    ) -> torch.Tensor:
-        """The table float32 [table_rows, P] of what is drawn for int64 rows [R, ROW].
-
-        Args:
-            ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
-            epoch: None takes the state's.
-            state: int64 [STATE].
-        """
+    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
+        n = len(rows)
         with self._device():
-            return self._draw(rows, table_rows, ids, epoch, state)[0]
+            plans = torch.empty((n, self.stride), dtype=torch.float32, device=self.device)
+            ids, epoch, state = (rows, 0, rows) if key is None else key
+            keys = (rows, 0, state, epoch) if ids is None or key is None else (ids, 1, state, epoch)
+            counts = (n, self.entries, self.columns, self.words)
+            launch = self.launches["plan" if key is None else "draw"]
+            launch((n, 1, 1), rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
+        return Plans(table, plans[:, : self.words])
 
-    def run(self, source: torch.Tensor, rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor) -> None:
-        """Write the images of int64 rows [R, ROW] into `out` [R, C, OH, OW], each as its row of `table` says.
-
-        Args:
-            source: the tensor from whose first element the rows' source offsets count.
-            out: any strides. A row's output offset counts in whole images of `out_channels` x OH x OW elements.
-        """
-        if len(rows):
-            with self._device():
-                plans = self._plan("plan", rows, table.contiguous(), rows, 0, rows, 0, 1)
-                self._write(source, rows, plans, out)
-
-    def draw_and_run(self, source, rows, table_rows, ids, epoch, state, out) -> torch.Tensor:
-        """`draw`, then `run`; returns the table."""
+    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
         with self._device():
-            table, plans = self._draw(rows, table_rows, ids, epoch, state)
-            if len(rows):
-                self._write(source, rows, plans, out)
-            return table
+            self._write(source, rows, plans.words, out)
 
     def _device(self):
         """The context in which this engine's device is current."""
         if self.index is None or torch.cuda.current_device() == self.index:
             return HERE
         return torch.cuda.device(self.index)
-
-    def _draw(self, rows, table_rows, ids, epoch, state):
-        table = torch.empty((table_rows, self.columns), dtype=torch.float32, device=self.device)
-        if not len(rows):
-            return table.zero_(), None
-        keys = (rows, 0) if ids is None else (ids, 1)
-        age = (0, 0) if epoch is None else (epoch, 1)
-        return table, self._plan("draw", rows, table, *keys, state, *age)
-
-    def _plan(self, name, rows, table, ids, has_ids, state, epoch, has_epoch) -> torch.Tensor:
-        n = len(rows)
-        plans = torch.empty(n * self.stride, dtype=torch.float32, device=self.device)
-        keys, counts = (ids, has_ids, state, epoch, has_epoch), (n, self.entries, self.columns, self.words)
-        self.launches[name]((n, 1, 1), rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
-        return plans
 
     def _write(self, source, rows, plans, out) -> None:
         n, kept = len(rows), plans

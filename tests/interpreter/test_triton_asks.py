@@ -5,6 +5,7 @@ from __future__ import annotations
 import judges
 import pytest
 import torch
+from engines import draw_and_write
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
@@ -169,7 +170,7 @@ def test_rows_of_two_sizes_ask_for_different_things():
     rows[:, plan.ROW_TABLE], rows[:, plan.ROW_SAMPLE] = index, index
     engine = backends.select(program, flat, "triton").Engine(program, flat.device)
     out = torch.full((8, 3, 13, 12), 77, dtype=torch.uint8)
-    table = engine.draw_and_run(flat, rows, 8, index, 3, new_state(4, 5, 0, flat.device), out)
+    table = draw_and_write(engine, flat, rows, 8, index, 3, new_state(4, 5, 0, flat.device), out)
     assert len(set(table[:, 0].tolist())) > 3, "rows chose several ops"
     for i, image in enumerate([*small, *large]):
         params = Params(table, program.columns, program, tuple(image.shape[1:]))

@@ -1,0 +1,66 @@
+"""What an engine is: one program on one device, in two steps.
+
+    plans = engine.plan(rows, table, key)    draws, and each row's own short program: a value
+    engine.write(source, rows, plans, out)   the images
+
+Each backend has one implementation of the two, beside `supports(program, images)`, why it cannot run, if so, and
+`allocate(shape, dtype, device, memory_format)`, an output buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+
+from ..program import Program
+
+
+class Key(NamedTuple):
+    """What draws are keyed by.
+
+    Attributes:
+        ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
+        epoch: 0 .. 2^32 - 1.
+        state: int64 [STATE] (`kernels.plan.STATE_*`).
+    """
+
+    ids: torch.Tensor | None
+    epoch: int
+    state: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Plans:
+    """What a batch's rows were planned to do.
+
+    Attributes:
+        table: float32 [T, P], what was drawn, a column each.
+        words: float32 [R, words], each row's plan (`kernels.plan`).
+    """
+
+    table: torch.Tensor
+    words: torch.Tensor
+
+
+class Engine(Protocol):
+    """Runs one program on one device."""
+
+    def __init__(self, program: Program, device: torch.device): ...
+
+    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
+        """Plan int64 rows [R, ROW] (`kernels.plan.ROW_*`), at least one.
+
+        Args:
+            table: float32 [T, P], contiguous: what was drawn for the rows. With a key it is drawn now, into the table
+                rows that the rows name.
+        """
+
+    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
+        """Write the images of the rows that were planned into `out` [R, C, OH, OW].
+
+        Args:
+            source: the tensor from whose first element the rows' source offsets count.
+            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
+        """
