@@ -147,6 +147,7 @@ class Canvas:
     lattice: bool
     least: int
     most: int
+    images: int
 
     def one(self, *choices: Any) -> Any:
         return self.random.choice(choices)
@@ -438,7 +439,7 @@ def ending(c: Canvas) -> list[Any]:
 def input_of(c: Canvas, dtype: torch.dtype, large: bool) -> Input:
     """Images of what `c` is at first."""
     single = c.chance(10)
-    b = 1 if single else c.one(64, 96) if large else c.whole(1, 5)
+    b = 1 if single else c.one(64, 96) if large else c.whole(1, c.images)
     draws = c.random
     many = [draws.randrange(-(2**63), 2**63) for _ in range(b)]
     first = draws.randrange(10**6)
@@ -454,9 +455,9 @@ def input_of(c: Canvas, dtype: torch.dtype, large: bool) -> Input:
         seed=draws.randrange(2**31),
         ids=ids,
         epoch=c.one(0, draws.randrange(100), draws.randrange(2**32)),
-        counted=c.chance(4),
+        counted=c.chance(8),
         grad=dtype != torch.uint8 and c.chance(12),
-        out=c.one(*LAYOUTS[:4]) if c.chance(4) else None,
+        out=c.one(*LAYOUTS[:4]) if c.chance(8) else None,
     )
 
 
@@ -472,14 +473,14 @@ def case_of(seed: int, number: int, tiny: bool = False) -> Case:
     if not large and random.randrange(16) == 0:
         least = 2
     dtype, channels = random.choice(DTYPES), random.choice([3] * 7 + [1] * 3 + [2, 4, 7])
-    c = Canvas(random, channels, 0, 0, dtype == torch.uint8, least, most)
+    c = Canvas(random, channels, 0, 0, dtype == torch.uint8, least, most, 2 if tiny else 5)
     size = c.become(c.size())
     inputs = [input_of(c, dtype, large)]
-    while c.chance(4) and len(inputs) < 3:
+    while c.chance(6) and len(inputs) < 3:
         c.become(size if c.chance(2) else c.size())
         inputs.append(input_of(c, dtype, large))
     c.become(size)
-    transforms = [any_op(c) for _ in range(c.one(1, 2, 3) if tiny or large else c.whole(1, 6))]
+    transforms = [any_op(c) for _ in range(c.one(1, 2) if tiny else c.whole(1, 5))]
     return Case(
         transforms=[*transforms, *ending(c)],
         seed=random.randrange(2**64),

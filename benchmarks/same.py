@@ -80,6 +80,7 @@ def _calls(case: Case, augment: ga.Compose, one: Input, backend: str) -> Iterato
         augment(leaf, ids=one.ids, epoch=one.epoch).float().square().sum().backward()
         yield "gradient", leaf.grad
     if case.replayed:
+        torch.manual_seed(one.seed)  # of noise without seeds
         image = images if images.dim() == 3 else images[0]
         for i, record in enumerate(params.describe(0)):
             if hasattr(ga.functional, record["call"]):
