@@ -46,7 +46,8 @@ class Side:
 
     def tell(self, *words: object) -> None:
         """Ask for something; `hear` has the answer."""
-        print(*words, file=self.process.stdin, flush=True)
+        self.asked = " ".join(map(str, words))
+        print(self.asked, file=self.process.stdin, flush=True)
 
     def hear(self) -> dict:
         """The next answer.
@@ -56,7 +57,8 @@ class Side:
         """
         answer = self.process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"the process of {self.name} ended with status {self.process.wait()}")
+            status = self.process.wait()
+            raise RuntimeError(f"the process of {self.name} ended with status {status}, asked for {self.asked!r}")
         return json.loads(answer)
 
     def ask(self, *words: object) -> dict:
