@@ -244,7 +244,7 @@ def normalize(c: Canvas) -> Any:
     if c.lattice:
         return ga.Identity()
     mean, std = ([c.real(-1, 1) for _ in range(c.channels)] for _ in range(2))
-    return ga.Normalize(c.one(0.5, mean), [abs(s) + 0.05 for s in std] if c.chance(2) else 0.25)
+    return ga.Normalize(c.one(0.45, mean), [abs(s) + 0.05 for s in std] if c.chance(2) else 0.27)
 
 
 def rotation(c: Canvas) -> Any:
@@ -356,7 +356,8 @@ def uncertain(c: Canvas) -> Any:
     heights, widths = zip(before, *sizes, strict=True)
     c.become((min(heights), min(widths)))
     between = [keeping(c) for _ in range(c.whole(0, 2))]
-    return ga.Compose([chosen, *between, c.one(ga.Resize, ga.CenterCrop, ga.RandomResizedCrop)(c.become(c.size()))])
+    last = c.one(ga.Resize, ga.CenterCrop, ga.RandomResizedCrop)(c.become(c.size()))
+    return ga.Compose([chosen, *between, last], seed=0)
 
 
 def to_dtype(c: Canvas) -> Any:
@@ -369,7 +370,7 @@ def either_dtype(c: Canvas) -> Any:
     """The dtype changes in each of two branches."""
     dtype, ops = c.one(*DTYPES), [keeping(c), keeping(c)]
     c.lattice = dtype == torch.uint8
-    return ga.RandomChoice([ga.Compose([op, ga.ToDtype(dtype, scale=True)]) for op in ops])
+    return ga.RandomChoice([ga.Compose([op, ga.ToDtype(dtype, scale=True)], seed=0) for op in ops])
 
 
 def grayscale(c: Canvas) -> Any:
@@ -433,7 +434,7 @@ def ending(c: Canvas) -> list[Any]:
     dtype = c.one(*DTYPES[1:])
     last = [ga.ToDtype(dtype, scale=True)] if c.lattice or c.chance(2) else []
     c.lattice = False
-    return [ga.RandomVerticalFlip(), *last, ga.Normalize(0.5, 0.25)]
+    return [ga.RandomVerticalFlip(), *last, ga.Normalize(0.4, 0.3)]
 
 
 def input_of(c: Canvas, dtype: torch.dtype, large: bool) -> Input:
