@@ -11,72 +11,20 @@ the rounds.
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
-import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from . import ROOT, gate, timing
+from . import gate, timing
 from .cases import CASES, images_for
+from .commits import Side, unpack
 
 ROUNDS, SLICE_S = 15, 0.1
 SAMPLES = 16  # of the gate
-
-
-class Side:
-    """A commit's library in a process of its own.
-
-    Args:
-        commit: a git revision, or None for the files as they are.
-        folder: an empty one, for its sources.
-    """
-
-    def __init__(self, commit: str | None, folder: Path, threads: int, device: str = "cpu"):
-        self.name = commit or "the files as they are"
-        unpack(commit, folder)
-        command = [sys.executable, "-m", "gpuaug.benchmarks.regression", "--serve"]
-        command += ["--threads", str(threads), "--device", device]
-        environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": ""}
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, case: str, calls: int) -> dict:
-        """Make `calls` calls of a case: {"seconds": [...]}, or {"error": ...}."""
-        print(case, calls, file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the process of {self.name} ended with status {self.process.wait()}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait(30)
-
-
-def unpack(commit: str | None, folder: Path) -> None:
-    """Lay a commit's `gpuaug` and `kernels` into a folder as they are installed, with this checkout's benchmarks."""
-    if commit is None:
-        for name, place in (("gpuaug", "gpuaug"), ("kernels", "gpuaug/kernels")):
-            shutil.copytree(ROOT / name, folder / place, ignore=shutil.ignore_patterns("__pycache__"))
-    else:
-        done = subprocess.run(["git", "archive", commit, "gpuaug", "kernels"], cwd=ROOT, capture_output=True)
-        if done.returncode:
-            raise ValueError(f"git archive {commit}: {done.stderr.decode().strip()}")
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(folder, filter="data")
-        shutil.move(folder / "kernels", folder / "gpuaug" / "kernels")
-    others = shutil.ignore_patterns("results", "__pycache__")
-    shutil.copytree(ROOT / "benchmarks", folder / "gpuaug" / "benchmarks", ignore=others)
 
 
 def serve(threads: int, device: torch.device) -> None:
@@ -136,8 +84,11 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("name the old commit, and the new one if it is not the files as they are")
     slower = False
     with tempfile.TemporaryDirectory() as folder:
-        commits = [*args.commits, None][:2]
-        sides = [Side(c, Path(folder, str(i)), args.threads, args.device) for i, c in enumerate(commits)]
+        sides = []
+        for i, commit in enumerate([*args.commits, None][:2]):
+            place, options = Path(folder, str(i)), ["--threads", str(args.threads), "--device", args.device]
+            unpack(commit, place)
+            sides.append(Side(commit, place, "gpuaug.benchmarks.regression", ["--serve", *options]))
         print(f"{'case':16s} {'old ms':>9s} {'new ms':>9s}  new / old (p20 to p80)")
         for case in args.cases.split(","):
             medians = compare(sides, case)
