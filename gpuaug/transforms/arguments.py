@@ -24,6 +24,7 @@ FILTERS = {
     "bilinear": geometry.LINEAR,
     "bicubic": geometry.CUBIC,
 }
+Fill = float | Sequence[float] | None  # one number, or one for each channel; None is the op's default
 MOST_SIDE = 1 << 24  # pixels; whole numbers up to here are exact in float32, which coordinates are
 INF = math.inf
 FLOAT32 = 3.4028234663852886e38  # the largest finite one

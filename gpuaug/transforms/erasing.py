@@ -12,14 +12,13 @@ import torch
 
 from ..kernels import torch_dialect
 from ..messages import shown
-from .arguments import MOST_SIDE, choice, fill_argument, flag, interval, is_whole, probability
+from .arguments import MOST_SIDE, Fill, choice, fill_argument, flag, interval, is_whole, probability
 from .base import Transform, fill_by_channel
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
     from ..program import Call, Canvas
 
-Fill = float | Sequence[float] | None
 RECTANGLE = ("top", "left", "height", "width")
 NOISE = {"random": 1.0, "channel": 0.0}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import shown
 from .arguments import (
     MOST_SIDE,
+    Fill,
     choice,
     fill_argument,
     flag,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
-Fill = float | Sequence[float] | None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .arguments import as_float32, choice, fill_argument, interpolation_name, whole
+from .arguments import Fill, as_float32, choice, fill_argument, interpolation_name, whole
 from .base import Transform
 from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
@@ -16,7 +16,6 @@ from .warp import WARPS, lower_rotation, lower_shear, lower_translation
 if TYPE_CHECKING:
     from ..lowering import Lowering
 
-Fill = float | Sequence[float] | None
 
 _WARPED: dict[str, Callable] = {
     "ShearX": partial(lower_shear, axis=0),
