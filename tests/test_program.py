@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import gpuaug as ga
+from gpuaug.explain import floor_bytes
 from gpuaug.kernels import geometry, plan
 from gpuaug.lowering import lower
 
@@ -131,6 +132,14 @@ def test_explain_tells_slots_merges_launches_and_backend():
     ):
         assert words in text, text
     assert text.count("brightness_factor") == text.count("contrast_factor") == 1, "each op of an order, once"
+
+
+@pytest.mark.parametrize("channels, output", [(1, 32 * 32), (3, 3 * 32 * 32)])
+def test_explain_counts_the_bytes_of_the_channels_that_are_written(channels, output):
+    x = torch.zeros(1000, 3, 32, 32, dtype=torch.uint8)
+    text = ga.Compose([ga.Grayscale(channels)], seed=1, backend="cpu").explain(x)
+    assert f"reads at most 3.07 MB, writes {output / 1000:.2f} MB" in text
+    assert floor_bytes(lowered(ga.Grayscale(channels), size=(32, 32)), x) == (1000 * 3 * 32 * 32, 1000 * output)
 
 
 def test_repr_is_the_code_that_made_it_and_pickles():
