@@ -151,16 +151,16 @@ CHAINS = [
 ]
 
 
-def check_chain(x: Tensor, chain: str, steps: dict = STEPS) -> None:
-    """As torchvision, one after the other, whatever the passes."""
-    transforms, records = zip(*(steps[name] for name in chain.split()), strict=True)
-    for ours, image in zip(run(x, *transforms), x, strict=True):
-        judges.check(ours, image, records)
+def told(chain: str, steps: dict = STEPS) -> tuple[tuple[Transform, ...], tuple[dict, ...]]:
+    """A chain's transforms, and its calls of torchvision."""
+    return tuple(zip(*(steps[name] for name in chain.split()), strict=True))
 
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_chains(chain: str) -> None:
-    check_chain(photos(2), chain)
+    """Nothing but exact ops: equal to the bit to torchvision one after the other, whatever the passes."""
+    x, (transforms, calls) = photos(2), told(chain)
+    assert_near(run(x, *transforms), judges.replay(x, calls))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,9 @@ def test_chains_with_a_resize(chain: str, behind: str) -> None:
         "turn": (ga.RandomRotation((90, 90)), record("rotate", angle=90.0)),
         "erase": (Step("erase", (5.0, 7.0, 11.0, 20.0, 0.1, 0.2, 0.3), "place"), erased(0.1, 0.2, 0.3)),
     }
-    check_chain(photos(2) / 255, f"{chain} {behind}", steps)
+    x, (transforms, calls) = photos(2) / 255, told(f"{chain} {behind}", steps)
+    for ours, image in zip(run(x, *transforms), x, strict=True):
+        judges.check(ours, image, calls)
 
 
 def test_turned_nearest_behind_antialias_reads_the_resized_image() -> None:
