@@ -5,13 +5,12 @@ from __future__ import annotations
 import gc
 import itertools
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import judges
 import pytest
 import torch
+from calls import torchs_threads  # noqa: F401, a fixture
 from literal import Literal
 from torch import Tensor
 
@@ -65,16 +64,6 @@ TWICE = [
     ga.RandomInvert(),
 ]
 COLOUR = [ga.RandomResizedCrop(20), ga.ColorJitter(0.5, 0.5), ga.RandomAffine(20), ga.ColorJitter(0.5, 0.5)]
-
-
-@contextmanager
-def torch_threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def images(b: int, c: int, h: int, w: int, dtype: torch.dtype = torch.uint8, seed: int = 0) -> Tensor:
@@ -342,17 +331,17 @@ def test_a_held_output_is_never_written_again() -> None:
 
 
 # --- threads and processes --------------------------------------------------------------------------------------------
-def test_many_python_threads_at_once() -> None:
-    with torch_threads(2):
-        augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
-        expected = augment(LARGE, ids=range(16), epoch=0)
-        with ThreadPoolExecutor(6) as pool:
-            outputs = list(pool.map(lambda _: augment(LARGE, ids=range(16), epoch=0), range(48)))
-        assert all(torch.equal(y, expected) for y in outputs)
-        turns = ga.Compose([ga.RandomRotation(90)], seed=1, backend="cpu")
-        with ThreadPoolExecutor(6) as pool:  # counted samples: no two calls take the same ones
-            tables = list(pool.map(lambda _: turns.sample(LARGE).table, range(48)))
-        assert len({tuple(row) for table in tables for row in table.tolist()}) == 48 * 16
+def test_many_python_threads_at_once(threads) -> None:
+    threads(2)
+    augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
+    expected = augment(LARGE, ids=range(16), epoch=0)
+    with ThreadPoolExecutor(6) as pool:
+        outputs = list(pool.map(lambda _: augment(LARGE, ids=range(16), epoch=0), range(48)))
+    assert all(torch.equal(y, expected) for y in outputs)
+    turns = ga.Compose([ga.RandomRotation(90)], seed=1, backend="cpu")
+    with ThreadPoolExecutor(6) as pool:  # counted samples: no two calls take the same ones
+        tables = list(pool.map(lambda _: turns.sample(LARGE).table, range(48)))
+    assert len({tuple(row) for table in tables for row in table.tolist()}) == 48 * 16
 
 
 class Batches(torch.utils.data.Dataset):
@@ -369,17 +358,17 @@ class Batches(torch.utils.data.Dataset):
         return self.augment(LARGE, ids=range(16), epoch=i)
 
 
-def test_forked_workers_after_the_parent_used_its_threads() -> None:
+def test_forked_workers_after_the_parent_used_its_threads(threads) -> None:
     """Spawned ones: tests/test_draws.py."""
+    threads(2)
     augment = ga.Compose(TO_FLOAT, seed=1, backend="cpu")
-    with torch_threads(2):
-        expected = [augment(LARGE, ids=range(16), epoch=i) for i in range(4)]
-        loader = torch.utils.data.DataLoader(
-            Batches(augment, 2), batch_size=None, num_workers=2, multiprocessing_context="fork"
-        )
-        for _ in range(2):
-            assert all(torch.equal(y, e) for y, e in zip(loader, expected, strict=True))
-        assert torch.equal(augment(LARGE, ids=range(16), epoch=0), expected[0]), "the parent's threads still work"
+    expected = [augment(LARGE, ids=range(16), epoch=i) for i in range(4)]
+    loader = torch.utils.data.DataLoader(
+        Batches(augment, 2), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
+    for _ in range(2):
+        assert all(torch.equal(y, e) for y, e in zip(loader, expected, strict=True))
+    assert torch.equal(augment(LARGE, ids=range(16), epoch=0), expected[0]), "the parent's threads still work"
 
 
 # --- compilation ------------------------------------------------------------------------------------------------------

@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from calls import default
 from PIL import Image
 from refusals import ALIASES, BAD, CLASSES, CORNERS, FUNCTIONS, INF, NAN, assert_told, grey, images, refusal
 from torch import Tensor
@@ -304,21 +303,6 @@ def test_an_output_that_only_a_batch_makes_too_large() -> None:
 
 
 # --- where numbers become a table, and where warnings point -----------------------------------------------------------
-@contextmanager
-def default(what) -> Iterator[None]:
-    """Another default dtype, or the default device "meta"."""
-    if what == "meta":
-        with torch.device("meta"):
-            yield
-        return
-    kept = torch.get_default_dtype()
-    torch.set_default_dtype(what)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(kept)
-
-
 @pytest.mark.parametrize("what", [torch.float64, torch.bfloat16, "meta"])
 def test_a_table_does_not_depend_on_defaults(what) -> None:
     def tables() -> list[Tensor]:
