@@ -162,7 +162,7 @@ print(tuple(wide(small, ids=range(2), epoch=0).shape))
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space by RLIMIT_AS, and reads /proc")
 def test_a_process_out_of_memory_says_so_and_goes_on() -> None:
     output, work, right, shape = run_script(OUT_OF_MEMORY).splitlines()
-    assert output.startswith("an output of (2, 3, 9000, 9000) torch.uint8: 486000064 bytes cannot be had")
+    assert output.startswith("Resize: the output [2, 3, 9000, 9000] of torch.uint8 takes 0.5 GiB")
     assert work.startswith("images of 16 x 16 into 8 x 8 take ") and "bytes of work memory" in work
     assert (right, shape) == ("True", "(2, 3, 8, 8)")
 
