@@ -133,6 +133,11 @@ def pair(op: str, name: str, value: Any) -> tuple[int, int]:
     return int(values[0]), int(values[-1])
 
 
+def ends(value: Any) -> tuple:
+    """(low, high) of a plain value: the two that it has, or one number twice."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
 def interval(op: str, name: str, value: Any, low: float = -INF, high: float = INF) -> tuple[float, float]:
     """Two ascending numbers in [low, high]."""
     v = plain(value)

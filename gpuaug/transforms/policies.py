@@ -38,17 +38,15 @@ _ADJUSTED = {
 UNLEVELLED = ("Identity", "AutoContrast", "Equalize", "Invert")
 
 
-def lower_op(build: Lowering, op: str, draw: str, configuration: Sequence[float], interpolation: str, fill: Fill):
-    """Append a policy's op by its name, the argument drawn into the column "magnitude", which all ops of a slot
-    share."""
+def lower_op(build: Lowering, op: str, interpolation: str, fill: Fill, **drawn: Any) -> None:
+    """Append a policy's op by its name, the argument drawn into a column that all ops of a slot share."""
     if op in _WARPED:
-        drawn = {"draw": draw, "configuration": configuration, "columns": ("magnitude",)}
         _WARPED[op](build, interpolation=interpolation, fill=fill, **drawn)
     elif op in UNLEVELLED:
         if op != "Identity":
             lower_adjustment(build, _ADJUSTED[op])
     else:
-        lower_adjustment(build, _ADJUSTED[op], column="magnitude", draw=draw, configuration=configuration)
+        lower_adjustment(build, _ADJUSTED[op], **drawn)
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ class Policy(Transform):
 
     def _lower_op(self, build: Lowering, space: Space, op: str, bins: int, first: int, count: int) -> None:
         configuration = space.level(op, bins, first, count, build.bound)
-        lower_op(build, op, "draw_level", configuration, self.interpolation, self.fill)
+        drawn = {"draw": "draw_level", "configuration": configuration, "columns": ("magnitude",)}
+        lower_op(build, op, self.interpolation, self.fill, **drawn)
 
     def _lower_any(self, build: Lowering, space: Space, bins: int, first: int, count: int) -> None:
         build.branches([partial(self._lower_op, build, space, op, bins, first, count) for op in OPS], None)

@@ -180,12 +180,12 @@ class TimmAugment(Policy):
         a = ARGUMENTS[op]
         std = -1.0 if settings.policy == "rand" and settings.mstd > 100 else settings.mstd
         noisy = configuration(a, magnitude, std, settings.mmax or MOST, build.bound)
-        drawn = {"draw": "draw_noisy_level", "configuration": noisy}
+        drawn = {"draw": "draw_noisy_level", "configuration": noisy, "columns": ("magnitude",)}
         fill = half(build) if self.fill is None else self.fill
         if a.op == "SolarizeAdd":
-            lower_solarize_add(build, half(build), column="magnitude", **drawn)
+            lower_solarize_add(build, half(build), **drawn)
         elif a.op == "GaussianBlur":
-            lower_blur(build, BLUR, column="magnitude", **drawn)
+            lower_blur(build, BLUR, **drawn)
         else:
             lower_op(build, a.op, interpolation=self.interpolation, fill=fill, **drawn)
 
