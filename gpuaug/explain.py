@@ -52,7 +52,7 @@ def floor_bytes(program: Program, images: torch.Tensor) -> tuple[int, int]:
     """(bytes of the source, bytes of the output): what any implementation must at most read and must write once."""
     b = images.shape[0] if images.dim() == 4 else 1
     h, w = program.out_size
-    return images.numel() * images.element_size(), b * program.channels * h * w * program.out_dtype.itemsize
+    return images.numel() * images.element_size(), b * program.out_channels * h * w * program.out_dtype.itemsize
 
 
 def explain(program: Program, images: torch.Tensor, chosen: str, asked: str) -> str:

@@ -8,14 +8,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from operator import ne
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from .compose import Compose, Params, outside_the_graph
 from .inputs import check_images, moved
 from .messages import check_keywords, shown
-from .transforms.arguments import number, plain
+from .transforms.arguments import FLOAT32, INF, number, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from .lowering import Lowering
 
 Column = torch.Tensor | tuple[float, ...]
+_NUMBERS = {float, int}
 _PLACE = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
 
 
@@ -84,18 +88,19 @@ def of_images(function: Callable) -> Callable:
 
 
 @lru_cache(maxsize=256)
-def _pipeline(description: Transform, backend: str) -> Compose:
-    return Compose([description], seed=0, backend=backend)
+def _pipeline(backend: str, kind: type, *fields: Any, **named: Any) -> Compose:
+    return Compose([kind(*fields, **named)], seed=0, backend=backend)
 
 
-def run(
-    op: str, images: torch.Tensor, description: Transform, backend: str, columns: Sequence[Column] = ()
-) -> torch.Tensor:
-    """Run one description with the given columns of the table; errors name the function `op`."""
+def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], kind: type, *fields: Any, **named: Any):
+    """Run the description `kind(*fields, **named)` with the given columns of the table; errors name the function `op`.
+
+    The description is made once for its fields, which are hashable.
+    """
     if not isinstance(backend, str):
         raise ValueError(f"{op}: backend must be a name, got {shown(backend)}")
     try:
-        pipeline = _pipeline(description, backend)
+        pipeline = _pipeline(backend, kind, *fields, **named)
         recipe = pipeline.recipe(images)
     except (TypeError, ValueError) as error:
         place = _PLACE.match(str(error))
@@ -114,20 +119,18 @@ def table(columns: Sequence[Column], b: int, device: torch.device) -> torch.Tens
     if not columns:
         return torch.empty((b, 0), dtype=torch.float32, device=device)
     if all(isinstance(c, tuple) for c in columns):
-        once = all(len(c) == 1 for c in columns)
-        rows = (
-            [[c[0] for c in columns]]
-            if once
-            else list(zip(*(c if len(c) > 1 else c * b for c in columns), strict=True))
-        )
-        values = torch.tensor(rows, dtype=torch.float32, device="cpu").view(-1, len(columns))
-        return moved(values.expand(b, -1).contiguous(), device, torch.float32)
+        n = 1 if all(len(c) == 1 for c in columns) else b
+        rows = np.array([c if len(c) == n else c * n for c in columns], np.float32).T
+        rows = np.ascontiguousarray(rows if n == b else rows.repeat(b, 0))
+        return moved(torch.from_numpy(rows), device, torch.float32)
     tensors = [torch.tensor(c, dtype=torch.float32, device="cpu") if isinstance(c, tuple) else c for c in columns]
     return torch.stack([moved(c, device, torch.float32).expand(b) for c in tensors], 1)
 
 
 def column(op: str, name: str, value: Any, b: int, **limited: Any) -> Column:
     """One column, as `vector`."""
+    if type(value) in (float, int):
+        return (host_number(op, name, value, **limited),)
     return vector(op, name, value, (), b, **limited)[0]
 
 
@@ -148,12 +151,12 @@ def vector(op: str, name: str, value: Any, shape: tuple[int, ...], b: int, **lim
         return [column(op, f"{name}[{i}]", part, b, **limited) for i, part in enumerate(parts)]
     v = plain(value)
     rows = (v,) if _has_shape(v, shape) else v
-    fits = isinstance(rows, tuple) and len(rows) in (1, b) and all(_has_shape(row, shape) for row in rows)
-    if not fits:
+    if not (isinstance(rows, tuple) and len(rows) in (1, b) and _has_shape(rows, (len(rows), *shape))):
         got = f"the shape {_shape(v)}" if isinstance(v, tuple) else shown(value)
         raise ValueError(f"{op}: {name} must be {_wanted(shape, b)}, got {got}")
-    columns = zip(*(_flat(row) for row in rows), strict=True)
-    return [tuple(host_number(op, name, n, **limited) for n in numbers) for numbers in columns]
+    for _ in shape[1:]:
+        rows = [tuple(chain.from_iterable(row)) for row in rows]
+    return [host_numbers(op, name, numbers, **limited) for numbers in (zip(*rows, strict=True) if shape else (rows,))]
 
 
 def _tensor_columns(op: str, name: str, value: torch.Tensor, shape: tuple[int, ...], b: int) -> list[torch.Tensor]:
@@ -171,17 +174,15 @@ def _wanted(shape: tuple[int, ...], b: int) -> str:
 
 
 def _has_shape(v: Any, shape: tuple[int, ...]) -> bool:
-    if not shape:
-        return not isinstance(v, tuple)
-    return isinstance(v, tuple) and len(v) == shape[0] and all(_has_shape(part, shape[1:]) for part in v)
+    if not shape or not isinstance(v, tuple):
+        return not shape and not isinstance(v, tuple)
+    if len(v) != shape[0]:
+        return False
+    return tuple not in map(type, v) if len(shape) == 1 else all(_has_shape(part, shape[1:]) for part in v)
 
 
 def _shape(v: Any) -> tuple[int, ...]:
     return (len(v), *(_shape(v[0]) if v else ())) if isinstance(v, tuple) else ()
-
-
-def _flat(v: Any) -> list:
-    return [n for part in v for n in _flat(part)] if isinstance(v, tuple) else [v]
 
 
 def host_number(op: str, name: str, value: Any, *, whole: bool = False, **limited: Any) -> float:
@@ -190,6 +191,18 @@ def host_number(op: str, name: str, value: Any, *, whole: bool = False, **limite
     if whole and not v.is_integer():
         raise ValueError(f"{op}: {name} must be whole, got {shown(value)}")
     return v
+
+
+def host_numbers(op: str, name: str, values: tuple, **limited: Any) -> tuple[float, ...]:
+    """As `host_number`, several."""
+    low, high = max(limited.get("low", -INF), -FLOAT32), min(limited.get("high", INF), FLOAT32)
+    if values and _NUMBERS.issuperset(map(type, values)) and not any(map(ne, values, values)):  # a NaN is not itself
+        least, most = min(values), max(values)
+        if low <= least and most <= high and least > limited.get("above", -INF):
+            numbers = tuple(map(float, values))
+            if not limited.get("whole") or all(map(float.is_integer, numbers)):
+                return numbers
+    return tuple(host_number(op, name, n, **limited) for n in values)
 
 
 def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[Column]:

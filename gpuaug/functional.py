@@ -41,19 +41,19 @@ from .transforms.noise import SEEDS
 from .transforms.ops import ADJUSTMENTS
 from .transforms.warp import WARPS, center_words
 
-EXACT, PLACE = (("exact", True),), (("needs", "place"),)
+START, EXACT, PLACE = ("top", "left"), (("exact", True),), (("needs", "place"),)
 
 
 @of_images
 def horizontal_flip(images, *, backend: str = "auto"):
     """Mirror left and right."""
-    return run("horizontal_flip", images, Explicit("geometry", "flip_horizontal", (), options=EXACT), backend)
+    return run("horizontal_flip", images, backend, (), Explicit, "geometry", "flip_horizontal", (), options=EXACT)
 
 
 @of_images
 def vertical_flip(images, *, backend: str = "auto"):
     """Mirror top and bottom."""
-    return run("vertical_flip", images, Explicit("geometry", "flip_vertical", (), options=EXACT), backend)
+    return run("vertical_flip", images, backend, (), Explicit, "geometry", "flip_vertical", (), options=EXACT)
 
 
 @of_images
@@ -64,15 +64,14 @@ def crop(images, top, left, height: int, width: int, *, backend: str = "auto"):
         ValueError: a window, given by numbers, that leaves the image (torchvision pads; use `pad` in front).
     """
     height, width = whole("crop", "height", height, 1), whole("crop", "width", width, 1)
-    description = Explicit("geometry", "crop", ("top", "left"), (height, width), options=EXACT)
-    window = check_window("crop", images, top, left, height, width)
-    return run("crop", images, description, backend, window[:2])
+    starts = check_window("crop", images, top, left, height, width)[:2]
+    return run("crop", images, backend, starts, Explicit, "geometry", "crop", START, (height, width), options=EXACT)
 
 
 @of_images
 def center_crop(images, output_size, *, backend: str = "auto"):
     """Cut out the middle, padding with 0 where the image is smaller."""
-    return run("center_crop", images, CenterCrop(pair("center_crop", "output_size", output_size)), backend)
+    return run("center_crop", images, backend, (), CenterCrop, pair("center_crop", "output_size", output_size))
 
 
 @of_images
@@ -80,7 +79,7 @@ def pad(images, padding, fill=0, padding_mode: str = "constant", *, backend: str
     """Pad the border; see `gpuaug.Pad`."""
     sides, colour = pad_sides("pad", padding), fill_argument("pad", fill)
     mode = choice("pad", "padding_mode", padding_mode, PADDING_MODES)
-    return run("pad", images, Pad(sides, colour, mode), backend)
+    return run("pad", images, backend, (), Pad, sides, colour, mode)
 
 
 @of_images
@@ -88,10 +87,10 @@ def resize(
     images, size, interpolation="bilinear", max_size: int | None = None, antialias: bool = True, *, backend="auto"
 ):
     """Resample to a size; see `gpuaug.Resize`."""
-    resize_lengths("resize", size, max_size)
+    _, longest = resize_lengths("resize", size, max_size)
     mode = interpolation_name("resize", interpolation, RESIZES)
-    description = Resize(plain(size), mode, max_size, flag("resize", "antialias", antialias))
-    return run("resize", images, description, backend)
+    smooth = flag("resize", "antialias", antialias)
+    return run("resize", images, backend, (), Resize, plain(size), mode, longest or None, smooth)
 
 
 @of_images
@@ -109,14 +108,10 @@ def resized_crop(
         raise ValueError(f"{name}: size must be (height, width), got {shown(size)}")
     mode = interpolation_name(name, interpolation, RESIZES)
     sampling, border, rule = resampling(mode, flag(name, "antialias", antialias))
-    description = Explicit(
-        "geometry",
-        "resized_crop",
-        ("top", "left", "height", "width"),
-        (*pair(name, "size", shape), *rule),
-        options=(("border", border), ("sampling", sampling)),
-    )
-    return run(name, images, description, backend, check_window(name, images, top, left, height, width))
+    arguments, options = (*pair(name, "size", shape), *rule), (("border", border), ("sampling", sampling))
+    window = check_window(name, images, top, left, height, width)
+    names = (*START, "height", "width")
+    return run(name, images, backend, window, Explicit, "geometry", name, names, arguments, options=options)
 
 
 @of_images
@@ -124,8 +119,8 @@ def rotate(images, angle, interpolation="nearest", expand: bool = False, center=
     """Turn counter-clockwise by `angle` degrees, per sample, about `center` (x, y) or the middle."""
     if flag("rotate", "expand", expand):
         raise ValueError("rotate: expand=True would give each image its own size; pad first, and use expand=False")
-    description = _warp("rotate", ("angle",), center_words(center_argument("rotate", center)), interpolation, fill)
-    return run("rotate", images, description, backend, [column("rotate", "angle", angle, count(images))])
+    warp = _warp("rotate", ("angle",), center_words(center_argument("rotate", center)), interpolation, fill)
+    return run("rotate", images, backend, [column("rotate", "angle", angle, count(images))], *warp)
 
 
 @of_images
@@ -141,14 +136,14 @@ def affine(
     """
     b = count(images)
     names = ("angle", "translate_x", "translate_y", "scale", "shear_x", "shear_y")
-    description = _warp("affine", names, center_words(center_argument("affine", center)), interpolation, fill)
+    warp = _warp("affine", names, center_words(center_argument("affine", center)), interpolation, fill)
     columns = [
         column("affine", "angle", angle, b),
         *vector("affine", "translate", translate, (2,), b),
         column("affine", "scale", scale, b, above=0.0),
         *_shears(shear, b),
     ]
-    return run("affine", images, description, backend, columns)
+    return run("affine", images, backend, columns, *warp)
 
 
 def _shears(shear: Any, b: int) -> list[Column]:
@@ -182,7 +177,7 @@ def perspective(images, startpoints, endpoints, interpolation="bilinear", fill=0
         if (x1 - x0) * (y2 - y0) == (y1 - y0) * (x2 - x0):
             raise ValueError(f"perspective: endpoints must not put three corners on a line, got {shown(endpoints)}")
     names = tuple(f"{axis}{corner}" for corner in range(4) for axis in "xy")
-    return run("perspective", images, _warp("perspective", names, (), interpolation, fill), backend, columns)
+    return run("perspective", images, backend, columns, *_warp("perspective", names, (), interpolation, fill))
 
 
 def _corner_triples(columns: list[Column]) -> Iterator[list[float]]:
@@ -192,17 +187,18 @@ def _corner_triples(columns: list[Column]) -> Iterator[list[float]]:
             yield [*row[a : a + 2], *row[b : b + 2], *row[c : c + 2]]
 
 
-def _warp(op: str, names: tuple[str, ...], arguments: tuple[float, ...], interpolation: Any, fill: Any) -> Explicit:
+def _warp(op: str, names: tuple[str, ...], arguments: tuple[float, ...], interpolation: Any, fill: Any) -> tuple:
+    """The kind and the fields of a warp, for `run`."""
     sampling = FILTERS[interpolation_name(op, interpolation, WARPS)]
-    return Explicit("geometry", op, names, arguments, fill_argument(op, fill), (("sampling", sampling),))
+    return Explicit, "geometry", op, names, arguments, fill_argument(op, fill), (("sampling", sampling),)
 
 
 def _adjust(images: torch.Tensor, name: str, backend: str, *columns: Column) -> torch.Tensor:
     """An op of `ADJUSTMENTS` with its argument per sample, or none."""
     op = ADJUSTMENTS[name]
     options = (("colour", op.colour), ("needs", op.needs))
-    description = Explicit("pixel", name, (op.argument,) if op.argument else (), options=options)
-    return run(op.call, images, description, backend, columns)
+    names = (op.argument,) if op.argument else ()
+    return run(op.call, images, backend, columns, Explicit, "pixel", name, names, options=options)
 
 
 def _factor(images: torch.Tensor, name: str, value: Any, backend: str, low: float = 0.0, high: float = float("inf")):
@@ -246,14 +242,14 @@ def adjust_gamma(images, gamma, gain=1.0, *, backend: str = "auto"):
     """Raise values in [0, 1] to the power gamma >= 0 and multiply by gain, both per sample."""
     name, b = "adjust_gamma", count(images)
     columns = [column(name, "gamma", gamma, b, low=0.0), column(name, "gain", gain, b)]
-    return run(name, images, Explicit("pixel", "gamma", ("gamma", "gain")), backend, columns)
+    return run(name, images, backend, columns, Explicit, "pixel", "gamma", ("gamma", "gain"))
 
 
 @of_images
 def rgb_to_grayscale(images, num_output_channels: int = 1, *, backend: str = "auto"):
     """Grey in 1 or 3 channels; see `gpuaug.Grayscale`."""
     channels = grey_channels("rgb_to_grayscale", num_output_channels)
-    return run("rgb_to_grayscale", images, Grayscale(channels), backend)
+    return run("rgb_to_grayscale", images, backend, (), Grayscale, channels)
 
 
 @of_images
@@ -266,8 +262,8 @@ def permute_channels(images, permutation, *, backend: str = "auto"):
     known = zip(*columns, strict=True) if all(isinstance(c, tuple) for c in columns) else ()
     if any(sorted(row) != list(range(n)) for row in known):
         raise ValueError(f"permute_channels: permutation must order 0 .. {n - 1}, got {shown(permutation)}")
-    description = Explicit("pixel", "permute_channels", tuple(f"channel{i}" for i in range(n)))
-    return run("permute_channels", images, description, backend, columns)
+    names = tuple(f"channel{i}" for i in range(n))
+    return run("permute_channels", images, backend, columns, Explicit, "pixel", "permute_channels", names)
 
 
 @of_images
@@ -302,7 +298,7 @@ def solarize_add(images, addition, threshold=None, *, backend: str = "auto"):
     if threshold is None:
         threshold = 0.5 if images.is_floating_point() else 128.0
     columns = [column(name, "addition", addition, b), column(name, "threshold", threshold, b)]
-    return run(name, images, Explicit("pixel", "solarize_add", ("addition", "threshold")), backend, columns)
+    return run(name, images, backend, columns, Explicit, "pixel", name, ("addition", "threshold"))
 
 
 @of_images
@@ -342,9 +338,8 @@ def gaussian_blur(images, kernel_size, sigma=None, *, backend: str = "auto"):
     elif not isinstance(value, torch.Tensor):
         value = value if isinstance(value, tuple) else (value,)
         value = value * 2 if len(value) == 1 and not isinstance(value[0], tuple) else value
-    return run(
-        name, images, ExplicitBlur(kernel), backend, vector(name, "sigma", value, (2,), count(images), above=0.0)
-    )
+    columns = vector(name, "sigma", value, (2,), count(images), above=0.0)
+    return run(name, images, backend, columns, ExplicitBlur, kernel)
 
 
 def _seeds(op: str, images: torch.Tensor, seeds: Any) -> list[Column]:
@@ -366,9 +361,9 @@ def gaussian_noise(images, mean=0.0, sigma=0.1, clip: bool = True, *, seeds=None
     clip = flag(name, "clip", clip)
     if not clip and not images.is_floating_point():
         raise ValueError("gaussian_noise: clip=False would wrap around in uint8 images; leave clip=True")
-    description = Explicit("pixel", name, (*SEEDS, "mean", "sigma"), (float(clip),), options=PLACE)
     spread = [column(name, "mean", mean, b), column(name, "sigma", sigma, b, low=0.0)]
-    return run(name, images, description, backend, [*_seeds(name, images, seeds), *spread])
+    columns, names = [*_seeds(name, images, seeds), *spread], (*SEEDS, "mean", "sigma")
+    return run(name, images, backend, columns, Explicit, "pixel", name, names, (float(clip),), options=PLACE)
 
 
 @of_images
@@ -384,8 +379,8 @@ def salt_and_pepper(images, amount, salt_vs_pepper=0.5, *, seeds=None, backend: 
         column(name, "amount", amount, b, low=0.0, high=1.0),
         column(name, "salt_vs_pepper", salt_vs_pepper, b, low=0.0, high=1.0),
     ]
-    description = Explicit("pixel", name, (*SEEDS, "amount", "salt_vs_pepper"), options=PLACE)
-    return run(name, images, description, backend, [*_seeds(name, images, seeds), *shares])
+    columns, names = [*_seeds(name, images, seeds), *shares], (*SEEDS, "amount", "salt_vs_pepper")
+    return run(name, images, backend, columns, Explicit, "pixel", name, names, options=PLACE)
 
 
 @of_images
@@ -404,8 +399,8 @@ def erase(images, i, j, h, w, v, inplace: bool = False, *, backend: str = "auto"
     sides = [column("erase", n, s, b, low=0, whole=True) for n, s in zip(names, (i, j, h, w), strict=True)]
     if not isinstance(v, torch.Tensor):
         fill = fill_argument("erase", v, "v")
-        description = Explicit("pixel", "erase", names, fill=fill, options=(*PLACE, ("called", "v")))
-        return run("erase", images, description, backend, sides)
+        options = (*PLACE, ("called", "v"))
+        return run("erase", images, backend, sides, Explicit, "pixel", "erase", names, fill=fill, options=options)
     c = images.shape[-3]
     colour = v[..., 0, 0] if v.shape[-2:] == (1, 1) and v.dim() > 2 else v
     if colour.shape[-1:] not in ((), (1,), (c,)) or colour.dim() > 2 or c > 3:
@@ -416,8 +411,8 @@ def erase(images, i, j, h, w, v, inplace: bool = False, *, backend: str = "auto"
     colour = colour.to(images.dtype).to(torch.float32)
     colour = (colour.reshape(1) if colour.dim() == 0 else colour).expand(*colour.shape[:-1], c)
     colours = vector("erase", "v", colour, (c,), b)
-    description = Explicit("pixel", "erase", (*names, *(f"v{k}" for k in range(c))), options=PLACE)
-    return run("erase", images, description, backend, [*sides, *colours])
+    names = (*names, *(f"v{k}" for k in range(c)))
+    return run("erase", images, backend, [*sides, *colours], Explicit, "pixel", "erase", names, options=PLACE)
 
 
 @of_images
@@ -428,22 +423,22 @@ def grid_mask(images, period, offset_x, offset_y, side, fill=0, *, backend: str 
     names, b = ("period", "offset_x", "offset_y", "side"), count(images)
     values, least = (period, offset_x, offset_y, side), (1.0, -float("inf"), -float("inf"), 0.0)
     columns = [column("grid_mask", n, v, b, low=low) for n, v, low in zip(names, values, least, strict=True)]
-    description = Explicit("pixel", "grid_mask", names, fill=fill_argument("grid_mask", fill), options=PLACE)
-    return run("grid_mask", images, description, backend, columns)
+    fill = fill_argument("grid_mask", fill)
+    return run("grid_mask", images, backend, columns, Explicit, "pixel", "grid_mask", names, fill=fill, options=PLACE)
 
 
 @of_images
 def normalize(images, mean, std, inplace: bool = False, *, backend: str = "auto"):
     """(image - mean) / std for each channel of floating-point images."""
     flag("normalize", "inplace", inplace)
-    return run("normalize", images, Normalize(*mean_and_std("normalize", mean, std)), backend)
+    return run("normalize", images, backend, (), Normalize, *mean_and_std("normalize", mean, std))
 
 
 @of_images
 def to_dtype(images, dtype: torch.dtype = torch.float32, scale: bool = False, *, backend: str = "auto"):
     """Change the dtype; see `gpuaug.ToDtype`."""
     check_dtype("to_dtype", dtype)
-    return run("to_dtype", images, ToDtype(dtype, flag("to_dtype", "scale", scale)), backend)
+    return run("to_dtype", images, backend, (), ToDtype, dtype, flag("to_dtype", "scale", scale))
 
 
 def __getattr__(name: str) -> Any:

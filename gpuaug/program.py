@@ -182,16 +182,22 @@ def stages(program: Program) -> Iterator[tuple[Entry, frozenset[Canvas]]]:
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:
-    """The same geometry for masks beside the images: read nearest, filled with 0, no pixel slots, the same table."""
-    entries = []
+    """The same geometry for masks beside the images, the same table: read nearest, filled with 0, no pixel slots.
+
+    As torchvision resizes masks: by the legacy rule of `geometry.resized_crop`, unless a `Resize` says nearest-exact.
+    """
+    entries, config = [], list(program.config)
     for entry in program.entries:
         code = list(entry.code)
         code[plan.CHANNELS] = -1
         if code[plan.KIND] == plan.KIND_PIXEL:
             code[plan.KIND] = plan.KIND_NONE
-        elif code[plan.KIND] == plan.KIND_GEOMETRY and code[plan.FILTER] != geometry.NEAREST:
+        elif code[plan.KIND] == plan.KIND_GEOMETRY:
             code[plan.FILTER] = geometry.NEAREST
             code[plan.BORDER] = geometry.EDGE if code[plan.BORDER] == geometry.DROP else code[plan.BORDER]
+            op, rule = geometry.CASES[code[plan.OP]], code[plan.CONFIG] + 7
+            if op == "resized_crop" or op.startswith("resize") and config[rule] != 2.0:
+                config[rule - 1 : rule + 1] = 0.0, 1.0
         entries.append(replace(entry, code=tuple(code)))
-    channels = dict(channels=channels, in_channels=channels, out_channels=channels)
-    return replace(program, entries=tuple(entries), **channels, in_dtype=dtype, out_dtype=dtype, steps=1, asks=0)
+    changed = dict(entries=tuple(entries), config=tuple(config), steps=1, asks=0, in_dtype=dtype, out_dtype=dtype)
+    return replace(program, **changed, channels=channels, in_channels=channels, out_channels=channels)

@@ -5,7 +5,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-I16, I32, I64, FLOAT = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+I16, I32, FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
 
 
 def _word(value):

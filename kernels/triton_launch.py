@@ -18,8 +18,6 @@ TYPES = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
     torch.float32: "*fp32",
-    torch.int32: "*i32",
-    torch.int64: "*i64",
 }
 MOST_THREADS = 256  # the smallest tile's pixels
 

@@ -1,10 +1,11 @@
-"""What the tests of the CPU engine's calls share."""
+"""What tests of calls share: threads, torch's defaults, a process of their own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -36,6 +37,18 @@ def own_helpers() -> Iterator[None]:
     cpu_helpers._renew()
     yield
     cpu_helpers._tickets, cpu_helpers._threads, cpu_helpers._starting = before
+
+
+@contextmanager
+def default(what: torch.dtype | str) -> Iterator[None]:
+    """Another default dtype of torch, or another default device."""
+    before = torch.get_default_dtype()
+    with torch.device(what) if isinstance(what, str) else nullcontext():
+        try:
+            torch.set_default_dtype(before if isinstance(what, str) else what)
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def run_script(script: str, *arguments: str, silent: bool = True) -> str:

@@ -242,24 +242,9 @@ def test_out_is_fully_written_and_no_further(dtype, memory_format, backend: str,
 
 
 @backends
-def test_outputs_do_not_share_memory(backend: str, batch: Tensor) -> None:
-    """A buffer is used again only once nobody holds it, a view of it, or its numpy array."""
-    side = 320 if backend == "cpu" else 24  # the cpu backend recycles from a megabyte on
-    augment = ga.Compose([*PIPELINE, ga.Resize((side, side), interpolation="nearest")], seed=6, backend=backend)
-    images = batch.to(judges.device_of(backend))
-    held = [augment(images, ids=range(4), epoch=e) for e in range(3)]
-    held += [augment(images, ids=range(4), epoch=3)[1:2, :, ::2], augment(images, ids=range(4), epoch=4).flatten()[9:]]
-    arrays = [
-        augment(images, ids=range(4), epoch=5).cpu().numpy(),
-        augment(images, ids=range(4), epoch=6).cpu()[2].numpy(),
-    ]
-    copies, array_copies = [h.clone() for h in held], [a.copy() for a in arrays]
-    for epoch in range(7, 17):
-        augment(images, ids=range(4), epoch=epoch)
-    assert all(torch.equal(h, c) for h, c in zip(held, copies, strict=True))
-    assert all((a == c).all() for a, c in zip(arrays, array_copies, strict=True))
+def test_an_identity_hands_out_a_copy(backend: str, batch: Tensor) -> None:
     run([ga.Identity()], batch, backend).zero_()
-    assert batch.any(), "an identity pipeline hands out a copy"
+    assert batch.any()
 
 
 # --- the face ---------------------------------------------------------------------------------------------------------
@@ -287,11 +272,6 @@ def test_labels_pass_through_and_eval_changes_nothing(batch: Tensor) -> None:
     images, out = augment(batch, labels, ids=range(4), epoch=0)
     assert out is labels and torch.equal(images, augment.eval()(batch, ids=range(4), epoch=0))
     assert isinstance(torch.nn.Sequential(augment, torch.nn.Flatten())(batch), Tensor)
-
-
-def test_interpolation_takes_strings_and_the_enum(batch: Tensor) -> None:
-    for mode in InterpolationMode.NEAREST, InterpolationMode.BILINEAR, InterpolationMode.BICUBIC:
-        assert ga.Resize(9, interpolation=mode) == ga.Resize(9, interpolation=mode.value)
 
 
 def test_records_hold_every_argument_of_their_call(batch: Tensor) -> None:
@@ -355,7 +335,30 @@ FUNCTIONAL = {
     "center_crop": {"output_size": [11, 50]},
     "resize": {"size": [11, 50], "interpolation": "bicubic"},
     "to_dtype": {"dtype": torch.float32, "scale": True},
+    "adjust_saturation": {"saturation_factor": torch.tensor([0.0, 0.7, 1.5, 3.0])},
+    "adjust_hue": {"hue_factor": torch.tensor([-0.5, -0.1, 0.2, 0.5])},
+    "adjust_sharpness": {"sharpness_factor": torch.tensor([0.0, 0.5, 1.0, 2.5])},
+    "adjust_gamma": {"gamma": torch.tensor([0.4, 1.0, 1.5, 2.5]), "gain": 0.9},
+    "posterize": {"bits": torch.tensor([0, 2, 5, 8])},
+    "permute_channels": {"permutation": torch.tensor([[2, 0, 1], [0, 1, 2], [1, 0, 2], [2, 1, 0]])},
+    "rgb_to_grayscale": {"num_output_channels": 3},
+    "autocontrast": {},
+    "equalize": {},
+    "gaussian_blur": {"kernel_size": [5, 3], "sigma": torch.tensor([[0.4, 1.0], [2.0, 0.7], [1.0, 1.0], [3.0, 3.0]])},
+    "solarize_add": {"addition": torch.tensor([0, 20, -30, 110]), "threshold": torch.tensor([128, 60, 200, 128])},
+    "erase": {
+        "i": torch.tensor([0, 3, 10, 5]),
+        "j": torch.tensor([2, 0, 7, 5]),
+        "h": torch.tensor([24, 9, 7, 0]),
+        "w": torch.tensor([8, 5, 23, 3]),
+        "v": torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0], [255.0, 0.0, 7.0], [9.0, 9.0, 9.0]]),
+    },
 }
+
+
+def one_sample(kwargs: dict, i: int) -> dict:
+    own = {k: v[i].tolist() if isinstance(v, Tensor) else v for k, v in kwargs.items()}
+    return own | ({"v": kwargs["v"][i].view(-1, 1, 1)} if "v" in kwargs else {})
 
 
 @backends
@@ -366,11 +369,9 @@ def test_functional(name: str, backend: str, batch: Tensor) -> None:
     placed = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
     out = getattr(ga.functional, name)(batch.to(device), **placed, backend=backend).cpu()
     for i in range(4):
-        own = {k: v[i].tolist() if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-        judges.check(out[i], batch[i], [{"call": name, "kwargs": own}])
-    own = {k: v[3].tolist() if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-    single = getattr(ga.functional, name)(batch[3].to(device), **own, backend=backend).cpu()
-    assert torch.equal(single, out[3]), "numbers, on one [C, H, W] image"
+        judges.check(out[i], batch[i], [{"call": name, "kwargs": one_sample(kwargs, i)}])
+    single = getattr(ga.functional, name)(batch[2].to(device), **one_sample(kwargs, 2), backend=backend).cpu()
+    assert torch.equal(single, out[2]), "numbers, on one [C, H, W] image"
 
 
 @backends

@@ -258,31 +258,3 @@ def test_calls_at_the_end_of_a_process(helpers_were: str) -> None:
     """From a thread that outlives the main one, and from atexit."""
     lines = run_script(AT_THE_END, helpers_were).splitlines()
     assert lines == ["thread True", "thread True", "atexit True"]
-
-
-# --- defaults of torch ------------------------------------------------------------------------------------------------
-UNDER_DEFAULTS = """
-import sys, torch, gpuaug as ga
-from gpuaug.backends.engine import Key
-from gpuaug.keys import new_state
-torch.set_num_threads(1)
-x = torch.randint(0, 256, (16, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-augment = ga.Compose([ga.RandomAffine(30, (0.1, 0.1), (0.8, 1.2)), ga.RandomSolarize(100)], seed=0, backend="cpu")
-recipe, ids, state = augment.recipe(x), torch.arange(16), new_state(0, 0, 0, x.device)
-engine, rows = recipe.engine, recipe.rows
-def results():
-    planned = [engine.plan(rows, recipe.table(x.device), Key(ids, 0, state)) for _ in range(2)]
-    out = [recipe.module.allocate((16, 3, s, s), torch.uint8, x.device, torch.contiguous_format) for s in (16, 512)]
-    assert [o.device.type for o in out] == ["cpu", "cpu"]
-    engine.write(x, rows, planned[0], out[0])
-    return [plans.table for plans in planned] + [plans.words[:, :8] for plans in planned] + [out[0]]
-expected = results()
-torch.set_default_dtype(getattr(torch, sys.argv[1]))
-with torch.device(sys.argv[2]): got = results()
-print(all(torch.equal(a, b) for a, b in zip(expected, got)))
-"""
-
-
-@pytest.mark.parametrize("dtype, device", [("float64", "cpu"), ("bfloat16", "cpu"), ("float32", "meta")])
-def test_memory_of_kernels_names_its_dtype_and_device(dtype: str, device: str) -> None:
-    assert run_script(UNDER_DEFAULTS, dtype, device).split() == ["True"]

@@ -8,12 +8,11 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from calls import default
 from PIL import Image
 from refusals import ALIASES, BAD, CLASSES, CORNERS, FUNCTIONS, INF, NAN, assert_told, grey, images, refusal
 from torch import Tensor
@@ -304,37 +303,44 @@ def test_an_output_that_only_a_batch_makes_too_large() -> None:
 
 
 # --- where numbers become a table, and where warnings point -----------------------------------------------------------
-@contextmanager
-def default(what) -> Iterator[None]:
-    """Another default dtype, or the default device "meta"."""
-    if what == "meta":
-        with torch.device("meta"):
-            yield
-        return
-    kept = torch.get_default_dtype()
-    torch.set_default_dtype(what)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(kept)
-
-
 @pytest.mark.parametrize("what", [torch.float64, torch.bfloat16, "meta"])
 def test_a_table_does_not_depend_on_defaults(what) -> None:
-    def table() -> Tensor:
+    def tables() -> list[Tensor]:
         columns = [
             explicit.column("op", "number", 1.2345, 3),
             explicit.column("op", "list", [0.1, 0.2, 0.3], 3),
-            explicit.column("op", "tensor", given, 3),
             *explicit.vector("op", "pair", [[1.1, 2.2]] * 3, (2,), 3),
+            explicit.column("op", "tensor", given, 3),
         ]
-        return explicit.table(columns, 3, given.device)
+        return [explicit.table(some, 3, given.device) for some in (columns[:1], columns[:4], columns)]
 
     given = torch.tensor([0.7, 0.8, 0.9], dtype=torch.float64)
-    expected = np.array([[1.2345, a, b, 1.1, 2.2] for a, b in zip((0.1, 0.2, 0.3), (0.7, 0.8, 0.9), strict=True)])
-    for drawn in (table(), default(what)(table)()):
+    expected = np.array([[1.2345, a, 1.1, 2.2, b] for a, b in zip((0.1, 0.2, 0.3), (0.7, 0.8, 0.9), strict=True)])
+    for drawn in (*tables(), *default(what)(tables)()):
         assert drawn.dtype == torch.float32 and drawn.device == given.device
-        assert np.array_equal(drawn.numpy(), expected.astype(np.float32))
+        assert np.array_equal(drawn.numpy(), expected[:, : drawn.shape[1]].astype(np.float32))
+
+
+def test_a_list_is_taken_as_each_of_its_numbers() -> None:
+    """Those that are refused alone are refused among others, in the same words."""
+    limits = [{}, {"low": 0.0}, {"low": -0.5, "high": 0.5}, {"above": 0.0}, {"low": 0, "high": 8, "whole": True}]
+    odd = [NAN, INF, -INF, 10**400, 3.5e38, -3.5e38, -1e-9, 0, 0.4, 8, 9, True, np.float32(2), None, "1", (1.0,), 2.5]
+    for limited in limits:
+        for value in odd:
+            beside = (1.0, 2) if limited.get("whole") else (0.5, 0.25)
+            alone = outcome(explicit.host_number, value, limited)
+            for values in ((value,), (beside[0], value, beside[1]), (value, *beside)):
+                found = outcome(explicit.host_numbers, values, limited)
+                told = alone if isinstance(alone, str) else tuple(alone if v is value else float(v) for v in values)
+                assert found == told, (limited, values)
+
+
+def outcome(reader, value, limited: dict) -> float | tuple | str:
+    """What a reader of numbers returns, or the words of its error."""
+    try:
+        return reader("op", "name", value, **limited)
+    except ValueError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

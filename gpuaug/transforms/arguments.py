@@ -24,11 +24,12 @@ FILTERS = {
     "bilinear": geometry.LINEAR,
     "bicubic": geometry.CUBIC,
 }
+Fill = float | Sequence[float] | None  # one number, or one for each channel; None is the op's default
 MOST_SIDE = 1 << 24  # pixels; whole numbers up to here are exact in float32, which coordinates are
 INF = math.inf
-_PLAIN = (float, int, bool, type(None))
+FLOAT32 = 3.4028234663852886e38  # the largest finite one
+_PLAIN = frozenset((float, int, bool, type(None)))
 _PIL_CODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-_FLOAT32 = 3.4028234663852886e38
 
 
 def plain(value: Any) -> Any:
@@ -41,16 +42,16 @@ def plain(value: Any) -> Any:
         except RuntimeError:  # of the meta device, sparse, ...: it has no values to read
             return value
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return tuple(plain(v) for v in value)
+        return tuple(value) if _PLAIN.issuperset(map(type, value)) else tuple(plain(v) for v in value)
     return value
 
 
 def is_number(value: Any) -> bool:
     """Whether a plain value is a real number that float32 can hold: neither NaN nor infinite."""
     if type(value) is float:
-        return -_FLOAT32 <= value <= _FLOAT32
+        return -FLOAT32 <= value <= FLOAT32
     try:
-        return isinstance(value, numbers.Real) and abs(float(value)) <= _FLOAT32
+        return isinstance(value, numbers.Real) and abs(float(value)) <= FLOAT32
     except OverflowError:  # a whole number beyond float64
         return False
 
@@ -130,6 +131,11 @@ def pair(op: str, name: str, value: Any) -> tuple[int, int]:
             f"{op}: {name} must be one whole number or (height, width), in 1 .. {MOST_SIDE}, got {shown(value)}"
         )
     return int(values[0]), int(values[-1])
+
+
+def ends(value: Any) -> tuple:
+    """(low, high) of a plain value: the two that it has, or one number twice."""
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def interval(op: str, name: str, value: Any, low: float = -INF, high: float = INF) -> tuple[float, float]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..messages import shown
-from .arguments import as_float32, interval, kernel_sizes, number, probability
+from .arguments import as_float32, ends, interval, kernel_sizes, number, probability
 from .base import Transform, smallest
 from .ops import lower_adjustment
 
@@ -51,19 +51,11 @@ def check_kernel(build: Lowering, kernel: tuple[int, int]) -> None:
         )
 
 
-def lower_blur(
-    build: Lowering,
-    kernel: tuple[int, int],
-    sigma: float | None = None,
-    *,
-    column: str = "sigma",
-    draw: str | None = None,
-    configuration: Sequence[float] = (),
-) -> None:
+def lower_blur(build: Lowering, kernel: tuple[int, int], sigma: float = 0.0, **drawn: Any) -> None:
     """A blur along each axis whose kernel (width, height) is longer than 1, with a fixed standard deviation or with
-    one that both axes draw into `column`."""
+    one drawn, into a column that both axes share."""
     check_kernel(build, kernel)
-    fixed = 0.0 if sigma is None else as_float32(sigma)
+    fixed = as_float32(sigma)
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         value = values[0] if values else fixed
@@ -71,15 +63,8 @@ def lower_blur(
 
     axes = [(op, size // 2) for op, size in zip(("blur_x", "blur_y"), kernel, strict=True) if size > 1]
     for place, (op, radius) in enumerate(axes):
-        build.pixel(
-            op,
-            (fixed, radius, float(place == len(axes) - 1)),
-            draw=draw,
-            configuration=configuration,
-            columns=(column,) if sigma is None else (),
-            needs="neighbours",
-            call=call if place == 0 else None,
-        )
+        arguments = (fixed, radius, float(place == len(axes) - 1))
+        build.pixel(op, arguments, needs="neighbours", call=None if place else call, **drawn)
 
 
 @dataclass(frozen=True)
@@ -104,8 +89,7 @@ class GaussianBlur(Transform):
             raise ValueError(f"{name}: sigma must be positive, got {shown(self.sigma)}")
 
     def _sigmas(self) -> tuple[float, float]:
-        ends = self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
-        return interval("GaussianBlur", "sigma", ends)
+        return interval("GaussianBlur", "sigma", ends(self.sigma))
 
     def lower(self, build: Lowering) -> None:
         low, high = self._sigmas()
@@ -113,4 +97,4 @@ class GaussianBlur(Transform):
         if low == high:
             lower_blur(build, kernel, low)
         else:
-            lower_blur(build, kernel, draw="draw_uniform", configuration=(low, high))
+            lower_blur(build, kernel, draw="draw_uniform", configuration=(low, high), columns=("sigma",))

@@ -75,7 +75,7 @@ class ColorJitter(Transform):
 
 
 def _jitter(build: Lowering, name: str, limits: tuple[float, float]) -> None:
-    lower_adjustment(build, name, column=f"{name}_factor", draw="draw_uniform", configuration=limits)
+    lower_adjustment(build, name, columns=(f"{name}_factor",), draw="draw_uniform", configuration=limits)
 
 
 @contextmanager
@@ -268,28 +268,13 @@ class SolarizeAdd(Transform):
             lower_solarize_add(build, threshold, self.addition)
 
 
-def lower_solarize_add(
-    build: Lowering,
-    threshold: float,
-    addition: float = 0.0,
-    *,
-    column: str = "",
-    draw: str | None = None,
-    configuration: Sequence[float] = (),
-) -> None:
-    """A slot that adds a fixed number, or one drawn into `column`, below a threshold."""
+def lower_solarize_add(build: Lowering, threshold: float, addition: float = 0.0, **drawn: Any) -> None:
+    """A slot that adds a fixed number, or one drawn, below a threshold."""
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         return [("solarize_add", {"addition": values[0] if values else addition, "threshold": threshold})]
 
-    build.pixel(
-        "solarize_add",
-        (addition, threshold),
-        draw=draw,
-        configuration=configuration,
-        columns=(column,) if column else (),
-        call=call,
-    )
+    build.pixel("solarize_add", (addition, threshold), call=call, **drawn)
 
 
 def half(build: Lowering) -> float:

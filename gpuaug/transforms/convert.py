@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..lowering import DTYPES, Lowering
 from ..messages import shown
 from .arguments import flag, is_number, plain
 from .base import Transform
 
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-
 SMALLEST = 1e-37  # of a standard deviation: its reciprocal is a float32
-DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 
 
 def check_dtype(op: str, dtype: Any) -> None:

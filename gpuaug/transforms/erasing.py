@@ -12,14 +12,13 @@ import torch
 
 from ..kernels import torch_dialect
 from ..messages import shown
-from .arguments import MOST_SIDE, choice, fill_argument, flag, interval, is_whole, probability
+from .arguments import MOST_SIDE, Fill, choice, ends, fill_argument, flag, interval, is_whole, probability
 from .base import Transform, fill_by_channel
 
 if TYPE_CHECKING:
     from ..lowering import Lowering
     from ..program import Call, Canvas
 
-Fill = float | Sequence[float] | None
 RECTANGLE = ("top", "left", "height", "width")
 NOISE = {"random": 1.0, "channel": 0.0}
 
@@ -124,18 +123,16 @@ def lower_erase(build: Lowering, colour: Sequence[float], columns: Sequence[str]
 
 def _counts(op: str, value: Any) -> tuple[int, int]:
     """(low, high) of a number of holes."""
-    ends = value if isinstance(value, tuple) else (value, value)
-    if not all(is_whole(v) for v in ends):
+    if not all(is_whole(v) for v in ends(value)):
         raise ValueError(f"{op}: holes must be whole numbers, got {shown(value)}")
-    low, high = interval(op, "holes", ends, 1.0)
+    low, high = interval(op, "holes", ends(value), 1.0)
     return int(low), int(high)
 
 
 def _lengths(op: str, name: str, value: Any) -> tuple[tuple[float, float], bool]:
     """(low, high) of a side, and whether they are fractions of the image."""
-    ends = value if isinstance(value, tuple) else (value, value)
-    low, high = interval(op, name, ends, 0.0, MOST_SIDE)
-    pixels = all(isinstance(v, int) and not isinstance(v, bool) for v in ends)
+    low, high = interval(op, name, ends(value), 0.0, MOST_SIDE)
+    pixels = all(isinstance(v, int) and not isinstance(v, bool) for v in ends(value))
     if not pixels and high > 1.0:
         raise ValueError(f"{op}: {name} must be ints (pixels) or fractions in [0, 1], got {shown(value)}")
     if pixels and low < 1:
@@ -211,16 +208,12 @@ class GridMask(Transform):
     def __post_init__(self) -> None:
         name = "GridMask"
         self._plain()
-        interval(name, "period", self._periods, 2.0, MOST_SIDE)
-        if not all(is_whole(v) for v in self._periods):
+        interval(name, "period", ends(self.period), 2.0, MOST_SIDE)
+        if not all(is_whole(v) for v in ends(self.period)):
             raise ValueError(f"{name}: period must be whole numbers of pixels, got {shown(self.period)}")
         self._set(fill=fill_argument(name, self.fill))
         probability(name, self.ratio, "ratio")
         probability(name, self.p)
-
-    @property
-    def _periods(self) -> Sequence[int]:
-        return self.period if isinstance(self.period, tuple) else (self.period, self.period)
 
     def lower(self, build: Lowering) -> None:
         names = ("period", "offset_x", "offset_y", "side")
@@ -233,7 +226,7 @@ class GridMask(Transform):
             build.pixel(
                 "grid_mask",
                 draw="draw_grid",
-                configuration=(*self._periods, self.ratio),
+                configuration=(*ends(self.period), self.ratio),
                 columns=names,
                 needs="place",
                 by_channel=colour_blocks(build, colour),

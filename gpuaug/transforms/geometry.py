@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import shown
 from .arguments import (
     MOST_SIDE,
+    Fill,
     choice,
     fill_argument,
     flag,
@@ -29,37 +30,34 @@ if TYPE_CHECKING:
 
 RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
-Fill = float | Sequence[float] | None
 
 
 @dataclass(frozen=True)
-class RandomHorizontalFlip(Transform):
+class _Flip(Transform):
+    """A mirroring, with probability `p`."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        self._plain()
+        probability(type(self).__name__, self.p)
+
+    def lower(self, build: Lowering) -> None:
+        way = self._way
+        with build.accept(self.p):
+            build.geometry(f"flip_{way}", exact=True, call=lambda values, canvas: [(f"{way}_flip", {})])
+
+
+class RandomHorizontalFlip(_Flip):
     """Mirror left and right with probability `p` (torchvision.transforms.v2.RandomHorizontalFlip)."""
 
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        self._plain()
-        probability("RandomHorizontalFlip", self.p)
-
-    def lower(self, build: Lowering) -> None:
-        with build.accept(self.p):
-            build.geometry("flip_horizontal", exact=True, call=lambda values, canvas: [("horizontal_flip", {})])
+    _way = "horizontal"
 
 
-@dataclass(frozen=True)
-class RandomVerticalFlip(Transform):
+class RandomVerticalFlip(_Flip):
     """Mirror top and bottom with probability `p` (torchvision.transforms.v2.RandomVerticalFlip)."""
 
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        self._plain()
-        probability("RandomVerticalFlip", self.p)
-
-    def lower(self, build: Lowering) -> None:
-        with build.accept(self.p):
-            build.geometry("flip_vertical", exact=True, call=lambda values, canvas: [("vertical_flip", {})])
+    _way = "vertical"
 
 
 def pad_sides(op: str, padding: Any) -> tuple[int, int, int, int]:

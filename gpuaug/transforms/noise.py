@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .arguments import flag, interval, number, probability
+from .arguments import ends, flag, interval, number, probability
 from .base import Transform
 
 if TYPE_CHECKING:
@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from ..program import Call, Canvas
 
 SEEDS = ("seed0", "seed1")
-
-
-def check_unclipped(build: Lowering, clip: bool) -> None:
-    """Raise where unclipped noise would wrap around."""
-    if build.bound == 255 and not clip:
-        raise build.fail(
-            "clip=False would wrap around in uint8 images; leave clip=True, or put "
-            "ToDtype(torch.float32, scale=True) in front"
-        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,11 @@ class GaussianNoise(Transform):
         flag("GaussianNoise", "clip", self.clip)
 
     def lower(self, build: Lowering) -> None:
-        check_unclipped(build, self.clip)
+        if build.bound == 255 and not self.clip:
+            raise build.fail(
+                "clip=False would wrap around in uint8 images; leave clip=True, or put "
+                "ToDtype(torch.float32, scale=True) in front"
+            )
         kwargs = {"mean": self.mean, "sigma": self.sigma, "clip": bool(self.clip)}
         build.pixel(
             "gaussian_noise",
@@ -77,13 +72,9 @@ class SaltAndPepper(Transform):
     def __post_init__(self) -> None:
         name = "SaltAndPepper"
         self._plain()
-        interval(name, "amount", self._amounts, 0.0, 1.0)
+        interval(name, "amount", ends(self.amount), 0.0, 1.0)
         probability(name, self.salt_vs_pepper, "salt_vs_pepper")
         probability(name, self.p)
-
-    @property
-    def _amounts(self) -> Sequence[float]:
-        return self.amount if isinstance(self.amount, tuple) else (self.amount, self.amount)
 
     def lower(self, build: Lowering) -> None:
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
@@ -95,7 +86,7 @@ class SaltAndPepper(Transform):
                 "salt_and_pepper",
                 (0, 0, 0, self.salt_vs_pepper),
                 draw="draw_seeds",
-                configuration=self._amounts,
+                configuration=ends(self.amount),
                 columns=(*SEEDS, "amount"),
                 needs="place",
                 call=call,

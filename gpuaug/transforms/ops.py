@@ -54,16 +54,8 @@ ADJUSTMENTS = {
 }
 
 
-def lower_adjustment(
-    build: Lowering,
-    name: str,
-    value: float | None = None,
-    *,
-    column: str = "",
-    draw: str | None = None,
-    configuration: Sequence[float] = (),
-) -> None:
-    """Append the op `name`, its argument fixed to `value` or drawn into `column`."""
+def lower_adjustment(build: Lowering, name: str, value: float | None = None, **drawn: Any) -> None:
+    """Append the op `name`, its argument fixed to `value` or drawn (`draw`, `configuration`, a column)."""
     op = ADJUSTMENTS[name]
     if op.colour:
         build.require_colour()
@@ -77,12 +69,4 @@ def lower_adjustment(
             return []
         return [(op.call, {op.argument: op.spoken(value)} if op.argument else {})]
 
-    build.pixel(
-        name,
-        () if fixed is None else (fixed,),
-        draw=draw,
-        configuration=configuration,
-        columns=(column,) if column else (),
-        needs=op.needs,
-        call=call,
-    )
+    build.pixel(name, () if fixed is None else (fixed,), needs=op.needs, call=call, **drawn)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .arguments import as_float32, choice, fill_argument, interpolation_name, whole
+from .arguments import Fill, as_float32, choice, fill_argument, interpolation_name, whole
 from .base import Transform
 from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
@@ -16,7 +16,6 @@ from .warp import WARPS, lower_rotation, lower_shear, lower_translation
 if TYPE_CHECKING:
     from ..lowering import Lowering
 
-Fill = float | Sequence[float] | None
 
 _WARPED: dict[str, Callable] = {
     "ShearX": partial(lower_shear, axis=0),
@@ -39,17 +38,15 @@ _ADJUSTED = {
 UNLEVELLED = ("Identity", "AutoContrast", "Equalize", "Invert")
 
 
-def lower_op(build: Lowering, op: str, draw: str, configuration: Sequence[float], interpolation: str, fill: Fill):
-    """Append a policy's op by its name, the argument drawn into the column "magnitude", which all ops of a slot
-    share."""
+def lower_op(build: Lowering, op: str, interpolation: str, fill: Fill, **drawn: Any) -> None:
+    """Append a policy's op by its name, the argument drawn into a column that all ops of a slot share."""
     if op in _WARPED:
-        drawn = {"draw": draw, "configuration": configuration, "columns": ("magnitude",)}
         _WARPED[op](build, interpolation=interpolation, fill=fill, **drawn)
     elif op in UNLEVELLED:
         if op != "Identity":
             lower_adjustment(build, _ADJUSTED[op])
     else:
-        lower_adjustment(build, _ADJUSTED[op], column="magnitude", draw=draw, configuration=configuration)
+        lower_adjustment(build, _ADJUSTED[op], **drawn)
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,8 @@ class Policy(Transform):
 
     def _lower_op(self, build: Lowering, space: Space, op: str, bins: int, first: int, count: int) -> None:
         configuration = space.level(op, bins, first, count, build.bound)
-        lower_op(build, op, "draw_level", configuration, self.interpolation, self.fill)
+        drawn = {"draw": "draw_level", "configuration": configuration, "columns": ("magnitude",)}
+        lower_op(build, op, self.interpolation, self.fill, **drawn)
 
     def _lower_any(self, build: Lowering, space: Space, bins: int, first: int, count: int) -> None:
         build.branches([partial(self._lower_op, build, space, op, bins, first, count) for op in OPS], None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..messages import meant, shown, spelt
+from .arguments import Fill
 from .blur import lower_blur
 from .color import half, lower_solarize_add
 from .policies import Policy, lower_op, lower_pairs
@@ -17,7 +17,6 @@ from .policy_tables import AUTOAUGMENT, V0, Pairs
 if TYPE_CHECKING:
     from ..lowering import Lowering
 
-Fill = float | Sequence[float] | None
 
 MOST = 10.0  # of a magnitude, unless mmax says otherwise
 FAR = 1e6
@@ -181,12 +180,12 @@ class TimmAugment(Policy):
         a = ARGUMENTS[op]
         std = -1.0 if settings.policy == "rand" and settings.mstd > 100 else settings.mstd
         noisy = configuration(a, magnitude, std, settings.mmax or MOST, build.bound)
-        drawn = {"draw": "draw_noisy_level", "configuration": noisy}
+        drawn = {"draw": "draw_noisy_level", "configuration": noisy, "columns": ("magnitude",)}
         fill = half(build) if self.fill is None else self.fill
         if a.op == "SolarizeAdd":
-            lower_solarize_add(build, half(build), column="magnitude", **drawn)
+            lower_solarize_add(build, half(build), **drawn)
         elif a.op == "GaussianBlur":
-            lower_blur(build, BLUR, column="magnitude", **drawn)
+            lower_blur(build, BLUR, **drawn)
         else:
             lower_op(build, a.op, interpolation=self.interpolation, fill=fill, **drawn)
 

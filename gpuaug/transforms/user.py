@@ -10,7 +10,7 @@ import torch
 
 from ..kernels import torch_dialect, user
 from ..messages import check_keywords
-from .arguments import interval, plain, probability
+from .arguments import ends, interval, plain, probability
 from .base import Transform
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class PixelOp:
             raise TypeError(f"{self.__name__}: needs the argument {missing[0]!r}, a number or (low, high)")
         ranges = []
         for name in wanted:
-            value = plain(arguments[name])
-            ends = value if isinstance(value, tuple) else (value, value)
-            ranges.append(interval(self.__name__, name, ends))
+            ranges.append(interval(self.__name__, name, ends(plain(arguments[name]))))
         return UserOp(self, tuple(ranges), probability(self.__name__, p))
 
     def __repr__(self) -> str:

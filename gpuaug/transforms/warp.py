@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..messages import shown
 from .arguments import (
     FILTERS,
+    Fill,
     angle_interval,
     center_argument,
     fill_argument,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..program import Call, Canvas
 
 WARPS = ("nearest", "bilinear", "bicubic")
-Fill = float | Sequence[float] | None
 
 
 def center_words(center: tuple[float, float] | None) -> tuple[float, float, float]:
