@@ -8,7 +8,7 @@ from torch import Tensor
 from gpuaug.backends.engine import Engine, Key
 
 
-def drawn(engine: Engine, rows: Tensor, n: int, ids: Tensor | None, epoch: int, state: Tensor) -> Tensor:
+def drawn_table(engine: Engine, rows: Tensor, n: int, ids: Tensor | None, epoch: int, state: Tensor) -> Tensor:
     """The table float32 [n, P] of what is drawn for the rows."""
     table = torch.zeros((n, len(engine.program.columns)), dtype=torch.float32, device=rows.device)
     return engine.plan(rows, table, Key(ids, epoch, state)).table
@@ -17,7 +17,7 @@ def drawn(engine: Engine, rows: Tensor, n: int, ids: Tensor | None, epoch: int, 
 def draw_and_write(
     engine: Engine, source: Tensor, rows: Tensor, n: int, ids: Tensor | None, epoch: int, state: Tensor, out: Tensor
 ) -> Tensor:
-    """As `drawn`, and the images into `out`."""
+    """As `drawn_table`, and the images into `out`."""
     table = torch.zeros((n, len(engine.program.columns)), dtype=torch.float32, device=rows.device)
     plans = engine.plan(rows, table, Key(ids, epoch, state))
     engine.write(source, rows, plans, out)

@@ -11,7 +11,7 @@ import judges
 import pytest
 import torch
 from calls import torchs_threads  # noqa: F401, a fixture
-from engines import draw_and_write, drawn
+from engines import draw_and_write, drawn_table
 from literal import Literal
 from torch import Tensor
 
@@ -109,7 +109,7 @@ def test_walk_is_the_torch_dialects(name: str) -> None:
     rows = batch_rows(x, 3 * program.out_size[0] * program.out_size[1])
     theirs, plans = walked(program, rows, torch.zeros((512, len(program.columns))), epoch=3)
     engine = cpu.Engine(program, x.device)
-    ours = drawn(engine, rows, 512, torch.arange(512), 3, new_state(7, 11, 0, x.device))
+    ours = drawn_table(engine, rows, 512, torch.arange(512), 3, new_state(7, 11, 0, x.device))
     whole = (theirs == theirs.round()).all(0)
     assert torch.equal(ours[:, whole], theirs[:, whole])
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
@@ -124,9 +124,9 @@ def test_counting_moves_the_counter_by_samples() -> None:
     rows, state = batch_rows(x, 243).repeat_interleave(2, 0), new_state(1, 2, 40, x.device)
     rows[:, plan.ROW_VIEW], rows[:, plan.ROW_TABLE] = torch.arange(8) % 2, torch.arange(8)
     engine = cpu.Engine(program, x.device)
-    table = drawn(engine, rows, 8, None, 0, state)
+    table = drawn_table(engine, rows, 8, None, 0, state)
     assert state[plan.STATE_COUNTER] == 44
-    by_id = drawn(engine, rows, 8, torch.arange(40, 44), 0, state)
+    by_id = drawn_table(engine, rows, 8, torch.arange(40, 44), 0, state)
     assert torch.equal(table, by_id) and state[plan.STATE_COUNTER] == 44
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from engines import draw_and_write, drawn
+from engines import draw_and_write, drawn_table
 
 import gpuaug as ga
 from gpuaug import backends
@@ -181,7 +181,7 @@ def test_plans_are_equal(name):
     x = source(name, torch.uint8)
     triton, torch_dialect = (augment.recipe(x) for augment in pair(name, x))
     state = new_state(1, 2, 0, x.device)
-    table = drawn(torch_dialect.engine, torch_dialect.rows, 2, torch.arange(2), 0, state)
+    table = drawn_table(torch_dialect.engine, torch_dialect.rows, 2, torch.arange(2), 0, state)
     mine = triton.engine.plan(triton.rows, table).words
     theirs = torch_dialect.engine.plan(torch_dialect.rows, table).words
     used = plan_words_in_use(theirs, triton.program)
