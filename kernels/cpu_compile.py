@@ -19,9 +19,10 @@ from pathlib import Path
 
 import llvmlite
 import numba
-from llvmlite.binding import ffi
+from llvmlite.binding import Linkage, ffi
 from numba.core import caching, compiler, config, event, sigutils
 from numba.core.ccallback import CFunc
+from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
@@ -42,7 +43,7 @@ def compiled(signature, function):
     """
     made = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
     made._cache = Kept(function)
-    with swiftly():
+    with swiftly(), by_itself():
         made.compile()
     return made
 
@@ -150,6 +151,30 @@ def _say_once(what):
         with suppress(AttributeError, OSError, ValueError):  # no stderr, or a closed one
             if os.environ.get("GPUAUG_VERBOSE", "0") not in ("", "0") or sys.stderr.isatty():
                 print(what, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def by_itself():
+    """Have a C function call its own copies of what it calls.
+
+    Each callee is in memory once more, as it was compiled for itself: lightly, and with other roundings. A symbol that
+    could stand for both would make the bits of the process that compiles others than those of all later ones.
+    """
+    finalize = CPUCodeLibrary._finalize_final_module
+
+    def keep_to_itself(library):
+        if level == config.OPT:
+            for function in library._final_module.functions:
+                if function.linkage == Linkage.linkonce_odr:
+                    function.linkage = Linkage.internal
+        finalize(library)
+
+    level = config.OPT
+    CPUCodeLibrary._finalize_final_module = keep_to_itself
+    try:
+        yield
+    finally:
+        CPUCodeLibrary._finalize_final_module = finalize
 
 
 @contextmanager

@@ -233,6 +233,8 @@ def plan_row(job, row, plan, table):
     if not fresh:
         for i in range(columns):
             table[i] = shared[i]
+    for i in range(job[F.JOB_PLAN_WORDS]):
+        f32(plan)[i] = xp.f32(0.0)
     code, config, h, w = i64(job[F.JOB_CODE]), f32(job[F.JOB_CONFIG]), xp.f32(row[P.ROW_H]), xp.f32(row[P.ROW_W])
     entries, channels, groups, steps = job[F.JOB_ENTRIES], job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS]
     walk(code, entries, config, table, columns, f32(plan), h, w, key, fresh, channels, groups, steps)

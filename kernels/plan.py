@@ -447,5 +447,4 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     xp.store(plan, SMOOTH, xp.where(smooth[0] < 0.0, xp.f32(n_groups), smooth[0]), always)
     xp.store(plan, OUT_H, h, always)
     xp.store(plan, OUT_W, w, always)
-    xp.store(plan, SPARE, zero, always)
     xp.store(plan, BASE, base, always)

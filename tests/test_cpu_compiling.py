@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,7 @@ pytest.importorskip("numba")
 from numba.core import caching, config  # noqa: E402
 
 from gpuaug.kernels import cpu_compile  # noqa: E402
-from gpuaug.kernels.cpu_dialect import exact  # noqa: E402
+from gpuaug.kernels.cpu_dialect import exact, widest  # noqa: E402
 
 HANG_S = 600  # a test that waits as long has hung; nothing is measured
 FLIP = "ga.Compose([ga.RandomHorizontalFlip(1.0)], seed=0, backend='cpu')"
@@ -319,6 +320,25 @@ print(stopped > 0, torch.equal({FLIP}(x), x.flip(3)))
 @pytest.mark.skipif(os.name == "nt", reason="needs signal.setitimer")
 def test_an_engine_whose_compiling_was_interrupted_often(tmp_path: Path) -> None:
     assert run_script(INTERRUPTED, tmp_path).stdout.split() == ["True", "True"]
+
+
+# --- the same code in each process ------------------------------------------------------------------------------------
+def test_a_function_calls_its_own_copies(folder: Path) -> None:
+    """Not those that its callees were compiled to by themselves, which only the process that compiles has."""
+
+    @exact
+    def apart(x):
+        widest()  # is not inlined
+        return x * 3 + 1
+
+    def outer(x):
+        return apart(x) + apart(x + 1)
+
+    outer.__qualname__ = "calls_its_own_copies"
+    made = cpu_compile.compiled("int64(int64)", outer)
+    text = made.inspect_llvm()
+    assert made.ctypes(2) == 17 and "linkonce_odr" not in text
+    assert re.search(r"define internal .*apart", text)
 
 
 # --- who is told ------------------------------------------------------------------------------------------------------
