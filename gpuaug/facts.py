@@ -37,7 +37,7 @@ class Facts:
     """
 
     def __init__(self, program: Program):
-        self.program = program
+        self.nodes, self.config, self.inputs = program.nodes, program.config, program.canvases
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
         self.paints = [slot for slot in self.slots if slot.paints]
@@ -55,12 +55,12 @@ class Facts:
         def after(canvas: Canvas, slot: Entry) -> Canvas:
             return canvas_after(slot.op, slot.arguments, canvas) if slot.moves else canvas
 
-        return reached(self.program.nodes, self.program.canvases, after)
+        return reached(self.nodes, self.inputs, after)
 
     @cached_property
     def largest(self) -> Canvas:
         """The largest height and the largest width of any stage, the inputs included."""
-        seen = self.program.canvases.union(*(made.values() for made in self.canvases.values()))
+        seen = self.inputs.union(*(made.values() for made in self.canvases.values()))
         return max(h for h, _ in seen), max(w for _, w in seen)
 
     @cached_property
@@ -78,10 +78,10 @@ class Facts:
             made = self.canvases[slot.number]
             ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in made.values() for axis in (0, 1)))
             antialias = geometry.CASES[slot.op].startswith("resize") and slot.arguments[6] > 0
-            last = 1.0 if antialias else _stretch(self.program.config, slot, ratio)
+            last = 1.0 if antialias else _stretch(self.config, slot, ratio)
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
 
-        widest = follow(self.program.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
+        widest = follow(self.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
         reach = 1 if {slot.filter for slot in self.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
         return math.ceil(2 * reach * (widest[0] * widest[1] if widest[0] > 1.0 else 1.0))
 
@@ -137,27 +137,25 @@ def _each(fold: Callable, counted: list) -> Sequence[int]:
 def layout(program: Program) -> Layout:
     """What the host knows about every plan of a program."""
     facts, canvas = program.facts, program.facts.largest
+    sizes = (program.channels, program.out_channels, program.groups, program.steps, canvas, facts.taps)
+    remaps = REMAP_CANVAS[0] <= min(canvas) and max(canvas) <= REMAP_CANVAS[1]
     smooth, zero = facts.smooth, frozenset({0})
     groups = reached(program.nodes, zero, lambda n, slot: n + slot.moves)
     steps = reached(program.nodes, zero, lambda n, slot: n + slot.paints)
     asks = reached(program.nodes, zero, lambda n, slot: n + slot.asks)
     last = max((slot.number for slot in facts.moves), default=-1)
     first = min((slot.number for slot in facts.paints if slot.asks), default=math.inf)
+    opening = next((slot for slot in facts.slots if slot.paints or (slot.moves and not slot.trait)), None)
     ways = {(slot.filter, slot.border) for slot in smooth}
     here = [[slot for slot in facts.paints if j in steps[slot.number]] for j in range(program.steps)]
     asking = [[slot for slot in facts.paints if slot.asks and k in asks[slot.number]] for k in range(program.asks)]
     return Layout(
-        program.channels,
-        program.out_channels,
-        program.groups,
-        program.steps,
-        canvas,
-        facts.taps,
+        *sizes,
         separable=facts.axis_aligned,
         projective=facts.projective,
         smooth=bool(smooth),
-        front=bool(smooth) and not _smooth_comes_first(facts),
-        bilinear=ways == {(geometry.LINEAR, geometry.FILL)} and facts.taps == 2 and _remaps(canvas),
+        front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
+        bilinear=ways == {(geometry.LINEAR, geometry.FILL)} and facts.taps == 2 and remaps,
         fills=geometry.FILL in facts.borders,
         edges=bool(facts.borders - {geometry.FILL}),
         folds=bool(facts.borders & FOLDING),
@@ -174,16 +172,6 @@ def layout(program: Program) -> Layout:
         needs={slot.op: slot.trait for slot in facts.paints},
         radii=_radii(program, canvas),
     )
-
-
-def _remaps(canvas: Canvas) -> bool:
-    return REMAP_CANVAS[0] <= min(canvas) and max(canvas) <= REMAP_CANVAS[1]
-
-
-def _smooth_comes_first(facts: Facts) -> bool:
-    """Whether every row meets a smooth slot with nothing but merging geometry in front of it."""
-    first = next((slot for slot in facts.slots if slot.paints or (slot.moves and not slot.trait)), None)
-    return first is not None and first.smooth and first.gate_at < 0
 
 
 def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Hashable, Stage | None]:

@@ -115,18 +115,23 @@ class Lowering:
                 raise self.fail("a pipeline has at most 4096 draws")
         return self._shared[key]
 
+    def _constants(self, values: Sequence[float]) -> int:
+        """Append to `config`; returns where."""
+        self.config += values
+        return len(self.config) - len(values)
+
     def _entry(self, kind, op, arguments, draw, configuration, names, call=None, **words) -> Entry:
         first, stream = self._columns_for(names) if names else (0, 0)
         arguments = _twelve(arguments)
+        config = self._constants(arguments + _twelve(configuration))
         code = [0] * plan.ENTRY
         code[plan.KIND], code[plan.OP], code[plan.DRAW] = kind, op, _DRAWS[draw] if draw else 0
         code[plan.STREAM], code[plan.GATE_AT], code[plan.WANT] = stream, self._gate, self._want
-        code[plan.COLUMN], code[plan.COLUMNS], code[plan.CONFIG] = first, len(names), len(self.config)
+        code[plan.COLUMN], code[plan.COLUMNS], code[plan.CONFIG] = first, len(names), config
         code[plan.SLOT], code[plan.BOUND], code[plan.LATTICE] = self._slot, self.bound, int(self.dtype == torch.uint8)
         code[plan.CHANNELS], code[plan.STAGE_CHANNELS] = -1, self.channels
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
-        self.config += arguments + _twelve(configuration)
         self.nodes.append(Entry(self._op.rsplit(".", 1)[-1], self._lines, tuple(code), tuple(arguments), call))
         self._lines += 1
         self._slot += kind != plan.KIND_GATE
@@ -252,10 +257,7 @@ class Lowering:
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
         """
         opcode = _GEOMETRY[op]
-        channels = -1
-        if fill is not None:
-            channels = len(self.config)
-            self.config += [float(f) for f in self.by_channel(fill)]
+        channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
         self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
         self.canvases = frozenset(canvas_after(opcode, _twelve(arguments), canvas) for canvas in self.canvases)
@@ -280,10 +282,7 @@ class Lowering:
                 "neighbours", or its own "place".
             by_channel: eight arguments for each three channels; those that `columns` draw come first and are ignored.
         """
-        channels = -1
-        if by_channel is not None:
-            channels = len(self.config)
-            self.config += [float(v) for block in by_channel for v in block]
+        channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
         self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
 

@@ -72,10 +72,12 @@ class Program:
 
     def describe(self, row: Sequence[float], canvas: Canvas) -> list[dict]:
         """The functional calls that a sample of size `canvas` with the table row `row` gets, in order."""
-        records, on = [], []
+        records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
         for entry in self.entries:
             gate = self.entries[entry.gate_at]
-            on.append(entry.gate_at < 0 or (on[entry.gate_at] and _lets_through(row, gate, entry.want)))
+            on.append(
+                entry.gate_at < 0 or (on[entry.gate_at] and lets_through(int(row[gate.column]), entry.want, gate.trait))
+            )
             if entry.call is None or not on[-1]:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
@@ -85,10 +87,6 @@ class Program:
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
         return records
-
-
-def _lets_through(row: Sequence[float], gate: Entry, want: int) -> bool:
-    return torch_dialect.PLAN["lets_through"](int(row[gate.column]), want, gate.trait)
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:
@@ -102,10 +100,9 @@ def _for_masks(nodes: Nodes) -> Nodes:
     for node in nodes:
         if isinstance(node, Choice):
             node = replace(node, ways=tuple((number, _for_masks(way)) for number, way in node.ways))
-        elif node.smooth:
-            border = geometry.EDGE if node.border == geometry.DROP else node.border
-            node = node.changed(filter=geometry.NEAREST, border=border, channels=-1)
         else:
-            node = node.changed(kind=plan.KIND_NONE if node.paints else node.kind, channels=-1)
+            kind = plan.KIND_NONE if node.paints else node.kind
+            border = geometry.EDGE if node.border == geometry.DROP else node.border
+            node = node.changed(kind=kind, filter=geometry.NEAREST, border=border, channels=-1)
         projected.append(node)
     return tuple(projected)
