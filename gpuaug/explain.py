@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from .kernels import geometry, pixel, plan
 from .program import Program
+from .tree import Choice, Entry, Nodes
 
 _KINDS = {plan.KIND_GATE: "gate", plan.KIND_GEOMETRY: "geometry", plan.KIND_PIXEL: "pixel"}
 _NEEDS = {
@@ -24,23 +27,23 @@ _FILTERS = {
 }
 
 
-def _slot(entry) -> str:
-    code = entry.code
-    if code[plan.KIND] == plan.KIND_GATE:
-        return "order drawn" if code[plan.TRAIT] else "choice drawn"
-    if code[plan.KIND] == plan.KIND_PIXEL:
-        return (pixel.CASES | pixel.LOOPS)[code[plan.OP]] + _NEEDS[code[plan.TRAIT]]
-    name = geometry.CASES[code[plan.OP]]
-    return f"{name} (merges into its neighbour)" if code[plan.TRAIT] else f"{name}, {_FILTERS[code[plan.FILTER]]}"
+def _slot(entry: Entry) -> str:
+    if entry.kind == plan.KIND_GATE:
+        return "order drawn" if entry.trait else "choice drawn"
+    if entry.paints:
+        return (pixel.CASES | pixel.LOOPS)[entry.op] + _NEEDS[entry.trait]
+    name = geometry.CASES[entry.op]
+    return f"{name} (merges into its neighbour)" if entry.trait else f"{name}, {_FILTERS[entry.filter]}"
 
 
-def _is_copy(program: Program, code: tuple[int, ...], hidden: set[int]) -> bool:
-    """Whether an entry stands for the same op as an earlier one, at another place of an order that is drawn."""
-    gate = code[plan.GATE_AT]
-    if gate < 0:
-        return False
-    permutes = program.entries[gate].code[plan.TRAIT] > 0
-    return gate in hidden or (permutes and code[plan.WANT] % 16 > 0)
+def _shown(nodes: Nodes) -> Iterator[Entry]:
+    """The entries, an order's once."""
+    for node in nodes:
+        if not isinstance(node, Choice):
+            yield node
+        elif node.place == 0:
+            for _, way in node.ways:
+                yield from _shown(way)
 
 
 def launches(program: Program) -> int:
@@ -58,21 +61,14 @@ def floor_bytes(program: Program, images: torch.Tensor) -> tuple[int, int]:
 def explain(program: Program, images: torch.Tensor, chosen: str, asked: str) -> str:
     """The slots in order, what is merged, launches, bytes, and the backend."""
     lines = [f"{tuple(images.shape)} {images.dtype} on {images.device}, backend {chosen} (asked: {asked})"]
-    hidden: set[int] = set()
-    for number, entry in enumerate(program.entries):
-        code = entry.code
-        if _is_copy(program, code, hidden):
-            hidden.add(number)
-            continue
-        drawn = program.columns[code[plan.COLUMN] : code[plan.COLUMN] + code[plan.COLUMNS]]
+    for entry in _shown(program.nodes):
+        drawn = program.columns[entry.column : entry.column + entry.columns]
         names = ", ".join(c.rsplit(".", 1)[-1] for c in drawn)
-        behind = "" if code[plan.GATE_AT] < 0 else f"  [behind {code[plan.GATE_AT]}]"
         draws = f"  draws {names}" if names else ""
-        kind = _KINDS[code[plan.KIND]]
-        lines.append(f"  {number:2d} {kind:8s} {entry.name}: {_slot(entry)}{draws}{behind}")
-    smooth = [e for e in program.entries if e.code[plan.KIND] == plan.KIND_GEOMETRY and e.code[plan.FILTER]]
-    if len(smooth) > 1:
-        names = " and ".join(e.name for e in smooth)
+        behind = "" if entry.gate_at < 0 else f"  [behind {entry.gate_at}]"
+        lines.append(f"  {entry.number:2d} {_KINDS[entry.kind]:8s} {entry.name}: {_slot(entry)}{draws}{behind}")
+    if len(program.facts.smooth) > 1:
+        names = " and ".join(slot.name for slot in program.facts.smooth)
         lines.append(f"  note: where {names} both act on a sample, they become one resampling, approximately")
     source, output = floor_bytes(program, images)
     read = source * (1 + program.asks)

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from .facts import counts
 from .kernels import draw, geometry, pixel, plan
-from .program import Call, Canvas, Entry, Program, canvas_after
+from .program import Program
+from .tree import Call, Canvas, Choice, Entry, canvas_after
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 MAX_CHANNELS = 16
@@ -50,12 +52,11 @@ class Lowering:
     def __init__(self, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype, width: int):
         self.canvases, self.channels, self.dtype = canvases, channels, dtype
         self.width, self.most_channels = width, channels
-        self.entries: list[Entry] = []
+        self.nodes: list[Entry | Choice] = []
         self.config: list[float] = []
         self.columns: list[str] = []
-        self.groups = self.steps = self.asks = 0
         self._gate, self._want = -1, 0
-        self._slot = self._stream = 0
+        self._lines = self._stream = self._slot = 0
         self._op = ""
         self._shared: dict[tuple, tuple[int, int]] = {}
         self._path: tuple = ()
@@ -114,25 +115,31 @@ class Lowering:
                 raise self.fail("a pipeline has at most 4096 draws")
         return self._shared[key]
 
-    def _entry(self, kind, op, arguments, draw_name, configuration, names, call=None, **words) -> int:
+    def _constants(self, values: Sequence[float]) -> int:
+        """Append to `config`; returns where."""
+        self.config += values
+        return len(self.config) - len(values)
+
+    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, **words) -> Entry:
         first, stream = self._columns_for(names) if names else (0, 0)
-        offset = len(self.config)
-        self.config += _twelve(arguments) + _twelve(configuration)
+        arguments = _twelve(arguments)
+        config = self._constants(arguments + _twelve(configuration))
         code = [0] * plan.ENTRY
-        code[plan.KIND], code[plan.OP], code[plan.DRAW] = kind, op, _DRAWS[draw_name] if draw_name else 0
+        code[plan.KIND], code[plan.OP], code[plan.DRAW] = kind, op, _DRAWS[draw] if draw else 0
         code[plan.STREAM], code[plan.GATE_AT], code[plan.WANT] = stream, self._gate, self._want
-        code[plan.COLUMN], code[plan.COLUMNS], code[plan.CONFIG] = first, len(names), offset
+        code[plan.COLUMN], code[plan.COLUMNS], code[plan.CONFIG] = first, len(names), config
         code[plan.SLOT], code[plan.BOUND], code[plan.LATTICE] = self._slot, self.bound, int(self.dtype == torch.uint8)
         code[plan.CHANNELS], code[plan.STAGE_CHANNELS] = -1, self.channels
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
-        name = self._op.rsplit(".", 1)[-1]
-        self.entries.append(Entry(name, tuple(code), tuple(_twelve(arguments)), call))
-        return len(self.entries) - 1
+        self.nodes.append(Entry(self._op.rsplit(".", 1)[-1], self._lines, tuple(code), tuple(arguments), call))
+        self._lines += 1
+        self._slot += kind != plan.KIND_GATE
+        return self.nodes[-1]
 
     def gate(
         self, draw: str, configuration: Sequence[float], column: str, *, permutes: int = 0, counts: bool = False
-    ) -> int:
+    ) -> Entry:
         """Draw a number that later slots stand behind; returns the gate for `behind`.
 
         Args:
@@ -142,22 +149,25 @@ class Lowering:
         return self._entry(plan.KIND_GATE, 0, (), draw, configuration, (column,), trait=-1 if counts else permutes)
 
     @contextmanager
-    def behind(self, gate: int, want: int) -> Iterator[None]:
-        """What is lowered inside acts on the samples whose gate drew `want`; the others skip it."""
+    def behind(self, gate: Entry, number: int) -> Iterator[None]:
+        """What is lowered inside acts on the samples whose gate drew `number`; the others skip it."""
         before, kind = self.canvases, self._kind()
-        with self._only(gate, want):
+        with self._way(gate, number) as way:
             yield
+        self.nodes.append(Choice(gate, ((number, tuple(way)),)))
         self.canvases |= before
         self._same_kind([kind, self._kind()])
 
     @contextmanager
-    def _only(self, gate: int, want: int) -> Iterator[None]:
-        saved = self._gate, self._want
-        self._gate, self._want = gate, want
+    def _way(self, gate: Entry, number: int, place: int = 0) -> Iterator[list[Entry | Choice]]:
+        """A sequence of its own behind a gate."""
+        saved = self.nodes, self._gate, self._want
+        self.nodes, self._gate = [], gate.number
+        self._want = number * 16 + place if gate.trait > 0 else number
         try:
-            yield
+            yield self.nodes
         finally:
-            self._gate, self._want = saved
+            self.nodes, self._gate, self._want = saved
 
     @contextmanager
     def accept(self, p: float) -> Iterator[None]:
@@ -178,7 +188,7 @@ class Lowering:
                 raise self.fail(f"p may be given for at most 12 transforms, got {n}")
             ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
             gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice")
-        self._alternatives(gate, list(enumerate(children)))
+        self._choice(gate, children)
 
     def shuffled(self, children: Sequence[Callable[[], None]]) -> None:
         """Lower all `children`, in an order drawn for each sample."""
@@ -186,34 +196,25 @@ class Lowering:
         if n > 10:
             raise self.fail(f"at most 10 transforms can be reordered, got {n}")
         gate = self.gate("draw_integer", (math.factorial(n),), "order", permutes=n)
-        before, counts = self.canvases, (self.groups, self.steps, self.asks)
+        before = self.canvases
         for place in range(n):
-            lowerers = [(child * 16 + place, lower) for child, lower in enumerate(children)]
-            added = self._alternatives(gate, lowerers)
+            self._choice(gate, children, place)
             if self.canvases != before:
                 raise self.fail("cannot reorder transforms that change the image size; put them outside of RandomOrder")
-        totals = (sum(one) for one in zip(*added, strict=True))  # each child acts once, at whatever place
-        self.groups, self.steps, self.asks = (c + t for c, t in zip(counts, totals, strict=True))
 
-    def _alternatives(self, gate: int, children: list[tuple[int, Callable[[], None]]]) -> list[tuple[int, int, int]]:
-        """Lower children of which a row takes one: they share slots, and the largest counts the most.
-
-        Returns:
-            The groups, steps and statistics that each child adds.
-        """
-        canvases, kind = self.canvases, self._kind()
-        start = self._slot, self.groups, self.steps, self.asks
-        ends = []
-        for want, lower in children:
-            self.canvases, (self.dtype, self.channels) = canvases, kind
-            self._slot, self.groups, self.steps, self.asks = start
-            with self._only(gate, want):
-                lower()
-            ends.append((self.canvases, self._kind(), (self._slot, self.groups, self.steps, self.asks)))
-        self.canvases = frozenset().union(*(e[0] for e in ends))
-        self._same_kind([e[1] for e in ends])
-        self._slot, self.groups, self.steps, self.asks = (max(e[2][i] for e in ends) for i in range(4))
-        return [tuple(e[2][i] - start[i] for i in (1, 2, 3)) for e in ends]
+    def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], place: int = 0) -> None:
+        """Lower children of which a row takes one; they share slots."""
+        canvases, kind, slot = self.canvases, self._kind(), self._slot
+        ways, ends = [], []
+        for number, lower_child in enumerate(children):
+            self.canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
+            with self._way(gate, number, place) as way:
+                lower_child()
+            ways.append((number, tuple(way)))
+            ends.append((self.canvases, self._kind(), self._slot))
+        self.nodes.append(Choice(gate, tuple(ways), place))
+        self.canvases, self._slot = frozenset().union(*(end[0] for end in ends)), max(end[2] for end in ends)
+        self._same_kind([end[1] for end in ends])
 
     def _kind(self) -> tuple[torch.dtype, int]:
         return self.dtype, self.channels
@@ -256,14 +257,9 @@ class Lowering:
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
         """
         opcode = _GEOMETRY[op]
-        channels = -1
-        if fill is not None:
-            channels = len(self.config)
-            self.config += [float(f) for f in self.by_channel(fill)]
+        channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
         self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
-        self._slot += 1
-        self.groups += 1
         self.canvases = frozenset(canvas_after(opcode, _twelve(arguments), canvas) for canvas in self.canvases)
 
     def pixel(
@@ -286,16 +282,9 @@ class Lowering:
                 "neighbours", or its own "place".
             by_channel: eight arguments for each three channels; those that `columns` draw come first and are ignored.
         """
-        channels = -1
-        if by_channel is not None:
-            channels = len(self.config)
-            self.config += [float(v) for block in by_channel for v in block]
-        trait, opcode = NEEDS[needs], _PIXEL.get(op, op)
-        words = dict(trait=trait, channels=channels)
-        self._entry(plan.KIND_PIXEL, opcode, arguments, draw, configuration, columns, call, **words)
-        self._slot += 1
-        self.steps += 1
-        self.asks += int(plan.POINTWISE < trait < plan.PLACE)
+        channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
+        words = dict(trait=NEEDS[needs], channels=channels)
+        self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
 
     def to_dtype(self, dtype: torch.dtype, scale: bool) -> None:
         """Change the stage's dtype, scaling values as torchvision's `to_dtype` if `scale`."""
@@ -345,8 +334,10 @@ def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtyp
             "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
         )
     config = tuple(np.array(build.config, np.float32).tolist())
+    nodes = tuple(build.nodes)
+    groups, steps, asks = counts(nodes)
     return Program(
-        entries=tuple(build.entries),
+        nodes=nodes,
         config=config,
         columns=tuple(build.columns),
         canvases=canvases,
@@ -356,9 +347,9 @@ def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtyp
         in_dtype=dtype,
         out_dtype=build.dtype,
         out_size=next(iter(build.canvases)),
-        groups=max(build.groups, 1),
-        steps=max(build.steps, 1),
-        asks=build.asks,
+        groups=max(groups, 1),
+        steps=max(steps, 1),
+        asks=asks,
     )
 
 

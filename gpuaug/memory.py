@@ -7,13 +7,13 @@ import os
 
 import torch
 
-from .kernels import plan
-from .program import Canvas, Entry, Program, canvas_after, stages
+from .program import Program
 
 
 def no_memory(program: Program, count: int, more: str = "") -> MemoryError:
     """The error for the output of `count` images, which names the op that gives them their size."""
-    resized = [e.name for e, before in stages(program) if _resizes(e, before)]
+    facts = program.facts
+    resized = [slot.name for slot in facts.moves if any(a != b for a, b in facts.canvases[slot.number].items())]
     shape = (count, program.out_channels, *program.out_size)
     size = math.prod(shape) * program.out_dtype.itemsize / 2**30
     told = f"the output {list(shape)} of {program.out_dtype} takes {size:,.1f} GiB{more}; make it smaller"
@@ -26,13 +26,6 @@ def check_memory(program: Program, count: int, device: torch.device) -> None:
     need = count * program.out_channels * math.prod(program.out_size) * program.out_dtype.itemsize
     if total is not None and need > total:
         raise no_memory(program, count, f", {device} has {total / 2**30:,.1f}")
-
-
-def _resizes(entry: Entry, before: frozenset[Canvas]) -> bool:
-    code = entry.code
-    if code[plan.KIND] != plan.KIND_GEOMETRY:
-        return False
-    return any(canvas_after(code[plan.OP], entry.arguments, canvas) != canvas for canvas in before)
 
 
 def _memory(device: torch.device) -> float | None:

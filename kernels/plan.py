@@ -16,14 +16,14 @@ OP = 1  # which function of `geometry` or `pixel`
 DRAW = 2  # which function of `draw`, 0 for none
 STREAM = 3  # the slot's number in the counter of its draws
 GATE_AT = 4  # the entry of the gate in front, -1 for none
-WANT = 5  # what that gate must have drawn, see `entry_active`
+WANT = 5  # what that gate must have drawn, see `lets_through`
 COLUMN = 6  # first table column
 COLUMNS = 7  # how many
 CONFIG = 8  # offset of the arguments (12 floats) and the draw's configuration (12) in `config`
 SLOT = 9  # place in the pipeline
 BOUND = 10  # largest value of the stage: 255 or 1
 LATTICE = 11  # 1 on uint8's lattice
-TRAIT = 12  # GEOMETRY: 1 for an integer map that never leaves its canvas. GATE: see `entry_active`. PIXEL: see below
+TRAIT = 12  # GEOMETRY: 1 for an integer map that never leaves its canvas. GATE: see `lets_through`. PIXEL: see below
 BORDER = 13
 FILTER = 14
 CHANNELS = 15  # offset in `config` of values by channel (fill; mean and std), -1 for none
@@ -110,25 +110,29 @@ A_BASE = 6
 ASK = 8
 
 
-def entry_active(code, table, at, h):
-    """Whether every gate in front of an entry lets it through.
+def lets_through(drawn, want, trait):
+    """Whether a gate that drew the whole number `drawn` lets through what wants `want`.
 
-    A gate's trait says how what it drew is compared with what the entry wants. 0: equal. n > 0, a permutation of n
-    children: want = child * 16 + place. -1, a count: greater.
+    Its trait says how they compare. 0: equal. n > 0, a permutation of n children: want = child * 16 + place. -1, a
+    count: greater.
     """
+    through = drawn == want
+    if trait > 0:
+        through = position(drawn, want // 16, trait) == want % 16
+    elif trait < 0:
+        through = drawn > want
+    return through
+
+
+def entry_active(code, table, at, h):
+    """Whether every gate in front of an entry lets it through."""
     on = h > 0.0
     gate = xp.load(code, at + GATE_AT)
     want = xp.load(code, at + WANT)
     while gate >= 0:
         up = gate * ENTRY
         drawn = xp.i32(clamp(xp.load(table, xp.load(code, up + COLUMN)), 0.0, MOST_DRAWN))
-        children = xp.load(code, up + TRAIT)
-        if children > 0:
-            on = on & (position(drawn, want // 16, children) == want % 16)
-        elif children < 0:
-            on = on & (drawn > want)
-        else:
-            on = on & (drawn == want)
+        on = on & lets_through(drawn, want, xp.load(code, up + TRAIT))
         want = xp.load(code, up + WANT)
         gate = xp.load(code, up + GATE_AT)
     return on

@@ -5,8 +5,10 @@ import torch
 
 import gpuaug as ga
 from gpuaug.explain import floor_bytes
+from gpuaug.facts import reached
 from gpuaug.kernels import plan
 from gpuaug.lowering import lower
+from gpuaug.tree import Choice
 
 
 def lowered(*ops, size=(32, 40), channels=3, dtype=torch.uint8):
@@ -35,6 +37,54 @@ def test_an_op_inside_random_order_has_its_columns_once():
     assert program.columns[0] == "0.RandomOrder.order"
     assert (program.groups, program.steps) == (1, 2)
     assert lowered(ga.ColorJitter(0.4, 0.4)).asks == 1
+
+
+def test_an_order_counts_what_an_op_does_at_whatever_place():
+    """The dtype changes with the first op of the order, whichever it is: no row has fewer than four steps."""
+    convert = ga.ToDtype(torch.float32, scale=True)
+    ops = [ga.Compose([convert, last], seed=0) for last in (ga.RandomSolarize(0.5, 1.0), ga.RandomInvert(1.0))]
+    program = lowered(ga.RandomInvert(1.0), ga.RandomOrder(ops))
+    for order in (0.0, 1.0):
+        assert len(program.describe([order], (32, 40))) == 4 <= program.steps
+
+
+def test_an_op_at_one_of_two_places_counts_once():
+    program = lowered(ga.RandomPhotometricDistort())
+    assert [e.name for e in program.entries if e.op and e.asks] == ["RandomPhotometricDistort"] * 2
+    assert (program.steps, program.asks) == (5, 1)
+
+
+@pytest.mark.parametrize("transform", [ga.RandAugment(2), ga.AutoAugment(), ga.ColorJitter(0.4, 0.4, 0.4, 0.1)])
+def test_the_tree_and_the_code_are_one(transform):
+    """Each gate stands in front of what is behind it, and a slot's words are where the plan reads them."""
+    program = lowered(transform, ga.CoarseDropout((1, 3)))
+    assert [entry.number for entry in program.entries] == list(range(len(program.entries)))
+
+    def check(nodes, gate, number, place):
+        for node in nodes:
+            if isinstance(node, Choice):
+                for child, way in node.ways:
+                    check(way, node.gate, child, node.place)
+                continue
+            line = program.code[node.number * plan.ENTRY :][: plan.ENTRY]
+            assert line[plan.GATE_AT] == (-1 if gate is None else gate.number)
+            assert gate is None or line[plan.WANT] == (number * 16 + place if gate.trait > 0 else number)
+            assert (line[plan.OP], line[plan.TRAIT], line[plan.FILTER]) == (node.op, node.trait, node.filter)
+
+    check(program.nodes, None, 0, 0)
+
+
+def test_what_stands_in_front_of_a_slot_is_followed_through_the_gates():
+    program = lowered(
+        ga.RandomApply([ga.Pad(4), ga.RandomInvert()]), ga.GaussianBlur((3, 1), 1.0), ga.RandomCrop((16, 16))
+    )
+    facts = program.facts
+    in_front = {slot.name: set(facts.canvases[slot.number]) for slot in facts.slots}
+    either = {(32, 40), (40, 48)}
+    assert in_front == {"Pad": {(32, 40)}, "RandomInvert": {(40, 48)}, "GaussianBlur": either, "RandomCrop": either}
+    assert facts.largest == (40, 48)
+    steps = reached(program.nodes, frozenset({0}), lambda n, slot: n + slot.paints)
+    assert set(steps[facts.slots[-1].number]) == {1, 2}
 
 
 def test_out_size_and_dtype_follow_the_ops():

@@ -37,19 +37,18 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
 def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
     """The end of the program's tail that the output's store can run: opcode, and whether on the lattice."""
     found: list[tuple[int, bool]] = []
-    for code in (entry.code for entry in reversed(program.tail[-LAST:])):
-        if code[plan.OP] not in pixel.CASES or code[plan.STAGE_CHANNELS] == 1:
+    for slot in reversed(program.facts.tail[-LAST:]):
+        if slot.op not in pixel.CASES or slot.stage_channels == 1:
             break
-        found.insert(0, (code[plan.OP], code[plan.LATTICE] == 1))
+        found.insert(0, (slot.op, slot.lattice == 1))
     return tuple(found)
 
 
 def packs(program: Program) -> bool:
     """Whether a row can have an image of three channels on the lattice in front of a turn to the nearest pixels."""
-    turns = {geometry.CASES[op] for op in program.geometry_ops} - geometry.AXIS_ALIGNED
-    codes = [entry.code for entry in program.entries if entry.code[plan.KIND] == plan.KIND_GEOMETRY]
-    smooth = any(code[plan.FILTER] != geometry.NEAREST and code[plan.LATTICE] == 1 for code in codes)
-    return bool(turns) and smooth and program.channels == 3 and geometry.NEAREST in program.filters
+    facts = program.facts
+    smooth, nearest = any(slot.lattice for slot in facts.smooth), len(facts.smooth) < len(facts.moves)
+    return not facts.axis_aligned and smooth and nearest and program.channels == 3
 
 
 class CpuPlans:
@@ -135,31 +134,26 @@ class Engine:
 
     def _stages(self) -> set[int]:
         """The stages that rows of the program can need; others are not compiled for it."""
-        program = self.program
-        stages = {F.PREPARE, F.NEAREST_ROWS, F.FINISH}
-        if program.filters - {geometry.NEAREST}:
-            stages.add(F.SMOOTH_ROWS)
-        if {geometry.CASES[op] for op in program.geometry_ops} - geometry.AXIS_ALIGNED:
-            stages.add(F.POINTS)
-        if program.in_dtype in (torch.float16, torch.bfloat16):
-            stages.add(F.WIDEN)
-        if plan.NEIGHBOURS in program.needs:
-            stages.add(F.NEIGHBOURS)
-        if plan.PLACE in program.needs:
-            stages.add(F.PLACES)
-        if program.asks or (program.filters - {geometry.NEAREST} and (program.groups > 1 or program.pixel_ops)):
-            stages.add(F.KEEP)
-        if self.packs:
-            stages.add(F.KEEP_PACKED)
-        return stages | {F.ASKS + need for need in program.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
+        program, facts = self.program, self.program.facts
+        rare = {
+            F.SMOOTH_ROWS: facts.smooth,
+            F.POINTS: not facts.axis_aligned,
+            F.WIDEN: program.in_dtype in (torch.float16, torch.bfloat16),
+            F.NEIGHBOURS: plan.NEIGHBOURS in facts.needs,
+            F.PLACES: plan.PLACE in facts.needs,
+            F.KEEP: program.asks or (facts.smooth and (program.groups > 1 or facts.paints)),
+            F.KEEP_PACKED: self.packs,
+        }
+        asks = {F.ASKS + need for need in facts.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
+        return {F.PREPARE, F.NEAREST_ROWS, F.FINISH} | {stage for stage, used in rare.items() if used} | asks
 
     def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
         """The loops of its pixel steps, as keys of `cpu_kernels.get`, by their place among the stages."""
         loops: dict[int, str | tuple[int, bool, bool]] = {}
-        entries = self.program.entries[: len(self.program.entries) - len(self.tail)]
-        for code in (entry.code for entry in entries if entry.code[plan.KIND] == plan.KIND_PIXEL):
-            op, lattice, grey = code[plan.OP], code[plan.LATTICE] == 1, code[plan.STAGE_CHANNELS] == 1
-            if code[plan.TRAIT] != plan.NEIGHBOURS:
+        paints = self.program.facts.paints
+        for slot in paints[: len(paints) - len(self.tail)]:
+            op, lattice, grey = slot.op, slot.lattice == 1, slot.stage_channels == 1
+            if slot.trait != plan.NEIGHBOURS:
                 stage = F.loop_index(op, lattice, grey)
                 loops[stage] = "equalize_stage" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops

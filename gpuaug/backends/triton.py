@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import torch
 
-from ..kernels import geometry, plan, triton_plan, triton_story, triton_write, user
+from ..kernels import geometry, pixel, plan, triton_plan, triton_story, triton_write, user
 from ..kernels.triton_dialect import INTERPRETED
 from ..kernels.triton_launch import TYPES, Kernel, launch
 from ..kernels.triton_walk import Can
-from ..program import Program, stages
+from ..program import Program
 from .engine import Key, Plans
 from .triton_can import can
 
@@ -80,15 +80,12 @@ def allocate(
 def scratch(program: Program) -> tuple[int, int, torch.dtype]:
     """What a row keeps for its neighbours: images (at most two, as a story reads one and writes the other), elements of
     the largest, and their dtype."""
-    if plan.NEIGHBOURS not in program.needs:
+    asking = [slot for slot in program.facts.paints if slot.trait == plan.NEIGHBOURS]
+    if not asking:
         return 0, 0, torch.float32
-    asking = [
-        canvases
-        for entry, canvases in stages(program)
-        if entry.code[plan.KIND] == plan.KIND_PIXEL and entry.code[plan.TRAIT] == plan.NEIGHBOURS
-    ]
-    largest = max(h * w for canvases in asking for h, w in canvases)
-    return min(len(asking), 2), program.channels * largest, torch.uint8 if program.exact_scratch else torch.float32
+    largest = max(h * w for slot in asking for h, w in program.facts.canvases[slot.number])
+    exact = all(slot.lattice and slot.op == pixel.SHARPNESS for slot in asking)
+    return min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32
 
 
 def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Kernel:
@@ -128,7 +125,9 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
         quads: `quads_of` the output is not 0, as of a dense one whose width is a multiple of four.
         wide: `span` of the source or of the output is 2^31 or more.
     """
-    function = triton_plan.plan_kernel_for(program.draw_ops, program.geometry_ops)
+    facts = program.facts
+    draws, maps = (frozenset(entries) for entries in ((e.draw for e in program.entries), (e.op for e in facts.moves)))
+    function = triton_plan.plan_kernel_for(draws, maps)
     options = {"warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
     sizes = {"C": program.channels, "BLOCK": triton_plan.BLOCK}
     found = {
@@ -142,7 +141,7 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
     if tile != LARGE:
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
-    functions = triton_write.kernels_for(tuple(sorted(op for op in program.pixel_ops if op >= user.FIRST)))
+    functions = triton_write.kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
     types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32", "scratch": TYPES[scratch(program)[2]]}
     sizes = {"TILE_H": tile[0], "TILE_W": tile[1]}
     if program.asks:
@@ -175,7 +174,7 @@ class Engine:
         self.words = program.plan_words
         self.scratch_images, self.scratch_size, self.scratch_dtype = scratch(program)
         tables_at = self.words + self.columns
-        tables = program.asks * program.channels * triton_story.LEVELS if plan.HISTOGRAM in program.needs else 0
+        tables = program.asks * program.channels * triton_story.LEVELS if plan.HISTOGRAM in program.facts.needs else 0
         self.stride = tables_at + tables + (triton_write.PARTIALS * CHUNKS if program.asks else 0)
         self.layout = (self.stride, program.groups, program.steps, tables_at)
         self.size = program.out_channels * program.out_size[0] * program.out_size[1]

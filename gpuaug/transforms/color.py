@@ -123,10 +123,8 @@ class RandomPhotometricDistort(Transform):
         for name in ("saturation", "hue"):
             with _accepted(build, self.p, f"{name}_applied"):
                 _jitter(build, name, getattr(self, name))
-        counts = build.steps, build.asks
         with build.behind(contrast, 2):
             _jitter(build, "contrast", self.contrast)
-        build.steps, build.asks = counts  # a sample has it in one of the two places
         with _accepted(build, self.p, "permuted"):
             _permute(build)
 

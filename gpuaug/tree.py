@@ -1,0 +1,134 @@
+"""The tree of a lowered pipeline, and the two ways to go over it.
+
+A sequence is a tuple of nodes, and a node an entry or a choice: an entry is an op's slot, or a gate, which draws a
+number; a choice, somewhere behind its gate, holds sequences of which that number lets one act on a row. So RandomApply
+is a gate and a choice of one sequence, RandomOrder a gate and as many choices as it has places, a count a gate and a
+choice for each number that it may exceed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from .kernels import geometry, plan, torch_dialect
+
+_KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "shear_x", "shear_y"}
+_KEEP_CANVAS |= {"translate_x", "translate_y"}
+
+Canvas = tuple[int, int]
+Call = tuple[str, dict]
+State = TypeVar("State")
+
+
+def _word(at: int) -> property:
+    return property(lambda entry: entry.words[at])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One op's slot, or one gate.
+
+    Attributes:
+        number: which line of code it is.
+        words: that line, see `kernels.plan`; most have a name here, too.
+        arguments: twelve, of which the table replaces the first `columns`.
+        call: (drawn values, canvas) -> the functional calls that do the same.
+    """
+
+    name: str
+    number: int
+    words: tuple[int, ...]
+    arguments: tuple[float, ...]
+    call: Callable[[Sequence[float], Canvas], list[Call]] | None = field(default=None, compare=False, repr=False)
+
+    kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
+    gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)
+    column, columns = _word(plan.COLUMN), _word(plan.COLUMNS)
+    config, channels = _word(plan.CONFIG), _word(plan.CHANNELS)
+    bound, lattice, stage_channels = _word(plan.BOUND), _word(plan.LATTICE), _word(plan.STAGE_CHANNELS)
+    border, filter = _word(plan.BORDER), _word(plan.FILTER)
+
+    def changed(self, **words: int) -> Entry:
+        """The entry with other words."""
+        line = list(self.words)
+        for name, value in words.items():
+            line[getattr(plan, name.upper())] = value
+        return replace(self, words=tuple(line))
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is a geometry slot."""
+        return self.words[plan.KIND] == plan.KIND_GEOMETRY
+
+    @property
+    def paints(self) -> bool:
+        """Whether it is a pixel slot."""
+        return self.words[plan.KIND] == plan.KIND_PIXEL
+
+    @property
+    def smooth(self) -> bool:
+        """Whether it is a geometry slot that reads between pixels."""
+        return self.moves and self.filter != geometry.NEAREST
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is a pixel slot that must know of the whole image."""
+        return self.paints and plan.POINTWISE < self.trait < plan.PLACE
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Sequences of which at most one acts on a row: the one that its gate lets through, see `plan.lets_through`.
+
+    Attributes:
+        ways: a number and its sequence each: of a choice what the gate draws, of an order the child, of a count what
+            it exceeds.
+        place: of an order, which of its places this is.
+    """
+
+    gate: Entry
+    ways: tuple[tuple[int, tuple[Entry | Choice, ...]], ...]
+    place: int = 0
+
+
+Nodes = tuple[Entry | Choice, ...]
+
+
+def entries(nodes: Nodes) -> list[Entry]:
+    """All entries, in the order of their numbers."""
+    found: list[Entry] = []
+    for node in nodes:
+        if isinstance(node, Choice):
+            for _, way in node.ways:
+                found += entries(way)
+        else:
+            found.append(node)
+    return found
+
+
+def follow(
+    nodes: Nodes, state: State, advance: Callable[[State, Entry], State], join: Callable[[list[State]], State]
+) -> State:
+    """What `state` can be behind a sequence, over every way through its gates.
+
+    Args:
+        advance: (state, slot) -> the state behind a slot, for rows on which it acts.
+        join: the state of which nothing is known but that it is one of a list.
+    """
+    for node in nodes:
+        if isinstance(node, Choice):
+            ends = [follow(way, state, advance, join) for _, way in node.ways]
+            state = join(ends if node.gate.trait > 0 else [*ends, state])
+        elif node.kind != plan.KIND_GATE:
+            state = advance(state, node)
+    return state
+
+
+def canvas_after(op: int, arguments: Sequence[float], canvas: Canvas) -> Canvas:
+    """The canvas (H, W) behind geometry opcode `op`; drawn arguments do not matter."""
+    if geometry.CASES[op] in _KEEP_CANVAS:
+        return canvas
+    t = torch_dialect.geometry_switch(op, tuple(arguments), float(canvas[0]), float(canvas[1]))
+    return int(t[15]), int(t[16])
