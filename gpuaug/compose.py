@@ -26,6 +26,7 @@ from .program import Canvas, Program
 from .transforms.containers import children_of
 
 KEPT_RECIPES = 64
+KEPT_ENGINES = 32
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
 
@@ -262,10 +263,8 @@ class Compose(nn.Module):
         key = (images.shape, images.dtype, images.device, images.stride(), grad)
         recipe = self._recipes.get(key)
         if recipe is None:
-            recipe = self._new_recipe(images, grad)
-            if len(self._recipes) >= KEPT_RECIPES:
-                self._recipes.pop(next(iter(self._recipes)))
-            self._recipes[key] = recipe
+            recipe = self._recipes[key] = self._new_recipe(images, grad)
+            _forget_oldest(self._recipes, KEPT_RECIPES)
         if capturing(images) and recipe not in self._captured:
             self._captured.append(recipe)
         if self.check:
@@ -287,8 +286,9 @@ class Compose(nn.Module):
         check_memory(program, b, images.device)
         module = backends.select(program, images, self.backend, grad)
         key = (module.__name__, images.device, (h, w), c, images.dtype)
-        if key not in self._engines:
-            self._engines[key] = module.Engine(program, images.device)
+        engine = self._engines.pop(key, None) or module.Engine(program, images.device)
+        self._engines[key] = engine  # the one used last stands last
+        _forget_oldest(self._engines, KEPT_ENGINES)
         last = self.memory_format == torch.channels_last
         if self.memory_format == torch.preserve_format:
             plain = batch.is_contiguous()
@@ -297,7 +297,7 @@ class Compose(nn.Module):
         spread = batch.expand(-1, program.channels, -1, -1) if c == 1 else batch
         rows = batch_rows(spread, program.out_channels * math.prod(program.out_size)).to(images.device)
         copies = w * batch.stride(3) >= 2**31  # a row is addressed by 32 bits
-        return Recipe(program, module, self._engines[key], rows, tuple(batch.shape), (h, w), memory_format, copies)
+        return Recipe(program, module, engine, rows, tuple(batch.shape), (h, w), memory_format, copies)
 
     def _allocate(self, recipe: Recipe, device: torch.device) -> torch.Tensor:
         program = recipe.program
@@ -381,6 +381,12 @@ def _check_params(recipe: Recipe, params: Params) -> None:
         raise ValueError(
             f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
         )
+
+
+def _forget_oldest(kept: dict, most: int) -> None:
+    """Leave the last `most` entries; threads that arrive together may each have made one."""
+    for key in list(kept)[:-most]:
+        kept.pop(key, None)
 
 
 def capturing(images: torch.Tensor) -> bool:

@@ -182,6 +182,17 @@ def test_copies_keep_what_was_changed(batch: Tensor) -> None:
         assert other.get_extra_state().tolist() == augment.get_extra_state().tolist() == [3, 2, 64]
 
 
+@pytest.mark.parametrize("backend", ["cpu", "kornia"])
+def test_many_sizes_keep_few_engines(backend: str) -> None:
+    augment = ga.Compose([ga.RandomResizedCrop(4), ga.RandomHorizontalFlip()], seed=0, backend=backend)
+    images = torch.zeros((1, 3, 5, 200), dtype=torch.uint8)
+    for w in range(5, 5 + 2 * compose.KEPT_RECIPES):
+        augment(images[..., :w], ids=[0], epoch=0)
+        augment(images[..., :5], ids=[0], epoch=0)
+    kept = {id(recipe.engine) for recipe in augment._recipes.values()} | {id(e) for e in augment._engines.values()}
+    assert len(augment._engines) <= compose.KEPT_ENGINES and len(kept) <= compose.KEPT_RECIPES
+
+
 # --- what a captured graph reads --------------------------------------------------------------------------------------
 def test_a_loaded_state_is_copied_into_the_one_that_is_read(batch: Tensor) -> None:
     augment = flip()
