@@ -24,7 +24,7 @@ RESIZES = (*SMOOTH, "nearest-exact")
 PADDINGS = ("constant", "edge", "reflect", "symmetric")
 CONTENTS = ("noise", "ramp", "few", "flat", "ends", "between", "wild")
 LAYOUTS = ("contiguous", "channels_last", "sliced", "permuted", "expanded")
-LARGE = 128  # in one case of LARGE, on cpu: several threads, and outputs beyond the caches
+LARGE = 128  # one case in so many is large
 TIMM = (
     "rand-m9-mstd0.5-inc1",
     "rand-m5-n3-p0.8",
@@ -124,7 +124,7 @@ class Case:
 
     Attributes:
         replayed: the calls that `describe` names for the first sample are made by `gpuaug.functional`, too.
-        large: more than the kornia backend can do in a short time.
+        large: outputs beyond the caches, for several threads; in Python's loops it would take minutes.
     """
 
     transforms: list[Any]

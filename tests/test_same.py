@@ -12,7 +12,7 @@ import torch
 
 import gpuaug as ga
 from gpuaug.benchmarks import commits, same
-from gpuaug.benchmarks.random_cases import DTYPES, LAYOUTS, TIMM, case_of
+from gpuaug.benchmarks.random_cases import DTYPES, LARGE, LAYOUTS, TIMM, case_of
 
 TABLE = "torch.float32 (2, 1) (1, 1) 00"
 
@@ -86,6 +86,7 @@ def test_what_differs_is_named() -> None:
     tally.add(3, {"0.table": TABLE, "0.applied": "a"}, {"0.table": TABLE, "0.applied": "a"})
     tally.add(4, {"0.table": TABLE, "0.applied": "a"}, {"0.table": TABLE, "0.raised": "ValueError: no"})
     tally.add(5, {"0.raised": "ValueError: no"}, {"0.raised": "ValueError: no"})
+    tally.add(6, {}, {})
     assert tally.differing == [(4, ["0.applied", "0.raised"])]
     assert str(tally) == "cpu: 3 compared, 2 raise, 1 differ"
 
@@ -106,6 +107,12 @@ def test_places_that_differ_are_shown() -> None:
     ]
     assert same.where("x", old, old.half())[0].endswith("new torch.float16 (2, 2), strides (2, 1)")
     assert same.where("x", "a", None) == ["x:", "    old: a", "    new: None"]
+
+
+def test_large_cases_are_for_the_cpu_engine_alone() -> None:
+    case = case_of(0, LARGE - 1)
+    assert case.large and case.threads > 1 and same.values_of(case, "kornia") == {}
+    assert sum(case_of(0, number).large for number in range(3 * LARGE)) == 3
 
 
 @pytest.fixture(name="folders")
