@@ -267,6 +267,7 @@ def test_neighbouring_keys_are_independent() -> None:
     assert_uncorrelated(by_epoch.reshape(-1), by_epoch.T.reshape(-1), "(id, epoch) and (epoch, id)")
 
 
+@pytest.mark.filterwarnings("ignore:ids repeat within a batch")
 @pytest.mark.parametrize("backend", judges.BACKENDS)
 def test_an_id_decides_whatever_its_batch(backend: str) -> None:
     device = judges.device_of(backend)
