@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from .kernels import draw, geometry, pixel, plan, torch_dialect
-from .kernels.torch_layout import Ask, Layout, Stage
+from .kernels.shared import draw, geometry, pixel, plan
+from .kernels.torch import dialect as torch_dialect
+from .kernels.torch.layout import Ask, Layout, Stage
 from .tree import Canvas, Choice, Entry, Nodes, canvas_after, follow
 
 if TYPE_CHECKING:

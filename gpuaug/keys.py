@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from .inputs import moved
-from .kernels import plan, torch_dialect
+from .kernels.shared import plan
+from .kernels.torch import dialect as torch_dialect
 
 MASK = 0xFFFFFFFF
 CPU = torch.device("cpu")
@@ -235,7 +236,7 @@ def _capturing(stream) -> bool:
 
 
 def new_state(seed_low: int, seed_high: int, counter: int, device: torch.device) -> torch.Tensor:
-    """The state tensor (`kernels.plan.STATE_*`) of a stream of draws."""
+    """The state tensor (`kernels.shared.plan.STATE_*`) of a stream of draws."""
     state = torch.zeros(plan.STATE, dtype=torch.int64, device="cpu")
     state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH], state[plan.STATE_COUNTER] = seed_low, seed_high, counter
     return state.to(device)

@@ -19,9 +19,10 @@ from torchvision.transforms.v2 import functional as F
 import gpuaug as ga
 from gpuaug.backends import kornia as backend
 from gpuaug.compose import batch_rows
-from gpuaug.kernels import plan, torch_dialect
-from gpuaug.kernels.torch_asks import halving_sum
-from gpuaug.kernels.torch_layout import Ask, Layout
+from gpuaug.kernels.shared import plan
+from gpuaug.kernels.torch import dialect as torch_dialect
+from gpuaug.kernels.torch.asks import halving_sum
+from gpuaug.kernels.torch.layout import Ask, Layout
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 

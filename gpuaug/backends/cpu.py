@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 import torch
 
-from ..kernels import cpu_frame as F
-from ..kernels import draw, geometry, pixel, plan
+from ..kernels.cpu import frame as F
+from ..kernels.shared import draw, geometry, pixel, plan
 from ..program import Program
 from . import cpu_buffers, cpu_helpers
 from .cpu_buffers import allocate
@@ -98,15 +98,15 @@ class Engine:
     """
 
     def __init__(self, program: Program, device: torch.device):
-        from ..kernels import cpu_kernels
+        from ..kernels.cpu import kernels
 
-        self.program, self.kernels = program, cpu_kernels
+        self.program, self.kernels = program, kernels
         self.tail, self.packs = last_steps(program), packs(program)
-        self.run_rows, self.take_samples = (cpu_kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
-        wanted = {stage: cpu_kernels.STAGES[stage] for stage in self._stages()} | self._loops()
+        self.run_rows, self.take_samples = (kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
+        wanted = {stage: kernels.STAGES[stage] for stage in self._stages()} | self._loops()
         self.stages = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
         for stage, name in wanted.items():
-            self.stages[stage] = cpu_kernels.get(name).address
+            self.stages[stage] = kernels.get(name).address
         self.code, self.config = self._code(), np.array(program.config, np.float32)
         self.columns = len(program.columns)
         job = np.zeros(F.JOB_WORDS, np.int64)
@@ -148,7 +148,7 @@ class Engine:
         return {F.PREPARE, F.NEAREST_ROWS, F.FINISH} | {stage for stage, used in rare.items() if used} | asks
 
     def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
-        """The loops of its pixel steps, as keys of `cpu_kernels.get`, by their place among the stages."""
+        """The loops of its pixel steps, as keys of `kernels.get`, by their place among the stages."""
         loops: dict[int, str | tuple[int, bool, bool]] = {}
         paints = self.program.facts.paints
         for slot in paints[: len(paints) - len(self.tail)]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..kernels import geometry, pixel, plan
-from ..kernels.triton_dialect import bits
-from ..kernels.triton_walk import MIXED, Can
+from ..kernels.shared import geometry, pixel, plan
+from ..kernels.triton.dialect import bits
+from ..kernels.triton.walk import MIXED, Can
 from ..program import Program
 from ..tree import Entry
 

@@ -7,7 +7,7 @@ import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..kernels import geometry
+from ..kernels.shared import geometry
 from ..messages import check_keywords, shown
 from .arguments import FILTERS, MOST_SIDE, plain
 

@@ -1,4 +1,4 @@
-"""Colour ops. Each is one formula of `kernels.pixel` and one description here."""
+"""Colour ops. Each is one formula of `kernels.shared.pixel` and one description here."""
 
 from __future__ import annotations
 

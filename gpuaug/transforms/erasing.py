@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..kernels import torch_dialect
+from ..kernels.torch import dialect as torch_dialect
 from ..messages import shown
 from .arguments import MOST_SIDE, Fill, choice, ends, fill_argument, flag, interval, is_whole, probability
 from .base import Transform, fill_by_channel

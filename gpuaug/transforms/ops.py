@@ -1,4 +1,4 @@
-"""Adjustments, the pixel ops of at most one argument: what each formula of `kernels.pixel` needs, and its call.
+"""Adjustments, the pixel ops of at most one argument: what each formula of `kernels.shared.pixel` needs, and its call.
 
 Single ops, policies and `gpuaug.functional` all lower them from this one table.
 """

@@ -62,7 +62,7 @@ class Space:
     bits: int
 
     def level(self, op: str, bins: int, first: int, count: int, bound: float) -> tuple[float, ...]:
-        """Configuration of `kernels.draw.draw_level` for one of the steps first .. first + count - 1 of `bins`."""
+        """Configuration of `kernels.shared.draw.draw_level` for one of `count` steps from `first` on, of `bins`."""
         start, end, part, signed, kind, offset, factor = 0.0, 0.0, 0.0, True, 0, 0.0, 1.0
         match op:
             case "ShearX" | "ShearY":

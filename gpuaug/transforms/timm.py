@@ -26,7 +26,7 @@ POWER, UNIFORM = 1, 2
 
 @dataclass(frozen=True)
 class Argument:
-    """How a magnitude becomes an op's argument (see `kernels.draw.draw_noisy_level`), and which op it is."""
+    """How a magnitude becomes an op's argument (see `kernels.shared.draw.draw_noisy_level`), and which op it is."""
 
     op: str
     scale: float = 0.0
@@ -65,7 +65,7 @@ for _op in ("Color", "Contrast", "Brightness", "Sharpness"):
 
 
 def configuration(a: Argument, magnitude: float, std: float, most: float, bound: float) -> tuple[float, ...]:
-    """Configuration of `kernels.draw.draw_noisy_level`; a negative `std` draws uniformly."""
+    """Configuration of `kernels.shared.draw.draw_noisy_level`; a negative `std` draws uniformly."""
     factor = bound / 255.0 if a.levels else 1.0
     shape = (a.scale, a.offset, a.signed, a.whole, a.low, a.high, factor, a.side, a.kind)
     return (magnitude, std, most, *shape)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..kernels import torch_dialect, user
+from ..kernels.shared import user
+from ..kernels.torch import dialect as torch_dialect
 from ..messages import check_keywords
 from .arguments import ends, interval, plain, probability
 from .base import Transform

@@ -9,10 +9,10 @@ them. A table holds, for n outputs and K taps, with a pitch P >= n + 8:
     born   float32 [P]      the group in whose fill the output lies, -1 for none
 """
 
-from . import cpu_frame as F
-from . import geometry as G
-from . import plan as P
-from .cpu_dialect import ELEMENTARY, GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
+from ..shared import geometry as G
+from ..shared import plan as P
+from . import frame as F
+from .dialect import ELEMENTARY, GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
 
 clamp = ELEMENTARY["clamp"]
 fold, snap, reach, weight = GEOMETRY["fold"], GEOMETRY["snap"], GEOMETRY["reach"], GEOMETRY["weight"]

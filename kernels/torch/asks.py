@@ -7,9 +7,9 @@ depends on the other rows or on the pixels outside: sums over an image add halve
 
 import torch
 
-from . import geometry, pixel
-from .torch_dialect import GEOMETRY, PIXEL
-from .torch_sample import grid, whole
+from ..shared import geometry, pixel
+from .dialect import GEOMETRY, PIXEL
+from .sample import grid, whole
 
 LEVELS = 256
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import torch
 
-from . import geometry, plan
-from .torch_dialect import ELEMENTARY, GEOMETRY
-from .torch_layout import Layout
+from ..shared import geometry, plan
+from .dialect import ELEMENTARY, GEOMETRY
+from .layout import Layout
 
 WHOLLY = 1e-06  # what is missing where weights that cover a pixel do not quite add up to 1
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from . import geometry, pixel, plan
-from .torch_asks import colour, deep, equalize, equalize_table, extremes, mean_grey, neighbourhood
-from .torch_dialect import GEOMETRY, formula
-from .torch_layout import Layout, Stage
-from .torch_sample import Resampler, answer, grid, place, whole
+from ..shared import geometry, pixel, plan
+from .asks import colour, deep, equalize, equalize_table, extremes, mean_grey, neighbourhood
+from .dialect import GEOMETRY, formula
+from .layout import Layout, Stage
+from .sample import Resampler, answer, grid, place, whole
 
 INFINITY = float("inf")
 NEIGHBOURS = (pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y)

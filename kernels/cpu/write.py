@@ -1,11 +1,11 @@
 """Write the image of a row that was walked: pass by pass, tile by tile, stage by stage."""
 
-from . import cpu_frame as F
-from . import plan as P
-from .cpu_asks import close_ask, open_ask
-from .cpu_dialect import call, exact, i64, xp
-from .cpu_tables import element_bytes, step_at
-from .cpu_vector import drain
+from ..shared import plan as P
+from . import frame as F
+from .asks import close_ask, open_ask
+from .dialect import call, exact, i64, xp
+from .tables import element_bytes, step_at
+from .vector import drain
 
 
 @exact

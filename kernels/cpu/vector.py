@@ -10,7 +10,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .cpu_dialect import FAST, LANES
+from .dialect import FAST, LANES
 
 FLOAT, WORD, INT = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 VECTOR = ir.VectorType(FLOAT, LANES)

@@ -1,10 +1,10 @@
 """Sampling of an axis-aligned pass: fill the tile with its output rows, read from the base image by the axis tables."""
 
-from . import cpu_frame as F
-from . import plan as P
-from .cpu_dialect import LANES, f32, fast, i32, i64, u8, xp
-from .cpu_tables import group_at
-from .cpu_vector import blend_block_f32, blend_block_u8, tap_block
+from ..shared import plan as P
+from . import frame as F
+from .dialect import LANES, f32, fast, i32, i64, u8, xp
+from .tables import group_at
+from .vector import blend_block_f32, blend_block_u8, tap_block
 
 
 @fast

@@ -1,10 +1,10 @@
 """What a pass finds out about its image: mean grey, extremes, histograms. In one order, whatever the batch."""
 
-from . import cpu_frame as F
-from . import plan as P
-from .cpu_dialect import PIXEL, exact, f32, f64, fast, i32, inlined, int32, widest, xp
-from .cpu_steps import eight
-from .cpu_tables import ask_at
+from ..shared import plan as P
+from . import frame as F
+from .dialect import PIXEL, exact, f32, f64, fast, i32, inlined, int32, widest, xp
+from .steps import eight
+from .tables import ask_at
 
 luma, level_of, of_level, equalized = (PIXEL[n] for n in ("luma", "level_of", "of_level", "equalized"))
 LEVELS = 256

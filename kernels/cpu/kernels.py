@@ -10,21 +10,21 @@ from functools import cache
 
 from numba.core.compiler_lock import global_compiler_lock
 
-from . import cpu_frame as F
-from . import pixel, user
-from . import plan as P
-from .cpu_asks import equalize, extremes, grey_sum, histogram
-from .cpu_compile import compiled
-from .cpu_dialect import call, f32, i64, over_memory, xp
-from .cpu_neighbours import neighbours
-from .cpu_points import places, points
-from .cpu_process import acquire, enter, fetch_add, work_memory
-from .cpu_sample import nearest_rows, smooth_rows
-from .cpu_steps import finish, loop
-from .cpu_store import store, store_packed, widen
-from .cpu_tables import prepare
-from .cpu_walk import divide, open_row, plan_row, schedule_row
-from .cpu_write import write_row
+from ..shared import pixel, user
+from ..shared import plan as P
+from . import frame as F
+from .asks import equalize, extremes, grey_sum, histogram
+from .compile import compiled
+from .dialect import call, f32, i64, over_memory, xp
+from .neighbours import neighbours
+from .points import places, points
+from .process import acquire, enter, fetch_add, work_memory
+from .sample import nearest_rows, smooth_rows
+from .steps import finish, loop
+from .store import store, store_packed, widen
+from .tables import prepare
+from .walk import divide, open_row, plan_row, schedule_row
+from .write import write_row
 
 STAGE = "void(int64)"
 KINDS = {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}
@@ -209,7 +209,7 @@ def _made(name):
 
 def get(name):
     """The C function of that name, a stage, a draw or a geometry function; the loop (opcode, lattice, grey); or the
-    store ("store", kind, strided, tail) of `cpu_store`.
+    store ("store", kind, strided, tail) of `store`.
 
     `.ctypes` calls it, `.address` is where it lies.
     """

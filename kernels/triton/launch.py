@@ -11,7 +11,7 @@ import torch
 import triton
 from triton.compiler import ASTSource
 
-from .triton_dialect import INTERPRETED
+from .dialect import INTERPRETED
 
 TYPES = {
     torch.uint8: "*u8",
@@ -27,7 +27,7 @@ class Kernel:
     """A kernel and all that its compilation depends on.
 
     Attributes:
-        function: bound by `triton_dialect`; its constants are its last parameters.
+        function: bound by `dialect`; its constants are its last parameters.
         types: Triton type names of its arguments, in order.
         constants: the compile-time parameters, in order.
         warps: of a program, or fewer where that would be more threads than MOST_THREADS.

@@ -1,11 +1,11 @@
 """The first step of a pass that reads neighbours: sharpness, blur along x, blur along y, of a float32 scratch image."""
 
-from . import cpu_frame as F
-from . import geometry as G
-from . import pixel
-from . import plan as P
-from .cpu_dialect import GEOMETRY, PIXEL, f32, fast, widest, xp
-from .cpu_steps import eight
+from ..shared import geometry as G
+from ..shared import pixel
+from ..shared import plan as P
+from . import frame as F
+from .dialect import GEOMETRY, PIXEL, f32, fast, widest, xp
+from .steps import eight
 
 fold = GEOMETRY["fold"]
 sharpen, sharpen_edge, blur_weight, blurred = (

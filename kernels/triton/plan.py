@@ -5,9 +5,9 @@ import sys
 
 import triton.language as tl
 
-from . import plan, triton_dialect
-from .draw import WORD
-from .plan import (
+from ..shared import plan
+from ..shared.draw import WORD
+from ..shared.plan import (
     ROW,
     ROW_H,
     ROW_SAMPLE,
@@ -20,6 +20,7 @@ from .plan import (
     STATE_TICKET,
     walk,
 )
+from . import dialect
 
 BLOCK = 32
 TICKET = plan.SPARE  # how many chunks of an ask are done
@@ -113,5 +114,5 @@ def plan_kernel(
 @functools.cache
 def plan_kernel_for(draw_ops: frozenset, geometry_ops: frozenset):
     """The plan kernel of programs that use no opcodes but these."""
-    names = {"TICKET": tl.constexpr(TICKET), "walk": triton_dialect.walk(draw_ops, geometry_ops)}
-    return triton_dialect.bind_module(sys.modules[__name__], **names)["plan_kernel"]
+    names = {"TICKET": tl.constexpr(TICKET), "walk": dialect.walk(draw_ops, geometry_ops)}
+    return dialect.bind_module(sys.modules[__name__], **names)["plan_kernel"]

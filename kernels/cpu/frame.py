@@ -58,7 +58,7 @@ JOB_NEXT = 40  # the row that is taken next; in a cache line that holds nothing 
 JOB_BUSY = 41  # how many threads are inside, 0 before the job is opened and after it is closed
 JOB_WORDS = 56
 
-# Stages of a pass, in `cpu_kernels`.
+# Stages of a pass, in `kernels`.
 WIDEN = 0
 PREPARE = 1
 NEAREST_ROWS = 2
@@ -125,7 +125,7 @@ SPARE = 7  # float32 [C, PITCH]
 STAGING = 8  # as the spare: pixels laid out as in the sink
 BIRTH = 9  # float32 [PITCH]: the group, then the slot, where a pixel was born; negative for none
 COLUMNS = 10  # float32 [max W, C, 8]: eight source rows, transposed
-X_TABLE = 11  # axis tables, see `cpu_tables`
+X_TABLE = 11  # axis tables, see `tables`
 Y_TABLE = 12
 RUN_LIST = 13  # int64 [max W, 4]: start, end, first source column, step
 ROW_TAPS = 14  # int64 [K, 8]: addresses of source rows, then float32 [K, 8]: their weights

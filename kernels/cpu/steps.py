@@ -6,12 +6,12 @@ need, and reach them by address.
 
 import numpy as np
 
-from . import cpu_frame as F
-from . import geometry as G
-from . import pixel, user
-from . import plan as P
-from .cpu_dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
-from .cpu_tables import clamp, group_at, step_at
+from ..shared import geometry as G
+from ..shared import pixel, user
+from ..shared import plan as P
+from . import frame as F
+from .dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
+from .tables import clamp, group_at, step_at
 
 loop_index = fast(F.loop_index)
 

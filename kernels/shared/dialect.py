@@ -90,6 +90,6 @@ def switch(name: str, cases: dict[int, str], arguments: str, results: Iterable[s
 
 
 def source_digest() -> str:
-    """A digest of every file of this package: part of the key of whatever is compiled from it and kept on disk."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """A digest of every source of all rooms: part of the key of whatever is compiled from them and kept on disk."""
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()

@@ -1,11 +1,11 @@
 """Casts between the types of images: stores of a tile in any type and strides, and reading 16-bit sources."""
 
-from . import cpu_frame as F
-from .cpu_bits import bf16_of, f16_of, four_bytes, of_bf16, of_f16, u8_of
-from .cpu_dialect import f32, fast, i32, inlined, specialised, u8, u16, widest, xp
-from .cpu_steps import eight, of_colours
-from .cpu_tables import step_at
-from .cpu_vector import STREAM_BYTES, stream_block
+from . import frame as F
+from .bits import bf16_of, f16_of, four_bytes, of_bf16, of_f16, u8_of
+from .dialect import f32, fast, i32, inlined, specialised, u8, u16, widest, xp
+from .steps import eight, of_colours
+from .tables import step_at
+from .vector import STREAM_BYTES, stream_block
 
 
 @inlined

@@ -4,8 +4,8 @@ from llvmlite import ir
 from numba import types as nt
 from numba.extending import intrinsic
 
-from . import cpu_frame as F
-from .cpu_dialect import call, exact
+from . import frame as F
+from .dialect import call, exact
 
 LINE = 64  # bytes
 LARGE = 4 << 20  # bytes from which on huge pages are asked for, which a loop over scratch images feels

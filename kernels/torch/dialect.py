@@ -12,7 +12,7 @@ import types
 
 import torch
 
-from . import dialect, draw, elementary, geometry, pixel, plan, user
+from ..shared import dialect, draw, elementary, geometry, pixel, plan, user
 
 xp = types.ModuleType("xp_torch")
 

@@ -7,12 +7,12 @@ by rows and columns in front of turned ones. What those see is then kept as a fl
 goes on.
 """
 
-from . import cpu_frame as F
-from . import geometry as G
-from . import pixel
-from . import plan as P
-from .cpu_dialect import exact, f32, i64, walk, xp
-from .cpu_tables import ask_at, group_at, step_at, tap_count
+from ..shared import geometry as G
+from ..shared import pixel
+from ..shared import plan as P
+from . import frame as F
+from .dialect import exact, f32, i64, walk, xp
+from .tables import ask_at, group_at, step_at, tap_count
 
 MASK = 0xFFFFFFFF
 CONVERT = next(opcode for opcode, name in pixel.CASES.items() if name == "convert")

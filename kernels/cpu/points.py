@@ -3,14 +3,14 @@
 uint8 of three channels is packed first, four bytes a pixel, if it is resampled: a tap is one load then.
 """
 
-from . import cpu_frame as F
-from . import geometry as G
-from . import plan as P
-from .cpu_bits import three_bytes
-from .cpu_dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, widest, xp
-from .cpu_sample import gather
-from .cpu_tables import clamp, group_at, weigh
-from .cpu_vector import four_block_packed, gather_block_f32, gather_block_packed, gather_block_u8, take_block_packed
+from ..shared import geometry as G
+from ..shared import plan as P
+from . import frame as F
+from .bits import three_bytes
+from .dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, widest, xp
+from .sample import gather
+from .tables import clamp, group_at, weigh
+from .vector import four_block_packed, gather_block_f32, gather_block_packed, gather_block_u8, take_block_packed
 
 EXACT = 1 << 24  # whole numbers below are exact in float32
 fold, snap = GEOMETRY["fold"], GEOMETRY["snap"]

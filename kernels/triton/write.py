@@ -2,7 +2,7 @@
 
 An image's own offset is int64; offsets in a channel are int32, unless the program is compiled `wide`. Nothing
 specialises on sizes, strides or seeds, but for how quads of the output can be stored (QUADS) and `wide`; the other
-compile-time parameters are those of `triton_story`.
+compile-time parameters are those of `story`.
 """
 
 import functools
@@ -10,9 +10,8 @@ import sys
 
 import triton.language as tl
 
-from . import triton_dialect
-from .pixel import equalized, level_of, luma
-from .plan import (
+from ..shared.pixel import equalized, level_of, luma
+from ..shared.plan import (
     A_BASE,
     A_GROUPS,
     A_H,
@@ -39,8 +38,9 @@ from .plan import (
     S_ARGUMENTS,
     SMOOTH,
 )
-from .triton_plan import TICKET
-from .triton_story import (
+from . import dialect
+from .plan import TICKET
+from .story import (
     LEVELS,
     finish,
     image_behind,
@@ -50,7 +50,7 @@ from .triton_story import (
     story,
     story_for,
 )
-from .triton_walk import WALK, group_words, step_words
+from .walk import WALK, group_words, step_words
 
 PLANES, PACKED = 1, 3  # quads of a row from one to the next: one channel's, or three channels in turns
 PARTIALS = 6  # numbers that a chunk leaves: a sum, or the least and the greatest of three channels
@@ -406,7 +406,7 @@ def kernels_for(users: tuple[int, ...] = ()) -> dict:
     """The kernels, where users' formulas, by their opcodes, are pixel steps too."""
     told = story_for(users)
     names = ("finish", "image_behind", "part_behind", "scratch_number", "stage", "story")
-    return triton_dialect.bind_module(
+    return dialect.bind_module(
         sys.modules[__name__],
         TICKET=tl.constexpr(TICKET),
         LEVELS=tl.constexpr(LEVELS),
@@ -414,5 +414,5 @@ def kernels_for(users: tuple[int, ...] = ()) -> dict:
         PACKED=tl.constexpr(PACKED),
         **{n: told[n] for n in names},
         **{n: WALK[n] for n in ("group_words", "step_words")},
-        **{n: triton_dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
+        **{n: dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
     )

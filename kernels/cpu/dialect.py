@@ -14,8 +14,8 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import cpu_frame as F
-from . import dialect, draw, elementary, geometry, pixel, plan
+from ..shared import dialect, draw, elementary, geometry, pixel, plan
+from . import frame as F
 
 LANES = 8  # rows that are resampled at once, in the lanes of a vector
 FAST = ("contract", "nsz", "reassoc", "arcp")

@@ -15,10 +15,20 @@ import sys
 
 import triton.language as tl
 
-from . import triton_dialect
-from .geometry import DROP, FILL, LINEAR, NEAREST, reach, snap, weight
-from .pixel import BLUR_X, BLUR_Y, EQUALIZE, SHARPNESS, blur_weight, blurred, level_of, of_level, sharpen, sharpen_edge
-from .plan import (
+from ..shared.geometry import DROP, FILL, LINEAR, NEAREST, reach, snap, weight
+from ..shared.pixel import (
+    BLUR_X,
+    BLUR_Y,
+    EQUALIZE,
+    SHARPNESS,
+    blur_weight,
+    blurred,
+    level_of,
+    of_level,
+    sharpen,
+    sharpen_edge,
+)
+from ..shared.plan import (
     A_BASE,
     A_GROUPS,
     A_H,
@@ -41,8 +51,9 @@ from .plan import (
     S_SLOT,
     S_TRAIT,
 )
-from .triton_dialect import level_half_even, pixel_switch
-from .triton_walk import MIXED, WALK, group_words, inside, step_words, through, walk_back, window
+from . import dialect
+from .dialect import level_half_even, pixel_switch
+from .walk import MIXED, WALK, group_words, inside, step_words, through, walk_back, window
 
 LEVELS = 256
 
@@ -438,16 +449,13 @@ def image_behind(plan, i_base, source, scratch, scratch_size, layout, CAN: tl.co
 @functools.cache
 def story_for(users: tuple[int, ...] = ()) -> dict:
     """The functions of this module, where users' formulas, by their opcodes, are pixel steps too."""
-    return triton_dialect.bind_module(
+    return dialect.bind_module(
         sys.modules[__name__],
         MIXED=tl.constexpr(MIXED),
         LEVELS=tl.constexpr(LEVELS),
-        level_half_even=triton_dialect.level_half_even,
-        pixel_switch=triton_dialect.pixel_switch(users),
+        level_half_even=dialect.level_half_even,
+        pixel_switch=dialect.pixel_switch(users),
         **{n: WALK[n] for n in ("group_words", "inside", "step_words", "through", "walk_back", "window")},
-        **{n: triton_dialect.GEOMETRY[n] for n in ("reach", "snap", "weight")},
-        **{
-            n: triton_dialect.PIXEL[n]
-            for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")
-        },
+        **{n: dialect.GEOMETRY[n] for n in ("reach", "snap", "weight")},
+        **{n: dialect.PIXEL[n] for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")},
     )

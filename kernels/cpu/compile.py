@@ -26,7 +26,7 @@ from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 
-from . import dialect
+from ..shared import dialect
 
 TELL_AFTER_S = 1.0
 OURS = ("gpuaug", "numba", "torch", "contextlib")  # packages whose frames a warning is not about

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import triton.language as tl
 
-from . import triton_dialect
-from .geometry import FILL, NEAREST, REFLECT, SYMMETRIC, fold, snap
-from .plan import G_BORDER, G_FILL, G_FILTER, G_PROJECTIVE, G_WINDOW, HEADER, S_ARGUMENTS
+from ..shared.geometry import FILL, NEAREST, REFLECT, SYMMETRIC, fold, snap
+from ..shared.plan import G_BORDER, G_FILL, G_FILTER, G_PROJECTIVE, G_WINDOW, HEADER, S_ARGUMENTS
+from . import dialect
 
 MIXED = -1
 
@@ -146,8 +146,8 @@ def walk_back(plan, x, y, b_birth, i_last, i_first, LOOSE: tl.constexpr, CAN: tl
     return x, y, b_birth
 
 
-WALK = triton_dialect.bind_module(
+WALK = dialect.bind_module(
     sys.modules[__name__],
     MIXED=tl.constexpr(MIXED),
-    **{n: triton_dialect.GEOMETRY[n] for n in ("fold", "snap")},
+    **{n: dialect.GEOMETRY[n] for n in ("fold", "snap")},
 )

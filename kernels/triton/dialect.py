@@ -12,7 +12,7 @@ import types
 import triton
 import triton.language as tl
 
-from . import dialect, draw, elementary, geometry, pixel, plan, user
+from ..shared import dialect, draw, elementary, geometry, pixel, plan, user
 
 xp = types.ModuleType("xp_triton")
 xp.__getattr__ = lambda name: getattr(tl, name)
