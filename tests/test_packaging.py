@@ -44,12 +44,12 @@ def check(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="session")
 def wheel(tracked: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the sources, so that no build folder is left in the checkout or found there."""
+    """A wheel built from an sdist of a copy of the sources: no build folder is left in the checkout, or found there."""
     source = tmp_path_factory.mktemp("source")
     for path in tracked:
         (source / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, source / path.relative_to(ROOT))
-    check(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", ".", cwd=source)
+    check(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", ".", cwd=source)
     (built,) = (source / "dist").glob("*.whl")
     return built
 
