@@ -104,10 +104,12 @@ def parity(augment: ga.Compose, images: torch.Tensor, samples: int = SAMPLES) ->
 
 def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
     """The calls of `params.describe(i)` on one image [C, H, W] through torchvision; floats stay float32."""
-    from torchvision.transforms.v2 import functional
+    from torchvision.transforms.v2 import InterpolationMode, functional
 
     for record in records:
         name, kwargs = record["call"], dict(record["kwargs"])
+        if "interpolation" in kwargs:  # older versions take no words
+            kwargs["interpolation"] = InterpolationMode(kwargs["interpolation"])
         call = solarize_add if name == "solarize_add" else getattr(functional, name)
         if name == "to_dtype" and kwargs["dtype"].is_floating_point:
             kwargs["dtype"] = torch.float32

@@ -1,0 +1,242 @@
+"""The parts of `benchmarks.gpu_check` that measure: each prints a table, and keeps what it found in a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from unittest import mock
+
+import torch
+import triton
+import triton.language as tl
+from triton.backends.compiler import GPUTarget
+
+from gpuaug.backends import triton as backend
+from gpuaug.lowering import lower
+
+from . import gate, timing
+from .cases import CASES, Case, images_of
+from .gpu_check import WORKERS
+
+NAMES = ("flip", "crop", "resized-crop", "imagenet-train", "randaugment", "trivialaugment", "affine", "perspective")
+OUTPUTS = {"bf16": (torch.bfloat16, False), "bf16 last": (torch.bfloat16, True), "f32": (torch.float32, False)}
+BATCH, SIZE = 128, 256
+GROWING = ("crop", "resized-crop", "imagenet-train")  # at other batches, and from larger images
+SWEPT = ("crop", "resized-crop", "imagenet-train", "randaugment")
+TILES = ((8, 32), (16, 32), (32, 32), (8, 64), (16, 64), (8, 128))
+ROUNDS, REPLAYS = 5, 4
+
+
+class Found:
+    """Entries, written after each one: what there is when the time is up stays."""
+
+    def __init__(self, path: Path | None):
+        self.path, self.entries = path, []
+
+    def add(self, **entry) -> None:
+        """Keep an entry, and print it."""
+        self.entries.append(entry)
+        print("  ".join(f"{v:9.2f}" if isinstance(v, float) else f"{v!s:14s}" for v in entry.values()), flush=True)
+        if self.path is not None:
+            self.path.write_text(json.dumps(self.entries, indent=1) + "\n", encoding="utf-8")
+
+
+def with_output(name: str, output: str, batch: int = BATCH, size: int = SIZE) -> Case:
+    """A case with another output and input; one that keeps the size puts out what comes in."""
+    dtype, last = OUTPUTS[output]
+    case = CASES[name]
+    out_size = size if case.size == case.out_size else case.out_size
+    return replace(case, batch=batch, size=size, out_size=out_size, dtype=dtype, channels_last=last)
+
+
+def _compile(name: str, output: str, tile: tuple[int, int] | None, warps: int, capability: int) -> dict:
+    """Compile all kernels of a case into Triton's cache."""
+    case, begun = with_output(name, output), time.monotonic()
+    program = lower(case.ours("triton").transforms, frozenset({(case.size, case.size)}), 3, torch.uint8)
+    with tiled(tile, warps):
+        for kernel in backend.kernels(program).values():
+            kernel.compile(GPUTarget("cuda", capability, 32))
+    return {"case": name, "output": output, "tile": tile, "warps": warps, "seconds": time.monotonic() - begun}
+
+
+def tiled(tile: tuple[int, int] | None, warps: int = backend.WARPS):
+    """Kernels with another tile and other warps; None: those that the backend takes."""
+    tile_of = backend.tile_of
+    return mock.patch.multiple(backend, tile_of=lambda meets: tile or tile_of(meets), WARPS=warps)
+
+
+def compile_all(found: Found, points: Sequence[tuple]) -> None:
+    """Compile in parallel: (case, output, tile, warps) each."""
+    major, minor = torch.cuda.get_device_capability()
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(_compile, *point, 10 * major + minor) for point in points]
+        for job in as_completed(jobs):
+            try:
+                found.add(**job.result())
+            except Exception as error:
+                found.add(failed=f"{type(error).__name__}: {error}"[:300])
+
+
+def replayed(calls: Sequence[Callable[[], object]]) -> float:
+    """Microseconds a call, of calls in a captured graph; their results lie apart."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        calls[0]()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = [call() for call in calls]  # noqa: F841
+    graph.replay()
+    times = []
+    for _ in range(ROUNDS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(REPLAYS):
+            graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(1e3 * start.elapsed_time(end) / REPLAYS / len(calls))
+    return statistics.median(times)
+
+
+class Point:
+    """A case's pipeline and its batches on the GPU."""
+
+    def __init__(self, case: Case):
+        self.case = case
+        images = images_of(case.batch, case.size)[0].cuda()
+        out_bytes = case.batch * 3 * case.out_size**2 * case.dtype.itemsize
+        count = timing.batches_to_rotate(min(images.nbytes, out_bytes), torch.device("cuda"))
+        self.batches = [images.roll(k, 0) for k in range(count)]
+        self.augment = case.ours("triton")
+        self.ids = torch.arange(case.batch, device="cuda")
+
+    def floor_bytes(self) -> float:
+        """What a call must move: of the source what its samples' windows touch, and the output."""
+        params = self.augment.sample(self.batches[0], ids=self.ids, epoch=0)
+        canvas = self.batches[0].shape[-2:]
+        shares = [gate.window(params.describe(i), canvas) for i in range(min(64, self.case.batch))]
+        out = self.case.batch * 3 * self.case.out_size**2 * self.case.dtype.itemsize
+        return self.batches[0].nbytes * statistics.fmean(shares) + out
+
+    def whole(self) -> float:
+        """Microseconds a call."""
+        return replayed([lambda b=b: self.augment(b, ids=self.ids, epoch=0) for b in self.batches])
+
+    def steps(self) -> tuple[float, float]:
+        """Microseconds of `plan` and of `write`."""
+        _, recipe = self.augment._take(self.batches[0])
+        engine, rows, device = recipe.engine, recipe.rows, self.batches[0].device
+        key = self.augment._draw_keys(recipe, device, self.ids, 0)
+        plans = engine.plan(rows, recipe.table(device), key)
+
+        def write(batch: torch.Tensor) -> torch.Tensor:
+            out = self.augment._allocate(recipe, device)
+            engine.write(batch, rows, plans, out)
+            return out
+
+        draw = replayed([lambda: engine.plan(rows, recipe.table(device), key) for _ in self.batches])
+        return draw, replayed([lambda b=b: write(b) for b in self.batches])
+
+
+def graph_points() -> Iterator[tuple[str, str, int, int]]:
+    """(case, output, batch, size)."""
+    for name in NAMES:
+        for output in OUTPUTS:
+            yield name, output, BATCH, SIZE
+    for name in GROWING:
+        for batch in (16, 512):
+            yield name, "bf16 last", batch, SIZE
+        yield name, "bf16 last", BATCH, 400
+
+
+def graphs(found: Found) -> None:
+    """Whole calls, draws and writes, as replays of a graph, over the time that their bytes take to copy."""
+    copied = timing.copy_bandwidth(torch.device("cuda"))
+    for name, output, batch, size in graph_points():
+        point = Point(with_output(name, output, batch, size))
+        draw, write = point.steps()
+        whole, floor = point.whole(), 1e6 * point.floor_bytes() / copied
+        figures = {"whole_us": whole, "draw_us": draw, "write_us": write, "floor_us": floor}
+        figures |= {"over_floor": whole / floor, "images_s": 1e6 * batch / whole}
+        found.add(case=name, output=output, batch=batch, size=size, **figures)
+
+
+def sweep(found: Found) -> None:
+    """`write` with other tiles and warps."""
+    points = [(name, "bf16 last", tile, warps) for name in SWEPT for tile in TILES for warps in (4, 8)]
+    compile_all(Found(None), points)
+    for name, output, tile, warps in points:
+        try:
+            with tiled(tile, warps):
+                draw, write = Point(with_output(name, output)).steps()
+            found.add(case=name, tile=str(tile), warps=warps, draw_us=draw, write_us=write)
+        except Exception as error:
+            found.add(case=name, tile=str(tile), warps=warps, failed=f"{type(error).__name__}: {error}"[:200])
+
+
+@triton.jit
+def convert_kernel(source, out, COUNT: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    word = tl.load(source + i)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for k in tl.static_range(COUNT):
+        total += ((word >> (k % 4 * 8)) & 255).to(tl.uint8).to(tl.float32)
+        if k % 4 == 3:
+            word = word * 5 + 1
+    tl.store(out + i, total)
+
+
+def rates(found: Found) -> None:
+    """What a copy moves, and how many bytes a second become floats."""
+    device = torch.device("cuda")
+    found.add(rate="copy GB/s", value=timing.copy_bandwidth(device) / 1e9)
+    count, block, programs = 256, 256, 132 * 64
+    source = torch.randint(1 << 30, (programs * block,), dtype=torch.int32, device=device)
+    out = torch.empty(programs * block, device=device)
+    taken = replayed([lambda: convert_kernel[(programs,)](source, out, count, block)])
+    found.add(rate="bytes to floats, 1e9/s", value=programs * block * count / taken / 1e3)
+
+
+def probe(found: Found, small: bool) -> None:
+    """One call of each case, between the profiler's start and stop; `small`: on few small images."""
+    for name in NAMES:
+        case = with_output(name, "bf16 last", 4, 96) if small else with_output(name, "bf16 last")
+        images = images_of(case.batch, case.size)[0].cuda()
+        augment = case.ours("triton")
+        augment(images, ids=range(case.batch), epoch=0)
+        torch.cuda.synchronize()
+        torch.cuda.cudart().cudaProfilerStart()
+        augment(images, ids=range(case.batch), epoch=0)
+        torch.cuda.synchronize()
+        torch.cuda.cudart().cudaProfilerStop()
+        found.add(case=name)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("part", choices=("compile", "rates", "graphs", "sweep", "probe"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--small", action="store_true", help="probe: few small images")
+    args = parser.parse_args(argv)
+    found = Found(args.out)
+    if args.part == "compile":
+        compile_all(found, [(name, output, None, backend.WARPS) for output in ("bf16", "f32") for name in CASES])
+    elif args.part == "probe":
+        probe(found, args.small)
+    else:
+        {"rates": rates, "graphs": graphs, "sweep": sweep}[args.part](found)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
