@@ -10,21 +10,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from operator import ne
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from .compose import Compose, Params, outside_the_graph
 from .inputs import check_images, moved
+from .lowering import Lowering
 from .messages import check_keywords, shown
 from .transforms.arguments import FLOAT32, INF, number, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
-
-if TYPE_CHECKING:
-    from .lowering import Lowering
 
 Column = torch.Tensor | tuple[float, ...]
 _NUMBERS = {float, int}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import importlib
 import json
 import os
@@ -166,6 +168,25 @@ def test_rooms_import_nothing_but_themselves_and_what_is_shared() -> None:
     assert {path.parent.name for path in sources} == {"kernels", "shared", "cpu", "triton", "torch"}
     offenders = [path.name for path in sources if other.search(path.read_text(encoding="utf-8"))]
     assert offenders == []
+
+
+def imported(path: Path) -> set[Path]:
+    """The modules of this package that a module imports, be it inside of a function; not for its annotations alone."""
+    text = re.sub(r"^if TYPE_CHECKING:\n(?: .*\n)+", "", path.read_text(encoding="utf-8"), flags=re.M)
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for name in (place, *(place / alias.name for alias in node.names)):
+                found |= {file for file in (name.with_suffix(".py"), name / "__init__.py") if file.is_file()}
+    return found - {path}
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    modules = [path for folder in ("gpuaug", "kernels") for path in (ROOT / folder).rglob("*.py")]
+    imports = {path: imported(path) for path in modules if path.name != "__init__.py"}
+    assert imports[ROOT / "gpuaug" / "transforms" / "base.py"] >= {ROOT / "gpuaug" / "compose.py"}
+    graphlib.TopologicalSorter(imports).prepare()
 
 
 def named(place: str, text: str) -> bool:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from .arguments import Fill, as_float32, choice, fill_argument, interpolation_name, whole
 from .base import Transform
 from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
 from .warp import WARPS, lower_rotation, lower_shear, lower_translation
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-
 
 _WARPED: dict[str, Callable] = {
     "ShearX": partial(lower_shear, axis=0),

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from ..messages import meant, shown, spelt
 from .arguments import Fill
 from .blur import lower_blur
 from .color import half, lower_solarize_add
 from .policies import Policy, lower_op, lower_pairs
 from .policy_tables import AUTOAUGMENT, V0, Pairs
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-
 
 MOST = 10.0  # of a magnitude, unless mmax says otherwise
 FAR = 1e6
