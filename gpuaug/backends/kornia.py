@@ -1,7 +1,7 @@
 """The kornia backend: every device that torch has, no compiled kernels, differentiable with respect to the images.
 
-kornia's `remap` does the bilinear warps; the torch dialect of the shared arithmetic does all else. The semantics are
-those of the other backends; the time is that of many small torch ops.
+It is torch's renderer (`kernels.torch`) with kornia's filters and warps where they are equivalent: its `remap` does the
+plain bilinear warps. The semantics are those of the other backends; the time is that of many small torch ops.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def allocate(
 
 
 class Engine:
-    """Runs one program on one device.
+    """torch's renderer for one program on one device (`engine.Engine`).
 
     Args:
         program: what to do.

@@ -1,6 +1,6 @@
 """The shared arithmetic over torch: Python numbers, or tensors with one value a row (or a pixel); conditions are masks.
 
-Used by the backend without compiled kernels, by lowering (which asks `geometry` for canvases) and by `describe`. No
+Used by the torch renderer, by lowering (which asks `geometry` for canvases) and by `describe`. No
 value of a tensor is looked at by the host.
 """
 

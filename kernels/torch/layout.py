@@ -1,6 +1,6 @@
 """What the host knows about every plan of a program.
 
-The torch backend looks at no value of a plan. What it may skip, and how long its loops are, it knows from a `Layout`.
+The torch renderer looks at no value of a plan. What it may skip, and how long its loops are, it knows from a `Layout`.
 """
 
 from dataclasses import dataclass
