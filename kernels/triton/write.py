@@ -147,9 +147,22 @@ def put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C: tl.constexpr, QU
                     put_quads(out, o_out + k * out_c, as_quads(v), m_out)
 
 
+def put(out, o_out, out_c, out_x, rgb, i_channel, m_out, OUT_C: tl.constexpr, QUADS: tl.constexpr):
+    """Store up to three channels, as `out_x` says where quads are stored."""
+    if QUADS and OUT_C == 3:
+        if out_x == PACKED:
+            put_packed(out, o_out, rgb[0], rgb[1], rgb[2], m_out)
+        else:
+            put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
+    else:
+        put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
+
+
 def apart(o_image, image_size, out_n):
-    """The offset of an image where images lie `out_n` apart."""
-    return o_image // image_size * out_n
+    """The offset of an image where images of `image_size` elements lie `out_n` apart."""
+    if out_n != image_size:
+        o_image = o_image // image_size * out_n
+    return o_image
 
 
 def write_kernel(
@@ -178,8 +191,7 @@ def write_kernel(
     QUADS: tl.constexpr,
     CAN: tl.constexpr,
 ):
-    """out[row, c, y, x] = story(x, y), OUT_C channels, of rows i_first and on. Grid: (tiles in x * triples of channels,
-    tiles in y, rows).
+    """out[row, c, y, x] = story(x, y), from row i_first on. Grid: (tiles in x * triples of channels, tiles in y, rows).
 
     A tile is one-dimensional to the compiler, so that `pixels_of` says which thread has which pixels, whatever the
     compiler guesses about strides. An offset of the output counts as if images of `image_size` elements lay back to
@@ -205,22 +217,14 @@ def write_kernel(
     x, y = i_x.to(tl.float32), i_y.to(tl.float32)
     rgb = story(image, o_plan, x, y, part, i_channel, CAN)
     rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN), rgb, x, y, i_channel, CAN)
-    o_image = tl.load(o_row + ROW_OUT)
-    if out_n != image_size:
-        o_image = apart(o_image, image_size, out_n)
+    o_image = apart(tl.load(o_row + ROW_OUT), image_size, out_n)
     if QUADS != 0:
         i_x, i_y = quads_of(TILE_H, TILE_W)
         i_x, i_y = x_tile // 4 + i_x, y_tile + i_y
         m_pixel = (i_y < out_h) & (i_x < out_w // 4)
         o_image = o_image >> 2
     o_out = o_image + i_channel * out_c + i_y.to(tl.int64) * out_y + i_x * out_x
-    if QUADS and OUT_C == 3:
-        if out_x == PACKED:
-            put_packed(out, o_out, rgb[0], rgb[1], rgb[2], m_pixel)
-        else:
-            put_planes(out, o_out, out_c, rgb, i_channel, m_pixel, OUT_C, QUADS)
-    else:
-        put_planes(out, o_out, out_c, rgb, i_channel, m_pixel, OUT_C, QUADS)
+    put(out, o_out, out_c, out_x, rgb, i_channel, m_pixel, OUT_C, QUADS)
 
 
 def counts_of(v, lattice, m_pixel):
@@ -230,13 +234,19 @@ def counts_of(v, lattice, m_pixel):
 
 
 def by_lane(v):
-    """A tile as [n, LEVELS]."""
+    """A tile as [n, LEVELS]: what is folded to LEVELS numbers serves sums by lane and counts by level."""
     return tl.reshape(v, (v.shape[0] // LEVELS, LEVELS))
 
 
 def least(v, m_pixel):
     """The least value of each lane."""
     return tl.min(by_lane(tl.where(m_pixel, v, float("inf"))), axis=0)
+
+
+def nothing(kind):
+    """What a chunk knows of no pixels."""
+    b_low = tl.zeros((LEVELS,), tl.float32) + tl.where(kind == EXTREMES, float("inf"), 0.0)
+    return b_low, b_low, b_low, 0.0 - b_low, 0.0 - b_low, 0.0 - b_low
 
 
 def gathered(found, kind, rgb, o_step, m_pixel, CAN: tl.constexpr):
@@ -357,9 +367,8 @@ def ask_kernel(
     """Answer ask number `i_ask` of each row that has one. Grid: (rows * CHUNKS * triples of channels,).
 
     MEAN and EXTREMES become arguments of the asking step, HISTOGRAM tables; for NEIGHBOURS the image is kept as it is.
-    A chunk is the same tiles of the canvas whatever the batch, and is reduced in a fixed order; so are the chunks, by
-    the row's last program, and counts are integers: the same image gives the same bits. The partial results lie at the
-    end of the plan row. A tile is folded to LEVELS numbers: they serve sums by lane and counts by level.
+    A chunk is the same tiles of the canvas whatever the batch, reduced in a fixed order; so are the chunks, by a row's
+    last program, and counts are integers: the same bits. The partial results lie at the end of the plan row.
     """
     TRIPLES: tl.constexpr = (CAN.channels + 2) // 3
     i_channel = tl.program_id(0) % TRIPLES * 3
@@ -377,8 +386,7 @@ def ask_kernel(
         tiles_x, tiles_y = (w + TILE_W - 1) // TILE_W, (h + TILE_H - 1) // TILE_H
         n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
         x_tile, y_tile = i_chunk * n_tiles % tiles_x * TILE_W, i_chunk * n_tiles // tiles_x * TILE_H
-        b_low = tl.zeros((LEVELS,), tl.float32) + tl.where(kind == EXTREMES, float("inf"), 0.0)
-        found = (b_low, b_low, b_low, 0.0 - b_low, 0.0 - b_low, 0.0 - b_low)
+        found = nothing(kind)
         dx, dy = pixels_of(TILE_H, TILE_W, 0)
         while (n_tiles > 0) & (y_tile < h):
             m_pixel = (x_tile + dx < w) & (y_tile + dy < h)
