@@ -26,7 +26,7 @@ from .transforms.erasing import colour_blocks
 
 Column = torch.Tensor | tuple[float, ...]
 _NUMBERS = {float, int}
-_PLACE = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
+_PREFIX = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], 
         pipeline = _pipeline(backend, kind, *fields, **named)
         recipe = pipeline.recipe(images)
     except (TypeError, ValueError) as error:
-        place = _PLACE.match(str(error))
-        raise type(error)(f"{op}: {str(error)[place.end() if place else 0 :]}") from None
+        prefix = _PREFIX.match(str(error))
+        raise type(error)(f"{op}: {str(error)[prefix.end() if prefix else 0 :]}") from None
     drawn = table(columns, count(images), images.device)
     return pipeline.apply(images, Params(drawn, recipe.program.columns, recipe.program, recipe.canvas))
 

@@ -162,7 +162,7 @@ def layout(program: Program) -> Layout:
         folds=bool(facts.borders & FOLDING),
         rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
         inline=last < first,
-        settled=not smooth or smooth[-1].number < first,
+        resumes=not smooth or smooth[-1].number < first,
         asks=tuple(
             Ask(_stages(slots, lambda slot: (slot.trait, slot.op)), _most(groups, slots), _most(steps, slots))
             for slots in asking

@@ -163,8 +163,8 @@ class _Memory:
     def __init__(self, tensor: torch.Tensor):
         size = tensor.element_size()
         strides = tuple(stride * size for stride in tensor.stride())
-        place = {"shape": tuple(tensor.shape), "strides": strides, "typestr": f"|V{size}"}
-        self.__array_interface__ = {**place, "data": (tensor.data_ptr(), True), "version": 3}
+        layout = {"shape": tuple(tensor.shape), "strides": strides, "typestr": f"|V{size}"}
+        self.__array_interface__ = {**layout, "data": (tensor.data_ptr(), True), "version": 3}
 
 
 def _overlap(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -164,12 +164,12 @@ class Keys:
         low, high = self._seed & MASK, self._seed >> 32
         if not isinstance(key, tuple):
             return low, high
-        device, rank, place, loader, process = key
+        device, rank, worker, loader, process = key
         philox = torch_dialect.DRAW["philox"]
         if process:
             digest = int.from_bytes(hashlib.sha256(repr(process).encode()).digest()[:8], "little")
             low, high, _, _ = philox(digest & MASK, digest >> 32, 0, 0, low, high)
-        low, high, _, _ = philox(rank, place, loader, (device.index or 0) + 1, low, high)
+        low, high, _, _ = philox(rank, worker, loader, (device.index or 0) + 1, low, high)
         return low, high
 
     def _in_stream_order(self, device: torch.device) -> None:

@@ -91,7 +91,7 @@ PROGRAM = """
 import json, sys, torch, gpuaug as ga, gpuaug.kernels
 from gpuaug.kernels.cpu import kernels as cpu_kernels
 z = ga.Compose([ga.RandomInvert(1.0)], seed=0, backend="cpu")(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
-hits = all(cpu_kernels.get(name).cache_hits for name in ("run_rows", "finish_stage"))
+hits = all(cpu_kernels.get(name).cache_hits for name in ("run_rows", "finish_phase"))
 print(json.dumps([int(z[0, 0, 0, 0]), hits]))
 if "more" not in sys.argv:
     sys.exit()

@@ -89,14 +89,14 @@ class Engine:
 
     def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
         flat, size = _one_axis(source), tuple(out.shape[2:])
-        places = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+        numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
         chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
             images = write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
             if out.dtype == torch.uint8:
                 images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-            out.index_copy_(0, places[part], images.to(out.dtype))
+            out.index_copy_(0, numbers[part], images.to(out.dtype))
 
     def _row_bytes(self, size: Canvas) -> int:
         """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks,

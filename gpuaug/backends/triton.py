@@ -17,7 +17,7 @@ from ..kernels.triton.launch import TYPES, Kernel, launch
 from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
-from ..kernels.triton.write import PACKED, PARTIALS, PLANES, kernels_for
+from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
 from ..program import Program
 from .engine import Key, Plans
 from .triton_can import can
@@ -111,14 +111,14 @@ def span(tensor: torch.Tensor) -> int:
 
 
 def quads_of(out: torch.Tensor) -> int:
-    """How `write_kernel` may store quads in an output: PLANES, PACKED, or 0 for not at all."""
+    """How `write_kernel` may store quads in an output: PLANES, INTERLEAVED, or 0 for not at all."""
     _, c, _, w = out.shape
     stride_n, stride_c, stride_y, stride_x = out.stride()
     if out.data_ptr() % 16 or w % 4 or stride_n % 4 or stride_y % 4:
         return 0
     if stride_x == 1 and (stride_c % 4 == 0 or c == 1):
         return PLANES
-    return PACKED if (c, stride_c, stride_x) == (3, 1, 3) else 0
+    return INTERLEAVED if (c, stride_c, stride_x) == (3, 1, 3) else 0
 
 
 def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[str, Kernel]:
@@ -223,8 +223,8 @@ class Engine:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
         for i_first in range(0, n, MOST_ROWS):
             grid = (*self.grid, min(n - i_first, MOST_ROWS))
-            place = (self.size, *strides, height, width, i_first)
-            launches["write"](grid, source, rows, plans, kept, out, *place, *layout)
+            target = (self.size, *strides, height, width, i_first)
+            launches["write"](grid, source, rows, plans, kept, out, *target, *layout)
 
     def _variant(self, source, out) -> tuple[int, dict]:
         """How quads are stored, and the launches: few pairs of tensors need others than the usual."""

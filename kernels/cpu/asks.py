@@ -71,8 +71,8 @@ def tabulate(frame, c):
 def grey_sum(frame, address):
     """Add the tile's luma: vectors of float32 over a tile, float64 over the image."""
     widest()
-    last, pitch, n, step = frame[F.CHANNELS] - 1, frame[F.TILE_PITCH], frame[F.ROWS] * frame[F.OW], f32(frame[F.ASKING])
-    lattice, channels = step[P.S_LATTICE], step[P.S_CHANNELS]
+    last, pitch, n = frame[F.CHANNELS] - 1, frame[F.TILE_PITCH], frame[F.LINES] * frame[F.OW]
+    lattice, channels = f32(frame[F.ASKING])[P.S_LATTICE], f32(frame[F.ASKING])[P.S_CHANNELS]
     r, g = f32(frame[F.TILE]), f32(frame[F.TILE] + 4 * min(1, last) * pitch)
     b, total = f32(frame[F.TILE] + 4 * min(2, last) * pitch), xp.f32(0.0)
     for i in range(n):
@@ -83,28 +83,28 @@ def grey_sum(frame, address):
 @fast
 def extremes(frame, address):
     """Hold the tile against the least and greatest values so far, a vector of columns at a time."""
-    n, lows, found = frame[F.ROWS] * frame[F.OW], f32(frame[F.SPARE]), f32(address + 8 * F.EXTREMES)
+    n, lows, found = frame[F.LINES] * frame[F.OW], f32(frame[F.SPARE]), f32(address + 8 * F.EXTREMES)
     highs = f32(frame[F.SPARE] + 4 * WIDTH)
     for c in range(min(frame[F.CHANNELS], 3)):
-        row, low, high = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), found[c], found[3 + c]
+        plane, low, high = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), found[c], found[3 + c]
         for j in range(WIDTH):
             lows[j], highs[j] = low, high
         for i in range(0, n - WIDTH + 1, WIDTH):
             for j in range(WIDTH):
-                lows[j], highs[j] = xp.minimum(lows[j], row[i + j]), xp.maximum(highs[j], row[i + j])
+                lows[j], highs[j] = xp.minimum(lows[j], plane[i + j]), xp.maximum(highs[j], plane[i + j])
         for i in range(n // WIDTH * WIDTH, n):
-            low, high = xp.minimum(low, row[i]), xp.maximum(high, row[i])
+            low, high = xp.minimum(low, plane[i]), xp.maximum(high, plane[i])
         for j in range(WIDTH):
             low, high = xp.minimum(low, lows[j]), xp.maximum(high, highs[j])
         found[c], found[3 + c] = low, high
 
 
 @fast
-def level_row(row, levels, lattice, n):
+def level_plane(plane, levels, lattice, n):
     """The levels 0 .. 255 of n values."""
     widest()
     for i in range(n):
-        levels[i] = int32(level_of(row[i], lattice))
+        levels[i] = int32(level_of(plane[i], lattice))
 
 
 @inlined
@@ -115,12 +115,12 @@ def count(counts, at):
 @fast
 def histogram(frame, address):
     """Count the tile's levels; the three channels by turns, as neighbouring pixels."""
-    n, channels, pitch = frame[F.ROWS] * frame[F.OW], min(frame[F.CHANNELS], 3), 4 * frame[F.PITCH]
+    n, channels, pitch = frame[F.LINES] * frame[F.OW], min(frame[F.CHANNELS], 3), 4 * frame[F.PITCH]
     counts, whole = i32(frame[F.COUNTS]), xp.where(channels == 3, n // COUNTERS * COUNTERS, 0)
     red, green, blue = i32(frame[F.SPARE]), i32(frame[F.SPARE] + pitch), i32(frame[F.SPARE] + 2 * pitch)
     for c in range(channels):
-        row = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
-        level_row(row, i32(frame[F.SPARE] + c * pitch), f32(frame[F.ASKING])[P.S_LATTICE], n)
+        plane = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+        level_plane(plane, i32(frame[F.SPARE] + c * pitch), f32(frame[F.ASKING])[P.S_LATTICE], n)
     for i in range(0, whole, COUNTERS):
         for j in range(COUNTERS):
             count(counts, j * APART + xp.i64(red[i + j]))
@@ -137,7 +137,7 @@ def equalize(frame):
     step, n, levels = f32(frame[F.STEP]), frame[F.PIXELS], i32(frame[F.STAGING])
     lattice, k = step[P.S_LATTICE], xp.i64(eight(step, 0)[7])
     for c in range(min(frame[F.CHANNELS], 3)):
-        row, table = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.LEVELS] + 4 * (3 * k + c) * LEVELS)
-        level_row(row, levels, lattice, n)
+        plane, table = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.LEVELS] + 4 * (3 * k + c) * LEVELS)
+        level_plane(plane, levels, lattice, n)
         for i in range(n):
-            row[i] = table[levels[i]]
+            plane[i] = table[levels[i]]

@@ -54,7 +54,7 @@ class Kept(caching.NullCache):
     def __init__(self, function):
         self.function = function
 
-    def _place(self, codegen):
+    def _file(self, codegen):
         """Its path, None where no folder can be written; and the key of what it must hold, 32 bytes."""
         try:
             folder = caching.CompileResultCacheImpl(self.function).locator.get_cache_path()
@@ -73,7 +73,7 @@ class Kept(caching.NullCache):
     def load_overload(self, signature, target_context):
         """What the file holds, None if that is not what is wanted."""
         target_context.refresh()
-        path, key = self._place(target_context.codegen())
+        path, key = self._file(target_context.codegen())
         if path is None:
             return None
         try:
@@ -91,7 +91,7 @@ class Kept(caching.NullCache):
 
     def save_overload(self, signature, result):
         """Write the file, in one step."""
-        path, key = self._place(result.codegen)
+        path, key = self._file(result.codegen)
         if path is None:
             return
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")

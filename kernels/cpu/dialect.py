@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from ..shared import dialect, draw, elementary, geometry, pixel, plan
 from . import frame as F
 
-LANES = 8  # rows that are resampled at once, in the lanes of a vector
+LANES = 8  # lines that are resampled at once, in the lanes of a vector
 FAST = ("contract", "nsz", "reassoc", "arcp")
 INNER = {"error_model": "numpy", "nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 

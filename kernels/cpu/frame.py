@@ -43,7 +43,7 @@ JOB_OUT_C = 24
 JOB_OUT_Y = 25
 JOB_OUT_X = 26
 JOB_OUT_CHANNELS = 27
-JOB_STAGES = 28  # int64: addresses of the compiled stages
+JOB_PHASES = 28  # int64: addresses of the compiled phases
 JOB_STREAMS = 29  # 1 to write the output past the caches
 JOB_WRITES = 30  # 0 to plan only
 JOB_TAIL = 32  # how many of the last pixel steps the output's store runs
@@ -58,11 +58,11 @@ JOB_NEXT = 40  # the row that is taken next; in a cache line that holds nothing 
 JOB_BUSY = 41  # how many threads are inside, 0 before the job is opened and after it is closed
 JOB_WORDS = 56
 
-# Stages of a pass, in `kernels`.
+# Phases of a pass, in `kernels`.
 WIDEN = 0
 PREPARE = 1
-NEAREST_ROWS = 2
-SMOOTH_ROWS = 3
+NEAREST_LINES = 2
+SMOOTH_LINES = 3
 POINTS = 4
 FINISH = 5
 NEIGHBOURS = 6
@@ -120,30 +120,30 @@ STEP_WORDS = 4
 PASSES = 5  # how many
 
 # Work memory: offsets in bytes until `write_row` adds where it lies.
-TILE = 6  # float32 [C, TILE_PITCH]: the pixels of some output rows; here, or in a scratch image itself
+TILE = 6  # float32 [C, TILE_PITCH]: the pixels of some output lines; here, or in a scratch image itself
 SPARE = 7  # float32 [C, PITCH]
 STAGING = 8  # as the spare: pixels laid out as in the sink
 BIRTH = 9  # float32 [PITCH]: the group, then the slot, where a pixel was born; negative for none
-COLUMNS = 10  # float32 [max W, C, 8]: eight source rows, transposed
+COLUMNS = 10  # float32 [max W, C, 8]: eight source lines, transposed
 X_TABLE = 11  # axis tables, see `tables`
 Y_TABLE = 12
 RUN_LIST = 13  # int64 [max W, 4]: start, end, first source column, step
-ROW_TAPS = 14  # int64 [K, 8]: addresses of source rows, then float32 [K, 8]: their weights
-POINTS_X = 15  # float32 [max (H, W) + 8]: source coordinates of a row, or of an axis
+LINE_TAPS = 14  # int64 [K, 8]: addresses of source lines, then float32 [K, 8]: their weights
+POINTS_X = 15  # float32 [max (H, W) + 8]: source coordinates of a line, or of an axis
 POINTS_Y = 16
-OFFSETS = 17  # int64 [max W]: where the pixels of a row lie in the source
+OFFSETS = 17  # int64 [max W]: where the pixels of a line lie in the source
 FOUR = 18  # float32 [4, X_PITCH]: the weights of four taps
 PLACE_X = 19  # float32 [PITCH]: where the tile's pixels lie in the canvas of a placed step
 PLACE_Y = 20
 COUNTS = 21  # int32 [4, 3, 256]: histograms of every fourth pixel
 LEVELS = 22  # float32 [asks, 3, 256]: the tables that were made of them
-BLUR = 23  # float32: the weights of a blur, then a row with its margins
+BLUR = 23  # float32: the weights of a blur, then a line with its margins
 SCRATCH = 24  # three float32 images [C, max H, max W]
 SCRATCH_BYTES = 25
 PITCH = 26  # of SPARE and STAGING, and of a TILE beside them
 X_PITCH = 27
 Y_PITCH = 28
-STAGES = 29  # as JOB_STAGES
+PHASES = 29  # as JOB_PHASES
 ASKS_AT = 30
 
 # The pass being run.
@@ -154,7 +154,7 @@ STEPS_TO = 34
 SMOOTH = 35  # its smooth group, -1 for none
 TAPS_X = 36
 TAPS_Y = 37
-ALIGNED = 38  # 1 if rows stay rows and columns columns
+ALIGNED = 38  # 1 if lines stay lines and columns columns
 FIRST = 39  # first and last source column, if aligned
 LAST = 40
 BORN = 41  # 1 if a pixel may lie outside of a canvas
@@ -169,7 +169,7 @@ BASE_W = 49
 BASE_C = 50  # strides
 BASE_Y = 51
 BASE_X = 52
-SINK_STORE = 53  # its stage, NONE for none
+SINK_STORE = 53  # its phase, NONE for none
 SINK = 54
 SINK_CHANNELS = 55
 SINK_C = 56  # strides
@@ -177,8 +177,8 @@ SINK_Y = 57
 SINK_X = 58
 OH = 59
 OW = 60
-Y = 61  # the tile: its first output row, and how many
-ROWS = 62
+Y = 61  # the tile: its first output line, and how many
+LINES = 62
 TOGETHER = 63  # 1 if the channels of a smooth aligned pass are neighbours and are blended at once
 STREAMS = 64  # 1 if the sink is so large that it is written past the caches
 NEAR = 65  # the address of the step that reads neighbours
@@ -199,5 +199,5 @@ TILE_PIXELS = 1024
 
 
 def loop_index(opcode, lattice, grey):
-    """Where the address of a pixel step's loop stands among the stages; `grey` if its stage has one channel."""
+    """Where the address of a pixel step's loop stands among the phases; `grey` if its stage has one channel."""
     return LOOPS + 4 * opcode + 2 * lattice + grey

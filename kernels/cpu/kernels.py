@@ -1,7 +1,7 @@
 """The C functions of the CPU engine: what is compiled as a whole, kept on disk, and called by address.
 
 Each is compiled when it is first asked for. `run_rows` and `take_samples` are called from Python, through ctypes, which
-lets go of the interpreter lock; the stages of a pass are called by `run_rows`: were they part of it, every loop would
+lets go of the interpreter lock; the phases of a pass are called by `run_rows`: were they part of it, every loop would
 be compiled once for itself and once more for each of its callers.
 """
 
@@ -19,29 +19,29 @@ from .dialect import call, f32, i64, over_memory, xp
 from .neighbours import neighbours
 from .points import places, points
 from .process import acquire, enter, fetch_add, work_memory
-from .sample import nearest_rows, smooth_rows
+from .sample import nearest_lines, smooth_lines
 from .steps import finish, loop
 from .store import store, store_packed, widen
 from .tables import prepare
 from .walk import divide, open_row, plan_row, schedule_row
 from .write import write_row
 
-STAGE = "void(int64)"
+SIGNATURE = "void(int64)"
 KINDS = {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}
-STAGES = {
-    F.WIDEN: "widen_stage",
-    F.PREPARE: "prepare_stage",
-    F.NEAREST_ROWS: "nearest_stage",
-    F.SMOOTH_ROWS: "smooth_stage",
-    F.POINTS: "points_stage",
-    F.FINISH: "finish_stage",
-    F.NEIGHBOURS: "neighbours_stage",
-    F.PLACES: "places_stage",
+PHASES = {
+    F.WIDEN: "widen_phase",
+    F.PREPARE: "prepare_phase",
+    F.NEAREST_LINES: "nearest_phase",
+    F.SMOOTH_LINES: "smooth_phase",
+    F.POINTS: "points_phase",
+    F.FINISH: "finish_phase",
+    F.NEIGHBOURS: "neighbours_phase",
+    F.PLACES: "places_phase",
     F.KEEP: ("store", F.F32, False, ()),
-    F.KEEP_PACKED: "packed_stage",
-    F.ASKS + P.MEAN: "mean_stage",
-    F.ASKS + P.EXTREMES: "extremes_stage",
-    F.ASKS + P.HISTOGRAM: "histogram_stage",
+    F.KEEP_PACKED: "packed_phase",
+    F.ASKS + P.MEAN: "mean_phase",
+    F.ASKS + P.EXTREMES: "extremes_phase",
+    F.ASKS + P.HISTOGRAM: "histogram_phase",
 }
 
 
@@ -103,61 +103,61 @@ def functions():
     }
 
 
-def stages():
-    """The stages of a pass, as `functions`."""
+def phases():
+    """The phases of a pass, as `functions`."""
 
-    def widen_stage(frame):
+    def widen_phase(frame):
         widen(i64(frame))
 
-    def prepare_stage(frame):
+    def prepare_phase(frame):
         prepare(i64(frame))
 
-    def nearest_stage(frame):
-        nearest_rows(i64(frame))
+    def nearest_phase(frame):
+        nearest_lines(i64(frame))
 
-    def smooth_stage(frame):
-        smooth_rows(i64(frame))
+    def smooth_phase(frame):
+        smooth_lines(i64(frame))
 
-    def points_stage(frame):
+    def points_phase(frame):
         points(i64(frame))
 
-    def finish_stage(frame):
+    def finish_phase(frame):
         finish(i64(frame), frame)
 
-    def neighbours_stage(frame):
+    def neighbours_phase(frame):
         neighbours(i64(frame))
 
-    def places_stage(frame):
+    def places_phase(frame):
         places(i64(frame))
 
-    def mean_stage(frame):
+    def mean_phase(frame):
         grey_sum(i64(frame), frame)
 
-    def extremes_stage(frame):
+    def extremes_phase(frame):
         extremes(i64(frame), frame)
 
-    def histogram_stage(frame):
+    def histogram_phase(frame):
         histogram(i64(frame), frame)
 
-    def equalize_stage(frame):
+    def equalize_phase(frame):
         equalize(i64(frame))
 
-    def packed_stage(frame):
+    def packed_phase(frame):
         store_packed(i64(frame))
 
-    found = widen_stage, prepare_stage, nearest_stage, smooth_stage, points_stage, finish_stage, neighbours_stage
-    found += places_stage, mean_stage, extremes_stage, histogram_stage, equalize_stage, packed_stage
-    return {stage.__name__: (STAGE, stage) for stage in found}
+    found = widen_phase, prepare_phase, nearest_phase, smooth_phase, points_phase, finish_phase, neighbours_phase
+    found += places_phase, mean_phase, extremes_phase, histogram_phase, equalize_phase, packed_phase
+    return {phase.__name__: (SIGNATURE, phase) for phase in found}
 
 
 def named(template, name, **scope):
     """A template of a C function, with the names that it lacks; what is kept on disk goes by `name`, its content's."""
     bound = types.FunctionType(template.__code__, {**globals(), **scope}, name, None, template.__closure__)
     bound.__qualname__ = name
-    return STAGE, bound
+    return SIGNATURE, bound
 
 
-def store_stage(kind, strided, tail):
+def store_phase(kind, strided, tail):
     """The C function of a store, with its signature."""
 
     def run_store(frame):
@@ -197,18 +197,18 @@ _compiled: dict = {}
 @cache
 def _fixed():
     """The C functions that are made of nothing else, by name."""
-    return functions() | stages()
+    return functions() | phases()
 
 
 def _made(name):
     """The function of a key of `get`, with its signature."""
     if isinstance(name, tuple):
-        return store_stage(*name[1:]) if name[0] == "store" else pixel_loop(*name)
+        return store_phase(*name[1:]) if name[0] == "store" else pixel_loop(*name)
     return _fixed()[name] if name in _fixed() else row_function(name)
 
 
 def get(name):
-    """The C function of that name, a stage, a draw or a geometry function; the loop (opcode, lattice, grey); or the
+    """The C function of that name, a phase, a draw or a geometry function; the loop (opcode, lattice, grey); or the
     store ("store", kind, strided, tail) of `store`.
 
     `.ctypes` calls it, `.address` is where it lies.

@@ -14,25 +14,25 @@ sharpen, sharpen_edge, blur_weight, blurred = (
 
 
 @fast
-def base_row(frame, c, y):
-    """Row y of channel c of the base."""
+def base_line(frame, c, y):
+    """Line y of channel c of the base."""
     return f32(frame[F.BASE] + 4 * (c * frame[F.BASE_C] + y * frame[F.BASE_Y]))
 
 
 @fast
-def tile_row(frame, c, r):
+def tile_line(frame, c, r):
     return f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
 
 
 @fast
-def sharpen_row(above, row, below, sums, n, p, bound, lattice, out):
-    """The inner part of a row that has neighbours on both sides. `sums` takes those of its columns."""
+def sharpen_line(above, line, below, sums, n, p, bound, lattice, out):
+    """The inner part of a line that has neighbours on both sides. `sums` takes those of its columns."""
     widest()
     for x in range(n):
-        sums[x] = above[x] + row[x] + below[x]
+        sums[x] = above[x] + line[x] + below[x]
     for x in range(1, n - 1):
         around = sums[x - 1] + (above[x] + below[x]) + sums[x + 1]
-        out[x] = sharpen(row[x], around, p, bound, lattice)
+        out[x] = sharpen(line[x], around, p, bound, lattice)
 
 
 @fast
@@ -40,15 +40,15 @@ def sharpness(frame, step):
     n, height, bound, lattice = frame[F.OW], frame[F.OH], step[P.S_BOUND], step[P.S_LATTICE]
     for c in range(frame[F.CHANNELS]):
         p = eight(step, c // 3)
-        for r in range(frame[F.ROWS]):
+        for r in range(frame[F.LINES]):
             y = frame[F.Y] + r
-            row, out = base_row(frame, c, y), tile_row(frame, c, r)
+            line, out = base_line(frame, c, y), tile_line(frame, c, r)
             between = (y > 0) & (y < height - 1) & (n > 2)
             if between:
-                sums = f32(frame[F.SPARE])
-                sharpen_row(base_row(frame, c, y - 1), row, base_row(frame, c, y + 1), sums, n, p, bound, lattice, out)
+                above, below, sums = base_line(frame, c, y - 1), base_line(frame, c, y + 1), f32(frame[F.SPARE])
+                sharpen_line(above, line, below, sums, n, p, bound, lattice, out)
             for x in range(0, n, xp.where(between, n - 1, 1)):
-                out[x] = sharpen_edge(row[x], height, n, bound, lattice)
+                out[x] = sharpen_edge(line[x], height, n, bound, lattice)
 
 
 @fast
@@ -64,13 +64,13 @@ def blur_weights(frame, p):
 
 
 @fast
-def add_row(out, row, weight, n):
+def add_line(out, line, weight, n):
     for x in range(n):
-        out[x] += weight * row[x]
+        out[x] += weight * line[x]
 
 
 @fast
-def settle_row(out, n, p, bound, lattice):
+def blur_line(out, n, p, bound, lattice):
     for x in range(n):
         out[x] = blurred(out[x], p, bound, lattice)
 
@@ -82,16 +82,16 @@ def blur_x(frame, step):
     weights, margins = f32(frame[F.BLUR]), frame[F.BLUR] + 4 * (2 * radius + 1)
     wide, last = f32(margins), xp.f32(n - 1)
     for c in range(frame[F.CHANNELS]):
-        for r in range(frame[F.ROWS]):
-            row, out = base_row(frame, c, frame[F.Y] + r), tile_row(frame, c, r)
+        for r in range(frame[F.LINES]):
+            line, out = base_line(frame, c, frame[F.Y] + r), tile_line(frame, c, r)
             for x in range(n):
-                wide[radius + x], out[x] = row[x], xp.f32(0.0)
+                wide[radius + x], out[x] = line[x], xp.f32(0.0)
             for k in range(1, radius + 1):
-                wide[radius - k] = row[xp.i64(fold(xp.f32(0 - k), 0.0, last, G.REFLECT))]
-                wide[radius + n - 1 + k] = row[xp.i64(fold(xp.f32(n - 1 + k), 0.0, last, G.REFLECT))]
+                wide[radius - k] = line[xp.i64(fold(xp.f32(0 - k), 0.0, last, G.REFLECT))]
+                wide[radius + n - 1 + k] = line[xp.i64(fold(xp.f32(n - 1 + k), 0.0, last, G.REFLECT))]
             for k in range(2 * radius + 1):
-                add_row(out, f32(margins + 4 * k), weights[k], n)
-            settle_row(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
+                add_line(out, f32(margins + 4 * k), weights[k], n)
+            blur_line(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
 
 
 @fast
@@ -100,14 +100,14 @@ def blur_y(frame, step):
     radius = blur_weights(frame, p)
     weights = f32(frame[F.BLUR])
     for c in range(frame[F.CHANNELS]):
-        for r in range(frame[F.ROWS]):
-            out = tile_row(frame, c, r)
+        for r in range(frame[F.LINES]):
+            out = tile_line(frame, c, r)
             for x in range(n):
                 out[x] = xp.f32(0.0)
             for k in range(2 * radius + 1):
                 y = xp.i64(fold(xp.f32(frame[F.Y] + r + k - radius), 0.0, last, G.REFLECT))
-                add_row(out, base_row(frame, c, y), weights[k], n)
-            settle_row(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
+                add_line(out, base_line(frame, c, y), weights[k], n)
+            blur_line(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
 
 
 @fast

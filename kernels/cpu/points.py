@@ -1,4 +1,4 @@
-"""Sampling of any other pass, pixel by pixel: walk a row of points back to the base image, and gather.
+"""Sampling of any other pass, pixel by pixel: walk a line of points back to the base image, and gather.
 
 uint8 of three channels is packed first, four bytes a pixel, if it is resampled: a tap is one load then.
 """
@@ -17,8 +17,8 @@ fold, snap = GEOMETRY["fold"], GEOMETRY["snap"]
 
 
 @exact
-def check_row(g, keeps, number, xs, ys, birth, n):
-    """Hold a row's coordinates against a group's window: snap (unless `keeps`), note births, lead the rest back in."""
+def check_line(g, keeps, number, xs, ys, birth, n):
+    """Hold a line's coordinates against a group's window: snap (unless `keeps`), note births, lead the rest back in."""
     x_low, x_high, y_low, y_high = g[P.G_WINDOW], g[P.G_WINDOW + 1], g[P.G_WINDOW + 2], g[P.G_WINDOW + 3]
     border = g[P.G_BORDER]
     if (border == G.REFLECT) | (border == G.SYMMETRIC):
@@ -45,7 +45,7 @@ def clamps(g):
 
 @exact
 def trace_first(g, number, y, xs, ys, birth, n):
-    """What `trace_row` does from its beginning to the end of a group that `clamps`, in one pass."""
+    """What `trace_line` does from its beginning to the end of a group that `clamps`, in one pass."""
     widest()
     x_low, x_high, y_low, y_high = g[P.G_WINDOW], g[P.G_WINDOW + 1], g[P.G_WINDOW + 2], g[P.G_WINDOW + 3]
     m0, m1, m2, m3, m4, m5 = g[0], g[1], g[2], g[3], g[4], g[5]
@@ -62,8 +62,8 @@ def trace_first(g, number, y, xs, ys, birth, n):
 
 
 @exact
-def trace_row(frame, y, until, xs, ys, birth):
-    """Walk an output row back through the groups of the pass from `until` on: coordinates, and the groups of birth."""
+def trace_line(frame, y, until, xs, ys, birth):
+    """Walk an output line back through the groups of the pass from `until` on: coordinates, and the groups of birth."""
     n, i = frame[F.OW], frame[F.GROUPS_TO] - 1
     if (i >= until) & (i != frame[F.SMOOTH]) & clamps(group_at(frame, i)):
         trace_first(group_at(frame, i), xp.f32(i), xp.f32(y), xs, ys, birth, n)
@@ -84,7 +84,7 @@ def trace_row(frame, y, until, xs, ys, birth):
                 u, v = xs[x], ys[x]
                 xs[x], ys[x] = m0 * u + m1 * v + m2, m3 * u + m4 * v + m5
         if i != frame[F.SMOOTH]:
-            check_row(g, g[P.G_FILTER] != G.NEAREST, xp.f32(i), xs, ys, birth, n)
+            check_line(g, g[P.G_FILTER] != G.NEAREST, xp.f32(i), xs, ys, birth, n)
         i -= 1
 
 
@@ -92,10 +92,10 @@ def trace_row(frame, y, until, xs, ys, birth):
 def places(frame):
     """Where the pixels of the tile lie in the canvas of the step being run, which groups may stand behind."""
     until, n = xp.i64(f32(frame[F.STEP])[P.S_GROUPS]), frame[F.OW]
-    for r in range(frame[F.ROWS]):
+    for r in range(frame[F.LINES]):
         xs, ys, y = f32(frame[F.PLACE_X] + 4 * r * n), f32(frame[F.PLACE_Y] + 4 * r * n), frame[F.Y] + r
         if until < frame[F.GROUPS_TO]:
-            trace_row(frame, y, until, xs, ys, f32(frame[F.STAGING]))
+            trace_line(frame, y, until, xs, ys, f32(frame[F.STAGING]))
             for x in range(n):
                 xs[x], ys[x] = snap(xs[x]), snap(ys[x])
         else:
@@ -128,16 +128,16 @@ def gather_colours(frame, offsets, n, out):
 
 @fast
 def point_offsets(xs, ys, x_high, y_high, step_x, step_y, n, offsets):
-    """The offsets of a row's points, all steps being exact in float32."""
+    """The offsets of a line's points, all steps being exact in float32."""
     widest()
     for i in range(n):
-        column, row = clamp(xs[i], 0.0, x_high), clamp(ys[i], 0.0, y_high)
-        offsets[i] = int32(row * step_y + column * step_x)
+        column, line = clamp(xs[i], 0.0, x_high), clamp(ys[i], 0.0, y_high)
+        offsets[i] = int32(line * step_y + column * step_x)
 
 
 @fast
 def nearest_points(frame, r):
-    """A row of any pass without resampling."""
+    """A line of any pass without resampling."""
     xs, ys, offsets, n = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), i64(frame[F.OFFSETS]), frame[F.OW]
     x_high, y_high = xp.f32(frame[F.BASE_W] - 1), xp.f32(frame[F.BASE_H] - 1)
     step_x, step_y, short = frame[F.BASE_X], frame[F.BASE_Y], i32(frame[F.OFFSETS])
@@ -151,8 +151,8 @@ def nearest_points(frame, r):
             return
     else:
         for i in range(n):
-            column, row = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))
-            offsets[i] = row * frame[F.BASE_Y] + column * frame[F.BASE_X]
+            column, line = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))
+            offsets[i] = line * frame[F.BASE_Y] + column * frame[F.BASE_X]
     for c in range(frame[F.CHANNELS]):
         out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
         if near:
@@ -163,7 +163,7 @@ def nearest_points(frame, r):
 
 @fast
 def bilinear_taps(frame, g, n):
-    """Offsets of the upper left taps of a row's points, and the weights [4, X_PITCH] of their four taps.
+    """Offsets of the upper left taps of a line's points, and the weights [4, X_PITCH] of their four taps.
 
     The taps are held inside the window; what would lie outside of it has the weight 0 there, unless the border repeats
     the edge, which the point is then led back to.
@@ -176,10 +176,10 @@ def bilinear_taps(frame, g, n):
     margin = xp.where(g[P.G_BORDER] == G.FILL, 2.0, 0.0)
     for i in range(n):
         x, y = clamp(xs[i], x_low - margin, x_high + margin), clamp(ys[i], y_low - margin, y_high + margin)
-        column, row = clamp(xp.floor(x), x_low, x_high - 1.0), clamp(xp.floor(y), y_low, y_high - 1.0)
-        offsets[i] = xp.i64(row) * step_y + xp.i64(column) * step_x
+        column, line = clamp(xp.floor(x), x_low, x_high - 1.0), clamp(xp.floor(y), y_low, y_high - 1.0)
+        offsets[i] = xp.i64(line) * step_y + xp.i64(column) * step_x
         left, right = xp.maximum(1.0 - xp.abs(x - column), 0.0), xp.maximum(1.0 - xp.abs(x - column - 1.0), 0.0)
-        above, below = xp.maximum(1.0 - xp.abs(y - row), 0.0), xp.maximum(1.0 - xp.abs(y - row - 1.0), 0.0)
+        above, below = xp.maximum(1.0 - xp.abs(y - line), 0.0), xp.maximum(1.0 - xp.abs(y - line - 1.0), 0.0)
         weights[i], weights[pitch + i] = left * above, right * above
         weights[2 * pitch + i], weights[3 * pitch + i] = left * below, right * below
 
@@ -197,7 +197,7 @@ def bilinear(source, offsets, step_x, step_y, weights, pitch, fill, n, out):
 
 @fast
 def bilinear_points(frame, g, r):
-    """A row of a bilinear pass."""
+    """A line of a bilinear pass."""
     n, step_x, step_y, pitch = frame[F.OW], frame[F.BASE_X], frame[F.BASE_Y], frame[F.X_PITCH]
     offsets, weights = i64(frame[F.OFFSETS]), f32(frame[F.FOUR])
     bilinear_taps(frame, g, n)
@@ -212,7 +212,7 @@ def bilinear_points(frame, g, r):
 
 @fast
 def point_taps(frame, g, axis):
-    """Fill the axis's table with the taps of a row's points, in elements along x; its pitch is X_PITCH."""
+    """Fill the axis's table with the taps of a line's points, in elements along x; its pitch is X_PITCH."""
     n, count, pitch, table = max(frame[F.OW], LANES), frame[F.TAPS_X + axis], frame[F.X_PITCH], frame[F.X_TABLE + axis]
     centres, step = f32(frame[F.POINTS_X + axis]), xp.where(frame[F.PACKED_BASE] != 0, 1, frame[F.BASE_X])
     for i in range(frame[F.OW], n):
@@ -227,31 +227,18 @@ def point_taps(frame, g, axis):
 
 @fast
 def gather_taps(frame, x, c, out):
-    """Eight pixels of a row, of channel c; of all three at once where bytes are packed."""
+    """Eight pixels of a line, of channel c; of all three at once where bytes are packed."""
     taps_x, taps_y, pitch = frame[F.TAPS_X], frame[F.TAPS_Y], frame[F.X_PITCH]
     index_x, weights_x = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * taps_x * pitch)
     index_y, weights_y = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * taps_y * pitch)
-    base, step, rows = frame[F.BASE], frame[F.BASE_C], frame[F.BASE_Y]
+    taps = (index_x, index_y, weights_x, weights_y, pitch, taps_x, taps_y)
+    base, step_c, step_y = frame[F.BASE], frame[F.BASE_C], frame[F.BASE_Y]
     if frame[F.PACKED_BASE] != 0:
-        gather_block_packed(
-            base,
-            frame[F.BASE_W],
-            index_x,
-            index_y,
-            weights_x,
-            weights_y,
-            pitch,
-            taps_x,
-            taps_y,
-            x,
-            out,
-            frame[F.TILE_PITCH],
-        )
+        gather_block_packed(base, frame[F.BASE_W], *taps, x, out, frame[F.TILE_PITCH])
     elif frame[F.BASE_KIND] == F.U8:
-        gather_block_u8(base + c * step, rows, index_x, index_y, weights_x, weights_y, pitch, taps_x, taps_y, x, out, 0)
+        gather_block_u8(base + c * step_c, step_y, *taps, x, out, 0)
     else:
-        base += 4 * c * step
-        gather_block_f32(base, rows, index_x, index_y, weights_x, weights_y, pitch, taps_x, taps_y, x, out, 0)
+        gather_block_f32(base + 4 * c * step_c, step_y, *taps, x, out, 0)
 
 
 @fast
@@ -275,7 +262,7 @@ def bilinear_packed(frame, r, g):
 
 @fast
 def smooth_points(frame, g, r):
-    """A row of any smooth pass: the sum over each pixel's taps, and the fill that the missing ones stand for."""
+    """A line of any smooth pass: the sum over each pixel's taps, and the fill that the missing ones stand for."""
     n, pitch, tile = frame[F.OW], 4 * frame[F.TILE_PITCH], frame[F.TILE] + 4 * r * frame[F.OW]
     point_taps(frame, g, 0)
     point_taps(frame, g, 1)
@@ -327,13 +314,13 @@ def pack(frame):
 
 @fast
 def points(frame):
-    """Rows of a pass that is not axis-aligned; births go to the birth tile."""
+    """Lines of a pass that is not axis-aligned; births go to the birth tile."""
     wide = (frame[F.SMOOTH] >= 0) and not plainly_bilinear(group_at(frame, frame[F.SMOOTH]))
     if (frame[F.SMOOTH] >= 0) & (frame[F.BASE_KIND] == F.U8) & (frame[F.CHANNELS] == 3) & (frame[F.PACKED_BASE] == 0):
         pack(frame)
-    for r in range(frame[F.ROWS]):
+    for r in range(frame[F.LINES]):
         birth = f32(frame[F.BIRTH] + 4 * r * frame[F.OW])
-        trace_row(frame, frame[F.Y] + r, frame[F.GROUPS], f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), birth)
+        trace_line(frame, frame[F.Y] + r, frame[F.GROUPS], f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), birth)
         if frame[F.SMOOTH] < 0:
             nearest_points(frame, r)
         else:

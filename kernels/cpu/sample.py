@@ -1,4 +1,4 @@
-"""Sampling of an axis-aligned pass: fill the tile with its output rows, read from the base image by the axis tables."""
+"""Sampling of an axis-aligned pass: fill the tile's lines, read from the base image by the axis tables."""
 
 from ..shared import plan as P
 from . import frame as F
@@ -41,11 +41,11 @@ def gather(kind, base, start, offsets, n, out):
 
 
 @fast
-def nearest_rows(frame):
-    """An axis-aligned pass without resampling: runs of pixels of source rows, or gathers where runs are short."""
+def nearest_lines(frame):
+    """An axis-aligned pass without resampling: runs of pixels of source lines, or gathers where runs are short."""
     index, born = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 12 * frame[F.Y_PITCH])
     kind, step_x, n, y0 = frame[F.BASE_KIND], frame[F.BASE_X], frame[F.OW], frame[F.Y]
-    for r in range(frame[F.ROWS]):
+    for r in range(frame[F.LINES]):
         for c in range(xp.where(born[y0 + r] < 0.0, frame[F.CHANNELS], 0)):
             start = xp.i64(index[y0 + r]) * frame[F.BASE_Y] + c * frame[F.BASE_C]
             out = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n)
@@ -61,11 +61,11 @@ def nearest_rows(frame):
 
 
 @fast
-def row_taps(frame, y0, offset):
-    """List the source rows, from element `offset` on, that rows y0 .. y0 + 7 blend, and their weights."""
+def line_taps(frame, y0, offset):
+    """List the source lines, from element `offset` on, that lines y0 .. y0 + 7 blend, and their weights."""
     count, pitch = frame[F.TAPS_Y], frame[F.Y_PITCH]
     index, weights = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
-    addresses, blend = i64(frame[F.ROW_TAPS]), f32(frame[F.ROW_TAPS] + 64 * count)
+    addresses, blend = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count)
     size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
     for k in range(count):
         for lane in range(LANES):
@@ -75,10 +75,10 @@ def row_taps(frame, y0, offset):
 
 
 @fast
-def blend_rows(frame, n):
-    """Blend the listed rows, n neighbouring elements each, into `columns`."""
+def blend_lines(frame, n):
+    """Blend the listed lines, n neighbouring elements each, into `columns`."""
     count = frame[F.TAPS_Y]
-    addresses, blend, columns = i64(frame[F.ROW_TAPS]), f32(frame[F.ROW_TAPS] + 64 * count), f32(frame[F.COLUMNS])
+    addresses, blend, columns = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count), f32(frame[F.COLUMNS])
     i = 0
     if frame[F.BASE_KIND] == F.U8:
         while i < n:
@@ -92,9 +92,9 @@ def blend_rows(frame, n):
 
 @fast
 def blend_strided(frame, n):
-    """As `blend_rows` for elements BASE_X apart, or fewer than a vector of them."""
+    """As `blend_lines` for elements BASE_X apart, or fewer than a vector of them."""
     count, step = frame[F.TAPS_Y], frame[F.BASE_X]
-    addresses, blend, columns = i64(frame[F.ROW_TAPS]), f32(frame[F.ROW_TAPS] + 64 * count), f32(frame[F.COLUMNS])
+    addresses, blend, columns = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count), f32(frame[F.COLUMNS])
     for lane in range(LANES):
         for i in range(n):
             total = xp.f32(0.0)
@@ -109,7 +109,7 @@ def blend_strided(frame, n):
 
 @fast
 def tap_columns(frame, columns, out):
-    """Sum columns into eight output rows at `out`."""
+    """Sum columns into eight output lines at `out`."""
     count, pitch, n = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW]
     index, weights = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * count * pitch)
     bound = xp.where(frame[F.PARTIAL] != 0, 0.0, group_at(frame, frame[F.SMOOTH])[P.G_BOUND])
@@ -121,18 +121,18 @@ def tap_columns(frame, columns, out):
 
 
 @fast
-def smooth_rows(frame):
-    """An axis-aligned smooth pass: separable, vertical first, by blocks of eight rows."""
+def smooth_lines(frame):
+    """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines."""
     channels, width, y0 = frame[F.CHANNELS], frame[F.LAST] - frame[F.FIRST] + 1, frame[F.Y]
     together = frame[F.TOGETHER] != 0
     plain = (frame[F.BASE_X] == 1) & (width >= LANES)
-    for r in range(0, frame[F.ROWS], LANES):
+    for r in range(0, frame[F.LINES], LANES):
         for c in range(channels):
             columns = frame[F.COLUMNS] + xp.where(together, 4 * LANES * c, 0)
             if (together == 0) | (c == 0):
-                row_taps(frame, y0 + r, frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C])
+                line_taps(frame, y0 + r, frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C])
                 if together | plain:
-                    blend_rows(frame, width * xp.where(together, channels, 1))
+                    blend_lines(frame, width * xp.where(together, channels, 1))
                 else:
                     blend_strided(frame, width)
             tap_columns(frame, columns, frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))

@@ -24,18 +24,18 @@ def add_fill(frame):
     inside_y = f32(frame[F.Y_TABLE] + 8 * frame[F.TAPS_Y] * frame[F.Y_PITCH])
     for c in range(frame[F.CHANNELS]):
         fill = g[P.G_FILL + c]
-        for r in range(frame[F.ROWS]):
-            row, share = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW])), inside_y[frame[F.Y] + r]
+        for r in range(frame[F.LINES]):
+            line, share = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW])), inside_y[frame[F.Y] + r]
             for x in range(frame[F.OW]):
-                row[x] += fill * (1.0 - inside_x[x] * share)
+                line[x] += fill * (1.0 - inside_x[x] * share)
 
 
 @fast
 def aligned_births(frame):
-    """The group where each pixel of the tile is born, -1 for none: the later one of its column's and its row's."""
+    """The group where each pixel of the tile is born, -1 for none: the later one of its column's and its line's."""
     born_x = f32(frame[F.X_TABLE] + 4 * frame[F.X_PITCH] * (2 * frame[F.TAPS_X] + 1))
     born_y = f32(frame[F.Y_TABLE] + 4 * frame[F.Y_PITCH] * (2 * frame[F.TAPS_Y] + 1))
-    for r in range(frame[F.ROWS]):
+    for r in range(frame[F.LINES]):
         birth, born = f32(frame[F.BIRTH] + 4 * r * frame[F.OW]), born_y[frame[F.Y] + r]
         for x in range(frame[F.OW]):
             birth[x] = xp.maximum(born_x[x], born)
@@ -53,9 +53,9 @@ def paint(frame, n):
         g, number = group_at(frame, k), xp.f32(k)
         if g[P.G_BORDER] == G.FILL:
             for c in range(frame[F.CHANNELS]):
-                row, fill = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), g[P.G_FILL + c]
+                plane, fill = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), g[P.G_FILL + c]
                 for i in range(n):
-                    row[i] = xp.where(birth[i] == number, fill, row[i])
+                    plane[i] = xp.where(birth[i] == number, fill, plane[i])
     return True
 
 
@@ -74,14 +74,14 @@ def birth_slots(frame, n):
 
 
 @fast
-def settle(frame, n):
+def round_smooth(frame, n):
     """Round a smooth pass back onto the lattice, where `tap_block` has not done so."""
     bound = group_at(frame, frame[F.SMOOTH])[P.G_BOUND]
     if bound > 0.0:
         for c in range(frame[F.CHANNELS]):
-            row = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+            plane = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
             for i in range(n):
-                row[i] = clamp(xp.rint(row[i]), 0.0, bound)
+                plane[i] = clamp(xp.rint(plane[i]), 0.0, bound)
 
 
 @fast
@@ -97,9 +97,9 @@ def by_channel(frame):
     step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
     tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
     for c in range(frame[F.CHANNELS]):
-        p, row = eight(step, c // 3), f32(tile + 4 * c * pitch)
+        p, plane = eight(step, c // 3), f32(tile + 4 * c * pitch)
         for i in range(n):
-            row[i] = FORMULA(row[i], p, BOUND, LATTICE, CHANNELS)
+            plane[i] = FORMULA(plane[i], p, BOUND, LATTICE, CHANNELS)
 
 
 @fast
@@ -231,10 +231,10 @@ def run_windowed(frame, address, loop):
     p, width = eight(f32(frame[F.STEP]), 0), frame[F.OW]
     y0, y1 = first_at(p[0], frame[F.OH]), first_at(p[0] + p[2], frame[F.OH])
     x0, x1 = first_at(p[1], width), first_at(p[1] + p[3], width)
-    y0, y1 = max(y0 - frame[F.Y], 0), min(y1 - frame[F.Y], frame[F.ROWS])
+    y0, y1 = max(y0 - frame[F.Y], 0), min(y1 - frame[F.Y], frame[F.LINES])
     if (y0 >= y1) | (x0 >= x1):
         return
-    call(i64(frame[F.STAGES])[F.PLACES], address)
+    call(i64(frame[F.PHASES])[F.PLACES], address)
     whole = x1 - x0 == width
     frame[F.PIXELS] = xp.where(whole, y1 - y0, 1) * (x1 - x0)
     for r in range(y0, xp.where(whole, y0 + 1, y1)):
@@ -245,24 +245,24 @@ def run_windowed(frame, address, loop):
 @fast
 def run_step(frame, address, step, n):
     """A pixel step over the n pixels of the tile."""
-    opcode, stages = xp.i64(step[P.S_OP]), i64(frame[F.STAGES])
-    loop = stages[loop_index(opcode, step[P.S_LATTICE] > 0.0, step[P.S_CHANNELS] == 1.0)]
+    opcode, phases = xp.i64(step[P.S_OP]), i64(frame[F.PHASES])
+    loop = phases[loop_index(opcode, step[P.S_LATTICE] > 0.0, step[P.S_CHANNELS] == 1.0)]
     frame[F.FIRST_PIXEL], frame[F.PIXELS] = 0, n
     if step[P.S_TRAIT] != P.PLACE:
         call(loop, address)
     elif (opcode in WINDOWED) & (xp.i64(step[P.S_GROUPS]) >= frame[F.GROUPS_TO]):
         run_windowed(frame, address, loop)
     else:
-        call(stages[F.PLACES], address)
+        call(phases[F.PLACES], address)
         call(loop, address)
 
 
 @fast
 def copy_tile(frame, n):
     for c in range(frame[F.CHANNELS]):
-        before, row = f32(frame[F.SPARE] + 4 * c * frame[F.PITCH]), f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+        before, plane = f32(frame[F.SPARE] + 4 * c * frame[F.PITCH]), f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
         for i in range(n):
-            before[i] = row[i]
+            before[i] = plane[i]
 
 
 @fast
@@ -270,9 +270,9 @@ def keep_born(frame, slot, n):
     """Undo a step where the pixel was born behind it."""
     birth = f32(frame[F.BIRTH])
     for c in range(frame[F.CHANNELS]):
-        row, before = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.SPARE] + 4 * c * frame[F.PITCH])
+        plane, before = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.SPARE] + 4 * c * frame[F.PITCH])
         for i in range(n):
-            row[i] = xp.where(birth[i] > slot, before[i], row[i])
+            plane[i] = xp.where(birth[i] > slot, before[i], plane[i])
 
 
 @fast
@@ -305,18 +305,18 @@ def run_steps(frame, address, n, born):
 @fast
 def finish(frame, address):
     """All that follows the sampling of a tile. `address` is the frame's."""
-    n, aligned, born = frame[F.ROWS] * frame[F.OW], frame[F.ALIGNED] != 0, False
+    n, aligned, born = frame[F.LINES] * frame[F.OW], frame[F.ALIGNED] != 0, False
     if frame[F.SMOOTH] >= 0:
         if aligned & (frame[F.PARTIAL] != 0):
             add_fill(frame)
         if (aligned == 0) | (frame[F.PARTIAL] != 0):
-            settle(frame, n)
+            round_smooth(frame, n)
     if frame[F.BORN]:
         if aligned:
             aligned_births(frame)
         born = paint(frame, n)
     run_steps(frame, address, n, born)
     if frame[F.ASK] >= 0:
-        call(i64(frame[F.STAGES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
+        call(i64(frame[F.PHASES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
     if (frame[F.SINK_STORE] != F.NONE) & (frame[F.IN_SINK] == 0):
-        call(i64(frame[F.STAGES])[frame[F.SINK_STORE]], address)
+        call(i64(frame[F.PHASES])[frame[F.SINK_STORE]], address)

@@ -19,13 +19,13 @@ SIZES = {F.U8: 1, F.F32: 4, F.BF16: 2, F.F16: 2}
 
 
 @fast
-def cast_rows(frame, first, n, to, pitch):
-    """Cast n pixels of the tile from `first` on into the sink's type, as rows `pitch` apart at the address `to`."""
+def cast_planes(frame, first, n, to, pitch):
+    """Cast n pixels of the tile from `first` on into the sink's type, as planes `pitch` apart at the address `to`."""
     widest()
     for c in range(frame[F.SINK_CHANNELS]):
-        row, out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)), POINTER(to + SIZE * c * pitch)
+        plane, out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)), POINTER(to + SIZE * c * pitch)
         for i in range(n):
-            out[i] = CAST(row[i])
+            out[i] = CAST(plane[i])
 
 
 @inlined
@@ -34,8 +34,8 @@ def unchanged(r, g, b, p):
 
 
 @fast
-def finish_rows(frame, first, n, to, pitch):
-    """As `cast_rows`, behind the last one or two pixel steps, which no pass has run."""
+def finish_planes(frame, first, n, to, pitch):
+    """As `cast_planes`, behind the last one or two pixel steps, which no pass has run."""
     widest()
     k, tile, step = frame[F.STEPS_TO], frame[F.TILE] + 4 * first, frame[F.TILE_PITCH]
     last, last_out = frame[F.CHANNELS] - 1, frame[F.SINK_CHANNELS] - 1
@@ -81,18 +81,18 @@ def store_planar(frame, first, n, out):
     """Store n pixels of the tile from `first` on at element `out` of a sink whose columns are neighbours."""
     to, channels = frame[F.SINK] + SIZE * out, frame[F.SINK_CHANNELS]
     if frame[F.STREAMS] == 0:
-        ROWS(frame, first, n, to, frame[F.SINK_C])
+        PLANES(frame, first, n, to, frame[F.SINK_C])
     elif READY:
         for c in range(channels):
-            row = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)
-            stream(row, to + SIZE * c * frame[F.SINK_C], SIZE * n)
+            plane = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)
+            stream(plane, to + SIZE * c * frame[F.SINK_C], SIZE * n)
     else:
         for i in range(0, n, BLOCK):
             length = min(BLOCK, n - i)
-            ROWS(frame, first + i, length, frame[F.SPARE], frame[F.PITCH])
+            PLANES(frame, first + i, length, frame[F.SPARE], frame[F.PITCH])
             for c in range(channels):
-                row = frame[F.SPARE] + SIZE * c * frame[F.PITCH]
-                stream(row, to + SIZE * (c * frame[F.SINK_C] + i), SIZE * length)
+                plane = frame[F.SPARE] + SIZE * c * frame[F.PITCH]
+                stream(plane, to + SIZE * (c * frame[F.SINK_C] + i), SIZE * length)
 
 
 @fast
@@ -105,7 +105,7 @@ def store_strided(frame, first, n, out):
         source, pitch = frame[F.TILE] + 4 * (first + i), frame[F.TILE_PITCH]
         if not READY:
             source, pitch = frame[F.SPARE], frame[F.PITCH]
-            ROWS(frame, first + i, length, source, pitch)
+            PLANES(frame, first + i, length, source, pitch)
         laid = xp.where(streams, frame[F.STAGING], to)
         spread(POINTER(source), pitch, channels, length, POINTER(laid), step_c, step_x)
         if streams:
@@ -116,8 +116,8 @@ def store_strided(frame, first, n, out):
 def store_tile(frame):
     """Store the tile in the sink."""
     gapless = frame[F.SINK_Y] == frame[F.OW] * frame[F.SINK_X]
-    for r in range(xp.where(gapless, 1, frame[F.ROWS])):
-        length = xp.where(gapless, frame[F.ROWS], 1) * frame[F.OW]
+    for r in range(xp.where(gapless, 1, frame[F.LINES])):
+        length = xp.where(gapless, frame[F.LINES], 1) * frame[F.OW]
         STORE(frame, r * frame[F.OW], length, (frame[F.Y] + r) * frame[F.SINK_Y])
 
 
@@ -140,15 +140,15 @@ def store(kind, strided, tail=()):
         name = f"{template.py_func.__name__}_{kind}_{int(strided)}_{mark}"
         return specialised(fast, template, name, **scope, **more)
 
-    rows = bound(finish_rows, FIRST=steps[0], SECOND=steps[1]) if tail else bound(cast_rows)
-    return bound(store_tile, STORE=bound(store_strided if strided else store_planar, ROWS=rows))
+    planes = bound(finish_planes, FIRST=steps[0], SECOND=steps[1]) if tail else bound(cast_planes)
+    return bound(store_tile, STORE=bound(store_strided if strided else store_planar, PLANES=planes))
 
 
 @fast
 def store_packed(frame):
     """Keep a tile of three channels on the lattice as packed bytes."""
     widest()
-    n, words = frame[F.ROWS] * frame[F.OW], i32(frame[F.SINK] + 4 * frame[F.Y] * frame[F.OW])
+    n, words = frame[F.LINES] * frame[F.OW], i32(frame[F.SINK] + 4 * frame[F.Y] * frame[F.OW])
     r, g = f32(frame[F.TILE]), f32(frame[F.TILE] + 4 * frame[F.TILE_PITCH])
     b = f32(frame[F.TILE] + 8 * frame[F.TILE_PITCH])
     for i in range(n):

@@ -1,4 +1,4 @@
-"""Axis tables: where each column and each row of an axis-aligned pass comes from.
+"""Axis tables: where each column and each line of an axis-aligned pass comes from.
 
 Flips, crops, pads, edge, reflect and resampling are all entries of these tables; the loops over pixels know none of
 them. A table holds, for n outputs and K taps, with a pitch P >= n + 8:

@@ -1,7 +1,7 @@
 """Blocks of 8 x 8 pixels in vector registers, as LLVM vectors of eight floats, which every CPU target has or splits.
 
-Horizontal resampling gathers. With eight rows in the lanes of a vector, a gather is a plain load: `blend_block` sums
-the source rows of eight output rows and writes them transposed, `tap_block` sums columns of that and transposes them
+Horizontal resampling gathers. With eight lines in the lanes of a vector, a gather is a plain load: `blend_block` sums
+the source lines of eight output lines and writes them transposed, `tap_block` sums columns of that and transposes them
 back.
 """
 
@@ -24,9 +24,9 @@ def _shuffle(builder, a, b, mask):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, LANES), list(mask)))
 
 
-def _transpose(builder, rows):
-    """The columns of eight rows of eight."""
-    pairs = [_shuffle(builder, rows[i], rows[i + 1], m) for i in (0, 2, 4, 6) for m in _PAIRS]
+def _transpose(builder, lines):
+    """The columns of eight lines of eight."""
+    pairs = [_shuffle(builder, lines[i], lines[i + 1], m) for i in (0, 2, 4, 6) for m in _PAIRS]
     quads = [_shuffle(builder, pairs[i + j], pairs[i + j + 2], m) for i in (0, 4) for j in (0, 1) for m in _QUADS]
     low = [_shuffle(builder, quads[i], quads[i + 4], _HALVES[0]) for i in range(4)]
     return low + [_shuffle(builder, quads[i], quads[i + 4], _HALVES[1]) for i in range(4)]
@@ -38,6 +38,13 @@ def _at(builder, pointer, index):
 
 def _vector_at(builder, pointer, index):
     return builder.bitcast(_at(builder, pointer, index), VECTOR.as_pointer())
+
+
+def _put(builder, vectors, out, pitch, x):
+    """Store vectors from out[x] on, `pitch` apart."""
+    for k, vector in enumerate(vectors):
+        at = builder.add(builder.mul(pitch, ir.Constant(WORD, k)), x)
+        builder.store(vector, _vector_at(builder, out, at), align=4)
 
 
 def _spread(builder, scalar):
@@ -57,7 +64,7 @@ def _weighted_sums(builder, count, terms):
     return [builder.load(total) for total in sums]
 
 
-def _settled(builder, bound, vectors):
+def _rounded(builder, bound, vectors):
     """The vectors on the lattice, where bound > 0."""
     slots = [cgutils.alloca_once_value(builder, v) for v in vectors]
     for slot, v in zip(slots, vectors, strict=True):
@@ -74,30 +81,29 @@ def _settled(builder, bound, vectors):
 
 
 def _blend_block(kind):
-    """An intrinsic for source rows of `kind` (uint8 or float32); see `blend_block_u8`."""
+    """An intrinsic for source lines of `kind` (uint8 or float32); see `blend_block_u8`."""
 
     @intrinsic
-    def block(typingctx, rows, weights, count, i, out):
+    def block(typingctx, lines, weights, count, i, out):
         def codegen(context, builder, signature, args):
-            rows, weights, count, i, out = args
+            lines, weights, count, i, out = args
             element = context.get_value_type(kind)
 
             def terms(k):
                 for lane in range(LANES):
                     entry = builder.add(builder.mul(k, ir.Constant(WORD, LANES)), ir.Constant(WORD, lane))
-                    row = builder.inttoptr(builder.load(_at(builder, rows, entry)), element.as_pointer())
-                    place = builder.bitcast(_at(builder, row, i), ir.VectorType(element, LANES).as_pointer())
-                    vector = builder.load(place, align=context.get_abi_sizeof(element))
+                    line = builder.inttoptr(builder.load(_at(builder, lines, entry)), element.as_pointer())
+                    eight = builder.bitcast(_at(builder, line, i), ir.VectorType(element, LANES).as_pointer())
+                    vector = builder.load(eight, align=context.get_abi_sizeof(element))
                     if kind == nt.uint8:
                         vector = builder.sitofp(builder.zext(vector, ir.VectorType(INT, LANES)), VECTOR)
                     yield builder.load(_at(builder, weights, entry)), vector
 
-            for j, column in enumerate(_transpose(builder, _weighted_sums(builder, count, terms))):
-                place = builder.mul(builder.add(i, ir.Constant(WORD, j)), ir.Constant(WORD, LANES))
-                builder.store(column, _vector_at(builder, out, place), align=4)
+            columns, pitch = _transpose(builder, _weighted_sums(builder, count, terms)), ir.Constant(WORD, LANES)
+            _put(builder, columns, out, pitch, builder.mul(i, pitch))
             return context.get_dummy_value()
 
-        return nt.none(rows, weights, count, i, out), codegen
+        return nt.none(lines, weights, count, i, out), codegen
 
     return block
 
@@ -108,7 +114,7 @@ blend_block_u8, blend_block_f32 = _blend_block(nt.uint8), _blend_block(nt.float3
 @intrinsic
 def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitch, bound):
     """Eight output columns from `x` on: out[r * out_pitch + x + j] = sum over k of weights[k * pitch + x + j] times
-    columns[index[k * pitch + x + j] * 8 + r], for the eight rows r; where bound > 0, rounded half to even and clamped
+    columns[index[k * pitch + x + j] * 8 + r], for the eight lines r; where bound > 0, rounded half to even and clamped
     to 0 .. bound."""
 
     def codegen(context, builder, signature, args):
@@ -118,15 +124,13 @@ def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitc
             start = builder.add(builder.mul(k, pitch), x)
             for j in range(LANES):
                 entry = builder.add(start, ir.Constant(WORD, j))
-                place = builder.sext(builder.load(_at(builder, index, entry)), WORD)
-                place = builder.mul(place, ir.Constant(WORD, LANES))
-                vector = builder.load(_vector_at(builder, columns, place), align=4)
+                column = builder.sext(builder.load(_at(builder, index, entry)), WORD)
+                column = builder.mul(column, ir.Constant(WORD, LANES))
+                vector = builder.load(_vector_at(builder, columns, column), align=4)
                 yield builder.load(_at(builder, weights, entry)), vector
 
-        sums = _settled(builder, bound, _weighted_sums(builder, count, terms))
-        for r, row in enumerate(_transpose(builder, sums)):
-            place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, r)), x)
-            builder.store(row, _vector_at(builder, out, place), align=4)
+        sums = _rounded(builder, bound, _weighted_sums(builder, count, terms))
+        _put(builder, _transpose(builder, sums), out, out_pitch, x)
         return context.get_dummy_value()
 
     return nt.none(columns, index, weights, pitch, count, x, out, out_pitch, bound), codegen
@@ -146,8 +150,8 @@ def _gather_block(kind):
             sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(channels)]
             for total in sums:
                 builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
-            with cgutils.for_range(builder, count_y) as rows:
-                at = builder.add(builder.mul(rows.index, pitch), x)
+            with cgutils.for_range(builder, count_y) as lines:
+                at = builder.add(builder.mul(lines.index, pitch), x)
                 starts = [builder.mul(offset, step_y) for offset in _offsets(builder, index_y, at)]
                 share = builder.load(_vector_at(builder, weights_y, at), align=4)
                 with cgutils.for_range(builder, count_x) as columns:
@@ -158,9 +162,7 @@ def _gather_block(kind):
                     for total, value in zip(sums, _planes(builder, kind, taps), strict=True):
                         product = builder.fmul(weight, value, flags=FAST)
                         builder.store(builder.fadd(builder.load(total), product, flags=FAST), total)
-            for c, total in enumerate(sums):
-                place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, c)), x)
-                builder.store(builder.load(total), _vector_at(builder, out, place), align=4)
+            _put(builder, [builder.load(total) for total in sums], out, out_pitch, x)
             return context.get_dummy_value()
 
         arguments = base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch
@@ -171,8 +173,8 @@ def _gather_block(kind):
 
 def _offsets(builder, index, at):
     """The eight int32s from `at` on, as int64s."""
-    places = [builder.add(at, ir.Constant(WORD, lane)) for lane in range(LANES)]
-    return [builder.sext(builder.load(_at(builder, index, place)), WORD) for place in places]
+    entries = [builder.add(at, ir.Constant(WORD, lane)) for lane in range(LANES)]
+    return [builder.sext(builder.load(_at(builder, index, entry)), WORD) for entry in entries]
 
 
 def _planes(builder, kind, taps):
@@ -212,9 +214,7 @@ def take_block_packed(typingctx, base, offsets, x, out, out_pitch):
         base, offsets, x, out, out_pitch = args
         base = builder.inttoptr(base, INT.as_pointer())
         words = [builder.load(_at(builder, base, offset)) for offset in _offsets(builder, offsets, x)]
-        for c, value in enumerate(_bytes_of(builder, _vector_of(builder, words))):
-            place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, c)), x)
-            builder.store(value, _vector_at(builder, out, place), align=4)
+        _put(builder, _bytes_of(builder, _vector_of(builder, words)), out, out_pitch, x)
         return context.get_dummy_value()
 
     return nt.none(base, offsets, x, out, out_pitch), codegen
@@ -228,23 +228,21 @@ def four_block_packed(typingctx, base, step_y, offsets, weights, pitch, x, out, 
 
     def codegen(context, builder, signature, args):
         base, step_y, offsets, weights, pitch, x, out, out_pitch = args
-        base, places = builder.inttoptr(base, INT.as_pointer()), [ir.Constant(WORD, lane) for lane in range(LANES)]
-        starts = [builder.load(_at(builder, offsets, builder.add(x, place))) for place in places]
+        base, lanes = builder.inttoptr(base, INT.as_pointer()), [ir.Constant(WORD, lane) for lane in range(LANES)]
+        starts = [builder.load(_at(builder, offsets, builder.add(x, lane))) for lane in lanes]
         sums = [ir.Constant(VECTOR, [0.0] * LANES)] * 3
-        for row in range(2):
+        for line in range(2):
             pairs = [builder.bitcast(_at(builder, base, start), WORD.as_pointer()) for start in starts]
             pairs = _vector_of(builder, [builder.load(pair, align=4) for pair in pairs])
             for column in range(2):
                 half = builder.lshr(pairs, ir.Constant(pairs.type, [32 * column] * LANES))
                 taps = builder.trunc(half, ir.VectorType(INT, LANES))
-                at = builder.add(builder.mul(pitch, ir.Constant(WORD, 2 * row + column)), x)
+                at = builder.add(builder.mul(pitch, ir.Constant(WORD, 2 * line + column)), x)
                 weight = builder.load(_vector_at(builder, weights, at), align=4)
                 products = [builder.fmul(weight, value, flags=FAST) for value in _bytes_of(builder, taps)]
                 sums = [builder.fadd(a, b, flags=FAST) for a, b in zip(sums, products, strict=True)]
             starts = [builder.add(start, step_y) for start in starts]
-        for c, total in enumerate(sums):
-            place = builder.add(builder.mul(out_pitch, ir.Constant(WORD, c)), x)
-            builder.store(total, _vector_at(builder, out, place), align=4)
+        _put(builder, sums, out, out_pitch, x)
         return context.get_dummy_value()
 
     return nt.none(base, step_y, offsets, weights, pitch, x, out, out_pitch), codegen

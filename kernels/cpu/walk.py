@@ -3,8 +3,8 @@
 A pass reads one base image through the geometry of the plan, tile by tile, runs pixel steps on the tile while it lies
 in the cache, and stores it. A row has one pass, unless something has to be known or done before the rest: a statistic,
 the image for a step that reads neighbours, pixel steps or nearest geometry in front of a smooth group, a smooth group
-by rows and columns in front of turned ones. What those see is then kept as a float32 scratch image, from which the rest
-goes on.
+by lines and columns in front of turned ones. What those see is then kept as a float32 scratch image, from which the
+rest goes on.
 """
 
 from ..shared import geometry as G
@@ -34,7 +34,7 @@ def extents(frame, height, width):
 
 @exact
 def blur_words(frame, wide):
-    """The floats that the row's widest blur needs: its weights, and a row with margins."""
+    """The floats that the row's widest blur needs: its weights, and a line with margins."""
     most = xp.f32(-1.0)
     for k in range(xp.i64(f32(frame[F.PLAN])[P.N_STEPS])):
         step = step_at(frame, k)
@@ -67,7 +67,7 @@ def divide(frame, height, width):
     at = give(frame, F.X_TABLE, at, 8 * (taps_x + 1) * frame[F.X_PITCH])
     at = give(frame, F.Y_TABLE, at, 8 * (taps_y + 1) * max(frame[F.X_PITCH], frame[F.Y_PITCH]))
     at = give(frame, F.RUN_LIST, at, 32 * wide)
-    at = give(frame, F.ROW_TAPS, at, 96 * taps_y)
+    at = give(frame, F.LINE_TAPS, at, 96 * taps_y)
     at = give(frame, F.POINTS_X, at, 4 * max(tall, wide) + 32)
     at = give(frame, F.POINTS_Y, at, 4 * wide + 32)
     at = give(frame, F.FOUR, at, 16 * frame[F.X_PITCH])

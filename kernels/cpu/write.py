@@ -1,4 +1,4 @@
-"""Write the image of a row that was walked: pass by pass, tile by tile, stage by stage."""
+"""Write the image of a row that was walked: pass by pass, tile by tile, phase by phase."""
 
 from ..shared import plan as P
 from . import frame as F
@@ -69,33 +69,33 @@ def open_pass(frame, job, row, p):
 
 @exact
 def begin(frame, record):
-    """Prepare a pass; returns the address of the stage that samples its tiles."""
-    stages = i64(frame[F.STAGES])
+    """Prepare a pass; returns the address of the phase that samples its tiles."""
+    phases = i64(frame[F.PHASES])
     if frame[F.STEPS] < frame[F.STEPS_TO]:
         step = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + frame[F.STEPS] * frame[F.STEP_WORDS])
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
             frame[F.NEAR], frame[F.SMOOTH], frame[F.BORN], frame[F.IN_PLACE] = step, -1, 0, 0
             frame[F.STEPS] += 1
-            return stages[F.NEIGHBOURS]
+            return phases[F.NEIGHBOURS]
     if frame[F.IN_PLACE] != 0:
         frame[F.SMOOTH], frame[F.BORN] = -1, 0
         return xp.i64(0)
-    call(stages[F.PREPARE], record)
-    rows = xp.where(frame[F.SMOOTH] < 0, F.NEAREST_ROWS, F.SMOOTH_ROWS)
-    return stages[xp.where(frame[F.ALIGNED] != 0, rows, F.POINTS)]
+    call(phases[F.PREPARE], record)
+    lines = xp.where(frame[F.SMOOTH] < 0, F.NEAREST_LINES, F.SMOOTH_LINES)
+    return phases[xp.where(frame[F.ALIGNED] != 0, lines, F.POINTS)]
 
 
 @exact
 def write_tiles(frame, record, sample, keeps, tile):
     """The tiles of a pass, which lie in the work memory `tile`, or in the scratch image that is read or written.
 
-    Sampling writes whole blocks of eight rows and columns: where that would not fit, it needs the work memory.
+    Sampling writes whole blocks of eight lines and columns: where that would not fit, it needs the work memory.
     """
-    height, width, finish = frame[F.OH], frame[F.OW], i64(frame[F.STAGES])[F.FINISH]
+    height, width, finish = frame[F.OH], frame[F.OW], i64(frame[F.PHASES])[F.FINISH]
     block = 8 * max(1, F.TILE_PIXELS // (8 * width))
     for y in range(0, height, block):
-        frame[F.Y], frame[F.ROWS] = y, min(block, height - y)
-        fits = (keeps != 0) & (width >= 8) & (frame[F.ROWS] == block)
+        frame[F.Y], frame[F.LINES] = y, min(block, height - y)
+        fits = (keeps != 0) & (width >= 8) & (frame[F.LINES] == block)
         frame[F.TILE], frame[F.TILE_PITCH] = tile, frame[F.PITCH]
         if frame[F.IN_PLACE] != 0:
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.BASE] + 4 * y * width, height * width
@@ -111,12 +111,12 @@ def write_tiles(frame, record, sample, keeps, tile):
 def write_row(job, row, record, memory):
     """All passes of the row whose frame and passes lie at the address `record`; work memory lies at `memory`."""
     frame = i64(record)
-    frame[F.STAGES], frame[F.TAIL] = job[F.JOB_STAGES], job[F.JOB_TAIL]
+    frame[F.PHASES], frame[F.TAIL] = job[F.JOB_PHASES], job[F.JOB_TAIL]
     for field in range(F.TILE, F.SCRATCH + 1):
         frame[field] += memory
     if job[F.JOB_SOURCE_KIND] >= F.BF16:
         open_source(frame, job, row)
-        call(i64(frame[F.STAGES])[F.WIDEN], record)
+        call(i64(frame[F.PHASES])[F.WIDEN], record)
     tile = frame[F.TILE]
     for k in range(frame[F.PASSES]):
         p = i64(record + 8 * (F.FRAME_WORDS + k * F.PASS_WORDS))

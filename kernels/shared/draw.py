@@ -124,7 +124,7 @@ def attempt(key, k, area, c):
     return half_even(xp.sqrt_rn(target * ratio)), half_even(xp.sqrt_rn(xp.div_rn(target, ratio))), d, e
 
 
-def place(word, room, fits):
+def window_start(word, room, fits):
     """Where a window that leaves `room` begins, if it fits."""
     return integer(word, xp.where(fits, room + 1.0, 1.0))
 
@@ -142,8 +142,8 @@ def draw_resized_crop(key, c, h, w):
     while (k < TRIES) & xp.pending(found):
         cw, ch, d, e = attempt(key, k, area, c)
         fits = (cw > 0.0) & (cw <= w) & (ch > 0.0) & (ch <= h) & (found == 0)
-        top = xp.where(fits, place(d, h - ch, fits), top)
-        left = xp.where(fits, place(e, w - cw, fits), left)
+        top = xp.where(fits, window_start(d, h - ch, fits), top)
+        left = xp.where(fits, window_start(e, w - cw, fits), left)
         height = xp.where(fits, ch, height)
         width = xp.where(fits, cw, width)
         found = found | fits
@@ -210,8 +210,8 @@ def draw_erase(key, c, h, w):
     while (k < TRIES) & xp.pending(found):
         eh, ew, d, e = attempt(key, k, area, c)
         fits = (eh < h) & (ew < w) & (found == 0)
-        top = xp.where(fits, place(d, h - eh, fits), top)
-        left = xp.where(fits, place(e, w - ew, fits), left)
+        top = xp.where(fits, window_start(d, h - eh, fits), top)
+        left = xp.where(fits, window_start(e, w - ew, fits), left)
         height = xp.where(fits, eh, height)
         width = xp.where(fits, ew, width)
         found = found | fits

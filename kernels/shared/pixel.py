@@ -292,7 +292,7 @@ def sharpen(v, around, p, bound, lattice):
 
 
 def sharpen_edge(v, h, w, bound, lattice):
-    """An outermost pixel of an image h x w, which is clamped as the others are; not so below three rows or columns."""
+    """An outermost pixel of an image h x w, which is clamped as the others are; not so below three lines or columns."""
     return xp.where((h > 2) & (w > 2), settle(v, bound, lattice), v)
 
 

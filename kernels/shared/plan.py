@@ -20,7 +20,7 @@ WANT = 5  # what that gate must have drawn, see `lets_through`
 COLUMN = 6  # first table column
 COLUMNS = 7  # how many
 CONFIG = 8  # offset of the arguments (12 floats) and the draw's configuration (12) in `config`
-SLOT = 9  # place in the pipeline
+SLOT = 9  # its number in the pipeline
 BOUND = 10  # largest value of the stage: 255 or 1
 LATTICE = 11  # 1 on uint8's lattice
 TRAIT = 12  # GEOMETRY: 1 for an integer map that never leaves its canvas. GATE: see `lets_through`. PIXEL: see below
@@ -351,7 +351,7 @@ def pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_a
         t += 1
 
 
-def place(code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, group_words):
+def geometry_step(code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, group_words):
     """Compose a geometry entry into the open group g, or close that group and open the next.
 
     A flip merges with a smooth neighbour, but where rounding to the nearest pixel lies between, a mirrored tie would
@@ -427,7 +427,7 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
             a = twelve(config, xp.load(code, at + CONFIG))
             a = from_table(table, xp.load(code, at + COLUMN), columns, a)
             if kind == KIND_GEOMETRY:
-                g, n_groups, smooth, h, w = place(
+                g, n_groups, smooth, h, w = geometry_step(
                     code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, group_words
                 )
             elif kind == KIND_PIXEL:

@@ -33,7 +33,7 @@ class Layout:
         bilinear: every smooth group is a plain bilinear one with fill around its canvas, which `remap` can do.
         rounds: smooth results on the lattice: "none", "all" or "some".
         inline: what is asked for lies behind all geometry, so it is known of the very image being written.
-        settled: no smooth group stands behind an ask, so that every ask's image can be gone on from.
+        resumes: no smooth group stands behind an ask, so that every ask's image can be gone on from.
         asks: what each can be.
         step_ops: the opcodes that can stand at each pixel step, with (bound, lattice, channels), or None where rows
             differ.
@@ -59,7 +59,7 @@ class Layout:
     folds: bool
     rounds: str
     inline: bool
-    settled: bool
+    resumes: bool
     asks: tuple[Ask, ...]
     step_ops: tuple[dict[int, Stage | None], ...]
     fixed_steps: tuple[bool, ...]

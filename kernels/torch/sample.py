@@ -26,7 +26,7 @@ def whole(x: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
     return torch.minimum(torch.nan_to_num(x, 0.0).clamp(0.0, 2.0**30).to(last.dtype), last)
 
 
-def place(layout: Layout, g, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def through(layout: Layout, g, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Group g's matrix times (x, y, 1)."""
     if layout.separable:
         return g[0] * x + g[2], g[4] * y + g[5]
@@ -63,7 +63,7 @@ class Resampler:
 
     def resample(self, front: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """`front` [R, C, *canvas] at the group's output coordinates."""
-        to_x, to_y = place(self.layout, self.group, x, y)
+        to_x, to_y = through(self.layout, self.group, x, y)
         x, y = torch.where(self.has, to_x, x), torch.where(self.has, to_y, y)
         fill = torch.stack(self.group[plan.G_FILL :], 1)
         if self.layout.bilinear:
@@ -143,9 +143,9 @@ class Resampler:
         """Taps of each pixel's own."""
         r, c, _, width = front.shape
         pixels, image = front.reshape(r, c, -1), front.new_zeros(())
-        for row, weight_y in taps_y:
+        for line, weight_y in taps_y:
             for column, weight_x in taps_x:
-                at = row * width + column
+                at = line * width + column
                 value = pixels.gather(2, at.view(r, 1, -1).expand(r, c, -1)).view(r, c, *at.shape[1:])
                 image = torch.addcmul(image, value, (weight_y * weight_x)[:, None])
         return image

@@ -15,7 +15,7 @@ from ..shared import geometry, pixel, plan
 from .asks import colour, deep, equalize, equalize_table, extremes, mean_grey, neighbourhood
 from .dialect import GEOMETRY, formula
 from .layout import Layout, Stage
-from .sample import Resampler, answer, grid, place, whole
+from .sample import Resampler, answer, grid, through, whole
 
 INFINITY = float("inf")
 NEIGHBOURS = (pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y)
@@ -109,9 +109,9 @@ class Writer:
                 value = self.safely(here, here, list(own[plan.S_ARGUMENTS :][:8]), image)
                 value = neighbourhood(op, value[1], value[0], stage, h, w, self.layout.radii)
                 after = torch.where(here[:, None], value, after)
-        if self.layout.settled or after is not image:
+        if self.layout.resumes or after is not image:
             neighbours = on & (kind == plan.NEIGHBOURS)
-            kept = on if self.layout.settled else neighbours
+            kept = on if self.layout.resumes else neighbours
             self.keep(kept, after, groups, step + neighbours.float())
 
     def note(self, here: torch.Tensor, step: torch.Tensor, fact: torch.Tensor, at: int) -> None:
@@ -175,7 +175,7 @@ class Writer:
         for i in reversed(range(start, end)):
             g = self.groups[:, i, :, None, None].unbind(1)
             on = (first <= i) & (last > i)
-            to_x, to_y = place(self.layout, g, x, y)
+            to_x, to_y = through(self.layout, g, x, y)
             to_x, in_x = answer(self.layout, g, to_x, g[plan.G_WINDOW], g[plan.G_WINDOW + 1])
             to_y, in_y = answer(self.layout, g, to_y, g[plan.G_WINDOW + 2], g[plan.G_WINDOW + 3])
             x, y = torch.where(on, to_x, x), torch.where(on, to_y, y)

@@ -370,10 +370,10 @@ def resample(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
             r, g, b = many_taps(image, plan, axis_x, axis_y, n_x, n_y, border, kind, part, i_channel, CAN)
     else:
         r, g, b = many_taps(image, plan, axis_x, axis_y, n_x, n_y, border, kind, part, i_channel, CAN)
-    return settle_sum(plan, o_group, r, g, b)
+    return round_sum(plan, o_group, r, g, b)
 
 
-def settle_sum(plan, o_group, r, g, b):
+def round_sum(plan, o_group, r, g, b):
     """Round and clamp a resampled colour, where it returns to the lattice."""
     bound = tl.load(plan + o_group + G_BOUND)
     if bound > 0.0:

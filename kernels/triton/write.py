@@ -52,7 +52,7 @@ from .story import (
 )
 from .walk import WALK, group_words, step_words
 
-PLANES, PACKED = 1, 3  # quads of a row from one to the next: one channel's, or three channels in turns
+PLANES, INTERLEAVED = 1, 3  # quads of a line from one to the next: one channel's, or three channels in turns
 PARTIALS = 6  # numbers that a chunk leaves: a sum, or the least and the greatest of three channels
 
 
@@ -78,7 +78,7 @@ def layout_of(groups, steps, tables_at, CAN: tl.constexpr):
 
 
 def pixels_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr, QUADS: tl.constexpr):
-    """Columns and rows of a tile's pixels: a warp takes neighbours in x or, with QUADS, each thread takes four."""
+    """Columns and lines of a tile's pixels: a warp takes neighbours in x or, with QUADS, each thread takes four."""
     PIXELS: tl.constexpr = TILE_H * TILE_W
     i_pixel = tl.arange(0, PIXELS)
     if QUADS == 0:
@@ -90,7 +90,7 @@ def pixels_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr, QUADS: tl.constexpr):
 
 
 def quads_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr):
-    """Columns and rows of a tile's quads."""
+    """Columns and lines of a tile's quads."""
     i_quad = tl.arange(0, TILE_H * TILE_W // 4)
     return i_quad % (TILE_W // 4), i_quad // (TILE_W // 4)
 
@@ -125,7 +125,7 @@ def cast(v, out):
     return v.to(out.dtype.element_ty)
 
 
-def put_packed(out, o_quad, r, g, b, m_quad):
+def put_interleaved(out, o_quad, r, g, b, m_quad):
     """Store pixels whose three channels lie side by side, and neighbours too: four pixels are twelve numbers."""
     r0, r1, r2, r3 = four_of(cast(r, out))
     g0, g1, g2, g3 = four_of(cast(g, out))
@@ -150,8 +150,8 @@ def put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C: tl.constexpr, QU
 def put(out, o_out, out_c, out_x, rgb, i_channel, m_out, OUT_C: tl.constexpr, QUADS: tl.constexpr):
     """Store up to three channels, as `out_x` says where quads are stored."""
     if QUADS and OUT_C == 3:
-        if out_x == PACKED:
-            put_packed(out, o_out, rgb[0], rgb[1], rgb[2], m_out)
+        if out_x == INTERLEAVED:
+            put_interleaved(out, o_out, rgb[0], rgb[1], rgb[2], m_out)
         else:
             put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
     else:
@@ -196,7 +196,7 @@ def write_kernel(
     A tile is one-dimensional to the compiler, so that `pixels_of` says which thread has which pixels, whatever the
     compiler guesses about strides. An offset of the output counts as if images of `image_size` elements lay back to
     back; they lie `out_n` apart. QUADS: each four neighbours in x lie side by side, or their twelve numbers. Then OW
-    and all strides are multiples of four and counted in fours, and `out_x` is PLANES or PACKED.
+    and all strides are multiples of four and counted in fours, and `out_x` is PLANES or INTERLEAVED.
     """
     TRIPLES: tl.constexpr = (OUT_C + 2) // 3
     i_channel = tl.program_id(0) % TRIPLES * 3
@@ -419,7 +419,7 @@ def kernels_for(users: tuple[int, ...] = ()) -> dict:
         TICKET=tl.constexpr(TICKET),
         LEVELS=tl.constexpr(LEVELS),
         PARTIALS=tl.constexpr(PARTIALS),
-        PACKED=tl.constexpr(PACKED),
+        INTERLEAVED=tl.constexpr(INTERLEAVED),
         **{n: told[n] for n in names},
         **{n: WALK[n] for n in ("group_words", "step_words")},
         **{n: dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
