@@ -375,12 +375,12 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
 
     from gpuaug.kernels.cpu import kernels
 
-    made = kernels.stages()
+    made = kernels.phases()
     stores = itertools.product(kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
-    made |= {f"store {key}": kernels.store_stage(*key) for key in stores}
+    made |= {f"store {key}": kernels.store_phase(*key) for key in stores}
     made |= {name: kernels.pixel_loop(op, True, False) for op, name in pixel.CASES.items()}
     for name, (signature, function) in made.items():
         text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
-        assert name == "prepare_stage" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
+        assert name == "prepare_phase" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
         assert not re.search(r"<\d+ x double>", text), name
-        assert name == "mean_stage" or "double" not in text, name
+        assert name == "mean_phase" or "double" not in text, name

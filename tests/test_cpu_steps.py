@@ -269,7 +269,7 @@ def test_every_opcode_has_a_loop_or_a_stage() -> None:
     steps = [Step("invert")] * (cpu.LAST + 1)  # the last ones run in the store
     engine = ga.Compose(steps, seed=0, backend="cpu").recipe(x).engine
     assert isinstance(engine, cpu.Engine)
-    assert [k for k in range(cpu.F.LOOPS, len(engine.stages)) if engine.stages[k]] == [cpu.F.loop_index(6, True, False)]
+    assert [k for k in range(cpu.F.LOOPS, len(engine.phases)) if engine.phases[k]] == [cpu.F.loop_index(6, True, False)]
 
 
 @pixel_op

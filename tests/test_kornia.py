@@ -193,7 +193,7 @@ def pedestrian(layout: Layout) -> Layout:
     steps = {"step_ops": (every,) * layout.steps, "fixed_steps": no, "moved_steps": yes, "asks": asks}
     walk = {"separable": False, "projective": True, "folds": True, "front": layout.smooth, "bilinear": False}
     rounds = layout.rounds if layout.rounds == "none" else "some"
-    return replace(layout, **steps, **walk, inline=False, settled=False, rounds=rounds)
+    return replace(layout, **steps, **walk, inline=False, resumes=False, rounds=rounds)
 
 
 @pytest.mark.parametrize("name", PIPELINES)
