@@ -26,7 +26,7 @@ import torch
 
 from . import CHECKOUT, RESULTS, ROOT
 
-WORKERS = max(1, min(12, (os.cpu_count() or 2) - 2))
+WORKERS = max(1, min(15, (os.cpu_count() or 2) - 1))
 NCU_METRICS = (
     "gpu__time_duration.sum",
     "dram__bytes_read.sum",

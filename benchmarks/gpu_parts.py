@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
@@ -20,7 +21,9 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 
 from gpuaug.backends import triton as backend
+from gpuaug.kernels.triton.launch import Kernel
 from gpuaug.lowering import lower
+from gpuaug.program import Program
 
 from . import gate, timing
 from .cases import CASES, Case, images_of
@@ -30,8 +33,9 @@ NAMES = ("flip", "crop", "resized-crop", "imagenet-train", "randaugment", "trivi
 OUTPUTS = {"bf16": (torch.bfloat16, False), "bf16 last": (torch.bfloat16, True), "f32": (torch.float32, False)}
 BATCH, SIZE = 128, 256
 GROWING = ("crop", "resized-crop", "imagenet-train")  # at other batches, and from larger images
-SWEPT = ("crop", "resized-crop", "imagenet-train", "randaugment")
-TILES = ((8, 32), (16, 32), (32, 32), (8, 64), (16, 64), (8, 128))
+SWEPT = ("crop", "resized-crop", "imagenet-train", "randaugment", "affine")
+TILES = ((8, 32), (16, 32), (32, 32), (16, 64))
+REGISTERS = (None, 64, 80, 96)
 ROUNDS, REPLAYS = 5, 4
 
 
@@ -57,24 +61,57 @@ def with_output(name: str, output: str, batch: int = BATCH, size: int = SIZE) ->
     return replace(case, batch=batch, size=size, out_size=out_size, dtype=dtype, channels_last=last)
 
 
-def _compile(name: str, output: str, tile: tuple[int, int] | None, warps: int, capability: int) -> dict:
-    """Compile all kernels of a case into Triton's cache."""
+@dataclass(frozen=True)
+class Variant:
+    """Another shape of a program's `write` or `ask` kernel."""
+
+    kernel: str
+    tile: tuple[int, int]
+    warps: int
+    registers: int | None
+
+    def of(self, kernel: Kernel) -> Kernel:
+        """The kernel, so shaped."""
+        constants = dict(kernel.constants) | {"TILE_H": self.tile[0], "TILE_W": self.tile[1]}
+        options = {k: v for k, v in kernel.options if k != "maxnreg"}
+        options |= {} if self.registers is None else {"maxnreg": self.registers}
+        return replace(kernel, constants=tuple(constants.items()), warps=self.warps, options=tuple(options.items()))
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """The backend takes this variant, and its own shape of the other kernels."""
+        kernels = backend.kernels
+
+        def varied(*arguments) -> dict[str, Kernel]:
+            found = kernels(*arguments)
+            return found | {self.kernel: self.of(found[self.kernel])}
+
+        with mock.patch.object(backend, "kernels", varied):
+            own = mock.patch.object(backend.Engine, "__init__", self._with_grid(backend.Engine.__init__))
+            with own if self.kernel == "write" else nullcontext():
+                yield
+
+    def _with_grid(self, begin: Callable) -> Callable:
+        def begin_so(engine: backend.Engine, program: Program, device: torch.device) -> None:
+            begin(engine, program, device)
+            h, w = program.out_size
+            engine.grid = -(-w // self.tile[1]) * ((program.out_channels + 2) // 3), -(-h // self.tile[0])
+
+        return begin_so
+
+
+def _compile(name: str, output: str, variant: Variant | None, capability: int) -> dict:
+    """Compile all kernels of a case, or a variant of one, into Triton's cache."""
     case, begun = with_output(name, output), time.monotonic()
     program = lower(case.ours("triton").transforms, frozenset({(case.size, case.size)}), 3, torch.uint8)
-    with tiled(tile, warps):
-        for kernel in backend.kernels(program).values():
-            kernel.compile(GPUTarget("cuda", capability, 32))
-    return {"case": name, "output": output, "tile": tile, "warps": warps, "seconds": time.monotonic() - begun}
-
-
-def tiled(tile: tuple[int, int] | None, warps: int = backend.WARPS):
-    """Kernels with another tile and other warps; None: those that the backend takes."""
-    tile_of = backend.tile_of
-    return mock.patch.multiple(backend, tile_of=lambda meets: tile or tile_of(meets), WARPS=warps)
+    found = backend.kernels(program)
+    for kernel in [variant.of(found[variant.kernel])] if variant else found.values():
+        kernel.compile(GPUTarget("cuda", capability, 32))
+    return {"case": name, "output": output, "seconds": time.monotonic() - begun}
 
 
 def compile_all(found: Found, points: Sequence[tuple]) -> None:
-    """Compile in parallel: (case, output, tile, warps) each."""
+    """Compile in parallel: (case, output, variant) each."""
     major, minor = torch.cuda.get_device_capability()
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(_compile, *point, 10 * major + minor) for point in points]
@@ -144,7 +181,7 @@ class Point:
             engine.write(batch, rows, plans, out)
             return out
 
-        draw = replayed([lambda: engine.plan(rows, recipe.table(device), key) for _ in self.batches])
+        draw = replayed([lambda: engine.plan(rows, recipe.table(device), key)] * 8)
         return draw, replayed([lambda b=b: write(b) for b in self.batches])
 
 
@@ -171,17 +208,34 @@ def graphs(found: Found) -> None:
         found.add(case=name, output=output, batch=batch, size=size, **figures)
 
 
+def variants(name: str) -> Iterator[Variant]:
+    """Those to be timed for a case."""
+    asks = lower(CASES[name].ours("triton").transforms, frozenset({(SIZE, SIZE)}), 3, torch.uint8).asks
+    for kernel in ("write", "ask")[: 1 + bool(asks)]:
+        for tile in TILES:
+            for warps in (4, 8) if tile[0] * tile[1] >= 512 else (4,):
+                for registers in REGISTERS:
+                    yield Variant(kernel, tile, warps, registers)
+
+
 def sweep(found: Found) -> None:
-    """`write` with other tiles and warps."""
-    points = [(name, "bf16 last", tile, warps) for name in SWEPT for tile in TILES for warps in (4, 8)]
-    compile_all(Found(None), points)
-    for name, output, tile, warps in points:
+    """`write`, its asks included, with each variant of one kernel; the backend's own first."""
+    points = [(name, variant) for name in SWEPT for variant in variants(name)]
+    compile_all(Found(None), [(name, "bf16 last", variant) for name, variant in points])
+    own = {}
+    for name, variant in points:
+        if name not in own:
+            own[name] = Point(with_output(name, "bf16 last"))
+            found.add(case=name, kernel="own", tile="", warps="", registers="", write_us=own[name].steps()[1])
         try:
-            with tiled(tile, warps):
-                draw, write = Point(with_output(name, output)).steps()
-            found.add(case=name, tile=str(tile), warps=warps, draw_us=draw, write_us=write)
+            with variant.used():
+                own[name].augment = own[name].case.ours("triton")
+                write = own[name].steps()[1]
         except Exception as error:
-            found.add(case=name, tile=str(tile), warps=warps, failed=f"{type(error).__name__}: {error}"[:200])
+            print(f"{name} {variant}: {type(error).__name__}: {error}"[:300], flush=True)
+            continue
+        told = {"tile": str(variant.tile), "warps": variant.warps, "registers": variant.registers}
+        found.add(case=name, kernel=variant.kernel, **told, write_us=write)
 
 
 @triton.jit
@@ -208,9 +262,9 @@ def rates(found: Found) -> None:
 
 
 def probe(found: Found, small: bool) -> None:
-    """One call of each case, between the profiler's start and stop; `small`: on few small images."""
+    """One call of each case, between the profiler's start and stop; `small`: on two images."""
     for name in NAMES:
-        case = with_output(name, "bf16 last", 4, 96) if small else with_output(name, "bf16 last")
+        case = with_output(name, "bf16 last", 2) if small else with_output(name, "bf16 last")
         images = images_of(case.batch, case.size)[0].cuda()
         augment = case.ours("triton")
         augment(images, ids=range(case.batch), epoch=0)
@@ -227,11 +281,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("part", choices=("compile", "rates", "graphs", "sweep", "probe"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--small", action="store_true", help="probe: few small images")
+    parser.add_argument("--small", action="store_true", help="probe: two images")
     args = parser.parse_args(argv)
     found = Found(args.out)
     if args.part == "compile":
-        compile_all(found, [(name, output, None, backend.WARPS) for output in ("bf16", "f32") for name in CASES])
+        compile_all(found, [(name, output, None) for output in ("bf16", "f32") for name in CASES])
     elif args.part == "probe":
         probe(found, args.small)
     else:

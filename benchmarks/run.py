@@ -1,6 +1,7 @@
 """Time the table of pipelines: gpuaug on its backends and the peers that are installed, behind a parity gate.
 
     gpuaug bench [--device auto] [--threads N] [--cases flip,crop] [--providers gpuaug-cpu,kornia] [--quick]
+                 [--parts scaling,grid] [--seconds 5] [--minutes 4]
 
 prints the tables of `benchmarks.report`, and writes one JSON file for the machine into benchmarks/results/ (or to
 --out). A case whose gate is red gets no time; the reason is printed, and the exit status is 1.
@@ -12,12 +13,15 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,6 +36,7 @@ from .table import Session, run_case
 
 PACKAGES = ("torch", "torchvision", "triton", "numba", "numpy", "pillow", "kornia", "albumentations", "timm")
 PACKAGES += ("triton-augment", "fuse-augmentations")
+PARTS = ("scaling", "grid", "host", "step", "first-call")
 VARIANTS = {
     "opencv": tuple(f"opencv-{kind}" for kind in ("python-headless", "python", "contrib-python-headless")),
     "dali": ("nvidia-dali-cuda130", "nvidia-dali-cuda120", "nvidia-dali-cuda110"),
@@ -47,18 +52,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
     peers.set_opencv_threads(args.threads)
     effort = timing.QUICK if args.quick else timing.CUDA if device.type == "cuda" else timing.Effort()
+    effort = replace(effort, seconds=args.seconds) if args.seconds else effort
     providers = [peers.PROVIDERS[name] for name in args.providers]
     in_processes = any(p.processes and device.type in p.devices for p in providers)
     pool = Pool(args.threads) if in_processes and args.threads > 1 and not args.quick else None
     try:
         session = Session(device, effort, providers, timing.copy_bandwidth(device), args.quick, pool)
-        cases = [run_case(session, CASES[name]) for name in args.cases]
+        cases = [run_case(session, CASES[name]) for name in args.cases if args.in_time(name)]
     finally:
         if pool is not None:
             pool.close()
     green = all(row["status"] != "red" for case in cases for row in case["rows"])
-    grown, red = scaling.measure(device, args.threads, effort, providers) if green and args.grows else ([], [])
-    grid, more = grids.measure(device, session.copy_bytes_s) if green and args.grows else (None, [])
+
+    def begins(part: str) -> bool:
+        return green and part in args.parts and args.in_time(part)
+
+    grown, red = scaling.measure(device, args.threads, effort, providers) if begins("scaling") else ([], [])
+    grid, more = grids.measure(device, session.copy_bytes_s) if begins("grid") else (None, [])
     result = {
         "schema": report.SCHEMA,
         "machine": machine(device, args.threads) | {"load_before": load},
@@ -70,9 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "cases": cases,
         "scaling": grown,
         "grid": grid,
-        "host": host_time.everywhere() if green and args.grows else [],
-        "step": step.measure(device, effort) if green and args.grows else None,
-        "first_call": first_calls(cases, args) if green and not args.quick else [],
+        "host": host_time.everywhere() if begins("host") else [],
+        "step": step.measure(device, effort) if begins("step") else None,
+        "first_call": first_calls(cases, args) if begins("first-call") else [],
     }
     return finish(result, green and not red and not more, args)
 
@@ -84,6 +94,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch, gpuaug and OpenCV")
     for name, known in (("cases", CASES), ("providers", peers.PROVIDERS)):
         parser.add_argument(f"--{name}", type=_some_of(known), default=list(known), help=f"of {', '.join(known)}")
+    told = "beside the cases, of " + ", ".join(PARTS) + "; by default all, after all cases"
+    parser.add_argument("--parts", type=_some_of(dict.fromkeys(PARTS)), help=told)
+    parser.add_argument("--seconds", type=float, help="of a case's rounds, at most")
+    parser.add_argument("--minutes", type=float, help="after which no further case or part is begun")
     parser.add_argument("--quick", action="store_true", help="small batches, two rounds, no first calls: a smoke test")
     parser.add_argument("--out", type=Path, help="the JSON file; by default named after the machine, for a whole run")
     args = parser.parse_args(argv)
@@ -95,9 +109,25 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--threads must be at least 1, got {args.threads}")
     if not any(peers.PROVIDERS[name].backend for name in args.providers):
         parser.error("--providers must name a backend of gpuaug: the peers are compared with it")
-    args.grows = not args.quick and args.cases == list(CASES)
-    args.whole = not args.quick and args.cases == list(CASES) and args.providers == list(peers.PROVIDERS)
+    whole = not args.quick and args.cases == list(CASES)
+    if args.parts is None:
+        args.parts = list(PARTS) if whole else [] if args.quick else ["first-call"]
+    args.whole = whole and args.providers == list(peers.PROVIDERS) and args.parts == list(PARTS) and not args.minutes
+    args.in_time = _until(args.minutes)
     return args
+
+
+def _until(minutes: float | None) -> Callable[[str], bool]:
+    """Whether something may still be begun; if not, that is told."""
+    end = time.monotonic() + 60 * (math.inf if minutes is None else minutes)
+
+    def in_time(name: str) -> bool:
+        if time.monotonic() < end:
+            return True
+        print(f"out of time: no {name}", file=sys.stderr, flush=True)
+        return False
+
+    return in_time
 
 
 def _some_of(known: Mapping[str, object]) -> Callable[[str], list[str]]:

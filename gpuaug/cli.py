@@ -52,6 +52,12 @@ class Bench:
     """Comma-separated; by default all. A wrong name lists them."""
     providers: str | None = None
     """Comma-separated; by default all that are installed. A wrong name lists them."""
+    parts: str | None = None
+    """Beside the cases: scaling, grid, host, step, first-call; by default all, after all cases."""
+    seconds: float | None = None
+    """Of a case's rounds, at most."""
+    minutes: float | None = None
+    """After which no further case or part is begun."""
     quick: bool = False
     """Small batches, two rounds: a smoke test, its times are noise."""
     out: Path | None = None
@@ -60,7 +66,7 @@ class Bench:
     def arguments(self) -> list[str]:
         """As the command line of ``gpuaug.benchmarks.run``."""
         words = ["--quick"] if self.quick else []
-        for name in ("device", "threads", "cases", "providers", "out"):
+        for name in ("device", "threads", "cases", "providers", "parts", "seconds", "minutes", "out"):
             value = getattr(self, name)
             words += [] if value is None else [f"--{name}", str(value)]
         return words

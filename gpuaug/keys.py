@@ -180,7 +180,7 @@ class Keys:
         if device.type != "cuda":
             return
         stream, last = torch.cuda.current_stream(device), self._streams.get(device)
-        if stream != last:
+        if last is None or stream != last:  # a stream and None are never told apart by !=
             if last is not None and _capturing(stream) == _capturing(last):
                 stream.wait_stream(last)
             self._streams[device] = stream

@@ -23,7 +23,7 @@ from .engine import Key, Plans
 from .triton_can import can
 
 HERE = nullcontext()
-SMALL, MIDDLE, LARGE = (8, 32), (16, 32), (32, 32)  # tiles in pixels, y and x; `write`: 2, 4, 8 pixels a thread
+SMALL, LARGE = (8, 32), (16, 32)  # tiles in pixels, y and x; `write`: 2, 4 pixels a thread
 WARPS = 4
 ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
 MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
@@ -97,11 +97,16 @@ def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Ke
 
 def tile_of(meets: Can) -> tuple[int, int]:
     """The tile of a program's kernels: as many pixels a thread as leave the registers in peace."""
-    if meets.groups_before or meets.steps_before or (meets.neighbours and meets.place):
-        return SMALL
-    if meets.neighbours or meets.place or meets.extremes or meets.histogram:
-        return MIDDLE
-    return LARGE if meets.axes and meets.filter in (geometry.NEAREST, geometry.LINEAR) else MIDDLE
+    return SMALL if meets.groups_before or meets.steps_before or (meets.neighbours and meets.place) else LARGE
+
+
+def is_light(meets: Can) -> bool:
+    """Whether a program's kernels need few registers, however the compiler shares them out."""
+    if meets.groups_before or meets.steps_before or meets.neighbours or meets.place:
+        return False
+    return (
+        meets.axes and meets.filter in (geometry.NEAREST, geometry.LINEAR) and not (meets.extremes or meets.histogram)
+    )
 
 
 def span(tensor: torch.Tensor) -> int:
@@ -142,7 +147,7 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
         meets = replace(meets, wide=True)
     tile = tile_of(meets)
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
-    if tile != LARGE:
+    if not is_light(meets):
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
     functions = kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
     types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32", "scratch": TYPES[scratch(program)[2]]}

@@ -126,13 +126,21 @@ def cast(v, out):
 
 
 def put_interleaved(out, o_quad, r, g, b, m_quad):
-    """Store pixels whose three channels lie side by side, and neighbours too: four pixels are twelve numbers."""
+    """Store pixels whose three channels lie side by side, and neighbours too: four pixels are twelve numbers.
+
+    As three quads and one that is left out, of which neighbouring threads take neighbouring ones: what they store
+    together is one piece of memory.
+    """
     r0, r1, r2, r3 = four_of(cast(r, out))
     g0, g1, g2, g3 = four_of(cast(g, out))
     b0, b1, b2, b3 = four_of(cast(b, out))
-    put_quads(out, o_quad, quad(r0, g0, b0, r1), m_quad)
-    put_quads(out, o_quad + 1, quad(g1, b1, r2, g2), m_quad)
-    put_quads(out, o_quad + 2, quad(b2, r3, g3, b3), m_quad)
+    first, second, third = quad(r0, g0, b0, r1), quad(g1, b1, r2, g2), quad(b2, r3, g3, b3)
+    v = tl.permute(tl.join(tl.join(first, third), tl.join(second, third)), (0, 2, 3, 1))
+    v = tl.reshape(v, (v.shape[0], 4, 4))
+    i_quad = tl.arange(0, 4)
+    o_v = ((o_quad[:, None] + i_quad[None, :]) * 4)[:, :, None] + tl.arange(0, 4)[None, None, :]
+    m_v = m_quad[:, None] & (i_quad < 3)[None, :]
+    tl.store(out + o_v, v, mask=m_v[:, :, None])
 
 
 def put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C: tl.constexpr, QUADS: tl.constexpr):
