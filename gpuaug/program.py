@@ -67,9 +67,7 @@ class Program:
     @property
     def plan_words(self) -> int:
         """Length of a row's plan, in float32."""
-        triples = (self.channels + 2) // 3
-        group, step = plan.G_FILL + self.channels, plan.S_ARGUMENTS + 8 * triples
-        return plan.HEADER + self.groups * group + self.steps * step + self.asks * plan.ASK
+        return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
     def describe(self, row: Sequence[float], canvas: Canvas) -> list[dict]:
         """The functional calls that a sample of size `canvas` with the table row `row` gets, in order."""

@@ -370,4 +370,3 @@ PLAN = _bind(
     geometry_switch=geometry_switch,
     position=DRAW["position"],
 )
-walk = PLAN["walk"]

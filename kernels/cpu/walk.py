@@ -11,10 +11,13 @@ from ..shared import geometry as G
 from ..shared import pixel
 from ..shared import plan as P
 from . import frame as F
-from .dialect import exact, f32, i64, walk, xp
+from .dialect import PLAN, exact, f32, i64, xp
 from .tables import ask_at, group_at, step_at, tap_count
 
 MASK = 0xFFFFFFFF
+walk, group_words, step_words, steps_from, asks_from = (
+    PLAN[name] for name in ("walk", "group_words", "step_words", "step_at", "ask_at")
+)
 CONVERT = next(opcode for opcode, name in pixel.CASES.items() if name == "convert")
 
 
@@ -248,7 +251,6 @@ def open_row(job, frame, plan):
     """Set the frame to a row's plan, at the address `plan`."""
     channels, groups, steps = job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS]
     frame[F.PACKS] = job[F.JOB_PACKS]
-    frame[F.PLAN], frame[F.CHANNELS], frame[F.GROUP_WORDS] = plan, channels, P.G_FILL + channels
-    frame[F.STEPS_AT] = P.HEADER + groups * (P.G_FILL + channels)
-    frame[F.STEP_WORDS] = P.S_ARGUMENTS + (channels + 2) // 3 * 8
-    frame[F.ASKS_AT] = frame[F.STEPS_AT] + steps * frame[F.STEP_WORDS]
+    frame[F.PLAN], frame[F.CHANNELS], frame[F.GROUP_WORDS] = plan, channels, group_words(channels)
+    frame[F.STEPS_AT], frame[F.STEP_WORDS] = steps_from(channels, groups, 0), step_words(channels)
+    frame[F.ASKS_AT] = asks_from(channels, groups, steps, 0)

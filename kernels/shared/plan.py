@@ -110,6 +110,31 @@ A_BASE = 6
 ASK = 8
 
 
+def group_words(channels):
+    """Length of a geometry group."""
+    return G_FILL + channels
+
+
+def step_words(channels):
+    """Length of a pixel step."""
+    return S_ARGUMENTS + (channels + 2) // 3 * 8
+
+
+def group_at(channels, i):
+    """Where a plan's group i begins; behind the last one, the steps."""
+    return HEADER + i * group_words(channels)
+
+
+def step_at(channels, groups, i):
+    """Where step i begins in plans of so many groups; behind the last one, the asks."""
+    return group_at(channels, groups) + i * step_words(channels)
+
+
+def ask_at(channels, groups, steps, i):
+    """Where ask i begins in plans of so many groups and steps."""
+    return step_at(channels, groups, steps) + i * ASK
+
+
 def lets_through(drawn, want, trait):
     """Whether a gate that drew the whole number `drawn` lets through what wants `want`.
 
@@ -288,7 +313,7 @@ def stretch(g):
     )
 
 
-def flush(config, plan, g, on, n_groups, smooth, channels, group_words):
+def flush(config, plan, g, on, n_groups, smooth, channels):
     """Write group g to the plan where `on` and where it does anything.
 
     `smooth` describes the first smooth group so far: number (-1 for none), its stretch and two filter widths. A smooth
@@ -296,7 +321,7 @@ def flush(config, plan, g, on, n_groups, smooth, channels, group_words):
     coordinates.
     """
     on = on & (g[USED] > 0.0)
-    base = HEADER + n_groups * group_words
+    base = group_at(channels, n_groups)
     for i in xp.static_range(22):
         xp.store(plan, base + i, g[i], on)
     fill = xp.i32(g[22])
@@ -313,7 +338,7 @@ def flush(config, plan, g, on, n_groups, smooth, channels, group_words):
     wide_y = xp.hypot(smooth[3] * g[13], smooth[4] * g[14])
     fx = xp.where(widens, xp.maximum(xp.minimum(wide_x, MOST_WIDTH), smooth[5]), smooth[5])
     fy = xp.where(widens, xp.maximum(xp.minimum(wide_y, MOST_WIDTH), smooth[6]), smooth[6])
-    at = HEADER + xp.i32(xp.maximum(smooth[0], 0.0)) * group_words + G_WIDTH
+    at = group_at(channels, xp.i32(xp.maximum(smooth[0], 0.0))) + G_WIDTH
     xp.store(plan, at, fx, later)
     xp.store(plan, at + 1, fy, later)
     number = xp.f32(n_groups)
@@ -325,9 +350,8 @@ def flush(config, plan, g, on, n_groups, smooth, channels, group_words):
     return n_groups + xp.i32(on), smooth
 
 
-def pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_at, triples):
-    """Append a pixel step where `on`."""
-    base = steps_at + n_steps * (S_ARGUMENTS + 8 * triples)
+def pixel_step(code, config, plan, base, at, on, a, n_groups, n_asks, channels):
+    """Append a pixel step at `base` where `on`."""
     trait = xp.load(code, at + TRAIT)
     xp.store(plan, base + S_OP, xp.f32(xp.load(code, at + OP)), on)
     xp.store(plan, base + S_SLOT, xp.f32(xp.load(code, at + SLOT)), on)
@@ -338,7 +362,7 @@ def pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_a
     xp.store(plan, base + S_TRAIT, xp.f32(trait), on)
     by_channel, drawn = xp.load(code, at + CHANNELS), xp.load(code, at + COLUMNS)
     t = 0
-    while t < triples:
+    while t < (channels + 2) // 3:
         for i in xp.static_range(8):
             value = xp.f32(a[i])
             if (by_channel >= 0) & (i >= drawn):
@@ -351,7 +375,7 @@ def pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_a
         t += 1
 
 
-def geometry_step(code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, group_words):
+def geometry_step(code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels):
     """Compose a geometry entry into the open group g, or close that group and open the next.
 
     A flip merges with a smooth neighbour, but where rounding to the nearest pixel lies between, a mirrored tie would
@@ -365,7 +389,7 @@ def geometry_step(code, config, plan, at, on, a, g, h, w, n_groups, smooth, chan
     snapped = (g[CHECKED] > 0.0) & (g[G_FILTER] == 0.0) & ((g[0] != 1.0) | (g[4] != 1.0))
     before = (trait == 0) & ((g[CHECKED] > 0.0) | (flipped & (kind == 0.0)))
     cut = on & (before | ((trait == 1) & mirrors & snapped))
-    n_groups, smooth = flush(config, plan, g, cut, n_groups, smooth, channels, group_words)
+    n_groups, smooth = flush(config, plan, g, cut, n_groups, smooth, channels)
     g = xp.choose(cut, fresh_group(h, w), g)
     if trait == 1:
         g = xp.choose(on, append_exact(g, t), g)
@@ -404,10 +428,7 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     `groups` and `steps` are the program's largest counts, which fix the layout; `h, w` the source canvas as float32;
     `key` the six integers of `draw` without the slot's number.
     """
-    triples = (channels + 2) // 3
-    group_words = G_FILL + channels
-    steps_at = HEADER + groups * group_words
-    asks_at = steps_at + steps * (S_ARGUMENTS + 8 * triples)
+    first_step, first_ask = step_at(channels, groups, 0), ask_at(channels, groups, steps, 0)
     zero = h * 0.0
     n_groups, n_steps, n_asks, base = xp.i32(zero), xp.i32(zero), xp.i32(zero), zero - 1.0
     none = (zero - 1.0, zero, zero, zero, zero, zero, zero)
@@ -428,23 +449,24 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
             a = from_table(table, xp.load(code, at + COLUMN), columns, a)
             if kind == KIND_GEOMETRY:
                 g, n_groups, smooth, h, w = geometry_step(
-                    code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels, group_words
+                    code, config, plan, at, on, a, g, h, w, n_groups, smooth, channels
                 )
             elif kind == KIND_PIXEL:
                 trait = xp.load(code, at + TRAIT)
                 if trait > POINTWISE:
-                    n_groups, smooth = flush(config, plan, g, on, n_groups, smooth, channels, group_words)
+                    n_groups, smooth = flush(config, plan, g, on, n_groups, smooth, channels)
                     g = xp.choose(on, fresh_group(h, w), g)
-                pixel_step(code, config, plan, at, on, a, n_groups, n_asks, n_steps, steps_at, triples)
+                o_step = first_step + n_steps * step_words(channels)
+                pixel_step(code, config, plan, o_step, at, on, a, n_groups, n_asks, channels)
                 if (trait > POINTWISE) & (trait < PLACE):
-                    ask(plan, asks_at + n_asks * ASK, on, trait, smooth, base, n_steps, n_groups, h, w)
+                    ask(plan, first_ask + n_asks * ASK, on, trait, smooth, base, n_steps, n_groups, h, w)
                     if trait == NEIGHBOURS:
                         smooth, base = xp.choose(on, none, smooth), xp.where(on, xp.f32(n_asks), base)
                     n_asks = n_asks + xp.i32(on)
                 n_steps = n_steps + xp.i32(on)
         e += 1
     always = h > 0.0
-    n_groups, smooth = flush(config, plan, g, always, n_groups, smooth, channels, group_words)
+    n_groups, smooth = flush(config, plan, g, always, n_groups, smooth, channels)
     xp.store(plan, N_GROUPS, xp.f32(n_groups), always)
     xp.store(plan, N_STEPS, xp.f32(n_steps), always)
     xp.store(plan, N_ASKS, xp.f32(n_asks), always)

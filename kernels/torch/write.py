@@ -58,8 +58,7 @@ class Writer:
 
     def __init__(self, layout: Layout, flat: torch.Tensor, rows: torch.Tensor, plans: torch.Tensor, remap: Callable):
         self.layout, self.flat, self.rows, self.remap = layout, flat, rows, remap
-        r, group_words = len(rows), plan.G_FILL + layout.channels
-        step_words = plan.S_ARGUMENTS + 8 * ((layout.channels + 2) // 3)
+        r, group_words, step_words = len(rows), plan.group_words(layout.channels), plan.step_words(layout.channels)
         ends = (plan.HEADER, layout.groups * group_words, layout.steps * step_words, len(layout.asks) * plan.ASK)
         header, groups, steps, asked = plans[:, : sum(ends)].split(ends, 1)
         self.header = header[:, :, None, None].unbind(1)

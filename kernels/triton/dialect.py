@@ -130,6 +130,7 @@ def bind_module(module, **extra) -> dict:
 ELEMENTARY = bind_module(elementary)
 DRAW = bind_module(draw, **ELEMENTARY)
 GEOMETRY = bind_module(geometry, **ELEMENTARY)
+PLAN = bind_module(plan)  # but for what draws and maps: see `walk`
 PIXEL = bind_module(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
 
 

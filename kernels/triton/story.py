@@ -40,7 +40,6 @@ from ..shared.plan import (
     G_FILTER,
     G_SLOT,
     G_WIDTH,
-    HEADER,
     PLACE,
     S_ARGUMENTS,
     S_BOUND,
@@ -50,10 +49,12 @@ from ..shared.plan import (
     S_OP,
     S_SLOT,
     S_TRAIT,
+    group_at,
+    step_words,
 )
 from . import dialect
 from .dialect import level_half_even, pixel_switch
-from .walk import MIXED, WALK, group_words, inside, step_words, through, walk_back, window
+from .walk import MIXED, WALK, inside, through, walk_back, window
 
 LEVELS = 256
 
@@ -237,7 +238,7 @@ def walk_forward(plan, rgb, b_birth, xy, span, part, i_channel, LOOSE: tl.conste
     if CAN.fill:
         b_slot = tl.load(plan + b_birth + G_SLOT, mask=b_birth > 0, other=-1.0)
     while i_step < n_steps:
-        o_step = o_steps + i_step * step_words(CAN)
+        o_step = o_steps + i_step * step_words(CAN.channels)
         slot = tl.load(plan + o_step + S_SLOT)
         on = True
         if CAN.steps_before:
@@ -265,7 +266,7 @@ def finish(plan, o_step, rgb, x, y, i_channel, CAN: tl.constexpr):
     r, g, b = rgb
     for i in tl.static_range(len(CAN.tail)):
         bound, lattice, channels = known(CAN.tail[i][1], CAN.tail[i][2])
-        o_p = plan + o_step + i * step_words(CAN) + S_ARGUMENTS + i_channel // 3 * 8
+        o_p = plan + o_step + i * step_words(CAN.channels) + S_ARGUMENTS + i_channel // 3 * 8
         p = arguments(o_p, CAN.tail[i][3])
         r, g, b = pixel_switch(CAN.tail[i][0], r, g, b, x, y, p, bound, lattice, channels, 1 << CAN.tail[i][0])
     return r, g, b
@@ -286,7 +287,7 @@ def at_tap(image, plan, qx, qy, m_in, border, part, i_channel, CAN: tl.constexpr
     """The colour of a tap: back through the groups in front of the part's first smooth one, and forward through the
     pixel steps in front of it."""
     first_group, _, first_step, n_steps, i_group, o_steps, o_tables = part
-    o_group = HEADER + i_group * group_words(CAN)
+    o_group = group_at(CAN.channels, i_group)
     tx, ty = qx, qy
     b_birth = tl.full(m_in.shape, 0, tl.int32)
     if CAN.fill and border == FILL:
@@ -346,7 +347,7 @@ def many_taps(image, plan, axis_x, axis_y, n_x, n_y, border, kind, part, i_chann
 def resample(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
     """The colour that the part's first smooth group makes of the taps around a pixel."""
     i_group = part[4]
-    o_group = HEADER + i_group * group_words(CAN)
+    o_group = group_at(CAN.channels, i_group)
     x_low, x_high, y_low, y_high, border = window(plan, o_group)
     if CAN.smooth_border != MIXED:
         border = tl.full((), CAN.smooth_border, tl.float32)
@@ -395,7 +396,7 @@ def story(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
         r, g, b = resample(image, plan, x, y, part, i_channel, CAN)
     elif CAN.filter != NEAREST:
         if i_smooth < n_groups:
-            done = tl.load(plan + HEADER + i_smooth * group_words(CAN) + G_SLOT)
+            done = tl.load(plan + group_at(CAN.channels, i_smooth) + G_SLOT)
             r, g, b = resample(image, plan, x, y, part, i_channel, CAN)
         else:
             r, g, b = gather(image, plan, x, y, i_channel, CAN)
@@ -441,7 +442,7 @@ def image_behind(plan, i_base, source, scratch, scratch_size, layout, CAN: tl.co
             o_steps, o_asks, _ = layout
             o_ask = plan + o_asks + i_base * ASK
             h, w = tl.load(o_ask + A_H).to(tl.int32), tl.load(o_ask + A_W).to(tl.int32)
-            o_step = o_steps + tl.load(o_ask + A_STEP).to(tl.int32) * step_words(CAN)
+            o_step = o_steps + tl.load(o_ask + A_STEP).to(tl.int32) * step_words(CAN.channels)
             scratch += scratch_number(plan, o_asks, i_base) * scratch_size
     return source[0], source[1], scratch, h, w, o_step
 
@@ -455,7 +456,8 @@ def story_for(users: tuple[int, ...] = ()) -> dict:
         LEVELS=tl.constexpr(LEVELS),
         level_half_even=dialect.level_half_even,
         pixel_switch=dialect.pixel_switch(users),
-        **{n: WALK[n] for n in ("group_words", "inside", "step_words", "through", "walk_back", "window")},
+        **{n: WALK[n] for n in ("inside", "through", "walk_back", "window")},
+        **{n: dialect.PLAN[n] for n in ("group_at", "step_words")},
         **{n: dialect.GEOMETRY[n] for n in ("reach", "snap", "weight")},
         **{n: dialect.PIXEL[n] for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")},
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import triton.language as tl
 
 from ..shared.geometry import FILL, NEAREST, REFLECT, SYMMETRIC, fold, snap
-from ..shared.plan import G_BORDER, G_FILL, G_FILTER, G_PROJECTIVE, G_WINDOW, HEADER, S_ARGUMENTS
+from ..shared.plan import G_BORDER, G_FILTER, G_PROJECTIVE, G_WINDOW, HEADER, group_at
 from . import dialect
 
 MIXED = -1
@@ -64,16 +64,6 @@ class Can:
     neighbours: bool
     place: bool
     blur: bool
-
-
-def group_words(CAN: tl.constexpr):
-    """Length of a geometry group."""
-    return G_FILL + CAN.channels
-
-
-def step_words(CAN: tl.constexpr):
-    """Length of a pixel step."""
-    return S_ARGUMENTS + (CAN.channels + 2) // 3 * 8
 
 
 def through(plan, o_group, x, y, CAN: tl.constexpr):
@@ -141,7 +131,7 @@ def walk_back(plan, x, y, b_birth, i_last, i_first, LOOSE: tl.constexpr, CAN: tl
     else:
         i_group = i_last
         while i_group >= i_first:
-            x, y, b_birth = step_back(plan, HEADER + i_group * group_words(CAN), x, y, b_birth, LOOSE, CAN)
+            x, y, b_birth = step_back(plan, group_at(CAN.channels, i_group), x, y, b_birth, LOOSE, CAN)
             i_group -= 1
     return x, y, b_birth
 
@@ -150,4 +140,5 @@ WALK = dialect.bind_module(
     sys.modules[__name__],
     MIXED=tl.constexpr(MIXED),
     **{n: dialect.GEOMETRY[n] for n in ("fold", "snap")},
+    group_at=dialect.PLAN["group_at"],
 )

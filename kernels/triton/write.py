@@ -22,7 +22,6 @@ from ..shared.plan import (
     ASK,
     BASE,
     EXTREMES,
-    HEADER,
     HISTOGRAM,
     MEAN,
     N_ASKS,
@@ -37,6 +36,9 @@ from ..shared.plan import (
     ROW_STRIDE_Y,
     S_ARGUMENTS,
     SMOOTH,
+    ask_at,
+    step_at,
+    step_words,
 )
 from . import dialect
 from .plan import TICKET
@@ -50,7 +52,6 @@ from .story import (
     story,
     story_for,
 )
-from .walk import WALK, group_words, step_words
 
 PLANES, INTERLEAVED = 1, 3  # quads of a line from one to the next: one channel's, or three channels in turns
 PARTIALS = 6  # numbers that a chunk leaves: a sum, or the least and the greatest of three channels
@@ -73,8 +74,7 @@ def image_of(source, o_row, CAN: tl.constexpr):
 
 def layout_of(groups, steps, tables_at, CAN: tl.constexpr):
     """Where in a plan the steps, the asks and the tables begin."""
-    o_steps = HEADER + groups * group_words(CAN)
-    return o_steps, o_steps + steps * step_words(CAN), tables_at
+    return step_at(CAN.channels, groups, 0), ask_at(CAN.channels, groups, steps, 0), tables_at
 
 
 def pixels_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr, QUADS: tl.constexpr):
@@ -224,7 +224,7 @@ def write_kernel(
     image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
     x, y = i_x.to(tl.float32), i_y.to(tl.float32)
     rgb = story(image, o_plan, x, y, part, i_channel, CAN)
-    rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN), rgb, x, y, i_channel, CAN)
+    rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN.channels), rgb, x, y, i_channel, CAN)
     o_image = apart(tl.load(o_row + ROW_OUT), image_size, out_n)
     if QUADS != 0:
         i_x, i_y = quads_of(TILE_H, TILE_W)
@@ -336,7 +336,7 @@ def conclude(kind, o_partials, o_counts, o_table, o_p, n_pixels, CHUNKS: tl.cons
                 i_channel += 1
 
 
-def ask_at(o_ask):
+def ask_words(o_ask):
     """An ask: its step, groups, canvas h, w, kind, first smooth group, base."""
     n_steps, n_groups = tl.load(o_ask + A_STEP).to(tl.int32), tl.load(o_ask + A_GROUPS).to(tl.int32)
     h, w = tl.load(o_ask + A_H).to(tl.int32), tl.load(o_ask + A_W).to(tl.int32)
@@ -385,11 +385,11 @@ def ask_kernel(
     o_row, o_plan = rows + i_row * ROW, plan + i_row * plan_stride
     if i_ask < tl.load(o_plan + N_ASKS).to(tl.int32):
         layout = layout_of(groups, steps, tables_at, CAN)
-        n_steps, n_groups, h, w, kind, i_smooth, i_base = ask_at(o_plan + layout[1] + i_ask * ASK)
+        n_steps, n_groups, h, w, kind, i_smooth, i_base = ask_words(o_plan + layout[1] + i_ask * ASK)
         part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
         o_scratch = scratch + i_row * scratch_images * scratch_size
         image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
-        o_step = o_plan + layout[0] + n_steps * step_words(CAN)
+        o_step = o_plan + layout[0] + n_steps * step_words(CAN.channels)
         area = h.to(tl.int64) * w
         tiles_x, tiles_y = (w + TILE_W - 1) // TILE_W, (h + TILE_H - 1) // TILE_H
         n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
@@ -429,6 +429,6 @@ def kernels_for(users: tuple[int, ...] = ()) -> dict:
         PARTIALS=tl.constexpr(PARTIALS),
         INTERLEAVED=tl.constexpr(INTERLEAVED),
         **{n: told[n] for n in names},
-        **{n: WALK[n] for n in ("group_words", "step_words")},
+        **{n: dialect.PLAN[n] for n in ("ask_at", "step_at", "step_words")},
         **{n: dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
     )
