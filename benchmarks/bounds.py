@@ -73,11 +73,11 @@ def steps_of(name: str, kernel: str) -> tuple[float, float]:
 def executed(paths: dict[str, int], steps: float, share: float) -> float:
     """Instructions of a warp and a tile."""
     total = 0.0
-    quick, packed = (any(name in path for path in paths) for name in ("four_taps", "put_packed"))
+    quick, interleaved = (any(name in path for path in paths) for name in ("four_taps", "put_interleaved"))
     for path, count in paths.items():
         names = set(path.split())
         weight = 1.0
-        if names & ONCE or (quick and "many_taps" in names) or (packed and "put_planes" in names):
+        if names & ONCE or (quick and "many_taps" in names) or (interleaved and "put_planes" in names):
             weight = 0.0
         elif "?" in path.partition("walk_forward")[2] or "equalize" in names:  # `pixel_switch` has no source file
             weight = share

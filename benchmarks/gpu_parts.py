@@ -21,7 +21,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 
 from gpuaug.backends import triton as backend
-from gpuaug.kernels.triton_launch import Kernel
+from gpuaug.kernels.triton.launch import Kernel
 from gpuaug.lowering import lower
 from gpuaug.program import Program
 

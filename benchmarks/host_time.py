@@ -61,7 +61,7 @@ def stubbed(launch: Callable[..., object] = nothing, compiled: Callable[[str], o
         compiled: called in place of each compilation, with the kernel's name.
     """
     from gpuaug.backends import triton
-    from gpuaug.kernels import triton_launch
+    from gpuaug.kernels.triton import launch as triton_launch
 
     def compile_(kernel: triton_launch.Kernel, target: object) -> Stub:
         compiled(kernel.name)

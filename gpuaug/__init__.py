@@ -7,7 +7,7 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 from . import functional, presets  # noqa: E402
 from .compose import Compose, Params  # noqa: E402, I001
-from .kernels.torch_dialect import xp  # noqa: E402
+from .kernels.torch.dialect import xp  # noqa: E402
 from .transforms import *  # noqa: E402, F403
 from .transforms import __all__ as _transforms  # noqa: E402
 

@@ -16,14 +16,13 @@ from torch import nn
 from . import backends
 from .backends.engine import Engine, Key
 from .explain import explain
-from .inputs import NO_EXPORT, as_images, check_images, check_labels, check_out, check_pixels, moved
-from .kernels import plan
+from .inputs import NO_EXPORT, as_images, check_images, check_labels, check_out, check_pixels, children_of, moved
+from .kernels.shared import plan
 from .keys import EPOCHS, Keys, as_ids, whole
 from .lowering import lower
 from .memory import check_memory, no_memory
 from .messages import warn
 from .program import Canvas, Program
-from .transforms.containers import children_of
 
 KEPT_RECIPES = 64
 KEPT_ENGINES = 32
@@ -411,7 +410,7 @@ def outside_the_graph(method: Callable, *args, **keywords):
 
 
 def batch_rows(batch: torch.Tensor, out_elements: int) -> torch.Tensor:
-    """`rows` (`kernels.plan.ROW_*`) of a batch [B, C, H, W]: image i is sample i, table row i and output i."""
+    """`rows` (`kernels.shared.plan.ROW_*`) of a batch [B, C, H, W]: image i is sample i, table row i and output i."""
     b, _, h, w = batch.shape
     rows = torch.zeros((b, plan.ROW), dtype=torch.int64, device="cpu")
     i = torch.arange(b, device="cpu")

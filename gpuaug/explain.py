@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from .kernels import geometry, pixel, plan
+from .kernels.shared import geometry, pixel, plan
 from .program import Program
 from .tree import Choice, Entry, Nodes
 

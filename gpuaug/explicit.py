@@ -10,25 +10,23 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from operator import ne
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from .compose import Compose, Params, outside_the_graph
 from .inputs import check_images, moved
+from .lowering import Lowering
 from .messages import check_keywords, shown
 from .transforms.arguments import FLOAT32, INF, number, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
 
-if TYPE_CHECKING:
-    from .lowering import Lowering
-
 Column = torch.Tensor | tuple[float, ...]
 _NUMBERS = {float, int}
-_PLACE = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
+_PREFIX = re.compile(r"(?:\d+\.)*[A-Za-z_]\w*: ")  # what an error of a pipeline begins with, "0.Resize: "
 
 
 @dataclass(frozen=True)
@@ -103,8 +101,8 @@ def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], 
         pipeline = _pipeline(backend, kind, *fields, **named)
         recipe = pipeline.recipe(images)
     except (TypeError, ValueError) as error:
-        place = _PLACE.match(str(error))
-        raise type(error)(f"{op}: {str(error)[place.end() if place else 0 :]}") from None
+        prefix = _PREFIX.match(str(error))
+        raise type(error)(f"{op}: {str(error)[prefix.end() if prefix else 0 :]}") from None
     drawn = table(columns, count(images), images.device)
     return pipeline.apply(images, Params(drawn, recipe.program.columns, recipe.program, recipe.canvas))
 

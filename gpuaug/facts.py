@@ -8,8 +8,9 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from .kernels import draw, geometry, pixel, plan, torch_dialect
-from .kernels.torch_layout import Ask, Layout, Stage
+from .kernels.shared import draw, geometry, pixel, plan
+from .kernels.torch import dialect as torch_dialect
+from .kernels.torch.layout import Ask, Layout, Stage
 from .tree import Canvas, Choice, Entry, Nodes, canvas_after, follow
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def layout(program: Program) -> Layout:
         folds=bool(facts.borders & FOLDING),
         rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
         inline=last < first,
-        settled=not smooth or smooth[-1].number < first,
+        resumes=not smooth or smooth[-1].number < first,
         asks=tuple(
             Ask(_stages(slots, lambda slot: (slot.trait, slot.op)), _most(groups, slots), _most(steps, slots))
             for slots in asking

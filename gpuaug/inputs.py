@@ -1,4 +1,4 @@
-"""What comes in to a pipeline: images, labels, output buffers. Each is taken as it is, or refused in one line."""
+"""What comes in to a pipeline: ops, images, labels, output buffers. Each is taken as it is, or refused in one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .lowering import MAX_CHANNELS
+from .messages import shown
 
 NO_EXPORT = "a gpuaug pipeline cannot be exported or traced; leave it out of the exported model"
 _LAST = (1, 3, 4)  # channels of an image whose last axis may be taken for them
@@ -17,6 +18,21 @@ _MENDS = {
     "list": "torch.stack makes one of tensors of one size",
     "tuple": "torch.stack makes one of tensors of one size",
 }
+
+
+def children_of(op: str, transforms) -> tuple:
+    """The children as a tuple, each of which can lower itself."""
+    try:
+        children = tuple(transforms)
+    except TypeError:
+        raise TypeError(f"{op}: transforms must be a list of transforms, got {shown(transforms)}") from None
+    for index, child in enumerate(children):
+        if isinstance(child, type | str | bytes) or not callable(getattr(child, "lower", None)):
+            raise TypeError(
+                f"{op}: transforms[{index}] is {shown(child)}, which is not a gpuaug transform; "
+                "use gpuaug's op of the same name"
+            )
+    return children
 
 
 def moved(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -147,8 +163,8 @@ class _Memory:
     def __init__(self, tensor: torch.Tensor):
         size = tensor.element_size()
         strides = tuple(stride * size for stride in tensor.stride())
-        place = {"shape": tuple(tensor.shape), "strides": strides, "typestr": f"|V{size}"}
-        self.__array_interface__ = {**place, "data": (tensor.data_ptr(), True), "version": 3}
+        layout = {"shape": tuple(tensor.shape), "strides": strides, "typestr": f"|V{size}"}
+        self.__array_interface__ = {**layout, "data": (tensor.data_ptr(), True), "version": 3}
 
 
 def _overlap(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from .inputs import moved
-from .kernels import plan, torch_dialect
+from .kernels.shared import plan
+from .kernels.torch import dialect as torch_dialect
 
 MASK = 0xFFFFFFFF
 CPU = torch.device("cpu")
@@ -163,12 +164,12 @@ class Keys:
         low, high = self._seed & MASK, self._seed >> 32
         if not isinstance(key, tuple):
             return low, high
-        device, rank, place, loader, process = key
+        device, rank, worker, loader, process = key
         philox = torch_dialect.DRAW["philox"]
         if process:
             digest = int.from_bytes(hashlib.sha256(repr(process).encode()).digest()[:8], "little")
             low, high, _, _ = philox(digest & MASK, digest >> 32, 0, 0, low, high)
-        low, high, _, _ = philox(rank, place, loader, (device.index or 0) + 1, low, high)
+        low, high, _, _ = philox(rank, worker, loader, (device.index or 0) + 1, low, high)
         return low, high
 
     def _in_stream_order(self, device: torch.device) -> None:
@@ -235,7 +236,7 @@ def _capturing(stream) -> bool:
 
 
 def new_state(seed_low: int, seed_high: int, counter: int, device: torch.device) -> torch.Tensor:
-    """The state tensor (`kernels.plan.STATE_*`) of a stream of draws."""
+    """The state tensor (`kernels.shared.plan.STATE_*`) of a stream of draws."""
     state = torch.zeros(plan.STATE, dtype=torch.int64, device="cpu")
     state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH], state[plan.STATE_COUNTER] = seed_low, seed_high, counter
     return state.to(device)

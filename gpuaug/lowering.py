@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .facts import counts
-from .kernels import draw, geometry, pixel, plan
+from .kernels.shared import draw, geometry, pixel, plan
 from .program import Program
 from .tree import Call, Canvas, Choice, Entry, canvas_after
 
@@ -247,12 +247,12 @@ class Lowering:
         """Append a geometry slot.
 
         Args:
-            op: a function of `kernels.geometry`.
+            op: a function of `kernels.shared.geometry`.
             arguments: its fixed arguments, in the order of its `a`; those that `columns` draw come first and are
                 ignored here.
             call: (drawn values, canvas) -> the torchvision functional calls that do the same.
-            draw, configuration, columns: a function of `kernels.draw`, its configuration, and the columns that it
-                draws.
+            draw, configuration, columns: a function of `kernels.shared.draw`, its configuration, and the columns that
+                it draws.
             exact: an integer map that never leaves its canvas.
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
         """
@@ -277,7 +277,7 @@ class Lowering:
         """Append a pixel slot, as `geometry`.
 
         Args:
-            op: a function of `kernels.pixel`, or the opcode of one of `kernels.user`.
+            op: a function of `kernels.shared.pixel`, or the opcode of one of `kernels.shared.user`.
             needs: what the op must know beside the pixel: "mean", "extremes" or "histogram" of the image, its
                 "neighbours", or its own "place".
             by_channel: eight arguments for each three channels; those that `columns` draw come first and are ignored.

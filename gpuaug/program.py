@@ -1,6 +1,6 @@
 """A Program: a lowered pipeline, which is data, hashable and printable.
 
-Its `code` and `config` are what `gpuaug.kernels.plan.walk` interprets for each row.
+Its `code` and `config` are what `gpuaug.kernels.shared.plan.walk` interprets for each row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from functools import cached_property
 import torch
 
 from .facts import Facts
-from .kernels import geometry, plan, torch_dialect
+from .kernels.shared import geometry, plan
+from .kernels.torch import dialect as torch_dialect
 from .tree import Call, Canvas, Choice, Entry, Nodes, canvas_after, entries
 
 __all__ = ["Call", "Canvas", "Program", "canvas_after", "project_mask"]
@@ -55,7 +56,7 @@ class Program:
 
     @cached_property
     def code(self) -> tuple[int, ...]:
-        """`kernels.plan` code: ENTRY whole numbers an entry."""
+        """`kernels.shared.plan` code: ENTRY whole numbers an entry."""
         return tuple(word for entry in self.entries for word in entry.words)
 
     @cached_property
@@ -66,9 +67,7 @@ class Program:
     @property
     def plan_words(self) -> int:
         """Length of a row's plan, in float32."""
-        triples = (self.channels + 2) // 3
-        group, step = plan.G_FILL + self.channels, plan.S_ARGUMENTS + 8 * triples
-        return plan.HEADER + self.groups * group + self.steps * step + self.asks * plan.ASK
+        return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
     def describe(self, row: Sequence[float], canvas: Canvas) -> list[dict]:
         """The functional calls that a sample of size `canvas` with the table row `row` gets, in order."""

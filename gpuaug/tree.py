@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from .kernels import geometry, plan, torch_dialect
+from .kernels.shared import geometry, plan
+from .kernels.torch import dialect as torch_dialect
 
 _KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "shear_x", "shear_y"}
 _KEEP_CANVAS |= {"translate_x", "translate_y"}
@@ -32,7 +33,7 @@ class Entry:
 
     Attributes:
         number: which line of code it is.
-        words: that line, see `kernels.plan`; most have a name here, too.
+        words: that line, see `kernels.shared.plan`; most have a name here, too.
         arguments: twelve, of which the table replaces the first `columns`.
         call: (drawn values, canvas) -> the functional calls that do the same.
     """

@@ -1,4 +1,4 @@
-"""The kernels of gpuaug and the arithmetic they share.
+"""The kernels of gpuaug: the arithmetic in `shared`, and a renderer around it in each of `cpu`, `triton` and `torch`.
 
 This folder stands at the top of the repository and is installed as ``gpuaug.kernels``. It uses relative imports only
 and never imports ``gpuaug``.

@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-from gpuaug.kernels import geometry, pixel, plan, torch_dialect
+from gpuaug.kernels.shared import geometry, pixel, plan
+from gpuaug.kernels.torch import dialect as torch_dialect
 from gpuaug.program import Program
 
 

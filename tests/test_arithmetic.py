@@ -8,8 +8,8 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from gpuaug.kernels import geometry
-from gpuaug.kernels.torch_dialect import DRAW, ELEMENTARY, GEOMETRY, PIXEL
+from gpuaug.kernels.shared import geometry
+from gpuaug.kernels.torch.dialect import DRAW, ELEMENTARY, GEOMETRY, PIXEL
 
 RANDOM123 = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),

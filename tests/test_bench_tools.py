@@ -169,7 +169,7 @@ def test_a_side_answers_in_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_sources_lie_as_they_are_installed(tmp_path: Path) -> None:
     regression.unpack(None, tmp_path)
-    for name in ("gpuaug/compose.py", "gpuaug/kernels/plan.py", "gpuaug/benchmarks/regression.py"):
+    for name in ("gpuaug/compose.py", "gpuaug/kernels/shared/plan.py", "gpuaug/benchmarks/regression.py"):
         assert (tmp_path / name).is_file()
     with pytest.raises(ValueError, match="no-such-commit"):
         regression.unpack("no-such-commit", tmp_path / "other")

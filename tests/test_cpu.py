@@ -18,7 +18,8 @@ from torch import Tensor
 import gpuaug as ga
 from gpuaug.backends import cpu, cpu_buffers
 from gpuaug.compose import batch_rows
-from gpuaug.kernels import pixel, plan, torch_dialect
+from gpuaug.kernels.shared import pixel, plan
+from gpuaug.kernels.torch import dialect as torch_dialect
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 
@@ -372,14 +373,14 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
     """No float64 but the sum of a statistic, which is a scalar."""
     from numba import cfunc
 
-    from gpuaug.kernels import cpu_kernels
+    from gpuaug.kernels.cpu import kernels
 
-    made = cpu_kernels.stages()
-    stores = itertools.product(cpu_kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
-    made |= {f"store {key}": cpu_kernels.store_stage(*key) for key in stores}
-    made |= {name: cpu_kernels.pixel_loop(op, True, False) for op, name in pixel.CASES.items()}
+    made = kernels.phases()
+    stores = itertools.product(kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
+    made |= {f"store {key}": kernels.store_phase(*key) for key in stores}
+    made |= {name: kernels.pixel_loop(op, True, False) for op, name in pixel.CASES.items()}
     for name, (signature, function) in made.items():
         text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
-        assert name == "prepare_stage" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
+        assert name == "prepare_phase" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
         assert not re.search(r"<\d+ x double>", text), name
-        assert name == "mean_stage" or "double" not in text, name
+        assert name == "mean_phase" or "double" not in text, name

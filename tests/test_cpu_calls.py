@@ -15,7 +15,7 @@ from calls import HANG_S, own_helpers, pixels, run_script, torchs_threads  # noq
 import gpuaug as ga
 from gpuaug.backends import cpu, cpu_helpers
 from gpuaug.backends.engine import Key
-from gpuaug.kernels import cpu_frame as F
+from gpuaug.kernels.cpu import frame as F
 from gpuaug.keys import new_state
 
 FLIP = [ga.RandomHorizontalFlip(), ga.ToDtype(torch.float32, scale=True)]

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,8 +20,9 @@ pytest.importorskip("numba")
 
 from numba.core import caching, config  # noqa: E402
 
-from gpuaug.kernels import cpu_compile  # noqa: E402
-from gpuaug.kernels.cpu_dialect import exact, widest  # noqa: E402
+from gpuaug.kernels.cpu import compile as cpu_compile  # noqa: E402
+from gpuaug.kernels.cpu.dialect import exact, widest  # noqa: E402
+from gpuaug.kernels.shared import dialect  # noqa: E402
 
 HANG_S = 600  # a test that waits as long has hung; nothing is measured
 FLIP = "ga.Compose([ga.RandomHorizontalFlip(1.0)], seed=0, backend='cpu')"
@@ -69,6 +71,21 @@ def test_a_kept_function_is_loaded(folder: Path) -> None:
     (path,) = folder.rglob("*.bin")
     assert path.name.startswith("gpuaug-loaded-") and not list(folder.rglob("*.nb?"))
     assert compiled(1, "loaded") == (True, [])
+
+
+def test_every_source_of_every_room_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rooms = tmp_path / "kernels"
+    shutil.copytree(Path(dialect.__file__).parents[1], rooms, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(dialect, "__file__", str(rooms / "shared" / "dialect.py"))
+    (rooms / "cpu" / "kept.bin").write_bytes(b"kept")
+    before, sources = dialect.source_digest(), sorted(rooms.rglob("*.py"))
+    assert before == cpu_compile.SOURCES
+    assert {path.parent.name for path in sources} == {"kernels", "shared", "cpu", "triton", "torch"}
+    for path in sources:
+        path.write_bytes(path.read_bytes() + b"\n")
+        now = dialect.source_digest()
+        assert now != before
+        before = now
 
 
 def test_other_sources_and_versions_are_compiled_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +200,7 @@ x = torch.arange(3 * 64, dtype=torch.uint8).view(1, 3, 8, 8)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     right = torch.equal({FLIP}(x), x.flip(3))
-from gpuaug.kernels import cpu_kernels
+from gpuaug.kernels.cpu import kernels as cpu_kernels
 print(right, sum(made.cache_hits for made in cpu_kernels._compiled.values()), len(cpu_kernels._compiled))
 for w in caught: print(w.filename, w.message)
 """
@@ -221,7 +238,7 @@ FORKED = """
 import os, sys, threading, torch, gpuaug as ga
 from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
-from gpuaug.kernels import cpu_compile, dialect
+from gpuaug.kernels.cpu import compile as cpu_compile
 def compile_one(name):
     source = f"def {name}(x):\\n    return x + 1\\n"
     path = os.path.join(sys.argv[1], name + ".py")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import gpuaug as ga
 from gpuaug.backends import cpu, cpu_buffers, cpu_helpers
-from gpuaug.kernels import cpu_frame as F
+from gpuaug.kernels.cpu import frame as F
 
 MiB = 1 << 20
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 import gpuaug as ga
-from gpuaug.kernels import pixel
+from gpuaug.kernels.shared import pixel
 from gpuaug.transforms.base import Transform
 from gpuaug.transforms.user import pixel_op
 
@@ -269,7 +269,7 @@ def test_every_opcode_has_a_loop_or_a_stage() -> None:
     steps = [Step("invert")] * (cpu.LAST + 1)  # the last ones run in the store
     engine = ga.Compose(steps, seed=0, backend="cpu").recipe(x).engine
     assert isinstance(engine, cpu.Engine)
-    assert [k for k in range(cpu.F.LOOPS, len(engine.stages)) if engine.stages[k]] == [cpu.F.loop_index(6, True, False)]
+    assert [k for k in range(cpu.F.LOOPS, len(engine.phases)) if engine.phases[k]] == [cpu.F.loop_index(6, True, False)]
 
 
 @pixel_op
@@ -295,13 +295,14 @@ def test_a_users_op() -> None:
 
 def test_functions_of_other_content_have_other_names() -> None:
     """Numba's files know a callee by its qualified name and a number of its process: no two contents may share it."""
-    from gpuaug.kernels import cpu_dialect, cpu_steps, cpu_store, draw, geometry, pixel
+    from gpuaug.kernels.cpu import dialect, steps, store
+    from gpuaug.kernels.shared import draw, geometry, pixel
 
     kinds = [(lattice, grey) for lattice in (True, False) for grey in (True, False)]
-    made = [cpu_steps.loop(opcode, *kind) for opcode in pixel.CASES for kind in kinds]
-    made += [cpu_dialect.over_memory(name) for name in (*draw.CASES.values(), *geometry.CASES.values())]
+    made = [steps.loop(opcode, *kind) for opcode in pixel.CASES for kind in kinds]
+    made += [dialect.over_memory(name) for name in (*draw.CASES.values(), *geometry.CASES.values())]
     tails = ((), ((1, True),), ((1, True), (2, False)))
-    made += [cpu_store.store(kind, s, tail) for kind in cpu_store.CASTS for s in (False, True) for tail in tails]
+    made += [store.store(kind, s, tail) for kind in store.CASTS for s in (False, True) for tail in tails]
     names = [function.py_func.__qualname__ for function in made]
     assert len(set(names)) == len(names)
 

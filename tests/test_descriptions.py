@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
-from gpuaug.kernels import torch_dialect
+from gpuaug.kernels.torch import dialect as torch_dialect
 from gpuaug.lowering import lower
 from gpuaug.transforms import policies, policy_tables, timm
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import gpuaug as ga
 import gpuaug.functional as F
-from gpuaug.kernels import torch_dialect
+from gpuaug.kernels.torch import dialect as torch_dialect
 
 backends = pytest.mark.parametrize("backend", judges.BACKENDS)
 NAN, INF = math.nan, math.inf

@@ -14,7 +14,7 @@ import gpuaug as ga
 from gpuaug import backends
 from gpuaug import compose as compose_module
 from gpuaug.compose import batch_rows
-from gpuaug.kernels import plan
+from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 

@@ -19,9 +19,10 @@ from torchvision.transforms.v2 import functional as F
 import gpuaug as ga
 from gpuaug.backends import kornia as backend
 from gpuaug.compose import batch_rows
-from gpuaug.kernels import plan, torch_dialect
-from gpuaug.kernels.torch_asks import halving_sum
-from gpuaug.kernels.torch_layout import Ask, Layout
+from gpuaug.kernels.shared import plan
+from gpuaug.kernels.torch import dialect as torch_dialect
+from gpuaug.kernels.torch.asks import halving_sum
+from gpuaug.kernels.torch.layout import Ask, Layout
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 
@@ -192,7 +193,7 @@ def pedestrian(layout: Layout) -> Layout:
     steps = {"step_ops": (every,) * layout.steps, "fixed_steps": no, "moved_steps": yes, "asks": asks}
     walk = {"separable": False, "projective": True, "folds": True, "front": layout.smooth, "bilinear": False}
     rounds = layout.rounds if layout.rounds == "none" else "some"
-    return replace(layout, **steps, **walk, inline=False, settled=False, rounds=rounds)
+    return replace(layout, **steps, **walk, inline=False, resumes=False, rounds=rounds)
 
 
 @pytest.mark.parametrize("name", PIPELINES)

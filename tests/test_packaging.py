@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import importlib
 import json
 import os
@@ -44,12 +46,12 @@ def check(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="session")
 def wheel(tracked: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the sources, so that no build folder is left in the checkout or found there."""
+    """A wheel built from an sdist of a copy of the sources: no build folder is left in the checkout, or found there."""
     source = tmp_path_factory.mktemp("source")
     for path in tracked:
         (source / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, source / path.relative_to(ROOT))
-    check(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", ".", cwd=source)
+    check(sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", ".", cwd=source)
     (built,) = (source / "dist").glob("*.whl")
     return built
 
@@ -80,16 +82,16 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: Path, tracked: list[Pa
     wanted = {path.as_posix() for path in modules if path.parts[0] == "gpuaug"}
     wanted |= {f"gpuaug/{path.as_posix()}" for path in modules if path.parts[0] in ("kernels", "benchmarks")}
     wanted.add("gpuaug/py.typed")
-    assert "gpuaug/kernels/__init__.py" in wanted
+    assert {f"gpuaug/kernels/{room}/__init__.py" for room in ("shared", "cpu", "triton", "torch")} <= wanted
     assert {name for name in names if ".dist-info/" not in name} == wanted
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
 PROGRAM = """
 import json, sys, torch, gpuaug as ga, gpuaug.kernels
-from gpuaug.kernels import cpu_kernels
+from gpuaug.kernels.cpu import kernels as cpu_kernels
 z = ga.Compose([ga.RandomInvert(1.0)], seed=0, backend="cpu")(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
-hits = all(cpu_kernels.get(name).cache_hits for name in ("run_rows", "finish_stage"))
+hits = all(cpu_kernels.get(name).cache_hits for name in ("run_rows", "finish_phase"))
 print(json.dumps([int(z[0, 0, 0, 0]), hits]))
 if "more" not in sys.argv:
     sys.exit()
@@ -119,7 +121,7 @@ def test_wheel_runs_a_pipeline_from_another_folder_and_sees_an_edit(installed: P
 
     assert inverted == [255, False], "nothing was kept"
     assert call() == [255, True]
-    formulas = Path(kernels).with_name("pixel.py")
+    formulas = Path(kernels).parent / "shared" / "pixel.py"
     before = formulas.read_text(encoding="utf-8")
     formulas.write_text(before.replace("return bound - v\n", "return bound - v - 5.0\n"), encoding="utf-8")
     try:
@@ -160,12 +162,31 @@ print(sorted((set(sys.modules) - before) & {set(LAZY)!r}))
     assert check(sys.executable, "-c", program, cwd=tmp_path).strip() == "[]"
 
 
-def test_kernels_do_not_import_the_package_above() -> None:
-    absolute = re.compile(r"^\s*(?:from|import)\s+(?:gpuaug|kernels)\b|^\s*from\s+\.\.", re.M)
+def test_rooms_import_nothing_but_themselves_and_what_is_shared() -> None:
+    other = re.compile(r"^\s*(?:from|import)\s+(?:gpuaug|kernels)\b|^\s*from\s+\.\.(?!shared\b)", re.M)
     sources = sorted((ROOT / "kernels").rglob("*.py"))
-    assert len(sources) > 1
-    offenders = [path.name for path in sources if absolute.search(path.read_text(encoding="utf-8"))]
+    assert {path.parent.name for path in sources} == {"kernels", "shared", "cpu", "triton", "torch"}
+    offenders = [path.name for path in sources if other.search(path.read_text(encoding="utf-8"))]
     assert offenders == []
+
+
+def imported(path: Path) -> set[Path]:
+    """The modules of this package that a module imports, be it inside of a function; not for its annotations alone."""
+    text = re.sub(r"^if TYPE_CHECKING:\n(?: .*\n)+", "", path.read_text(encoding="utf-8"), flags=re.M)
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            place = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for name in (place, *(place / alias.name for alias in node.names)):
+                found |= {file for file in (name.with_suffix(".py"), name / "__init__.py") if file.is_file()}
+    return found - {path}
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    modules = [path for folder in ("gpuaug", "kernels") for path in (ROOT / folder).rglob("*.py")]
+    imports = {path: imported(path) for path in modules if path.name != "__init__.py"}
+    assert imports[ROOT / "gpuaug" / "transforms" / "base.py"] >= {ROOT / "gpuaug" / "compose.py"}
+    graphlib.TopologicalSorter(imports).prepare()
 
 
 def named(place: str, text: str) -> bool:

@@ -6,7 +6,7 @@ import torch
 import gpuaug as ga
 from gpuaug.explain import floor_bytes
 from gpuaug.facts import reached
-from gpuaug.kernels import plan
+from gpuaug.kernels.shared import plan
 from gpuaug.lowering import lower
 from gpuaug.tree import Choice
 

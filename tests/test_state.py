@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import gpuaug as ga
 from gpuaug import compose
-from gpuaug.kernels import plan
+from gpuaug.kernels.shared import plan
 
 IDS = range(64)
 

@@ -20,7 +20,7 @@ from gpuaug.backends import triton
 from gpuaug.backends.triton import kernels
 from gpuaug.benchmarks.host_time import stubbed
 from gpuaug.benchmarks.kernel_report import CASES, TARGETS, TO_FLOAT, compiled_kernels, program_of
-from gpuaug.kernels import triton_launch
+from gpuaug.kernels.triton import launch as triton_launch
 from gpuaug.lowering import lower
 from gpuaug.transforms.user import pixel_op
 

@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 import torch
 
-from ..kernels import cpu_frame as F
-from ..kernels import draw, geometry, pixel, plan
+from ..kernels.cpu import frame as F
+from ..kernels.shared import draw, geometry, pixel, plan
 from ..program import Program
 from . import cpu_buffers, cpu_helpers
 from .cpu_buffers import allocate
@@ -98,15 +98,15 @@ class Engine:
     """
 
     def __init__(self, program: Program, device: torch.device):
-        from ..kernels import cpu_kernels
+        from ..kernels.cpu import kernels
 
-        self.program, self.kernels = program, cpu_kernels
+        self.program, self.kernels = program, kernels
         self.tail, self.packs = last_steps(program), packs(program)
-        self.run_rows, self.take_samples = (cpu_kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
-        wanted = {stage: cpu_kernels.STAGES[stage] for stage in self._stages()} | self._loops()
-        self.stages = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
-        for stage, name in wanted.items():
-            self.stages[stage] = cpu_kernels.get(name).address
+        self.run_rows, self.take_samples = (kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
+        wanted = {phase: kernels.PHASES[phase] for phase in self._phases()} | self._loops()
+        self.phases = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
+        for phase, name in wanted.items():
+            self.phases[phase] = kernels.get(name).address
         self.code, self.config = self._code(), np.array(program.config, np.float32)
         self.columns = len(program.columns)
         job = np.zeros(F.JOB_WORDS, np.int64)
@@ -118,7 +118,7 @@ class Engine:
         job[F.JOB_RECORD_BYTES], job[F.JOB_ROW_WORDS] = self.record_bytes, self.row_words
         job[F.JOB_PLAN_WORDS] = program.plan_words
         job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
-        job[F.JOB_PASSES], job[F.JOB_STAGES] = passes, self.stages.ctypes.data
+        job[F.JOB_PASSES], job[F.JOB_PHASES] = passes, self.phases.ctypes.data
         job[F.JOB_OUT_CHANNELS], job[F.JOB_TAIL], job[F.JOB_PACKS] = program.out_channels, len(self.tail), self.packs
         self.job = job
 
@@ -132,11 +132,11 @@ class Engine:
                 entry[plan.OP] = self.kernels.get(geometry.CASES[entry[plan.OP]]).address
         return code
 
-    def _stages(self) -> set[int]:
-        """The stages that rows of the program can need; others are not compiled for it."""
+    def _phases(self) -> set[int]:
+        """The phases that rows of the program can need; others are not compiled for it."""
         program, facts = self.program, self.program.facts
         rare = {
-            F.SMOOTH_ROWS: facts.smooth,
+            F.SMOOTH_LINES: facts.smooth,
             F.POINTS: not facts.axis_aligned,
             F.WIDEN: program.in_dtype in (torch.float16, torch.bfloat16),
             F.NEIGHBOURS: plan.NEIGHBOURS in facts.needs,
@@ -145,17 +145,17 @@ class Engine:
             F.KEEP_PACKED: self.packs,
         }
         asks = {F.ASKS + need for need in facts.needs & {plan.MEAN, plan.EXTREMES, plan.HISTOGRAM}}
-        return {F.PREPARE, F.NEAREST_ROWS, F.FINISH} | {stage for stage, used in rare.items() if used} | asks
+        return {F.PREPARE, F.NEAREST_LINES, F.FINISH} | {phase for phase, used in rare.items() if used} | asks
 
     def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
-        """The loops of its pixel steps, as keys of `cpu_kernels.get`, by their place among the stages."""
+        """The loops of its pixel steps, as keys of `kernels.get`, by their number among the phases."""
         loops: dict[int, str | tuple[int, bool, bool]] = {}
         paints = self.program.facts.paints
         for slot in paints[: len(paints) - len(self.tail)]:
             op, lattice, grey = slot.op, slot.lattice == 1, slot.stage_channels == 1
             if slot.trait != plan.NEIGHBOURS:
-                stage = F.loop_index(op, lattice, grey)
-                loops[stage] = "equalize_stage" if op == pixel.EQUALIZE else (op, lattice, grey)
+                phase = F.loop_index(op, lattice, grey)
+                loops[phase] = "equalize_phase" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
     def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> CpuPlans:
@@ -210,7 +210,7 @@ class Engine:
         job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
         job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
         strided = out.stride(3) != 1
-        if not self.stages[F.STORE_OUT + strided]:
+        if not self.phases[F.STORE_OUT + strided]:
             store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
-            self.stages[F.STORE_OUT + strided] = store.address
+            self.phases[F.STORE_OUT + strided] = store.address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES

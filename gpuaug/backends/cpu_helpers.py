@@ -21,7 +21,7 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from ..kernels import cpu_frame as F
+from ..kernels.cpu import frame as F
 
 PATIENCE = 100  # how often a helper that is too early comes again, a millisecond later
 _local = threading.local()
@@ -29,7 +29,7 @@ _local = threading.local()
 
 @dataclass(frozen=True)
 class Own:
-    """What a thread has of its own, at `address`: `kernels.cpu_frame.OWN_*`. Its end frees work memory and lock."""
+    """What a thread has of its own, at `address`: `kernels.cpu.frame.OWN_*`. Its end frees work memory and lock."""
 
     words: np.ndarray
     address: int

@@ -23,7 +23,7 @@ class Key(NamedTuple):
     Attributes:
         ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
         epoch: 0 .. 2^32 - 1.
-        state: int64 [STATE] (`kernels.plan.STATE_*`).
+        state: int64 [STATE] (`kernels.shared.plan.STATE_*`).
     """
 
     ids: torch.Tensor | None
@@ -37,7 +37,7 @@ class Plans:
 
     Attributes:
         table: float32 [T, P], what was drawn, a column each.
-        words: float32 [R, words], each row's plan (`kernels.plan`).
+        words: float32 [R, words], each row's plan (`kernels.shared.plan`).
     """
 
     table: torch.Tensor
@@ -50,7 +50,7 @@ class Engine(Protocol):
     def __init__(self, program: Program, device: torch.device): ...
 
     def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
-        """Plan int64 rows [R, ROW] (`kernels.plan.ROW_*`), at least one.
+        """Plan int64 rows [R, ROW] (`kernels.shared.plan.ROW_*`), at least one.
 
         Args:
             table: float32 [T, P], contiguous: what was drawn for the rows. With a key it is drawn now, into the table

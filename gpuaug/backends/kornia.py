@@ -1,7 +1,7 @@
 """The kornia backend: every device that torch has, no compiled kernels, differentiable with respect to the images.
 
-kornia's `remap` does the bilinear warps; the torch dialect of the shared arithmetic does all else. The semantics are
-those of the other backends; the time is that of many small torch ops.
+It is torch's renderer (`kernels.torch`) with kornia's filters and warps where they are equivalent: its `remap` does the
+plain bilinear warps. The semantics are those of the other backends; the time is that of many small torch ops.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import threading
 import torch
 
 from ..facts import layout
-from ..kernels import plan, torch_dialect, torch_write
+from ..kernels.shared import plan
+from ..kernels.torch import dialect, write
 from ..program import Canvas, Program
 from .engine import Key, Plans
 
@@ -45,7 +46,7 @@ def allocate(
 
 
 class Engine:
-    """Runs one program on one device.
+    """torch's renderer for one program on one device (`engine.Engine`).
 
     Args:
         program: what to do.
@@ -68,7 +69,7 @@ class Engine:
         return Plans(table, self._walk(rows, table.index_select(0, own), None))
 
     def _words(self, rows: torch.Tensor, key: Key) -> tuple:
-        """The six words of each row's draws (`kernels.draw`)."""
+        """The six words of each row's draws (`kernels.shared.draw`)."""
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
         name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
@@ -83,19 +84,19 @@ class Engine:
         h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
         what = (self.code, len(program.entries), program.config, drawn, columns, plans)
         sizes = (program.channels, program.groups, program.steps)
-        torch_dialect.walk(*what, h, w, key, key is not None, *sizes)
+        dialect.walk(*what, h, w, key, key is not None, *sizes)
         return plans
 
     def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
         flat, size = _one_axis(source), tuple(out.shape[2:])
-        places = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+        numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
         chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
-            images = torch_write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
+            images = write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
             if out.dtype == torch.uint8:
                 images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-            out.index_copy_(0, places[part], images.to(out.dtype))
+            out.index_copy_(0, numbers[part], images.to(out.dtype))
 
     def _row_bytes(self, size: Canvas) -> int:
         """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks,

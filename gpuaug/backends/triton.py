@@ -11,10 +11,13 @@ from dataclasses import replace
 
 import torch
 
-from ..kernels import geometry, pixel, plan, triton_plan, triton_story, triton_write, user
-from ..kernels.triton_dialect import INTERPRETED
-from ..kernels.triton_launch import TYPES, Kernel, launch
-from ..kernels.triton_walk import Can
+from ..kernels.shared import geometry, pixel, plan, user
+from ..kernels.triton.dialect import INTERPRETED
+from ..kernels.triton.launch import TYPES, Kernel, launch
+from ..kernels.triton.plan import BLOCK, plan_kernel_for
+from ..kernels.triton.story import LEVELS
+from ..kernels.triton.walk import Can
+from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
 from ..program import Program
 from .engine import Key, Plans
 from .triton_can import can
@@ -113,14 +116,14 @@ def span(tensor: torch.Tensor) -> int:
 
 
 def quads_of(out: torch.Tensor) -> int:
-    """How `write_kernel` may store quads in an output: PLANES, PACKED, or 0 for not at all."""
+    """How `write_kernel` may store quads in an output: PLANES, INTERLEAVED, or 0 for not at all."""
     _, c, _, w = out.shape
     stride_n, stride_c, stride_y, stride_x = out.stride()
     if out.data_ptr() % 16 or w % 4 or stride_n % 4 or stride_y % 4:
         return 0
     if stride_x == 1 and (stride_c % 4 == 0 or c == 1):
-        return triton_write.PLANES
-    return triton_write.PACKED if (c, stride_c, stride_x) == (3, 1, 3) else 0
+        return PLANES
+    return INTERLEAVED if (c, stride_c, stride_x) == (3, 1, 3) else 0
 
 
 def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[str, Kernel]:
@@ -132,9 +135,9 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
     """
     facts = program.facts
     draws, maps = (frozenset(entries) for entries in ((e.draw for e in program.entries), (e.op for e in facts.moves)))
-    function = triton_plan.plan_kernel_for(draws, maps)
+    function = plan_kernel_for(draws, maps)
     options = {"warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
-    sizes = {"C": program.channels, "BLOCK": triton_plan.BLOCK}
+    sizes = {"C": program.channels, "BLOCK": BLOCK}
     found = {
         "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True}, **options),
         "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False}, **options),
@@ -146,7 +149,7 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
     if not is_light(meets):
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
-    functions = triton_write.kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
+    functions = kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
     types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32", "scratch": TYPES[scratch(program)[2]]}
     sizes = {"TILE_H": tile[0], "TILE_W": tile[1]}
     if program.asks:
@@ -179,8 +182,8 @@ class Engine:
         self.words = program.plan_words
         self.scratch_images, self.scratch_size, self.scratch_dtype = scratch(program)
         tables_at = self.words + self.columns
-        tables = program.asks * program.channels * triton_story.LEVELS if plan.HISTOGRAM in program.facts.needs else 0
-        self.stride = tables_at + tables + (triton_write.PARTIALS * CHUNKS if program.asks else 0)
+        tables = program.asks * program.channels * LEVELS if plan.HISTOGRAM in program.facts.needs else 0
+        self.stride = tables_at + tables + (PARTIALS * CHUNKS if program.asks else 0)
         self.layout = (self.stride, program.groups, program.steps, tables_at)
         self.size = program.out_channels * program.out_size[0] * program.out_size[1]
         tile, (h, w) = tile_of(can(program)), program.out_size
@@ -225,8 +228,8 @@ class Engine:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
         for i_first in range(0, n, MOST_ROWS):
             grid = (*self.grid, min(n - i_first, MOST_ROWS))
-            place = (self.size, *strides, height, width, i_first)
-            launches["write"](grid, source, rows, plans, kept, out, *place, *layout)
+            target = (self.size, *strides, height, width, i_first)
+            launches["write"](grid, source, rows, plans, kept, out, *target, *layout)
 
     def _variant(self, source, out) -> tuple[int, dict]:
         """How quads are stored, and the launches: few pairs of tensors need others than the usual."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..kernels import geometry, pixel, plan
-from ..kernels.triton_dialect import bits
-from ..kernels.triton_walk import MIXED, Can
+from ..kernels.shared import geometry, pixel, plan
+from ..kernels.triton.dialect import bits
+from ..kernels.triton.walk import MIXED, Can
 from ..program import Program
 from ..tree import Entry
 
@@ -31,7 +31,7 @@ def always_smooth(program: Program) -> bool:
 
 
 def one_group(program: Program) -> bool:
-    """Whether a row has one geometry group at the most: what is merged by `plan.place`, in the worst case."""
+    """Whether a row has one geometry group at the most: what is merged by `plan.geometry_step`, in the worst case."""
     checked, mirrored, closed = None, False, False
     for slot in program.facts.slots:
         closed |= slot.paints and slot.trait != plan.POINTWISE

@@ -90,7 +90,7 @@ def finetune(
     best, best_epoch = (-1.0, 0.0), config.epochs
     for epoch in range(1, config.epochs + 1):
         line = {"event": "epoch", "epoch": epoch}
-        line |= train_epoch(model, train, augment, optimizer, schedule, accelerator, config, f"epoch {epoch}", quiet)
+        line |= train_epoch(model, train, augment, optimizer, schedule, accelerator, config, epoch=epoch, quiet=quiet)
         accuracy, loss = evaluate(model, val, plain, accelerator) if val else (None, None)
         history.append(line | {"val_accuracy": accuracy, "val_loss": loss})
         is_best = (accuracy, -loss) > best if val else epoch == config.epochs
@@ -105,18 +105,18 @@ def finetune(
     after, loss = evaluate(model, test, plain, accelerator)
     record(run, accelerator, {"event": "after", "test_accuracy": after, "test_loss": loss, "best_epoch": best_epoch})
     say(f"after    test accuracy {after:6.1%}  ({100 * (after - before):+.1f} points; weights of epoch {best_epoch})")
-    write_pictures(run, config, parts, card, augment, history, before, after, accelerator)
+    write_pictures(run, config, parts, card, augment, history, accelerator, before=before, after=after)
     say(f"wrote    {run}/: config.json, metrics.jsonl, best.safetensors, contact_sheet.png, curves.png")
     return Result(run, before, after, best_epoch, history, history[-1]["augment_share"])
 
 
-def train_epoch(model, loader, augment, optimizer, schedule, accelerator, config, title, quiet) -> dict:
+def train_epoch(model, loader, augment, optimizer, schedule, accelerator, config, *, epoch, quiet) -> dict:
     """One pass over ``loader``; returns the means of the epoch. The host runs ahead of the device until its end."""
     model.train()
     clock, sums = StepClock(accelerator.device), torch.zeros(3, device=accelerator.device)
     glance = Glance(sums)
     silent = True if quiet or not accelerator.is_main_process else None  # None: no bar where the screen is a file
-    with tqdm(loader, title, leave=False, disable=silent, unit="batch", dynamic_ncols=True) as bar:
+    with tqdm(loader, f"epoch {epoch}", leave=False, disable=silent, unit="batch", dynamic_ncols=True) as bar:
         for images, labels, ids in bar:
             clock.start()
             x = augment(images, ids=ids)
@@ -135,7 +135,7 @@ def train_epoch(model, loader, augment, optimizer, schedule, accelerator, config
     total, right, n = accelerator.reduce(sums, "sum").tolist()  # SYNC: once an epoch
     seconds, share = clock.finish()
     if not math.isfinite(total):
-        raise ValueError(f"the loss is {total} in {title}: lower lr (now {config.lr})")
+        raise ValueError(f"the loss is {total} in epoch {epoch}: lower lr (now {config.lr})")
     return {
         "train_loss": total / n,
         "train_accuracy": right / n,
@@ -317,13 +317,13 @@ def open_run(config: Config, accelerator: Accelerator, parts: Parts, augment: Ca
     return broadcast_object_list(where)[0]
 
 
-def write_pictures(run, config, parts, card, augment, history, before, after, accelerator) -> None:
+def write_pictures(run, config, parts, card, augment, history, accelerator, *, before, after) -> None:
     """contact_sheet.png and curves.png, from the main process; the others wait for it."""
     if accelerator.is_main_process:
         augmented = config.augment != "none"
         sheet, curves = run / "contact_sheet.png", run / "curves.png"
-        device, name = accelerator.device, parts.name
-        report.write_contact_sheet(sheet, augment, parts.train, device, card.mean, card.std, name, augmented)
+        style = {"mean": card.mean, "std": card.std, "name": parts.name, "augmented": augmented}
+        report.write_contact_sheet(sheet, augment, parts.train, accelerator.device, **style)
         title = f"{config.model} on {parts.name}, {config.augment}"
         report.write_curves(curves, history, before, after, title, augmented)
     accelerator.wait_for_everyone()

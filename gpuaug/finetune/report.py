@@ -83,6 +83,7 @@ def write_contact_sheet(
     augment,
     source: Source,
     device: torch.device,
+    *,
     mean: Sequence[float],
     std: Sequence[float],
     name: str,

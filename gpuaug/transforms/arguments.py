@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..kernels import geometry
+from ..kernels.shared import geometry
 from ..messages import meant, shown
 
 FILTERS = {

@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..kernels import geometry
+from ..compose import Compose
+from ..kernels.shared import geometry
+from ..lowering import Lowering
 from ..messages import check_keywords, shown
+from ..program import Canvas
 from .arguments import FILTERS, MOST_SIDE, plain
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Canvas
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,6 @@ class Transform:
         raise NotImplementedError
 
     def __call__(self, images, *labels, **keywords):
-        from ..compose import Compose
-
         return Compose([self])(images, *labels, **keywords)
 
     def _set(self, **values: Any) -> None:

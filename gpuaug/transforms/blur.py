@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from ..messages import shown
+from ..program import Call, Canvas
 from .arguments import as_float32, ends, interval, kernel_sizes, number, probability
 from .base import Transform, smallest
 from .ops import lower_adjustment
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ def lower_blur(build: Lowering, kernel: tuple[int, int], sigma: float = 0.0, **d
         return [("gaussian_blur", {"kernel_size": list(kernel), "sigma": [value, value]})]
 
     axes = [(op, size // 2) for op, size in zip(("blur_x", "blur_y"), kernel, strict=True) if size > 1]
-    for place, (op, radius) in enumerate(axes):
-        arguments = (fixed, radius, float(place == len(axes) - 1))
-        build.pixel(op, arguments, needs="neighbours", call=None if place else call, **drawn)
+    for i, (op, radius) in enumerate(axes):
+        arguments = (fixed, radius, float(i == len(axes) - 1))
+        build.pixel(op, arguments, needs="neighbours", call=None if i else call, **drawn)
 
 
 @dataclass(frozen=True)

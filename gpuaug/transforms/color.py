@@ -1,20 +1,18 @@
-"""Colour ops. Each is one formula of `kernels.pixel` and one description here."""
+"""Colour ops. Each is one formula of `kernels.shared.pixel` and one description here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from ..messages import shown
+from ..program import Call, Canvas
 from .arguments import interval, is_number, number, probability, whole
 from .base import Transform
 from .ops import lower_adjustment
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 Factor = float | Sequence[float] | None
 JITTERED = ("brightness", "contrast", "saturation", "hue")

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ..inputs import children_of
+from ..lowering import Lowering
 from ..messages import shown
 from .arguments import number, plain, probability
 from .base import Transform
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-
-
-def children_of(op: str, transforms) -> tuple:
-    """The children as a tuple, each of which can lower itself."""
-    try:
-        children = tuple(transforms)
-    except TypeError:
-        raise TypeError(f"{op}: transforms must be a list of transforms, got {shown(transforms)}") from None
-    for index, child in enumerate(children):
-        if isinstance(child, type | str | bytes) or not callable(getattr(child, "lower", None)):
-            raise TypeError(
-                f"{op}: transforms[{index}] is {shown(child)}, which is not a gpuaug transform; "
-                "use gpuaug's op of the same name"
-            )
-    return children
 
 
 @dataclass(frozen=True)

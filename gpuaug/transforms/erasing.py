@@ -6,18 +6,16 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ..kernels import torch_dialect
+from ..kernels.torch import dialect as torch_dialect
+from ..lowering import Lowering
 from ..messages import shown
+from ..program import Call, Canvas
 from .arguments import MOST_SIDE, Fill, choice, ends, fill_argument, flag, interval, is_whole, probability
 from .base import Transform, fill_by_channel
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 RECTANGLE = ("top", "left", "height", "width")
 NOISE = {"random": 1.0, "channel": 0.0}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from ..messages import shown
+from ..program import Call, Canvas
 from .arguments import (
     MOST_SIDE,
     Fill,
@@ -23,10 +25,6 @@ from .arguments import (
     whole,
 )
 from .base import Transform, check_sides, fill_by_channel, resampling, smallest
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ..lowering import Lowering
+from ..program import Call, Canvas
 from .arguments import ends, flag, interval, number, probability
 from .base import Transform
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 SEEDS = ("seed0", "seed1")
 

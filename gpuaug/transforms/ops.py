@@ -1,4 +1,4 @@
-"""Adjustments, the pixel ops of at most one argument: what each formula of `kernels.pixel` needs, and its call.
+"""Adjustments, the pixel ops of at most one argument: what each formula of `kernels.shared.pixel` needs, and its call.
 
 Single ops, policies and `gpuaug.functional` all lower them from this one table.
 """
@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
+from ..program import Call, Canvas
 from .arguments import as_float32
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 
 @dataclass(frozen=True)

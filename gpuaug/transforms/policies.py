@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from .arguments import Fill, as_float32, choice, fill_argument, interpolation_name, whole
 from .base import Transform
 from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
 from .warp import WARPS, lower_rotation, lower_shear, lower_translation
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-
 
 _WARPED: dict[str, Callable] = {
     "ShearX": partial(lower_shear, axis=0),
@@ -62,7 +59,7 @@ class Space:
     bits: int
 
     def level(self, op: str, bins: int, first: int, count: int, bound: float) -> tuple[float, ...]:
-        """Configuration of `kernels.draw.draw_level` for one of the steps first .. first + count - 1 of `bins`."""
+        """Configuration of `kernels.shared.draw.draw_level` for one of `count` steps from `first` on, of `bins`."""
         start, end, part, signed, kind, offset, factor = 0.0, 0.0, 0.0, True, 0, 0.0, 1.0
         match op:
             case "ShearX" | "ShearY":

@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from ..messages import meant, shown, spelt
 from .arguments import Fill
 from .blur import lower_blur
 from .color import half, lower_solarize_add
 from .policies import Policy, lower_op, lower_pairs
 from .policy_tables import AUTOAUGMENT, V0, Pairs
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-
 
 MOST = 10.0  # of a magnitude, unless mmax says otherwise
 FAR = 1e6
@@ -26,7 +23,7 @@ POWER, UNIFORM = 1, 2
 
 @dataclass(frozen=True)
 class Argument:
-    """How a magnitude becomes an op's argument (see `kernels.draw.draw_noisy_level`), and which op it is."""
+    """How a magnitude becomes an op's argument (see `kernels.shared.draw.draw_noisy_level`), and which op it is."""
 
     op: str
     scale: float = 0.0
@@ -65,7 +62,7 @@ for _op in ("Color", "Contrast", "Brightness", "Sharpness"):
 
 
 def configuration(a: Argument, magnitude: float, std: float, most: float, bound: float) -> tuple[float, ...]:
-    """Configuration of `kernels.draw.draw_noisy_level`; a negative `std` draws uniformly."""
+    """Configuration of `kernels.shared.draw.draw_noisy_level`; a negative `std` draws uniformly."""
     factor = bound / 255.0 if a.levels else 1.0
     shape = (a.scale, a.offset, a.signed, a.whole, a.low, a.high, factor, a.side, a.kind)
     return (magnitude, std, most, *shape)

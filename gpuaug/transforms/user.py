@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from ..kernels import torch_dialect, user
+from ..kernels.shared import user
+from ..kernels.torch import dialect as torch_dialect
+from ..lowering import Lowering
 from ..messages import check_keywords
 from .arguments import ends, interval, plain, probability
 from .base import Transform
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
 
 MOST_ARGUMENTS = 4
 

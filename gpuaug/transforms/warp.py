@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..lowering import Lowering
 from ..messages import shown
+from ..program import Call, Canvas
 from .arguments import (
     FILTERS,
     Fill,
@@ -22,10 +24,6 @@ from .arguments import (
     shear_interval,
 )
 from .base import Transform, fill_by_channel, smallest
-
-if TYPE_CHECKING:
-    from ..lowering import Lowering
-    from ..program import Call, Canvas
 
 WARPS = ("nearest", "bilinear", "bicubic")
 

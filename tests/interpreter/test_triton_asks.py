@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as F
 import gpuaug as ga
 from gpuaug import backends
 from gpuaug.compose import Params, batch_rows
-from gpuaug.kernels import plan
+from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 

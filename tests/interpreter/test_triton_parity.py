@@ -12,7 +12,7 @@ from engines import draw_and_write, drawn_table
 import gpuaug as ga
 from gpuaug import backends
 from gpuaug.compose import batch_rows
-from gpuaug.kernels import plan
+from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 

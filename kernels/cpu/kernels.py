@@ -1,0 +1,220 @@
+"""The C functions of the CPU engine: what is compiled as a whole, kept on disk, and called by address.
+
+Each is compiled when it is first asked for. `run_rows` and `take_samples` are called from Python, through ctypes, which
+lets go of the interpreter lock; the phases of a pass are called by `run_rows`: were they part of it, every loop would
+be compiled once for itself and once more for each of its callers.
+"""
+
+import types
+from functools import cache
+
+from numba.core.compiler_lock import global_compiler_lock
+
+from ..shared import pixel, user
+from ..shared import plan as P
+from . import frame as F
+from .asks import equalize, extremes, grey_sum, histogram
+from .compile import compiled
+from .dialect import call, f32, i64, over_memory, xp
+from .neighbours import neighbours
+from .points import places, points
+from .process import acquire, enter, fetch_add, work_memory
+from .sample import nearest_lines, smooth_lines
+from .steps import finish, loop
+from .store import store, store_packed, widen
+from .tables import prepare
+from .walk import divide, open_row, plan_row, schedule_row
+from .write import write_row
+
+SIGNATURE = "void(int64)"
+KINDS = {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}
+PHASES = {
+    F.WIDEN: "widen_phase",
+    F.PREPARE: "prepare_phase",
+    F.NEAREST_LINES: "nearest_phase",
+    F.SMOOTH_LINES: "smooth_phase",
+    F.POINTS: "points_phase",
+    F.FINISH: "finish_phase",
+    F.NEIGHBOURS: "neighbours_phase",
+    F.PLACES: "places_phase",
+    F.KEEP: ("store", F.F32, False, ()),
+    F.KEEP_PACKED: "packed_phase",
+    F.ASKS + P.MEAN: "mean_phase",
+    F.ASKS + P.EXTREMES: "extremes_phase",
+    F.ASKS + P.HISTOGRAM: "histogram_phase",
+}
+
+
+def functions():
+    """The C functions that Python calls, by name, with their signatures."""
+
+    def run_rows(job, own, helps):
+        """Take rows of the job until none is left: walk them, and write their images, in the thread's work memory.
+
+        The caller passes `helps` 0: it opens the job, and returns when all rows are done and no helper is inside, be
+        it that the work memory failed: 0, or how many bytes could not be had; rows are then left out. Helpers, any
+        number at once, pass 1: outside of that time they touch no row. They return 1 if it is still to come, else 0.
+        """
+        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
+        busy = i64(job + 8 * F.JOB_BUSY)
+        if helps == 0:
+            words[F.JOB_LOCK] = thread[F.OWN_LOCK]
+            fetch_add(busy, 1)
+        elif enter(busy) == 0:
+            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
+        r = fetch_add(following, 1)
+        while r < words[F.JOB_N]:
+            row, plan = i64(words[F.JOB_ROWS] + 8 * r * P.ROW), words[F.JOB_PLANS] + 4 * r * words[F.JOB_ROW_WORDS]
+            if words[F.JOB_PLANNED] == 0:
+                plan_row(words, row, plan, f32(plan + 4 * words[F.JOB_PLAN_WORDS]))
+            if words[F.JOB_WRITES] != 0:
+                record = words[F.JOB_RECORDS] + r * words[F.JOB_RECORD_BYTES]
+                frame = i64(record)
+                open_row(words, frame, plan)
+                need = divide(frame, row[P.ROW_H], row[P.ROW_W])
+                memory = work_memory(thread, need)
+                if memory != 0:
+                    schedule_row(words, row, frame, record + 8 * F.FRAME_WORDS)
+                    write_row(words, row, record, memory)
+                else:
+                    words[F.JOB_LACKS] = need
+                    fetch_add(following, words[F.JOB_N])
+            r = fetch_add(following, 1)
+        lock = words[F.JOB_LOCK]
+        left = fetch_add(busy, -1)
+        if helps != 0:
+            if left == 1:
+                call(thread[F.OWN_RELEASE], lock)
+            return 0
+        if left != 1:
+            acquire(thread[F.OWN_ACQUIRE], lock)
+        return words[F.JOB_LACKS]
+
+    def take_samples(rows, n, counter):
+        """Count the samples that n rows read; returns the counter's value before."""
+        samples = 0
+        for r in range(n):
+            samples = max(samples, i64(rows + 8 * r * P.ROW)[P.ROW_SAMPLE] + 1)
+        return fetch_add(i64(counter), samples)
+
+    return {
+        "run_rows": ("int64(int64, int64, int64)", run_rows),
+        "take_samples": ("int64(int64, int64, int64)", take_samples),
+    }
+
+
+def phases():
+    """The phases of a pass, as `functions`."""
+
+    def widen_phase(frame):
+        widen(i64(frame))
+
+    def prepare_phase(frame):
+        prepare(i64(frame))
+
+    def nearest_phase(frame):
+        nearest_lines(i64(frame))
+
+    def smooth_phase(frame):
+        smooth_lines(i64(frame))
+
+    def points_phase(frame):
+        points(i64(frame))
+
+    def finish_phase(frame):
+        finish(i64(frame), frame)
+
+    def neighbours_phase(frame):
+        neighbours(i64(frame))
+
+    def places_phase(frame):
+        places(i64(frame))
+
+    def mean_phase(frame):
+        grey_sum(i64(frame), frame)
+
+    def extremes_phase(frame):
+        extremes(i64(frame), frame)
+
+    def histogram_phase(frame):
+        histogram(i64(frame), frame)
+
+    def equalize_phase(frame):
+        equalize(i64(frame))
+
+    def packed_phase(frame):
+        store_packed(i64(frame))
+
+    found = widen_phase, prepare_phase, nearest_phase, smooth_phase, points_phase, finish_phase, neighbours_phase
+    found += places_phase, mean_phase, extremes_phase, histogram_phase, equalize_phase, packed_phase
+    return {phase.__name__: (SIGNATURE, phase) for phase in found}
+
+
+def named(template, name, **scope):
+    """A template of a C function, with the names that it lacks; what is kept on disk goes by `name`, its content's."""
+    bound = types.FunctionType(template.__code__, {**globals(), **scope}, name, None, template.__closure__)
+    bound.__qualname__ = name
+    return SIGNATURE, bound
+
+
+def store_phase(kind, strided, tail):
+    """The C function of a store, with its signature."""
+
+    def run_store(frame):
+        STORE_TILE(i64(frame))
+
+    words = [KINDS[kind], "strided" if strided else "planar"]
+    words += [f"{pixel.CASES[opcode]}_{'lattice' if lattice else 'float'}" for opcode, lattice in tail]
+    return named(run_store, f"store_{'_'.join(words)}", STORE_TILE=store(kind, strided, tail))
+
+
+def row_function(name):
+    """The C function of a draw or a geometry function, with its signature."""
+
+    def run_over_memory(address):
+        OVER_MEMORY(address)
+
+    return named(run_over_memory, name, OVER_MEMORY=over_memory(name))
+
+
+def pixel_loop(opcode, lattice, grey):
+    """The C function of an opcode's loop for one kind of stage, with its signature. A user's is named by its digest."""
+    name = pixel.CASES.get(opcode)
+    if name is None:
+        made = user.FORMULAS[opcode]
+        name = f"{made.name}_{made.digest()[:16]}"
+
+    def run_loop(frame):
+        LOOP(i64(frame))
+
+    name = f"{name}_{'lattice' if lattice else 'float'}_{'grey' if grey else 'colour'}"
+    return named(run_loop, name, LOOP=loop(opcode, lattice, grey))
+
+
+_compiled: dict = {}
+
+
+@cache
+def _fixed():
+    """The C functions that are made of nothing else, by name."""
+    return functions() | phases()
+
+
+def _made(name):
+    """The function of a key of `get`, with its signature."""
+    if isinstance(name, tuple):
+        return store_phase(*name[1:]) if name[0] == "store" else pixel_loop(*name)
+    return _fixed()[name] if name in _fixed() else row_function(name)
+
+
+def get(name):
+    """The C function of that name, a phase, a draw or a geometry function; the loop (opcode, lattice, grey); or the
+    store ("store", kind, strided, tail) of `store`.
+
+    `.ctypes` calls it, `.address` is where it lies.
+    """
+    if name not in _compiled:
+        with global_compiler_lock:
+            if name not in _compiled:
+                _compiled[name] = compiled(*_made(name))
+    return _compiled[name]

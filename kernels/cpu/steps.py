@@ -1,0 +1,322 @@
+"""What happens to a tile once it is sampled: fill, pixel steps, what is asked for, stores.
+
+Each formula has a loop over the tile, vectorised, which is a C function of its own: programs compile those that they
+need, and reach them by address.
+"""
+
+import numpy as np
+
+from ..shared import geometry as G
+from ..shared import pixel, user
+from ..shared import plan as P
+from . import frame as F
+from .dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
+from .tables import clamp, group_at, step_at
+
+loop_index = fast(F.loop_index)
+
+
+@fast
+def add_fill(frame):
+    """Add the fill that the taps outside of the canvas stand for."""
+    g = group_at(frame, frame[F.SMOOTH])
+    inside_x = f32(frame[F.X_TABLE] + 8 * frame[F.TAPS_X] * frame[F.X_PITCH])
+    inside_y = f32(frame[F.Y_TABLE] + 8 * frame[F.TAPS_Y] * frame[F.Y_PITCH])
+    for c in range(frame[F.CHANNELS]):
+        fill = g[P.G_FILL + c]
+        for r in range(frame[F.LINES]):
+            line, share = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW])), inside_y[frame[F.Y] + r]
+            for x in range(frame[F.OW]):
+                line[x] += fill * (1.0 - inside_x[x] * share)
+
+
+@fast
+def aligned_births(frame):
+    """The group where each pixel of the tile is born, -1 for none: the later one of its column's and its line's."""
+    born_x = f32(frame[F.X_TABLE] + 4 * frame[F.X_PITCH] * (2 * frame[F.TAPS_X] + 1))
+    born_y = f32(frame[F.Y_TABLE] + 4 * frame[F.Y_PITCH] * (2 * frame[F.TAPS_Y] + 1))
+    for r in range(frame[F.LINES]):
+        birth, born = f32(frame[F.BIRTH] + 4 * r * frame[F.OW]), born_y[frame[F.Y] + r]
+        for x in range(frame[F.OW]):
+            birth[x] = xp.maximum(born_x[x], born)
+
+
+@fast
+def paint(frame, n):
+    """Give born pixels their group's fill; returns whether there are any."""
+    birth, words, signs = f32(frame[F.BIRTH]), i32(frame[F.BIRTH]), -1
+    for i in range(n):
+        signs &= words[i]
+    if signs < 0:
+        return False
+    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        g, number = group_at(frame, k), xp.f32(k)
+        if g[P.G_BORDER] == G.FILL:
+            for c in range(frame[F.CHANNELS]):
+                plane, fill = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), g[P.G_FILL + c]
+                for i in range(n):
+                    plane[i] = xp.where(birth[i] == number, fill, plane[i])
+    return True
+
+
+@fast
+def birth_slots(frame, n):
+    """Turn the groups of birth into their slots."""
+    birth, slots = f32(frame[F.BIRTH]), f32(frame[F.SPARE])
+    for i in range(n):
+        slots[i] = xp.f32(-1.0)
+    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        number, slot = xp.f32(k), group_at(frame, k)[P.G_SLOT]
+        for i in range(n):
+            slots[i] = xp.where(birth[i] == number, slot, slots[i])
+    for i in range(n):
+        birth[i] = slots[i]
+
+
+@fast
+def round_smooth(frame, n):
+    """Round a smooth pass back onto the lattice, where `tap_block` has not done so."""
+    bound = group_at(frame, frame[F.SMOOTH])[P.G_BOUND]
+    if bound > 0.0:
+        for c in range(frame[F.CHANNELS]):
+            plane = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+            for i in range(n):
+                plane[i] = clamp(xp.rint(plane[i]), 0.0, bound)
+
+
+@fast
+def eight(step, triple):
+    """A step's arguments for three channels."""
+    a = P.S_ARGUMENTS + 8 * triple
+    return step[a], step[a + 1], step[a + 2], step[a + 3], step[a + 4], step[a + 5], step[a + 6], step[a + 7]
+
+
+@fast
+def by_channel(frame):
+    widest()
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    for c in range(frame[F.CHANNELS]):
+        p, plane = eight(step, c // 3), f32(tile + 4 * c * pitch)
+        for i in range(n):
+            plane[i] = FORMULA(plane[i], p, BOUND, LATTICE, CHANNELS)
+
+
+@fast
+def by_colour(frame):
+    widest()
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    last = frame[F.CHANNELS] - 1
+    for t in range(last // 3 + 1):
+        p, r = eight(step, t), f32(tile + 12 * t * pitch)
+        g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
+        for i in range(n):
+            u, v, w = FORMULA(r[i], g[i], b[i], p, BOUND, LATTICE, CHANNELS)
+            b[i] = w
+            g[i] = v
+            r[i] = u
+
+
+@fast
+def by_grey(frame):
+    widest()
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    p, grey = eight(step, 0), f32(tile)
+    for i in range(n):
+        grey[i] = FORMULA(grey[i], grey[i], grey[i], p, BOUND, LATTICE, CHANNELS)[0]
+    for c in range(1, frame[F.CHANNELS]):
+        for i in range(n):
+            f32(tile + 4 * c * pitch)[i] = grey[i]
+
+
+@fast
+def placed_colour(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
+    last = frame[F.CHANNELS] - 1
+    for t in range(last // 3 + 1):
+        p, r = eight(step, t), f32(tile + 12 * t * pitch)
+        g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
+        for i in range(n):
+            u, v, w = FORMULA(r[i], g[i], b[i], xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)
+            b[i] = w
+            g[i] = v
+            r[i] = u
+
+
+@fast
+def placed_grey(frame):
+    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
+    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
+    p, grey = eight(step, 0), f32(tile)
+    for i in range(n):
+        grey[i] = FORMULA(grey[i], grey[i], grey[i], xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)[0]
+    for c in range(1, frame[F.CHANNELS]):
+        for i in range(n):
+            f32(tile + 4 * c * pitch)[i] = grey[i]
+
+
+def formula_of(opcode):
+    """The pixel formula of an opcode, `pixel`'s or a user's, and the names of its arguments."""
+    if opcode in pixel.CASES:
+        name = pixel.CASES[opcode]
+        return PIXEL[name], getattr(pixel, name).__code__.co_varnames
+    made = user.FORMULAS[opcode]
+    scope = {"__name__": __name__, "settle": PIXEL["settle"]}
+    first, mark = ("r", "g", "b") if made.colour else ("v",), made.digest()[:16]
+
+    def wrap(clone):
+        return inlined(renamed(clone, f"{clone.__name__}_{mark}"))
+
+    return made.bind(xp, wrap, scope, np.float32), (*first, *("x", "y") * made.placed)
+
+
+def stage_numbers(lattice, grey):
+    """What a formula knows of its stage, as names of a template."""
+    numbers = {"BOUND": 255.0 if lattice else 1.0, "LATTICE": float(lattice), "CHANNELS": 1.0 if grey else 3.0}
+    return {name: np.float32(number) for name, number in numbers.items()}
+
+
+def loop(opcode, lattice, grey):
+    """The loop over a tile of an opcode's formula, for one kind of stage.
+
+    `lattice` and `grey` (one channel, or several that are the same) are constants of it; all that a formula asks of the
+    number of channels is whether it is one.
+    """
+    formula, names = formula_of(opcode)
+    template = by_grey if grey else by_colour
+    if names[0] == "v":
+        template = by_channel
+    elif "x" in names[3:4]:
+        template = placed_grey if grey else placed_colour
+    content = user.FORMULAS[opcode].digest()[:16] if opcode in user.FORMULAS else opcode
+    scope = {"FORMULA": formula, **stage_numbers(lattice, grey)}
+    return specialised(fast, template, f"loop_{content}_{int(lattice)}_{int(grey)}", **scope)
+
+
+@inlined
+def by_one(r, g, b, p):
+    u, v = FORMULA(r, p, BOUND, LATTICE, CHANNELS), FORMULA(g, p, BOUND, LATTICE, CHANNELS)
+    return u, v, FORMULA(b, p, BOUND, LATTICE, CHANNELS)
+
+
+@inlined
+def by_three(r, g, b, p):
+    return FORMULA(r, g, b, p, BOUND, LATTICE, CHANNELS)
+
+
+def of_colours(opcode, lattice):
+    """An opcode's formula as a function of r, g, b and its arguments, for stages of more than one channel."""
+    formula, names = formula_of(opcode)
+    scope = {"FORMULA": formula, **stage_numbers(lattice, False)}
+    return specialised(inlined, by_one if names[0] == "v" else by_three, f"colours_{opcode}_{int(lattice)}", **scope)
+
+
+WINDOWED = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)
+
+
+@fast
+def first_at(x, n):
+    """The first of n pixels that does not lie before coordinate x, n for none."""
+    return xp.i64(clamp(0.0 - xp.floor(0.0 - x), 0.0, xp.f32(n)))
+
+
+@fast
+def run_windowed(frame, address, loop):
+    """Run a step that acts on a rectangle of output pixels, where that meets the tile."""
+    p, width = eight(f32(frame[F.STEP]), 0), frame[F.OW]
+    y0, y1 = first_at(p[0], frame[F.OH]), first_at(p[0] + p[2], frame[F.OH])
+    x0, x1 = first_at(p[1], width), first_at(p[1] + p[3], width)
+    y0, y1 = max(y0 - frame[F.Y], 0), min(y1 - frame[F.Y], frame[F.LINES])
+    if (y0 >= y1) | (x0 >= x1):
+        return
+    call(i64(frame[F.PHASES])[F.PLACES], address)
+    whole = x1 - x0 == width
+    frame[F.PIXELS] = xp.where(whole, y1 - y0, 1) * (x1 - x0)
+    for r in range(y0, xp.where(whole, y0 + 1, y1)):
+        frame[F.FIRST_PIXEL] = r * width + x0
+        call(loop, address)
+
+
+@fast
+def run_step(frame, address, step, n):
+    """A pixel step over the n pixels of the tile."""
+    opcode, phases = xp.i64(step[P.S_OP]), i64(frame[F.PHASES])
+    loop = phases[loop_index(opcode, step[P.S_LATTICE] > 0.0, step[P.S_CHANNELS] == 1.0)]
+    frame[F.FIRST_PIXEL], frame[F.PIXELS] = 0, n
+    if step[P.S_TRAIT] != P.PLACE:
+        call(loop, address)
+    elif (opcode in WINDOWED) & (xp.i64(step[P.S_GROUPS]) >= frame[F.GROUPS_TO]):
+        run_windowed(frame, address, loop)
+    else:
+        call(phases[F.PLACES], address)
+        call(loop, address)
+
+
+@fast
+def copy_tile(frame, n):
+    for c in range(frame[F.CHANNELS]):
+        before, plane = f32(frame[F.SPARE] + 4 * c * frame[F.PITCH]), f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+        for i in range(n):
+            before[i] = plane[i]
+
+
+@fast
+def keep_born(frame, slot, n):
+    """Undo a step where the pixel was born behind it."""
+    birth = f32(frame[F.BIRTH])
+    for c in range(frame[F.CHANNELS]):
+        plane, before = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.SPARE] + 4 * c * frame[F.PITCH])
+        for i in range(n):
+            plane[i] = xp.where(birth[i] > slot, before[i], plane[i])
+
+
+@fast
+def last_slot(frame):
+    """The slot of the last group of the pass: steps behind it change all pixels, wherever they were born."""
+    last = xp.f32(-1.0)
+    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        last = xp.maximum(last, group_at(frame, k)[P.G_SLOT])
+    return last
+
+
+@fast
+def run_steps(frame, address, n, born):
+    """The pixel steps of the pass over the n pixels of the tile, some of them `born` outside of a canvas."""
+    last, slotted = last_slot(frame), False
+    for k in range(frame[F.STEPS], frame[F.STEPS_TO]):
+        step = step_at(frame, k)
+        kept = born & (step[P.S_SLOT] < last)
+        frame[F.STEP] = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + k * frame[F.STEP_WORDS])
+        if kept & (slotted == 0):
+            birth_slots(frame, n)
+            slotted = True
+        if kept:
+            copy_tile(frame, n)
+        run_step(frame, address, step, n)
+        if kept:
+            keep_born(frame, step[P.S_SLOT], n)
+
+
+@fast
+def finish(frame, address):
+    """All that follows the sampling of a tile. `address` is the frame's."""
+    n, aligned, born = frame[F.LINES] * frame[F.OW], frame[F.ALIGNED] != 0, False
+    if frame[F.SMOOTH] >= 0:
+        if aligned & (frame[F.PARTIAL] != 0):
+            add_fill(frame)
+        if (aligned == 0) | (frame[F.PARTIAL] != 0):
+            round_smooth(frame, n)
+    if frame[F.BORN]:
+        if aligned:
+            aligned_births(frame)
+        born = paint(frame, n)
+    run_steps(frame, address, n, born)
+    if frame[F.ASK] >= 0:
+        call(i64(frame[F.PHASES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
+    if (frame[F.SINK_STORE] != F.NONE) & (frame[F.IN_SINK] == 0):
+        call(i64(frame[F.PHASES])[frame[F.SINK_STORE]], address)

@@ -1,0 +1,220 @@
+"""Axis tables: where each column and each line of an axis-aligned pass comes from.
+
+Flips, crops, pads, edge, reflect and resampling are all entries of these tables; the loops over pixels know none of
+them. A table holds, for n outputs and K taps, with a pitch P >= n + 8:
+
+    index  int32   [K, P]   source index of each tap; along x of a smooth pass from the first one on, in elements
+    weight float32 [K, P]   its weight, 0 where the tap is dropped or filled; normalised
+    inside float32 [P]      the sum of the weights that are not fill
+    born   float32 [P]      the group in whose fill the output lies, -1 for none
+"""
+
+from ..shared import geometry as G
+from ..shared import plan as P
+from . import frame as F
+from .dialect import ELEMENTARY, GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
+
+clamp = ELEMENTARY["clamp"]
+fold, snap, reach, weight = GEOMETRY["fold"], GEOMETRY["snap"], GEOMETRY["reach"], GEOMETRY["weight"]
+
+
+@exact
+def group_at(frame, i):
+    """The words of group i of the plan."""
+    return f32(frame[F.PLAN] + 4 * (P.HEADER + i * frame[F.GROUP_WORDS]))
+
+
+@exact
+def step_at(frame, k):
+    """The words of pixel step k of the plan."""
+    return f32(frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + k * frame[F.STEP_WORDS]))
+
+
+@exact
+def ask_at(frame, k):
+    """The words of ask k of the plan."""
+    return f32(frame[F.PLAN] + 4 * (frame[F.ASKS_AT] + k * P.ASK))
+
+
+@exact
+def element_bytes(kind):
+    """The size of an element."""
+    return xp.where(kind == F.U8, 1, xp.where(kind == F.F32, 4, 2))
+
+
+@exact
+def tap_count(width, kind):
+    """How many taps a filter of that width has along an axis."""
+    support = reach(kind) * width
+    return xp.i64(0.0 - xp.floor(0.0 - (support + support)))
+
+
+@exact
+def trace(frame, axis, v):
+    """Walk output index v of one axis back through the groups of the pass: source coordinate, group of birth or -1."""
+    c = xp.f32(v)
+    i = frame[F.GROUPS_TO] - 1
+    while i >= frame[F.GROUPS]:
+        g = group_at(frame, i)
+        c = g[4 * axis] * c + g[2 + 3 * axis]
+        if i != frame[F.SMOOTH]:
+            low, high = g[P.G_WINDOW + 2 * axis], g[P.G_WINDOW + 2 * axis + 1]
+            border = g[P.G_BORDER]
+            s = snap(c)
+            if g[P.G_FILTER] == G.NEAREST:
+                c = s
+            if (s < low) | (s > high):
+                if border == G.FILL:
+                    return c, i
+                if (border == G.REFLECT) | (border == G.SYMMETRIC):
+                    c = fold(s, low, high, border)
+                else:
+                    c = clamp(c, low, high)
+        i -= 1
+    return c, -1
+
+
+@exact
+def nearest_table(frame, axis, table, pitch, n, size):
+    """Fill `index` and `born` for a pass without resampling; returns first and last index, whether any is born, 0."""
+    index, born = i32(table), f32(table + 4 * (2 * pitch + pitch))
+    first, last, any_born = size - 1, 0, 0
+    for v in range(n):
+        c, group = trace(frame, axis, v)
+        born[v] = xp.f32(group)
+        at = xp.i64(clamp(c, 0.0, xp.f32(size - 1)))
+        index[v] = at
+        if group >= 0:
+            any_born = 1
+        else:
+            first, last = xp.minimum(first, at), xp.maximum(last, at)
+    return xp.minimum(first, last), last, any_born, 0
+
+
+@exact
+def weigh(g, axis, centres, n, count, index, weights, inside, pitch):
+    """Fill a table's taps for n source coordinates of smooth group g: normalised weights, 0 for fill and dropped ones.
+
+    `inside` takes the sum of the weights that are not fill.
+    """
+    kind, border, width = g[P.G_FILTER], g[P.G_BORDER], g[P.G_WIDTH + axis]
+    low, high = g[P.G_WINDOW + 2 * axis], g[P.G_WINDOW + 2 * axis + 1]
+    support, narrow = reach(kind) * width, 1.0 / width
+    for v in range(n):
+        centres[v] = clamp(centres[v], low - support - 2.0, high + support + 2.0)
+        inside[v] = xp.f32(0.0)
+    for k in range(count):
+        for v in range(n):
+            tap = xp.floor(centres[v] - support) + xp.f32(k + 1)
+            w = weight((tap - centres[v]) * narrow, kind)
+            kept = ((tap >= low) & (tap <= high)) | (border != G.DROP)
+            index[k * pitch + v] = int32(fold(tap, low, high, border))
+            weights[k * pitch + v] = xp.where(kept, w, 0.0)
+            inside[v] += weights[k * pitch + v]
+    for k in range(count):
+        for v in range(n):
+            weights[k * pitch + v] = weights[k * pitch + v] / inside[v]
+    for v in range(n):
+        inside[v] = xp.f32(1.0)
+    if border == G.FILL:
+        for k in range(count):
+            for v in range(n):
+                tap = xp.floor(centres[v] - support) + xp.f32(k + 1)
+                missing = xp.where((tap >= low) & (tap <= high), 0.0, weights[k * pitch + v])
+                weights[k * pitch + v] -= missing
+                inside[v] -= missing
+
+
+@exact
+def smooth_table(frame, axis, table, pitch, n, count):
+    """Fill a table for a smooth pass; returns first and last index, whether any is born, whether any tap is fill."""
+    g, index, inside = group_at(frame, frame[F.SMOOTH]), i32(table), f32(table + 8 * count * pitch)
+    centres, born = f32(frame[F.POINTS_X]), f32(table + 4 * (2 * count * pitch + pitch))
+    any_born, partial = 0, 0
+    if frame[F.GROUPS_TO] - frame[F.GROUPS] == 1:
+        scale, shift = g[4 * axis], g[2 + 3 * axis]
+        for v in range(n):
+            centres[v], born[v] = scale * xp.f32(v) + shift, xp.f32(-1.0)
+    else:
+        for v in range(n):
+            centres[v], group = trace(frame, axis, v)
+            born[v] = xp.f32(group)
+            any_born |= xp.where(group >= 0, 1, 0)
+    for v in range(n, n + 8):
+        centres[v], born[v] = centres[n - 1], xp.f32(-1.0)
+    weigh(g, axis, centres, n + 8, count, index, f32(table + 4 * count * pitch), inside, pitch)
+    if g[P.G_BORDER] == G.FILL:
+        for v in range(n):
+            partial |= xp.where(inside[v] < 0.999999, 1, 0)
+    first, last = index[0], index[0]
+    for k in range(count):
+        for v in range(n):
+            first, last = xp.minimum(first, index[k * pitch + v]), xp.maximum(last, index[k * pitch + v])
+    return xp.i64(first), xp.i64(last), any_born, partial
+
+
+@exact
+def find_runs(frame, n):
+    """List the runs of constant step in the nearest column table, 0 of them if too short to be worth it; and
+    offsets."""
+    index, born = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 12 * frame[F.X_PITCH])
+    runs = i64(frame[F.RUN_LIST])
+    count, x = 0, 0
+    while x < n:
+        if born[x] >= 0.0:
+            x += 1
+            continue
+        start, step = x, 1
+        x += 1
+        if (x < n) & (born[min(x, n - 1)] < 0.0):
+            step = xp.i64(index[x] - index[start])
+            while x < n:
+                if (born[x] >= 0.0) | (xp.i64(index[x]) - xp.i64(index[x - 1]) != step):
+                    break
+                x += 1
+        runs[4 * count], runs[4 * count + 1] = start, x
+        runs[4 * count + 2], runs[4 * count + 3] = xp.i64(index[start]), step
+        count += 1
+    frame[F.RUNS] = xp.where(count * 8 > n + 16, 0, count)
+    offsets, step_x = i64(frame[F.OFFSETS]), frame[F.BASE_X]
+    for x in range(n):
+        offsets[x] = xp.i64(index[x]) * step_x
+
+
+@exact
+def prepare(frame):
+    """Find out what kind of pass it is (SMOOTH comes as that of its story), and fill both tables of an aligned one."""
+    smooth = frame[F.SMOOTH]
+    frame[F.SMOOTH], frame[F.TAPS_X], frame[F.TAPS_Y], frame[F.BORN], frame[F.ALIGNED] = -1, 1, 1, 1, 1
+    if (smooth >= frame[F.GROUPS]) & (smooth < frame[F.GROUPS_TO]):
+        g = group_at(frame, smooth)
+        frame[F.SMOOTH] = smooth
+        frame[F.TAPS_X] = tap_count(g[P.G_WIDTH], g[P.G_FILTER])
+        frame[F.TAPS_Y] = tap_count(g[P.G_WIDTH + 1], g[P.G_FILTER])
+    for i in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        g = group_at(frame, i)
+        if (g[1] != 0.0) | (g[3] != 0.0) | (g[P.G_PROJECTIVE] != 0.0):
+            frame[F.ALIGNED] = 0
+            return
+    frame[F.BORN] = frame[F.PARTIAL] = 0
+    for axis in range(2):
+        table, pitch, taps = frame[F.X_TABLE + axis], frame[F.X_PITCH + axis], frame[F.TAPS_X + axis]
+        n, size = frame[F.OW - axis], frame[F.BASE_W - axis]
+        if frame[F.SMOOTH] < 0:
+            first, last, born, partial = nearest_table(frame, axis, table, pitch, n, size)
+        else:
+            first, last, born, partial = smooth_table(frame, axis, table, pitch, n, taps)
+        frame[F.BORN] |= born
+        frame[F.PARTIAL] |= partial
+        if axis == 0:
+            frame[F.FIRST], frame[F.LAST] = first, last
+    if frame[F.SMOOTH] < 0:
+        find_runs(frame, frame[F.OW])
+    else:
+        step = frame[F.CHANNELS]
+        together = (frame[F.BASE_C] == 1) & (frame[F.BASE_X] == step)
+        frame[F.TOGETHER] = xp.where(together & ((frame[F.LAST] - frame[F.FIRST] + 1) * step >= LANES), 1, 0)
+        step = xp.where(frame[F.TOGETHER] != 0, step, 1)
+        index, first = i32(frame[F.X_TABLE]), frame[F.FIRST]
+        for k in range(frame[F.TAPS_X] * frame[F.X_PITCH]):
+            index[k] = (index[k] - first) * step

@@ -1,0 +1,272 @@
+"""Blocks of 8 x 8 pixels in vector registers, as LLVM vectors of eight floats, which every CPU target has or splits.
+
+Horizontal resampling gathers. With eight lines in the lanes of a vector, a gather is a plain load: `blend_block` sums
+the source lines of eight output lines and writes them transposed, `tap_block` sums columns of that and transposes them
+back.
+"""
+
+from llvmlite import ir
+from numba import types as nt
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .dialect import FAST, LANES
+
+FLOAT, WORD, INT = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+VECTOR = ir.VectorType(FLOAT, LANES)
+STREAM_BYTES = 4 * LANES
+_PAIRS = ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15))
+_QUADS = ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+_HALVES = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+
+
+def _shuffle(builder, a, b, mask):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, LANES), list(mask)))
+
+
+def _transpose(builder, lines):
+    """The columns of eight lines of eight."""
+    pairs = [_shuffle(builder, lines[i], lines[i + 1], m) for i in (0, 2, 4, 6) for m in _PAIRS]
+    quads = [_shuffle(builder, pairs[i + j], pairs[i + j + 2], m) for i in (0, 4) for j in (0, 1) for m in _QUADS]
+    low = [_shuffle(builder, quads[i], quads[i + 4], _HALVES[0]) for i in range(4)]
+    return low + [_shuffle(builder, quads[i], quads[i + 4], _HALVES[1]) for i in range(4)]
+
+
+def _at(builder, pointer, index):
+    return builder.gep(pointer, [index])
+
+
+def _vector_at(builder, pointer, index):
+    return builder.bitcast(_at(builder, pointer, index), VECTOR.as_pointer())
+
+
+def _put(builder, vectors, out, pitch, x):
+    """Store vectors from out[x] on, `pitch` apart."""
+    for k, vector in enumerate(vectors):
+        at = builder.add(builder.mul(pitch, ir.Constant(WORD, k)), x)
+        builder.store(vector, _vector_at(builder, out, at), align=4)
+
+
+def _spread(builder, scalar):
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.Constant(INT, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT, LANES), [0] * LANES))
+
+
+def _weighted_sums(builder, count, terms):
+    """Eight vectors, each the sum over k < count of what terms(k) gives as pairs (scalar weight, vector)."""
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, [0.0] * LANES)) for _ in range(LANES)]
+    for total in sums:
+        builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
+    with cgutils.for_range(builder, count) as loop:
+        for total, (weight, vector) in zip(sums, terms(loop.index), strict=True):
+            product = builder.fmul(_spread(builder, weight), vector, flags=FAST)
+            builder.store(builder.fadd(builder.load(total), product, flags=FAST), total)
+    return [builder.load(total) for total in sums]
+
+
+def _rounded(builder, bound, vectors):
+    """The vectors on the lattice, where bound > 0."""
+    slots = [cgutils.alloca_once_value(builder, v) for v in vectors]
+    for slot, v in zip(slots, vectors, strict=True):
+        builder.store(v, slot)
+    kind = ir.FunctionType(VECTOR, [VECTOR])
+    rint = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{LANES}f32")
+    zero, limit = ir.Constant(VECTOR, [0.0] * LANES), _spread(builder, bound)
+    with builder.if_then(builder.fcmp_ordered(">", bound, ir.Constant(FLOAT, 0.0))):
+        for slot, v in zip(slots, vectors, strict=True):
+            v = builder.call(rint, [v])
+            v = builder.select(builder.fcmp_ordered(">", v, zero), v, zero)
+            builder.store(builder.select(builder.fcmp_ordered("<", v, limit), v, limit), slot)
+    return [builder.load(slot) for slot in slots]
+
+
+def _blend_block(kind):
+    """An intrinsic for source lines of `kind` (uint8 or float32); see `blend_block_u8`."""
+
+    @intrinsic
+    def block(typingctx, lines, weights, count, i, out):
+        def codegen(context, builder, signature, args):
+            lines, weights, count, i, out = args
+            element = context.get_value_type(kind)
+
+            def terms(k):
+                for lane in range(LANES):
+                    entry = builder.add(builder.mul(k, ir.Constant(WORD, LANES)), ir.Constant(WORD, lane))
+                    line = builder.inttoptr(builder.load(_at(builder, lines, entry)), element.as_pointer())
+                    eight = builder.bitcast(_at(builder, line, i), ir.VectorType(element, LANES).as_pointer())
+                    vector = builder.load(eight, align=context.get_abi_sizeof(element))
+                    if kind == nt.uint8:
+                        vector = builder.sitofp(builder.zext(vector, ir.VectorType(INT, LANES)), VECTOR)
+                    yield builder.load(_at(builder, weights, entry)), vector
+
+            columns, pitch = _transpose(builder, _weighted_sums(builder, count, terms)), ir.Constant(WORD, LANES)
+            _put(builder, columns, out, pitch, builder.mul(i, pitch))
+            return context.get_dummy_value()
+
+        return nt.none(lines, weights, count, i, out), codegen
+
+    return block
+
+
+blend_block_u8, blend_block_f32 = _blend_block(nt.uint8), _blend_block(nt.float32)
+
+
+@intrinsic
+def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitch, bound):
+    """Eight output columns from `x` on: out[r * out_pitch + x + j] = sum over k of weights[k * pitch + x + j] times
+    columns[index[k * pitch + x + j] * 8 + r], for the eight lines r; where bound > 0, rounded half to even and clamped
+    to 0 .. bound."""
+
+    def codegen(context, builder, signature, args):
+        columns, index, weights, pitch, count, x, out, out_pitch, bound = args
+
+        def terms(k):
+            start = builder.add(builder.mul(k, pitch), x)
+            for j in range(LANES):
+                entry = builder.add(start, ir.Constant(WORD, j))
+                column = builder.sext(builder.load(_at(builder, index, entry)), WORD)
+                column = builder.mul(column, ir.Constant(WORD, LANES))
+                vector = builder.load(_vector_at(builder, columns, column), align=4)
+                yield builder.load(_at(builder, weights, entry)), vector
+
+        sums = _rounded(builder, bound, _weighted_sums(builder, count, terms))
+        _put(builder, _transpose(builder, sums), out, out_pitch, x)
+        return context.get_dummy_value()
+
+    return nt.none(columns, index, weights, pitch, count, x, out, out_pitch, bound), codegen
+
+
+def _gather_block(kind):
+    """An intrinsic for planes of `kind` (uint8, float32), or words of three bytes (int32); see `gather_block_u8`."""
+    channels = 3 if kind == nt.int32 else 1
+
+    @intrinsic
+    def block(
+        typingctx, base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch
+    ):
+        def codegen(context, builder, signature, args):
+            base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch = args
+            base = builder.inttoptr(base, context.get_value_type(kind).as_pointer())
+            sums = [cgutils.alloca_once(builder, VECTOR) for _ in range(channels)]
+            for total in sums:
+                builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
+            with cgutils.for_range(builder, count_y) as lines:
+                at = builder.add(builder.mul(lines.index, pitch), x)
+                starts = [builder.mul(offset, step_y) for offset in _offsets(builder, index_y, at)]
+                share = builder.load(_vector_at(builder, weights_y, at), align=4)
+                with cgutils.for_range(builder, count_x) as columns:
+                    at = builder.add(builder.mul(columns.index, pitch), x)
+                    offsets = zip(starts, _offsets(builder, index_x, at), strict=True)
+                    taps = [builder.load(_at(builder, base, builder.add(a, b))) for a, b in offsets]
+                    weight = builder.fmul(share, builder.load(_vector_at(builder, weights_x, at), align=4), flags=FAST)
+                    for total, value in zip(sums, _planes(builder, kind, taps), strict=True):
+                        product = builder.fmul(weight, value, flags=FAST)
+                        builder.store(builder.fadd(builder.load(total), product, flags=FAST), total)
+            _put(builder, [builder.load(total) for total in sums], out, out_pitch, x)
+            return context.get_dummy_value()
+
+        arguments = base, step_y, index_x, index_y, weights_x, weights_y, pitch, count_x, count_y, x, out, out_pitch
+        return nt.none(*arguments), codegen
+
+    return block
+
+
+def _offsets(builder, index, at):
+    """The eight int32s from `at` on, as int64s."""
+    entries = [builder.add(at, ir.Constant(WORD, lane)) for lane in range(LANES)]
+    return [builder.sext(builder.load(_at(builder, index, entry)), WORD) for entry in entries]
+
+
+def _planes(builder, kind, taps):
+    """Eight values as a vector of float32; the three lowest bytes of eight words as one vector each."""
+    vector = _vector_of(builder, taps)
+    if kind == nt.float32:
+        return [vector]
+    if kind == nt.uint8:
+        return [builder.sitofp(builder.zext(vector, ir.VectorType(INT, LANES)), VECTOR)]
+    return _bytes_of(builder, vector)
+
+
+def _vector_of(builder, values):
+    vector = ir.Constant(ir.VectorType(values[0].type, LANES), ir.Undefined)
+    for lane, value in enumerate(values):
+        vector = builder.insert_element(vector, value, ir.Constant(INT, lane))
+    return vector
+
+
+def _bytes_of(builder, words):
+    """The three lowest bytes of eight words, as vectors of float32."""
+    shifted = [builder.lshr(words, ir.Constant(words.type, [8 * c] * LANES)) for c in range(3)]
+    return [builder.sitofp(builder.and_(v, ir.Constant(words.type, [255] * LANES)), VECTOR) for v in shifted]
+
+
+# out[c * out_pitch + x + i] = sum over j < count_y, k < count_x of weights_y[j, x + i] * weights_x[k, x + i] times
+# base[index_y[j, x + i] * step_y + index_x[k, x + i]], for i < 8; tables are [taps, pitch], `base` is an address.
+gather_block_u8, gather_block_f32 = _gather_block(nt.uint8), _gather_block(nt.float32)
+gather_block_packed = _gather_block(nt.int32)
+
+
+@intrinsic
+def take_block_packed(typingctx, base, offsets, x, out, out_pitch):
+    """out[c * out_pitch + x + i] = byte c of the word base[offsets[x + i]], for i < 8, c < 3; `base` is an address."""
+
+    def codegen(context, builder, signature, args):
+        base, offsets, x, out, out_pitch = args
+        base = builder.inttoptr(base, INT.as_pointer())
+        words = [builder.load(_at(builder, base, offset)) for offset in _offsets(builder, offsets, x)]
+        _put(builder, _bytes_of(builder, _vector_of(builder, words)), out, out_pitch, x)
+        return context.get_dummy_value()
+
+    return nt.none(base, offsets, x, out, out_pitch), codegen
+
+
+@intrinsic
+def four_block_packed(typingctx, base, step_y, offsets, weights, pitch, x, out, out_pitch):
+    """out[c * out_pitch + x + i] = the sum of byte c of four words, for i < 8, c < 3: those at offsets[x + i], beside
+    that, step_y behind it and beside that, times weights[0 .. 3, x + i], a table of that pitch; `base` is an address.
+    """
+
+    def codegen(context, builder, signature, args):
+        base, step_y, offsets, weights, pitch, x, out, out_pitch = args
+        base, lanes = builder.inttoptr(base, INT.as_pointer()), [ir.Constant(WORD, lane) for lane in range(LANES)]
+        starts = [builder.load(_at(builder, offsets, builder.add(x, lane))) for lane in lanes]
+        sums = [ir.Constant(VECTOR, [0.0] * LANES)] * 3
+        for line in range(2):
+            pairs = [builder.bitcast(_at(builder, base, start), WORD.as_pointer()) for start in starts]
+            pairs = _vector_of(builder, [builder.load(pair, align=4) for pair in pairs])
+            for column in range(2):
+                half = builder.lshr(pairs, ir.Constant(pairs.type, [32 * column] * LANES))
+                taps = builder.trunc(half, ir.VectorType(INT, LANES))
+                at = builder.add(builder.mul(pitch, ir.Constant(WORD, 2 * line + column)), x)
+                weight = builder.load(_vector_at(builder, weights, at), align=4)
+                products = [builder.fmul(weight, value, flags=FAST) for value in _bytes_of(builder, taps)]
+                sums = [builder.fadd(a, b, flags=FAST) for a, b in zip(sums, products, strict=True)]
+            starts = [builder.add(start, step_y) for start in starts]
+        _put(builder, sums, out, out_pitch, x)
+        return context.get_dummy_value()
+
+    return nt.none(base, step_y, offsets, weights, pitch, x, out, out_pitch), codegen
+
+
+@intrinsic
+def stream_block(typingctx, source, out):
+    """Copy STREAM_BYTES from the address `source` to `out`, a multiple of them, past the caches."""
+
+    def codegen(context, builder, signature, args):
+        source, out = (builder.inttoptr(a, VECTOR.as_pointer()) for a in args)
+        store = builder.store(builder.load(source, align=1), out, align=STREAM_BYTES)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(INT, 1)]))
+        return context.get_dummy_value()
+
+    return nt.none(nt.int64, nt.int64), codegen
+
+
+@intrinsic
+def drain(typingctx):
+    """Make what was streamed visible to other threads."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return nt.none(), codegen

@@ -1,0 +1,1 @@
+"""The arithmetic that all renderers share, over a name `xp` that `dialect` binds, and the layout of plans."""

@@ -1,0 +1,118 @@
+"""The plan kernel: a program a row draws, composes the row's geometry and lists its pixel steps."""
+
+import functools
+import sys
+
+import triton.language as tl
+
+from ..shared import plan
+from ..shared.draw import WORD
+from ..shared.plan import (
+    ROW,
+    ROW_H,
+    ROW_SAMPLE,
+    ROW_TABLE,
+    ROW_VIEW,
+    ROW_W,
+    STATE_COUNTER,
+    STATE_SEED_HIGH,
+    STATE_SEED_LOW,
+    STATE_TICKET,
+    walk,
+)
+from . import dialect
+
+BLOCK = 32
+TICKET = plan.SPARE  # how many chunks of an ask are done
+
+
+def row_key(o_row, ids, has_ids, state, epoch):
+    """The key of a row's draws: id low, id high, epoch, view << 20, seed low, seed high."""
+    i_sample = tl.load(o_row + ROW_SAMPLE)
+    if has_ids != 0:
+        sample_id = tl.load(ids + i_sample)
+    else:
+        sample_id = tl.load(state + STATE_COUNTER) + i_sample
+    view = tl.load(o_row + ROW_VIEW) << 20
+    low, high = tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH)
+    return sample_id & WORD, (sample_id >> 32) & WORD, epoch.to(tl.int64) & WORD, view, low, high
+
+
+def count_samples(o_row, state, n_rows):
+    """Advance the counter by the number of samples (the largest index + 1), once all programs have read it.
+
+    The last program to take a ticket does it, and makes the tickets ready for the next launch.
+    """
+    tl.debug_barrier()
+    tl.atomic_max(state + STATE_TICKET + 1, tl.load(o_row + ROW_SAMPLE) + 1)
+    if tl.atomic_add(state + STATE_TICKET, 1) == n_rows - 1:
+        n_samples = tl.atomic_xchg(state + STATE_TICKET + 1, 0)
+        tl.store(state + STATE_COUNTER, tl.load(state + STATE_COUNTER) + n_samples)
+        tl.store(state + STATE_TICKET, 0)
+
+
+def clear_words(o_plan, i_word, n_words, BLOCK: tl.constexpr):
+    """Zero the words i_word .. n_words - 1 of a plan row."""
+    while i_word < n_words:
+        o_word = i_word + tl.arange(0, BLOCK)
+        tl.store(o_plan + o_word, tl.zeros((BLOCK,), tl.float32), mask=o_word < n_words)
+        i_word += BLOCK
+
+
+def plan_kernel(
+    rows,
+    code,
+    config,
+    table,
+    plan,
+    ids,
+    has_ids,
+    state,
+    epoch,
+    n_rows,
+    n_entries,
+    n_columns,
+    plan_words,
+    plan_stride,
+    groups,
+    steps,
+    C: tl.constexpr,
+    BLOCK: tl.constexpr,
+    FRESH: tl.constexpr,
+):
+    """table row, plan row = walk(code, config, key). Grid: (rows,).
+
+    A fresh draw works on a copy of the table row, behind the plan, because rows may share a table row.
+    The words behind it are zeroed: the asks count into them.
+    """
+    i_row = tl.program_id(0).to(tl.int64)
+    o_row = rows + i_row * ROW
+    o_plan = plan + i_row * plan_stride
+    o_table = table + tl.load(o_row + ROW_TABLE) * n_columns
+    h, w = tl.load(o_row + ROW_H).to(tl.float32), tl.load(o_row + ROW_W).to(tl.float32)
+    tl.store(o_plan + TICKET, 0.0)
+    clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
+    if FRESH:
+        o_own = o_plan + plan_words
+        key = row_key(o_row, ids, has_ids, state, epoch)
+        if has_ids == 0:
+            count_samples(o_row, state, n_rows)
+        walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, True, C, groups, steps)
+        tl.debug_barrier()
+        i_column = 0
+        while i_column < n_columns:
+            o_column = i_column + tl.arange(0, BLOCK)
+            m_column = o_column < n_columns
+            tl.store(o_table + o_column, tl.load(o_own + o_column, mask=m_column), mask=m_column)
+            i_column += BLOCK
+    else:
+        none = i_row * 0
+        key = (none, none, none, none, none, none)
+        walk(code, n_entries, config, o_table, n_columns, o_plan, h, w, key, False, C, groups, steps)
+
+
+@functools.cache
+def plan_kernel_for(draw_ops: frozenset, geometry_ops: frozenset):
+    """The plan kernel of programs that use no opcodes but these."""
+    names = {"TICKET": tl.constexpr(TICKET), "walk": dialect.walk(draw_ops, geometry_ops)}
+    return dialect.bind_module(sys.modules[__name__], **names)["plan_kernel"]

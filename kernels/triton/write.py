@@ -1,0 +1,434 @@
+"""The kernels that read pixels: `write` stores each output pixel once, `ask` looks at a whole image for those behind.
+
+An image's own offset is int64; offsets in a channel are int32, unless the program is compiled `wide`. Nothing
+specialises on sizes, strides or seeds, but for how quads of the output can be stored (QUADS) and `wide`; the other
+compile-time parameters are those of `story`.
+"""
+
+import functools
+import sys
+
+import triton.language as tl
+
+from ..shared.pixel import equalized, level_of, luma
+from ..shared.plan import (
+    A_BASE,
+    A_GROUPS,
+    A_H,
+    A_KIND,
+    A_SMOOTH,
+    A_STEP,
+    A_W,
+    ASK,
+    BASE,
+    EXTREMES,
+    HISTOGRAM,
+    MEAN,
+    N_ASKS,
+    N_GROUPS,
+    N_STEPS,
+    NEIGHBOURS,
+    ROW,
+    ROW_OUT,
+    ROW_SOURCE,
+    ROW_STRIDE_C,
+    ROW_STRIDE_X,
+    ROW_STRIDE_Y,
+    S_ARGUMENTS,
+    SMOOTH,
+    ask_at,
+    step_at,
+    step_words,
+)
+from . import dialect
+from .plan import TICKET
+from .story import (
+    LEVELS,
+    finish,
+    image_behind,
+    part_behind,
+    scratch_number,
+    stage,
+    story,
+    story_for,
+)
+
+PLANES, INTERLEAVED = 1, 3  # quads of a line from one to the next: one channel's, or three channels in turns
+PARTIALS = 6  # numbers that a chunk leaves: a sum, or the least and the greatest of three channels
+
+
+def stride(o_row, WORD: tl.constexpr, CAN: tl.constexpr):
+    """A row's stride in y or x, in 32 bits where it fits."""
+    if CAN.wide:
+        value = tl.load(o_row + WORD)
+    else:
+        value = tl.load((o_row + WORD).to(tl.pointer_type(tl.int32)))
+    return value
+
+
+def image_of(source, o_row, CAN: tl.constexpr):
+    """A row's source: pointer; strides (C, Y, X)."""
+    stride_y, stride_x = stride(o_row, ROW_STRIDE_Y, CAN), stride(o_row, ROW_STRIDE_X, CAN)
+    return source + tl.load(o_row + ROW_SOURCE), (tl.load(o_row + ROW_STRIDE_C), stride_y, stride_x)
+
+
+def layout_of(groups, steps, tables_at, CAN: tl.constexpr):
+    """Where in a plan the steps, the asks and the tables begin."""
+    return step_at(CAN.channels, groups, 0), ask_at(CAN.channels, groups, steps, 0), tables_at
+
+
+def pixels_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr, QUADS: tl.constexpr):
+    """Columns and lines of a tile's pixels: a warp takes neighbours in x or, with QUADS, each thread takes four."""
+    PIXELS: tl.constexpr = TILE_H * TILE_W
+    i_pixel = tl.arange(0, PIXELS)
+    if QUADS == 0:
+        i_x, i_y = i_pixel % TILE_W, i_pixel // TILE_W
+    else:
+        i_quad = i_pixel % (PIXELS // 4)
+        i_x, i_y = i_quad % (TILE_W // 4) * 4 + i_pixel // (PIXELS // 4), i_quad // (TILE_W // 4)
+    return i_x, i_y
+
+
+def quads_of(TILE_H: tl.constexpr, TILE_W: tl.constexpr):
+    """Columns and lines of a tile's quads."""
+    i_quad = tl.arange(0, TILE_H * TILE_W // 4)
+    return i_quad % (TILE_W // 4), i_quad // (TILE_W // 4)
+
+
+def as_quads(v):
+    """A tile in the order of `pixels_of` as quads [n, 4]."""
+    return tl.permute(tl.reshape(v, (4, v.shape[0] // 4)), (1, 0))
+
+
+def four_of(v):
+    """The four pixels of each quad."""
+    even, odd = tl.split(tl.reshape(as_quads(v), (v.shape[0] // 4, 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+def quad(a, b, c, d):
+    """Four tiles [n] as one [n, 4]."""
+    return tl.reshape(tl.join(tl.join(a, c), tl.join(b, d)), (a.shape[0], 4))
+
+
+def put_quads(out, o_out, v, m_quad):
+    """Store four numbers at a time; `o_out` counts such quads, so that the compiler sees them whole."""
+    tl.store(out + ((o_out * 4)[:, None] + tl.arange(0, 4)[None, :]), v, mask=m_quad[:, None])
+
+
+def cast(v, out):
+    """A channel in the output's dtype."""
+    if out.dtype.element_ty == tl.uint8:
+        v = tl.minimum(tl.maximum(v, 0.0), 255.0)
+    return v.to(out.dtype.element_ty)
+
+
+def put_interleaved(out, o_quad, r, g, b, m_quad):
+    """Store pixels whose three channels lie side by side, and neighbours too: four pixels are twelve numbers.
+
+    As three quads and one that is left out, of which neighbouring threads take neighbouring ones: what they store
+    together is one piece of memory.
+    """
+    r0, r1, r2, r3 = four_of(cast(r, out))
+    g0, g1, g2, g3 = four_of(cast(g, out))
+    b0, b1, b2, b3 = four_of(cast(b, out))
+    first, second, third = quad(r0, g0, b0, r1), quad(g1, b1, r2, g2), quad(b2, r3, g3, b3)
+    v = tl.permute(tl.join(tl.join(first, third), tl.join(second, third)), (0, 2, 3, 1))
+    v = tl.reshape(v, (v.shape[0], 4, 4))
+    i_quad = tl.arange(0, 4)
+    o_v = ((o_quad[:, None] + i_quad[None, :]) * 4)[:, :, None] + tl.arange(0, 4)[None, None, :]
+    m_v = m_quad[:, None] & (i_quad < 3)[None, :]
+    tl.store(out + o_v, v, mask=m_v[:, :, None])
+
+
+def put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C: tl.constexpr, QUADS: tl.constexpr):
+    """Store up to three channels, `out_c` apart."""
+    for k in tl.static_range(3):
+        if k < OUT_C:
+            if i_channel + k < OUT_C:
+                v = cast(rgb[k], out)
+                if QUADS == 0:
+                    tl.store(out + (o_out + k * out_c), v, mask=m_out)
+                else:
+                    put_quads(out, o_out + k * out_c, as_quads(v), m_out)
+
+
+def put(out, o_out, out_c, out_x, rgb, i_channel, m_out, OUT_C: tl.constexpr, QUADS: tl.constexpr):
+    """Store up to three channels, as `out_x` says where quads are stored."""
+    if QUADS and OUT_C == 3:
+        if out_x == INTERLEAVED:
+            put_interleaved(out, o_out, rgb[0], rgb[1], rgb[2], m_out)
+        else:
+            put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
+    else:
+        put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
+
+
+def apart(o_image, image_size, out_n):
+    """The offset of an image where images of `image_size` elements lie `out_n` apart."""
+    if out_n != image_size:
+        o_image = o_image // image_size * out_n
+    return o_image
+
+
+def write_kernel(
+    source,
+    rows,
+    plan,
+    scratch,
+    out,
+    image_size,
+    out_n,
+    out_c,
+    out_y,
+    out_x,
+    out_h,
+    out_w,
+    i_first,
+    scratch_size,
+    scratch_images,
+    plan_stride,
+    groups,
+    steps,
+    tables_at,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    OUT_C: tl.constexpr,
+    QUADS: tl.constexpr,
+    CAN: tl.constexpr,
+):
+    """out[row, c, y, x] = story(x, y), from row i_first on. Grid: (tiles in x * triples of channels, tiles in y, rows).
+
+    A tile is one-dimensional to the compiler, so that `pixels_of` says which thread has which pixels, whatever the
+    compiler guesses about strides. An offset of the output counts as if images of `image_size` elements lay back to
+    back; they lie `out_n` apart. QUADS: each four neighbours in x lie side by side, or their twelve numbers. Then OW
+    and all strides are multiples of four and counted in fours, and `out_x` is PLANES or INTERLEAVED.
+    """
+    TRIPLES: tl.constexpr = (OUT_C + 2) // 3
+    i_channel = tl.program_id(0) % TRIPLES * 3
+    x_tile, y_tile = tl.program_id(0) // TRIPLES * TILE_W, tl.program_id(1) * TILE_H
+    i_row = i_first + tl.program_id(2).to(tl.int64)
+    i_x, i_y = pixels_of(TILE_H, TILE_W, QUADS)
+    m_pixel = (y_tile + i_y < out_h) & (x_tile + i_x < out_w)
+    i_x, i_y = tl.minimum(x_tile + i_x, out_w - 1), tl.minimum(y_tile + i_y, out_h - 1)
+    o_row = rows + i_row * ROW
+    o_plan = plan + i_row * plan_stride
+    layout = layout_of(groups, steps, tables_at, CAN)
+    n_groups, n_steps = tl.load(o_plan + N_GROUPS).to(tl.int32), tl.load(o_plan + N_STEPS).to(tl.int32)
+    i_smooth, i_base = tl.load(o_plan + SMOOTH).to(tl.int32), tl.load(o_plan + BASE).to(tl.int32)
+    n_steps -= len(CAN.tail)
+    part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
+    o_scratch = scratch + i_row * scratch_images * scratch_size
+    image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
+    x, y = i_x.to(tl.float32), i_y.to(tl.float32)
+    rgb = story(image, o_plan, x, y, part, i_channel, CAN)
+    rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN.channels), rgb, x, y, i_channel, CAN)
+    o_image = apart(tl.load(o_row + ROW_OUT), image_size, out_n)
+    if QUADS != 0:
+        i_x, i_y = quads_of(TILE_H, TILE_W)
+        i_x, i_y = x_tile // 4 + i_x, y_tile + i_y
+        m_pixel = (i_y < out_h) & (i_x < out_w // 4)
+        o_image = o_image >> 2
+    o_out = o_image + i_channel * out_c + i_y.to(tl.int64) * out_y + i_x * out_x
+    put(out, o_out, out_c, out_x, rgb, i_channel, m_pixel, OUT_C, QUADS)
+
+
+def counts_of(v, lattice, m_pixel):
+    """How many pixels have each level."""
+    i_level = level_of(v, lattice).to(tl.int32)
+    return tl.histogram(i_level, LEVELS, mask=m_pixel).to(tl.float32)
+
+
+def by_lane(v):
+    """A tile as [n, LEVELS]: what is folded to LEVELS numbers serves sums by lane and counts by level."""
+    return tl.reshape(v, (v.shape[0] // LEVELS, LEVELS))
+
+
+def least(v, m_pixel):
+    """The least value of each lane."""
+    return tl.min(by_lane(tl.where(m_pixel, v, float("inf"))), axis=0)
+
+
+def nothing(kind):
+    """What a chunk knows of no pixels."""
+    b_low = tl.zeros((LEVELS,), tl.float32) + tl.where(kind == EXTREMES, float("inf"), 0.0)
+    return b_low, b_low, b_low, 0.0 - b_low, 0.0 - b_low, 0.0 - b_low
+
+
+def gathered(found, kind, rgb, o_step, m_pixel, CAN: tl.constexpr):
+    """What a chunk knows so far, six tiles, and one more block of pixels: sums by lane, extremes by lane, or counts by
+    level."""
+    r, g, b = rgb
+    _, _, lattice, channels = stage(o_step, CAN)
+    a0, a1, a2, a3, a4, a5 = found
+    if CAN.mean:
+        if kind == MEAN:
+            a0 += tl.sum(by_lane(tl.where(m_pixel, luma(r, g, b, lattice, channels), 0.0)), axis=0)
+    if CAN.extremes:
+        if kind == EXTREMES:
+            a0, a3 = tl.minimum(a0, least(r, m_pixel)), tl.maximum(a3, 0.0 - least(0.0 - r, m_pixel))
+            a1, a4 = tl.minimum(a1, least(g, m_pixel)), tl.maximum(a4, 0.0 - least(0.0 - g, m_pixel))
+            a2, a5 = tl.minimum(a2, least(b, m_pixel)), tl.maximum(a5, 0.0 - least(0.0 - b, m_pixel))
+    if CAN.histogram:
+        if kind == HISTOGRAM:
+            a0 += counts_of(r, lattice, m_pixel)
+            if CAN.channels > 1:
+                a1 += counts_of(g, lattice, m_pixel)
+                a2 += counts_of(b, lattice, m_pixel)
+    return a0, a1, a2, a3, a4, a5
+
+
+def leave(found, kind, o_partials, o_counts, i_chunk, CHUNKS: tl.constexpr, CAN: tl.constexpr):
+    """Hand over what a chunk found: partial results in its own words, or counts added up as integers."""
+    a0, a1, a2, a3, a4, a5 = found
+    if CAN.mean:
+        if kind == MEAN:
+            tl.store(o_partials + i_chunk, tl.sum(a0, axis=0))
+    if CAN.extremes:
+        if kind == EXTREMES:
+            tl.store(o_partials + i_chunk, tl.min(a0, axis=0))
+            tl.store(o_partials + CHUNKS + i_chunk, tl.min(a1, axis=0))
+            tl.store(o_partials + 2 * CHUNKS + i_chunk, tl.min(a2, axis=0))
+            tl.store(o_partials + 3 * CHUNKS + i_chunk, tl.max(a3, axis=0))
+            tl.store(o_partials + 4 * CHUNKS + i_chunk, tl.max(a4, axis=0))
+            tl.store(o_partials + 5 * CHUNKS + i_chunk, tl.max(a5, axis=0))
+    if CAN.histogram:
+        if kind == HISTOGRAM:
+            o_level = o_counts + tl.arange(0, LEVELS)
+            tl.atomic_add(o_level, a0.to(tl.int32), mask=a0 > 0.0, sem="relaxed")
+            if CAN.channels > 1:
+                tl.atomic_add(o_level + LEVELS, a1.to(tl.int32), mask=a1 > 0.0, sem="relaxed")
+                tl.atomic_add(o_level + 2 * LEVELS, a2.to(tl.int32), mask=a2 > 0.0, sem="relaxed")
+
+
+def tabulate(o_counts, o_table, n_pixels):
+    """Replace the counts of a channel by what equalize makes of each level."""
+    i_level = tl.arange(0, LEVELS)
+    b_count = tl.load(o_counts + i_level, cache_modifier=".cg")
+    b_below = tl.cumsum(b_count, axis=0) - b_count
+    i_last = tl.max(tl.where(b_count > 0, i_level, 0), axis=0)
+    n_last = tl.sum(tl.where(i_level == i_last, b_count, 0), axis=0)
+    b_table = equalized(i_level, b_below, (n_pixels - n_last) // 255)
+    tl.debug_barrier()
+    tl.store(o_table + i_level, b_table.to(tl.float32))
+
+
+def conclude(kind, o_partials, o_counts, o_table, o_p, n_pixels, CHUNKS: tl.constexpr, CAN: tl.constexpr):
+    """Make a row's answer of what its chunks handed over: arguments of the asking step, or tables."""
+    if CAN.mean:
+        if kind == MEAN:
+            total = tl.sum(tl.load(o_partials + tl.arange(0, CHUNKS), cache_modifier=".cg"), axis=0)
+            tl.store(o_p + 7, tl.div_rn(total, n_pixels.to(tl.float32)))
+    if CAN.extremes:
+        if kind == EXTREMES:
+            for k in tl.static_range(3):
+                b_low = tl.load(o_partials + k * CHUNKS + tl.arange(0, CHUNKS), cache_modifier=".cg")
+                b_high = tl.load(o_partials + (k + 3) * CHUNKS + tl.arange(0, CHUNKS), cache_modifier=".cg")
+                tl.store(o_p + k, tl.min(b_low, axis=0))
+                tl.store(o_p + k + 3, tl.max(b_high, axis=0))
+    if CAN.histogram:
+        if kind == HISTOGRAM:
+            i_channel = 0
+            while i_channel < CAN.channels:
+                tabulate(o_counts + i_channel * LEVELS, o_table + i_channel * LEVELS, n_pixels)
+                i_channel += 1
+
+
+def ask_words(o_ask):
+    """An ask: its step, groups, canvas h, w, kind, first smooth group, base."""
+    n_steps, n_groups = tl.load(o_ask + A_STEP).to(tl.int32), tl.load(o_ask + A_GROUPS).to(tl.int32)
+    h, w = tl.load(o_ask + A_H).to(tl.int32), tl.load(o_ask + A_W).to(tl.int32)
+    kind, i_smooth = tl.load(o_ask + A_KIND).to(tl.int32), tl.load(o_ask + A_SMOOTH).to(tl.int32)
+    return n_steps, n_groups, h, w, kind, i_smooth, tl.load(o_ask + A_BASE).to(tl.int32)
+
+
+def answer(found, kind, o_plan, o_step, o_tables, o_partials, i_chunk, area, CHUNKS: tl.constexpr, CAN: tl.constexpr):
+    """Hand over what a chunk found; the last one of a row to do so answers the ask of the step at `o_step`."""
+    o_counts = o_tables.to(tl.pointer_type(tl.int32))
+    leave(found, kind, o_partials, o_counts, i_chunk, CHUNKS, CAN)
+    tl.debug_barrier()
+    ticket = (o_plan + TICKET).to(tl.pointer_type(tl.int32))
+    if tl.atomic_add(ticket, 1) == CHUNKS - 1:
+        conclude(kind, o_partials, o_counts, o_tables, o_step + S_ARGUMENTS, area.to(tl.int32), CHUNKS, CAN)
+        tl.store(ticket, 0)
+
+
+def ask_kernel(
+    source,
+    rows,
+    plan,
+    scratch,
+    i_ask,
+    scratch_size,
+    scratch_images,
+    plan_stride,
+    groups,
+    steps,
+    tables_at,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    CAN: tl.constexpr,
+):
+    """Answer ask number `i_ask` of each row that has one. Grid: (rows * CHUNKS * triples of channels,).
+
+    MEAN and EXTREMES become arguments of the asking step, HISTOGRAM tables; for NEIGHBOURS the image is kept as it is.
+    A chunk is the same tiles of the canvas whatever the batch, reduced in a fixed order; so are the chunks, by a row's
+    last program, and counts are integers: the same bits. The partial results lie at the end of the plan row.
+    """
+    TRIPLES: tl.constexpr = (CAN.channels + 2) // 3
+    i_channel = tl.program_id(0) % TRIPLES * 3
+    i_chunk = tl.program_id(0) // TRIPLES % CHUNKS
+    i_row = (tl.program_id(0) // TRIPLES // CHUNKS).to(tl.int64)
+    o_row, o_plan = rows + i_row * ROW, plan + i_row * plan_stride
+    if i_ask < tl.load(o_plan + N_ASKS).to(tl.int32):
+        layout = layout_of(groups, steps, tables_at, CAN)
+        n_steps, n_groups, h, w, kind, i_smooth, i_base = ask_words(o_plan + layout[1] + i_ask * ASK)
+        part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
+        o_scratch = scratch + i_row * scratch_images * scratch_size
+        image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
+        o_step = o_plan + layout[0] + n_steps * step_words(CAN.channels)
+        area = h.to(tl.int64) * w
+        tiles_x, tiles_y = (w + TILE_W - 1) // TILE_W, (h + TILE_H - 1) // TILE_H
+        n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
+        x_tile, y_tile = i_chunk * n_tiles % tiles_x * TILE_W, i_chunk * n_tiles // tiles_x * TILE_H
+        found = nothing(kind)
+        dx, dy = pixels_of(TILE_H, TILE_W, 0)
+        while (n_tiles > 0) & (y_tile < h):
+            m_pixel = (x_tile + dx < w) & (y_tile + dy < h)
+            i_x, i_y = tl.minimum(x_tile + dx, w - 1), tl.minimum(y_tile + dy, h - 1)
+            rgb = story(image, o_plan, i_x.to(tl.float32), i_y.to(tl.float32), part, i_channel, CAN)
+            if CAN.neighbours:
+                if kind == NEIGHBOURS:
+                    o_kept = o_scratch + scratch_number(o_plan, layout[1], i_ask) * scratch_size
+                    o_pixel = i_channel * area + i_y.to(tl.int64) * w + i_x
+                    put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+            found = gathered(found, kind, rgb, o_step, m_pixel, CAN)
+            n_tiles -= 1
+            x_tile += TILE_W
+            if x_tile >= w:
+                x_tile, y_tile = x_tile * 0, y_tile + TILE_H
+        if (CAN.mean or CAN.extremes) or CAN.histogram:
+            if (kind != NEIGHBOURS) & (i_channel == 0):
+                o_tables = o_plan + tables_at + i_ask * (CAN.channels * LEVELS)
+                o_partials = o_plan + plan_stride - PARTIALS * CHUNKS
+                answer(found, kind, o_plan, o_step, o_tables, o_partials, i_chunk, area, CHUNKS, CAN)
+
+
+@functools.cache
+def kernels_for(users: tuple[int, ...] = ()) -> dict:
+    """The kernels, where users' formulas, by their opcodes, are pixel steps too."""
+    told = story_for(users)
+    names = ("finish", "image_behind", "part_behind", "scratch_number", "stage", "story")
+    return dialect.bind_module(
+        sys.modules[__name__],
+        TICKET=tl.constexpr(TICKET),
+        LEVELS=tl.constexpr(LEVELS),
+        PARTIALS=tl.constexpr(PARTIALS),
+        INTERLEAVED=tl.constexpr(INTERLEAVED),
+        **{n: told[n] for n in names},
+        **{n: dialect.PLAN[n] for n in ("ask_at", "step_at", "step_words")},
+        **{n: dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
+    )
