@@ -37,7 +37,6 @@ class Facts:
     """
 
     def __init__(self, program: Program):
-        self.nodes, self.config, self.inputs = program.nodes, program.config, program.canvases
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
         self.paints = [slot for slot in self.slots if slot.paints]
@@ -47,6 +46,14 @@ class Facts:
         self.borders = {slot.border for slot in self.moves if not slot.trait}
         maps = {geometry.CASES[slot.op] for slot in self.moves}
         self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, "perspective" in maps
+
+
+class Sizes:
+    """What holds for every row of inputs of a program's sizes, worked out where it is asked for."""
+
+    def __init__(self, program: Program):
+        self.nodes, self.config, self.facts = program.nodes, program.config, program.facts
+        self.inputs = program.canvases
 
     @cached_property
     def canvases(self) -> dict[int, dict[Canvas, Canvas]]:
@@ -82,7 +89,7 @@ class Facts:
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
 
         widest = follow(self.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
-        reach = 1 if {slot.filter for slot in self.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
+        reach = 1 if {slot.filter for slot in self.facts.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
         return math.ceil(2 * reach * (widest[0] * widest[1] if widest[0] > 1.0 else 1.0))
 
 
@@ -136,8 +143,8 @@ def _each(fold: Callable, counted: list) -> Sequence[int]:
 # --- plans ------------------------------------------------------------------------------------------------------------
 def layout(program: Program) -> Layout:
     """What the host knows about every plan of a program."""
-    facts, canvas = program.facts, program.facts.largest
-    sizes = (program.channels, program.out_channels, program.groups, program.steps, canvas, facts.taps)
+    facts, canvas, taps = program.facts, program.sizes.largest, program.sizes.taps
+    sizes = (program.channels, program.out_channels, program.groups, program.steps, canvas, taps)
     remaps = REMAP_CANVAS[0] <= min(canvas) and max(canvas) <= REMAP_CANVAS[1]
     smooth, zero = facts.smooth, frozenset({0})
     groups = reached(program.nodes, zero, lambda n, slot: n + slot.moves)
@@ -155,7 +162,7 @@ def layout(program: Program) -> Layout:
         projective=facts.projective,
         smooth=bool(smooth),
         front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
-        bilinear=ways == {(geometry.LINEAR, geometry.FILL)} and facts.taps == 2 and remaps,
+        bilinear=ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps,
         fills=geometry.FILL in facts.borders,
         edges=bool(facts.borders - {geometry.FILL}),
         folds=bool(facts.borders & FOLDING),

@@ -31,7 +31,7 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
         return "kornia is not installed"
     if program.facts.projective and images.device.type == "mps":
         return "RandomPerspective needs float64, which mps lacks"
-    taps = program.facts.taps
+    taps = program.sizes.taps
     if taps > MOST_TAPS and not program.facts.axis_aligned:
         return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
     return None

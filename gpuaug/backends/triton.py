@@ -83,7 +83,7 @@ def scratch(program: Program) -> tuple[int, int, torch.dtype]:
     asking = [slot for slot in program.facts.paints if slot.trait == plan.NEIGHBOURS]
     if not asking:
         return 0, 0, torch.float32
-    largest = max(h * w for slot in asking for h, w in program.facts.canvases[slot.number])
+    largest = max(h * w for slot in asking for h, w in program.sizes.canvases[slot.number])
     exact = all(slot.lattice and slot.op == pixel.SHARPNESS for slot in asking)
     return min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32
 
