@@ -17,10 +17,10 @@ from torch import Tensor
 
 import gpuaug as ga
 from gpuaug.backends import cpu, cpu_buffers
-from gpuaug.compose import batch_rows
 from gpuaug.kernels import pixel, plan, torch_dialect
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
+from gpuaug.recipe import batch_rows
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 

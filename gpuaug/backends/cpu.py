@@ -14,7 +14,7 @@ from . import cpu_buffers, cpu_helpers
 from .cpu_buffers import allocate
 from .engine import Key
 
-__all__ = ["Engine", "allocate", "supports"]
+__all__ = ["Engine", "allocate", "size_key", "supports"]
 
 WORD = 0xFFFFFFFF
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
@@ -32,6 +32,10 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     if images.device.type != "cpu":
         return f"it runs on CPU tensors, and these are on {images.device}"
     return None
+
+
+def size_key(program: Program) -> None:
+    """What an engine depends on of a program's sizes: nothing."""
 
 
 def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
@@ -193,7 +197,8 @@ class Engine:
             job[F.JOB_NEXT] = job[F.JOB_LACKS] = 0
             lacks = self.run(job, work)
         if lacks:
-            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(self.program.canvases)), out.shape[2:]
+            found = {(h, w) for h, w in rows[:, [plan.ROW_H, plan.ROW_W]].tolist()}
+            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(found)), out.shape[2:]
             raise MemoryError(
                 f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
                 "cannot be had"

@@ -37,6 +37,11 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     return None
 
 
+def size_key(program: Program) -> tuple:
+    """What an engine depends on of a program's sizes."""
+    return program.sizes.largest, program.sizes.taps
+
+
 def allocate(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
 ) -> torch.Tensor:
