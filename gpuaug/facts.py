@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .kernels import draw, geometry, pixel, plan, torch_dialect
 from .kernels.torch_layout import Ask, Layout, Stage
@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Facts:
-    """What holds for every row of a program.
+    """What holds for every row of a program, whatever the size of the inputs.
 
     Attributes:
         slots: each slot, in the order of the pipeline.
@@ -37,6 +37,7 @@ class Facts:
     """
 
     def __init__(self, program: Program):
+        self.program = program
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
         self.paints = [slot for slot in self.slots if slot.paints]
@@ -47,13 +48,17 @@ class Facts:
         maps = {geometry.CASES[slot.op] for slot in self.moves}
         self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, "perspective" in maps
 
+    @cached_property
+    def of_plans(self) -> dict[str, Any]:
+        """The fields of `layout` that hold for all sizes."""
+        return _of_plans(self.program)
+
 
 class Sizes:
     """What holds for every row of inputs of a program's sizes, worked out where it is asked for."""
 
     def __init__(self, program: Program):
-        self.nodes, self.config, self.facts = program.nodes, program.config, program.facts
-        self.inputs = program.canvases
+        self.program = program
 
     @cached_property
     def canvases(self) -> dict[int, dict[Canvas, Canvas]]:
@@ -62,12 +67,12 @@ class Sizes:
         def after(canvas: Canvas, slot: Entry) -> Canvas:
             return canvas_after(slot.op, slot.arguments, canvas) if slot.moves else canvas
 
-        return reached(self.nodes, self.inputs, after)
+        return reached(self.program.nodes, self.program.canvases, after)
 
     @cached_property
     def largest(self) -> Canvas:
         """The largest height and the largest width of any stage, the inputs included."""
-        seen = self.inputs.union(*(made.values() for made in self.canvases.values()))
+        seen = self.program.canvases.union(*(made.values() for made in self.canvases.values()))
         return max(h for h, _ in seen), max(w for _, w in seen)
 
     @cached_property
@@ -85,11 +90,11 @@ class Sizes:
             made = self.canvases[slot.number]
             ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in made.values() for axis in (0, 1)))
             antialias = geometry.CASES[slot.op].startswith("resize") and slot.arguments[6] > 0
-            last = 1.0 if antialias else _stretch(self.config, slot, ratio)
+            last = 1.0 if antialias else _stretch(self.program.config, slot, ratio)
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
 
-        widest = follow(self.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
-        reach = 1 if {slot.filter for slot in self.facts.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
+        widest = follow(self.program.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
+        reach = 1 if {slot.filter for slot in self.program.facts.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
         return math.ceil(2 * reach * (widest[0] * widest[1] if widest[0] > 1.0 else 1.0))
 
 
@@ -143,9 +148,17 @@ def _each(fold: Callable, counted: list) -> Sequence[int]:
 # --- plans ------------------------------------------------------------------------------------------------------------
 def layout(program: Program) -> Layout:
     """What the host knows about every plan of a program."""
-    facts, canvas, taps = program.facts, program.sizes.largest, program.sizes.taps
-    sizes = (program.channels, program.out_channels, program.groups, program.steps, canvas, taps)
+    canvas, taps = program.sizes.largest, program.sizes.taps
     remaps = REMAP_CANVAS[0] <= min(canvas) and max(canvas) <= REMAP_CANVAS[1]
+    ways = {(slot.filter, slot.border) for slot in program.facts.smooth}
+    bilinear = ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps
+    radii = _radii(program, canvas)
+    return Layout(**program.facts.of_plans, canvas=canvas, taps=taps, bilinear=bilinear, radii=radii)
+
+
+def _of_plans(program: Program) -> dict[str, Any]:
+    """The fields of `layout` that hold for all sizes."""
+    facts = program.facts
     smooth, zero = facts.smooth, frozenset({0})
     groups = reached(program.nodes, zero, lambda n, slot: n + slot.moves)
     steps = reached(program.nodes, zero, lambda n, slot: n + slot.paints)
@@ -153,16 +166,17 @@ def layout(program: Program) -> Layout:
     last = max((slot.number for slot in facts.moves), default=-1)
     first = min((slot.number for slot in facts.paints if slot.asks), default=math.inf)
     opening = next((slot for slot in facts.slots if slot.paints or (slot.moves and not slot.trait)), None)
-    ways = {(slot.filter, slot.border) for slot in smooth}
     here = [[slot for slot in facts.paints if j in steps[slot.number]] for j in range(program.steps)]
     asking = [[slot for slot in facts.paints if slot.asks and k in asks[slot.number]] for k in range(program.asks)]
-    return Layout(
-        *sizes,
+    return dict(
+        channels=program.channels,
+        out_channels=program.out_channels,
+        groups=program.groups,
+        steps=program.steps,
         separable=facts.axis_aligned,
         projective=facts.projective,
         smooth=bool(smooth),
         front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
-        bilinear=ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps,
         fills=geometry.FILL in facts.borders,
         edges=bool(facts.borders - {geometry.FILL}),
         folds=bool(facts.borders & FOLDING),
@@ -177,7 +191,6 @@ def layout(program: Program) -> Layout:
         fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
         moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in slots) for slots in here),
         needs={slot.op: slot.trait for slot in facts.paints},
-        radii=_radii(program, canvas),
     )
 
 

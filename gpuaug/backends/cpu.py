@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import torch
 
 from ..kernels import cpu_frame as F
 from ..kernels import draw, geometry, pixel, plan
 from ..program import Program
-from . import cpu_buffers, cpu_helpers
+from . import cpu_buffers, cpu_helpers, missing
 from .cpu_buffers import allocate
 from .engine import Key
 
@@ -27,8 +25,8 @@ _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed"
+    if lacks := missing("numba"):
+        return lacks
     if images.device.type != "cpu":
         return f"it runs on CPU tensors, and these are on {images.device}"
     return None

@@ -6,7 +6,6 @@ those of the other backends; the time is that of many small torch ops.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
 
@@ -15,6 +14,7 @@ import torch
 from ..facts import layout
 from ..kernels import plan, torch_dialect, torch_write
 from ..program import Canvas, Program
+from . import missing
 from .engine import Key, Plans
 
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
@@ -27,8 +27,8 @@ if hasattr(os, "register_at_fork"):
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
-    if importlib.util.find_spec("kornia") is None:
-        return "kornia is not installed"
+    if lacks := missing("kornia"):
+        return lacks
     if program.facts.projective and images.device.type == "mps":
         return "RandomPerspective needs float64, which mps lacks"
     taps = program.sizes.taps
