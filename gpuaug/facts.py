@@ -37,7 +37,8 @@ class Facts:
     """
 
     def __init__(self, program: Program):
-        self.program = program
+        self.nodes, self.asks = program.nodes, program.asks
+        self.lengths = {name: getattr(program, name) for name in ("channels", "out_channels", "groups", "steps")}
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
         self.paints = [slot for slot in self.slots if slot.paints]
@@ -50,15 +51,44 @@ class Facts:
 
     @cached_property
     def of_plans(self) -> dict[str, Any]:
-        """The fields of `layout` that hold for all sizes."""
-        return _of_plans(self.program)
+        """The fields of `layout`."""
+        smooth, zero = self.smooth, frozenset({0})
+        groups = reached(self.nodes, zero, lambda n, slot: n + slot.moves)
+        steps = reached(self.nodes, zero, lambda n, slot: n + slot.paints)
+        asks = reached(self.nodes, zero, lambda n, slot: n + slot.asks)
+        last = max((slot.number for slot in self.moves), default=-1)
+        first = min((slot.number for slot in self.paints if slot.asks), default=math.inf)
+        opening = next((slot for slot in self.slots if slot.paints or (slot.moves and not slot.trait)), None)
+        here = [[slot for slot in self.paints if j in steps[slot.number]] for j in range(self.lengths["steps"])]
+        asking = [[slot for slot in self.paints if slot.asks and k in asks[slot.number]] for k in range(self.asks)]
+        return self.lengths | dict(
+            separable=self.axis_aligned,
+            projective=self.projective,
+            smooth=bool(smooth),
+            front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
+            fills=geometry.FILL in self.borders,
+            edges=bool(self.borders - {geometry.FILL}),
+            folds=bool(self.borders & FOLDING),
+            rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
+            inline=last < first,
+            settled=not smooth or smooth[-1].number < first,
+            asks=tuple(
+                Ask(_stages(slots, lambda slot: (slot.trait, slot.op)), _most(groups, slots), _most(steps, slots))
+                for slots in asking
+            ),
+            step_ops=tuple(_stages(slots, lambda slot: slot.op) for slots in here),
+            fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
+            moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in s) for s in here),
+            needs={slot.op: slot.trait for slot in self.paints},
+        )
 
 
 class Sizes:
     """What holds for every row of inputs of a program's sizes, worked out where it is asked for."""
 
     def __init__(self, program: Program):
-        self.program = program
+        self.nodes, self.config, self.inputs = program.nodes, program.config, program.canvases
+        self.moves = program.facts.moves
 
     @cached_property
     def canvases(self) -> dict[int, dict[Canvas, Canvas]]:
@@ -67,12 +97,12 @@ class Sizes:
         def after(canvas: Canvas, slot: Entry) -> Canvas:
             return canvas_after(slot.op, slot.arguments, canvas) if slot.moves else canvas
 
-        return reached(self.program.nodes, self.program.canvases, after)
+        return reached(self.nodes, self.inputs, after)
 
     @cached_property
     def largest(self) -> Canvas:
         """The largest height and the largest width of any stage, the inputs included."""
-        seen = self.program.canvases.union(*(made.values() for made in self.canvases.values()))
+        seen = self.inputs.union(*(made.values() for made in self.canvases.values()))
         return max(h for h, _ in seen), max(w for _, w in seen)
 
     @cached_property
@@ -90,11 +120,11 @@ class Sizes:
             made = self.canvases[slot.number]
             ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in made.values() for axis in (0, 1)))
             antialias = geometry.CASES[slot.op].startswith("resize") and slot.arguments[6] > 0
-            last = 1.0 if antialias else _stretch(self.program.config, slot, ratio)
+            last = 1.0 if antialias else _stretch(self.config, slot, ratio)
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
 
-        widest = follow(self.program.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
-        reach = 1 if {slot.filter for slot in self.program.facts.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
+        widest = follow(self.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
+        reach = 1 if {slot.filter for slot in self.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
         return math.ceil(2 * reach * (widest[0] * widest[1] if widest[0] > 1.0 else 1.0))
 
 
@@ -154,44 +184,6 @@ def layout(program: Program) -> Layout:
     bilinear = ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps
     radii = _radii(program, canvas)
     return Layout(**program.facts.of_plans, canvas=canvas, taps=taps, bilinear=bilinear, radii=radii)
-
-
-def _of_plans(program: Program) -> dict[str, Any]:
-    """The fields of `layout` that hold for all sizes."""
-    facts = program.facts
-    smooth, zero = facts.smooth, frozenset({0})
-    groups = reached(program.nodes, zero, lambda n, slot: n + slot.moves)
-    steps = reached(program.nodes, zero, lambda n, slot: n + slot.paints)
-    asks = reached(program.nodes, zero, lambda n, slot: n + slot.asks)
-    last = max((slot.number for slot in facts.moves), default=-1)
-    first = min((slot.number for slot in facts.paints if slot.asks), default=math.inf)
-    opening = next((slot for slot in facts.slots if slot.paints or (slot.moves and not slot.trait)), None)
-    here = [[slot for slot in facts.paints if j in steps[slot.number]] for j in range(program.steps)]
-    asking = [[slot for slot in facts.paints if slot.asks and k in asks[slot.number]] for k in range(program.asks)]
-    return dict(
-        channels=program.channels,
-        out_channels=program.out_channels,
-        groups=program.groups,
-        steps=program.steps,
-        separable=facts.axis_aligned,
-        projective=facts.projective,
-        smooth=bool(smooth),
-        front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
-        fills=geometry.FILL in facts.borders,
-        edges=bool(facts.borders - {geometry.FILL}),
-        folds=bool(facts.borders & FOLDING),
-        rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
-        inline=last < first,
-        settled=not smooth or smooth[-1].number < first,
-        asks=tuple(
-            Ask(_stages(slots, lambda slot: (slot.trait, slot.op)), _most(groups, slots), _most(steps, slots))
-            for slots in asking
-        ),
-        step_ops=tuple(_stages(slots, lambda slot: slot.op) for slots in here),
-        fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
-        moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in slots) for slots in here),
-        needs={slot.op: slot.trait for slot in facts.paints},
-    )
 
 
 def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Hashable, Stage | None]:
