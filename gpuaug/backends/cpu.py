@@ -83,12 +83,12 @@ class CpuPlans:
     def _work_out(self) -> None:
         if not self.planned:
             self._engine.run(self.job, DRAW_WORK * self.rows.shape[0])
-            self.begin_anew()
+            self.are_there()
 
-    def begin_anew(self) -> None:
-        """The job's rows are planned: what runs it next begins with the first one, and only writes."""
+    def are_there(self) -> None:
+        """The job's rows are planned: what runs it next only writes."""
         self.planned = True
-        self.job[F.JOB_PLANNED], self.job[F.JOB_NEXT] = 1, 0
+        self.job[F.JOB_PLANNED] = 1
 
 
 class Engine:
@@ -192,7 +192,7 @@ class Engine:
         work = out.numel()
         lacks = self.run(job, work)
         if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
-            job[F.JOB_NEXT] = job[F.JOB_LACKS] = 0
+            job[F.JOB_LACKS] = 0
             lacks = self.run(job, work)
         if lacks:
             found = {(h, w) for h, w in rows[:, [plan.ROW_H, plan.ROW_W]].tolist()}
@@ -201,10 +201,12 @@ class Engine:
                 f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
                 "cannot be had"
             )
-        plans.begin_anew()
+        plans.are_there()
 
     def run(self, job: np.ndarray, work: int) -> int:
-        """Run a job of so many output values; returns how many bytes of work memory could not be had."""
+        """Run a job of so many output values from its first row on; returns how many bytes of work memory could not be
+        had. Behind it the job stays at its end: a helper that comes late has nothing to come again for."""
+        job[F.JOB_NEXT] = 0
         threads = min(torch.get_num_threads(), int(job[F.JOB_N])) if work >= SMALL_WORK else 1
         return cpu_helpers.run(self.run_rows, job, threads)
 
