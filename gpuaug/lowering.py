@@ -50,7 +50,7 @@ class Lowering:
     """
 
     def __init__(self, canvases: Canvases, channels: int, dtype: torch.dtype, width: int):
-        self.canvases, self.channels, self.dtype = canvases, channels, dtype
+        self._canvases, self.channels, self.dtype = canvases, channels, dtype
         self.track: list[Callable[[Canvases], Canvases]] = []
         self.width, self.most_channels = width, channels
         self.nodes: list[Entry | Choice] = []
@@ -96,7 +96,7 @@ class Lowering:
 
     def any_canvas(self, question: Callable[[Canvas], bool]) -> bool:
         """Whether it is so for a canvas (H, W) that may arrive at the op."""
-        answer = any(map(question, self.canvases))
+        answer = any(map(question, self._canvases))
 
         def step(canvases: Canvases) -> Canvases:
             if any(map(question, canvases)) != answer:
@@ -107,7 +107,7 @@ class Lowering:
         return answer
 
     def _go(self, step: Callable[[Canvases], Canvases]) -> None:
-        self.canvases = step(self.canvases)
+        self._canvases = step(self._canvases)
         self.track.append(step)
 
     def require_float(self) -> None:
@@ -180,11 +180,11 @@ class Lowering:
     @contextmanager
     def behind(self, gate: Entry, number: int) -> Iterator[None]:
         """What is lowered inside acts on the samples whose gate drew `number`; the others skip it."""
-        before, kind = self.canvases, self._kind()
+        before, kind = self._canvases, self._kind()
         with self._way(gate, number) as (way, track):
             yield
         self.nodes.append(Choice(gate, ((number, tuple(way)),)))
-        self._join(before, [(before, []), (self.canvases, track)])
+        self._join(before, [(before, []), (self._canvases, track)])
         self._same_kind([kind, self._kind()])
 
     @contextmanager
@@ -210,7 +210,7 @@ class Lowering:
                 )
             return after
 
-        self.canvases = join(before, [end for end, _ in ways])
+        self._canvases = join(before, [end for end, _ in ways])
         tracks = [track for _, track in ways]
         if any(tracks):
             self.track.append(lambda canvases: join(canvases, (tracked(track, canvases) for track in tracks)))
@@ -247,14 +247,14 @@ class Lowering:
 
     def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], place: int = 0) -> None:
         """Lower children of which a row takes one; they share slots."""
-        canvases, kind, slot = self.canvases, self._kind(), self._slot
+        canvases, kind, slot = self._canvases, self._kind(), self._slot
         ways, kinds, ends = [], [], []
         for number, lower_child in enumerate(children):
-            self.canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
+            self._canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
             with self._way(gate, number, place) as (way, track):
                 lower_child()
             ways.append((number, tuple(way)))
-            ends.append((self.canvases, track))
+            ends.append((self._canvases, track))
             kinds.append((self._kind(), self._slot))
         self.nodes.append(Choice(gate, tuple(ways), place))
         self._slot = max(slot for _, slot in kinds)
@@ -387,7 +387,7 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
         out_channels=build.channels,
         in_dtype=dtype,
         out_dtype=build.dtype,
-        out_size=one_size(build.canvases),
+        out_size=one_size(build._canvases),
         groups=max(groups, 1),
         steps=max(steps, 1),
         asks=asks,

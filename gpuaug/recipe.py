@@ -30,10 +30,7 @@ KEPT_ENGINES = 32
 
 @dataclass(eq=False)
 class Recipe:
-    """All that batches of one shape, with one set of strides, need.
-
-    It is their contiguous copies that `copies` says are to be used.
-    """
+    """All that batches of one shape, with one set of strides, need; `copies` says to use contiguous copies of them."""
 
     program: Program
     module: ModuleType
@@ -84,7 +81,7 @@ class Recipes:
         self._recipes: dict[tuple, Recipe] = {}
         self._engines: dict[tuple, Engine] = {}
         self._programs: list[Program] = []
-        pipelines = (t for t in _within(transforms) if isinstance(t, torch.nn.Module))
+        pipelines = (t for t in _within(transforms) if isinstance(t, torch.nn.Module) and hasattr(t, "transforms"))
         self._nested = [(pipeline, list(pipeline.transforms)) for pipeline in pipelines]
         self._transforms = list(transforms)
 
