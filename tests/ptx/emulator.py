@@ -1,0 +1,254 @@
+"""The triton backend on the CPU: each launch executes the PTX that Triton compiles for sm_90.
+
+    with emulated(Schedule(seed=1, yields=20, resident=4)) as emulation:
+        augment(images)                     # backend="triton", images on the CPU
+    emulation.weight["write_kernel"]        # weighed instructions
+
+`translate.py` makes C++ of the PTX, g++ makes a library of it and of `runtime.cpp`, and what was built is kept with
+pytest's cache. Tensors have addresses of their own, each storage far from the others, so that what lies beside one is
+nobody's. A launch ends with a `Fault` at the first access that is out of bounds, misaligned, reads what nothing wrote
+since `torch.empty`, or races with another (`memory.h`), and where all threads wait for ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.backends.compiler import GPUTarget
+
+from gpuaug.backends import triton as backend
+from gpuaug.kernels.triton import launch
+
+from .translate import parameters_of, translate
+
+HERE = Path(__file__).resolve().parent
+KEPT = HERE.parents[1] / ".pytest_cache" / "kept" / "PTX"
+COMPILER = shutil.which("g++")
+OPTIONS = ["-std=c++17", "-fwrapv", "-ffp-contract=off", "-mf16c", "-mfma", "-U_FORTIFY_SOURCE", "-fPIC", "-w"]
+TARGET = GPUTarget("cuda", 90, 32)
+COMPILE = launch.Kernel.compile
+SLOT, MIDDLE = 40, 1 << 39  # runtime.cpp's
+ELEMENTS = {"*u8": 1, "*fp16": 2, "*bf16": 2, "*i32": 4, "*fp32": 4, "*i64": 4}  # bytes that are touched together
+
+
+class Fault(RuntimeError):
+    """What a kernel does wrong."""
+
+
+class Storage(ctypes.Structure):
+    """`Storage` of memory.h."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("bytes", ctypes.c_uint64),
+        ("written", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("element", ctypes.c_uint64),
+    ]
+
+
+class Launch(ctypes.Structure):
+    """`Launch` of runtime.cpp."""
+
+    _fields_ = [
+        ("parameters", ctypes.c_char_p),
+        ("grid", ctypes.c_uint32 * 3),
+        ("threads", ctypes.c_uint32),
+        ("storages", ctypes.POINTER(Storage)),
+        *((name, ctypes.c_uint32) for name in ("n_storages", "seed", "yields", "resident", "ulps", "traces")),
+        ("weight", ctypes.c_uint64),
+        ("fault", ctypes.c_char * 1024),
+    ]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """In which order threads and blocks run.
+
+    Attributes:
+        seed: of the random order, another one in each launch; 0 for the order of their numbers.
+        yields: of 1,000 accesses to memory, those before which other threads have their turn.
+        resident: blocks that run at a time.
+    """
+
+    seed: int = 0
+    yields: int = 0
+    resident: int = 1
+
+
+def built(name: str, sources: Sequence[Path], *flags: str) -> Path:
+    """A file that g++ made of sources, kept."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    path = KEPT / name
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=KEPT, suffix=path.suffix, delete=False) as file:
+            subprocess.run([COMPILER, *OPTIONS, *flags, "-I", HERE, "-o", file.name, *sources], check=True)
+        os.replace(file.name, path)
+    return path
+
+
+@functools.cache
+def runtime() -> tuple[str, Path]:
+    """What all kernels are linked with: a digest of what makes it, and the object file."""
+    digest = hashlib.sha256(" ".join(OPTIONS).encode())
+    for path in sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp"), HERE / "translate.py"]):
+        digest.update(path.read_bytes())
+    key = digest.hexdigest()[:16]
+    return key, built(f"runtime-{key}.o", [HERE / "runtime.cpp"], "-O2", "-c")
+
+
+@functools.cache
+def library(ptx: str, shared: int) -> ctypes.CDLL:
+    """A kernel's library."""
+    key, linked = runtime()
+    name = hashlib.sha256(f"{key} {shared} {ptx}".encode()).hexdigest()[:24]
+    if not (KEPT / f"{name}.so").exists():
+        with tempfile.TemporaryDirectory(dir=KEPT) as folder:
+            source = Path(folder) / f"{name}.cpp"
+            source.write_text(translate(ptx, shared))
+            built(f"{name}.so", [source, linked], "-O1", "-shared")
+    return ctypes.CDLL(str(KEPT / f"{name}.so"))
+
+
+@functools.cache
+def compiled(kernel: launch.Kernel) -> object:
+    """What Triton makes of a kernel for sm_90."""
+    return COMPILE(kernel, TARGET)
+
+
+@dataclass
+class Emulation(TorchDispatchMode):
+    """What the launches have in common; as a mode of torch it sees which memory nothing has written.
+
+    Attributes:
+        schedule: in which order threads and blocks run.
+        ulps: how far the results of approximate instructions may be from the nearest, in units in the last place.
+        mutate: makes another PTX of a kernel's name and its PTX, to plant a fault.
+        traced: whether `traffic` is wanted.
+        weight: weighed instructions that the threads have executed, by kernel.
+        launches: how often, by kernel.
+        traffic: of the last launch of a kernel, (instruction, a warp's requests, lanes, 32-byte sectors).
+    """
+
+    schedule: Schedule
+    ulps: int = 0
+    mutate: Callable[[str, str], str] | None = None
+    traced: bool = False
+    weight: Counter = field(default_factory=Counter)
+    launches: Counter = field(default_factory=Counter)
+    traffic: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__init__()
+        self._written: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by the address: a tensor, flags of its bytes
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        found = function(*arguments, **(keywords or {}))
+        name = function.overloadpacket.__name__
+        if name.startswith(("empty", "new_empty")):
+            storage = found.untyped_storage()
+            storage.fill_(0xFF)  # NaN
+            flags = torch.zeros(storage.nbytes(), dtype=torch.uint8)
+            self._written[storage.data_ptr()] = found, flags  # which keeps the memory for as long as the emulation
+        for argument, value in zip(function._schema.arguments, arguments, strict=False):
+            if argument.is_write and isinstance(value, torch.Tensor):
+                self._written.pop(value.untyped_storage().data_ptr(), None)
+        return found
+
+    def written(self, address: int) -> int | None:
+        """Where the flags lie of the bytes of the storage at an address; None if all of it is written."""
+        return self._written[address][1].data_ptr() if address in self._written else None
+
+
+class Emulated:
+    """Stands for a compiled kernel."""
+
+    def __init__(self, kernel: launch.Kernel, emulation: Emulation):
+        self.kernel, self.emulation = kernel, emulation
+        made = compiled(kernel)
+        ptx = made.asm["ptx"]
+        if emulation.mutate is not None:
+            ptx = emulation.mutate(kernel.name, ptx)
+        self.library = library(ptx, made.metadata.shared)
+        self.offsets = list(parameters_of(ptx).values())
+        self.threads = 32 * made.metadata.num_warps
+
+    def __getitem__(self, grid: tuple[int, int, int]) -> Callable[..., None]:
+        return functools.partial(self.launch, grid)
+
+    def launch(self, grid: tuple[int, int, int], *arguments) -> None:
+        """Run a grid of blocks; the constants at the end of the arguments are compiled in."""
+        emulation, schedule, name = self.emulation, self.emulation.schedule, self.kernel.name
+        parameters, storages = self.lay_out(arguments)
+        emulation.launches[name] += 1
+        asked = Launch(parameters, grid, self.threads, storages, len(storages), schedule.seed, schedule.yields)
+        asked.seed *= sum(emulation.launches.values())
+        asked.resident, asked.ulps, asked.traces = schedule.resident, emulation.ulps, emulation.traced
+        self.library.run(ctypes.byref(asked))
+        emulation.weight[name] += asked.weight
+        if asked.fault:
+            raise Fault(f"{name}: {asked.fault.decode()}")
+        if emulation.traced:
+            emulation.traffic[name] = self.traffic()
+
+    def lay_out(self, arguments: tuple) -> tuple[bytes, ctypes.Array]:
+        """The parameters' bytes, and the storages that the tensors among them lie in."""
+        parameters = bytearray(self.offsets[-1] + 8)
+        storages, places = [], {}
+        for (name, kind), value, offset in zip(self.kernel.types, arguments, self.offsets, strict=False):
+            if kind[0] != "*":
+                struct.pack_into({"i32": "<i", "i64": "<q"}[kind], parameters, offset, value)
+                continue
+            storage = value.untyped_storage()
+            base = storage.data_ptr()
+            if base not in places:
+                places[base] = len(storages)
+                written = self.emulation.written(base)
+                storages.append(Storage(base, storage.nbytes(), written, name.encode(), ELEMENTS[kind]))
+            number = places[base]
+            storages[number].element = min(storages[number].element, ELEMENTS[kind])
+            address = (number << SLOT) + MIDDLE + value.data_ptr() - base
+            if name in self.kernel.aligned and address % 16:
+                raise Fault(f"{self.kernel.name}: {name} is compiled as a multiple of 16 and is none")
+            struct.pack_into("<Q", parameters, offset, address)
+        return bytes(parameters), (Storage * len(storages))(*storages)
+
+    def traffic(self) -> list[tuple[str, int, int, int]]:
+        """Of the last launch, by instruction."""
+        n = self.library.traffic(None)
+        rows = (ctypes.c_uint64 * 4 * n)()
+        self.library.traffic(rows)
+        names = (ctypes.c_char_p * (max((row[0] for row in rows), default=0) + 1)).in_dll(self.library, "sites")
+        return [(names[site].decode(), requests, lanes, sectors) for site, requests, lanes, sectors in rows]
+
+
+@contextmanager
+def emulated(schedule: Schedule = Schedule(), **keywords) -> Iterator[Emulation]:  # noqa: B008
+    """The triton backend takes CPU tensors and runs their launches here. Keywords: those of `Emulation`."""
+    emulation = Emulation(schedule, **keywords)
+    launch.launch.cache_clear()
+    try:
+        with (
+            mock.patch.object(launch.Kernel, "compile", lambda kernel, target: Emulated(kernel, emulation)),
+            mock.patch.object(launch, "current_target", lambda: TARGET),
+            mock.patch.object(backend, "supports", lambda program, images: None),
+            emulation,
+        ):
+            yield emulation
+    finally:
+        launch.launch.cache_clear()
