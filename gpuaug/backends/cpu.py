@@ -16,7 +16,6 @@ from .engine import Key
 
 __all__ = ["Engine", "allocate", "supports"]
 
-WORD = 0xFFFFFFFF
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
@@ -177,7 +176,7 @@ class Engine:
             job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), rows.shape[0], counter)
         else:
             job[F.JOB_IDS] = ids.data_ptr()
-        job[F.JOB_EPOCH] = epoch & WORD
+        job[F.JOB_EPOCH] = epoch
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
     def write(self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor) -> None:

@@ -44,6 +44,13 @@ class Plans:
     words: torch.Tensor
 
 
+def allocate(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
+) -> torch.Tensor:
+    """An output buffer [R, C, OH, OW]."""
+    return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
+
+
 class Engine(Protocol):
     """Runs one program on one device."""
 

@@ -16,11 +16,12 @@ from ..facts import layout
 from ..kernels.shared import plan
 from ..kernels.torch import dialect, write
 from ..program import Canvas, Program
-from .engine import Key, Plans
+from .engine import Key, Plans, allocate
+
+__all__ = ["Engine", "allocate", "supports"]
 
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
-WORD = 0xFFFFFFFF
 LOCKS: dict[int, threading.Lock] = {}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=LOCKS.clear)  # a process that ended may have had the child's number
@@ -36,13 +37,6 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     if taps > MOST_TAPS and not program.facts.axis_aligned:
         return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
     return None
-
-
-def allocate(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
-) -> torch.Tensor:
-    """An output buffer [R, C, OH, OW]."""
-    return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
 
 
 class Engine:
@@ -73,8 +67,7 @@ class Engine:
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
         name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        epoch = torch.full_like(name, key.epoch & WORD)
-        return (name & WORD, (name >> 32) & WORD, epoch, rows[:, plan.ROW_VIEW] << 20, *seed)
+        return dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
 
     @torch.no_grad()
     def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:

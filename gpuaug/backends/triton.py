@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -19,8 +20,10 @@ from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
 from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
 from ..program import Program
-from .engine import Key, Plans
+from .engine import Key, Plans, allocate
 from .triton_can import can
+
+__all__ = ["Engine", "allocate", "supports"]
 
 HERE = nullcontext()
 SMALL, LARGE = (8, 32), (16, 32)  # tiles in pixels, y and x; `write`: 2, 4 pixels a thread
@@ -73,22 +76,22 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     return f"its kernels run on CUDA tensors, the images are on {images.device}"
 
 
-def allocate(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
-) -> torch.Tensor:
-    """An output buffer [R, C, OH, OW]."""
-    return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
+class Scratch(NamedTuple):
+    """What a row keeps for its neighbours: how many images, the elements of the largest, and their dtype."""
+
+    images: int
+    size: int
+    dtype: torch.dtype
 
 
-def scratch(program: Program) -> tuple[int, int, torch.dtype]:
-    """What a row keeps for its neighbours: images (at most two, as a story reads one and writes the other), elements of
-    the largest, and their dtype."""
+def scratch(program: Program) -> Scratch:
+    """A row's scratch images: at most two, as a story reads one and writes the other."""
     asking = [slot for slot in program.facts.paints if slot.trait == plan.NEIGHBOURS]
     if not asking:
-        return 0, 0, torch.float32
+        return Scratch(0, 0, torch.float32)
     largest = max(h * w for slot in asking for h, w in program.facts.canvases[slot.number])
     exact = all(slot.lattice and slot.op == pixel.SHARPNESS for slot in asking)
-    return min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32
+    return Scratch(min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32)
 
 
 def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Kernel:
@@ -150,7 +153,12 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
     if not is_light(meets):
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
     functions = kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
-    types = {"source": TYPES[program.in_dtype], "rows": "*i64", "plan": "*fp32", "scratch": TYPES[scratch(program)[2]]}
+    types = {
+        "source": TYPES[program.in_dtype],
+        "rows": "*i64",
+        "plan": "*fp32",
+        "scratch": TYPES[scratch(program).dtype],
+    }
     sizes = {"TILE_H": tile[0], "TILE_W": tile[1]}
     if program.asks:
         constants = {**sizes, "CHUNKS": CHUNKS, "CAN": meets}
@@ -180,7 +188,7 @@ class Engine:
         self.config = torch.tensor(program.config or (0.0,), dtype=torch.float32, device=device)
         self.entries, self.columns, self.asks = len(program.entries), len(program.columns), program.asks
         self.words = program.plan_words
-        self.scratch_images, self.scratch_size, self.scratch_dtype = scratch(program)
+        self.scratch = scratch(program)
         tables_at = self.words + self.columns
         tables = program.asks * program.channels * LEVELS if plan.HISTOGRAM in program.facts.needs else 0
         self.stride = tables_at + tables + (PARTIALS * CHUNKS if program.asks else 0)
@@ -215,10 +223,10 @@ class Engine:
 
     def _write(self, source, rows, plans, out) -> None:
         n, kept = len(rows), plans
-        if self.scratch_images:
-            size = n * self.scratch_images * self.scratch_size
-            kept = torch.empty(size, dtype=self.scratch_dtype, device=self.device)
-        layout = (self.scratch_size, self.scratch_images, *self.layout)
+        images, size, dtype = self.scratch
+        if images:
+            kept = torch.empty(n * images * size, dtype=dtype, device=self.device)
+        layout = (size, images, *self.layout)
         quads, launches = self._variant(source, out)
         for i_ask in range(self.asks):
             launches["ask"]((n * self.ask_programs, 1, 1), source, rows, plans, kept, i_ask, *layout)
