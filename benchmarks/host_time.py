@@ -4,7 +4,8 @@
 
 For triton no GPU is needed: each launch is replaced by a function that does nothing, so that what is left is all but
 Triton's launcher. For the other backends the images are as small as can be (1 x 8 x 8) and the kernels do run. A
-figure is the median of rounds; the best round stands beside it, which other work on the machine disturbs least.
+figure is the median of rounds; the best round stands beside it, which other work on the machine disturbs least. What a
+call with images of a new size costs beyond one whose recipe is known is a line of its own.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from unittest import mock
 
 import torch
 
 import gpuaug as ga
+from gpuaug.recipe import KEPT_RECIPES
 
-TARGET_MICROSECONDS = 60.0
+TARGET_MICROSECONDS, NEW_SIZE_MICROSECONDS = 60.0, 150.0
+NEW_SIZE = "recipe(images of a new size)"
 ROUNDS, CALLS = 41, 100
 FIELDS = {"backend": str, "pipeline": str, "call": str, "median_us": float, "best_us": float}
 PIPELINES = {
@@ -93,7 +97,8 @@ def rounds(call: Callable[[], object], count: int = ROUNDS, calls: int = CALLS) 
 
 def measure(backend: str, count: int = ROUNDS, calls: int = CALLS) -> list[dict]:
     """A figure for each pipeline and way of calling it."""
-    images = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
+    wide = torch.zeros((1, 3, 8, 9 + 2 * KEPT_RECIPES), dtype=torch.uint8)
+    images, others = wide[..., :8].contiguous(), cycle([wide[..., :w] for w in range(9, wide.shape[3])])
     ids = torch.arange(1)
     found = []
     for name, transforms in PIPELINES.items():
@@ -103,6 +108,7 @@ def measure(backend: str, count: int = ROUNDS, calls: int = CALLS) -> list[dict]
             "augment(images, ids, epoch)": lambda augment=augment: augment(images, ids=ids, epoch=1),
             "augment(images)": lambda augment=augment: augment(images),
             "apply(images, params)": lambda augment=augment, params=params: augment.apply(images, params),
+            NEW_SIZE: lambda augment=augment: augment.recipe(next(others)),
         }
         for way, call in ways.items():
             times = rounds(call, count, calls)
@@ -112,11 +118,12 @@ def measure(backend: str, count: int = ROUNDS, calls: int = CALLS) -> list[dict]
 
 
 def verdict(entry: Mapping) -> str:
-    """The target beside an entry's best round; empty for a backend whose figure holds its kernels, too."""
-    if not entry["backend"].startswith("triton"):
+    """The target beside an entry's best round; empty where the figure holds a backend's kernels, too."""
+    new = entry["call"] == NEW_SIZE
+    if not new and not entry["backend"].startswith("triton"):
         return ""
-    met = "met" if entry["best_us"] <= TARGET_MICROSECONDS else "**missed**"
-    return f"at most {TARGET_MICROSECONDS:g} us: {met}"
+    target = NEW_SIZE_MICROSECONDS if new else TARGET_MICROSECONDS
+    return f"at most {target:g} us: {'met' if entry['best_us'] <= target else '**missed**'}"
 
 
 def everywhere(count: int = ROUNDS, calls: int = CALLS) -> list[dict]:

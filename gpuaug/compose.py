@@ -5,27 +5,22 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import nn
 
 from . import backends
-from .backends.engine import Engine, Key
+from .backends.engine import Key
 from .explain import explain
-from .inputs import NO_EXPORT, as_images, check_images, check_labels, check_out, check_pixels, children_of, moved
-from .kernels.shared import plan
+from .inputs import NO_EXPORT, as_images, check_labels, check_out, check_pixels, children_of, moved
 from .keys import EPOCHS, Keys, as_ids, whole
-from .lowering import lower
-from .memory import check_memory, no_memory
+from .memory import no_memory
 from .messages import warn
 from .program import Canvas, Program
+from .recipe import Recipe, Recipes
 
-KEPT_RECIPES = 64
-KEPT_ENGINES = 32
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
 
@@ -62,27 +57,6 @@ class Params:
         return self.table.shape[0]
 
 
-@dataclass(eq=False)
-class Recipe:
-    """All that one kind of input needs, worked out once: its program, its engine, and the rows of its batch.
-
-    It is the kind's contiguous copies that `copies` says are to be used.
-    """
-
-    program: Program
-    module: ModuleType
-    engine: Engine
-    rows: torch.Tensor
-    shape: tuple[int, ...]
-    canvas: Canvas
-    format: torch.memory_format
-    copies: bool
-
-    def table(self, device: torch.device) -> torch.Tensor:
-        """A table for the batch, not initialised."""
-        return torch.empty((self.shape[0], len(self.program.columns)), dtype=torch.float32, device=device)
-
-
 class Compose(nn.Module):
     """A pipeline of augmentations for a batch, in which each sample has its own draw.
 
@@ -112,16 +86,8 @@ class Compose(nn.Module):
         super().__init__()
         self.transforms = list(children_of("Compose", transforms))
         self._keys = Keys(int.from_bytes(os.urandom(6), "little") if seed is None else seed)
-        self._forget()
+        self._recipes, self._warned = Recipes(), set()
         self.backend, self.memory_format, self.check = backend, memory_format, check
-
-    def _forget(self) -> None:
-        self._recipes: dict[tuple, Recipe] = {}
-        self._engines: dict[tuple, Engine] = {}
-        self._captured: list[Recipe] = []
-        self._lowered: list | None = None
-        self._nested: list[tuple[Compose, list]] = []
-        self._warned: set[str] = set()
 
     @property
     def seed(self) -> int:
@@ -151,7 +117,8 @@ class Compose(nn.Module):
     def backend(self, backend: str) -> None:
         if backend not in backends.NAMES:
             raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}, got {backend!r}")
-        self._backend, self._lowered = backend, None
+        self._backend = backend
+        self._recipes.forget()
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -164,7 +131,8 @@ class Compose(nn.Module):
             raise ValueError(
                 f"memory_format must be contiguous_format, channels_last or preserve_format, got {memory_format}"
             )
-        self._memory_format, self._lowered = memory_format, None
+        self._memory_format = memory_format
+        self._recipes.forget()
 
     def forward(self, images, labels=None, *, ids=None, epoch: int | None = None):
         """Augment a batch.
@@ -180,7 +148,7 @@ class Compose(nn.Module):
         """
         if torch.compiler.is_dynamo_compiling():
             return outside_the_graph(self.forward, images, labels, ids=ids, epoch=epoch)
-        images, recipe = self._take(images)
+        images, recipe = self.take(images)
         if labels is not None:
             check_labels(labels, images)
         out = self._allocate(recipe, images.device)
@@ -195,7 +163,7 @@ class Compose(nn.Module):
         """Draw for a batch without touching its pixels; arguments as for the call."""
         if torch.compiler.is_dynamo_compiling():
             return outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
-        images, recipe = self._take(images)
+        images, recipe = self.take(images)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         table, program = recipe.table(images.device), recipe.program
         if recipe.shape[0]:
@@ -212,10 +180,16 @@ class Compose(nn.Module):
         """
         if torch.compiler.is_dynamo_compiling():
             return outside_the_graph(self.apply, images, params, out=out)
-        images, recipe = self._take(images)
-        b, table = recipe.shape[0], params.table
-        if params.program is not recipe.program or table.shape != (b, len(params.columns)):
+        images, recipe = self.take(images)
+        if params.program is not recipe.program or params.table.shape != (recipe.shape[0], len(params.columns)):
             _check_params(recipe, params)
+        return self.replay(images, recipe, params.table, out)
+
+    def replay(
+        self, images: torch.Tensor, recipe: Recipe, table: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`apply`, where images and recipe are those of `take`, and the table is one for them."""
+        b = recipe.shape[0]
         shape = (b, recipe.program.out_channels, *recipe.program.out_size)
         if out is None:
             batch = self._allocate(recipe, images.device)
@@ -233,7 +207,7 @@ class Compose(nn.Module):
 
     def explain(self, images: torch.Tensor) -> str:
         """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
-        images, recipe = self._take(images)
+        images, recipe = self.take(images)
         return explain(recipe.program, images, recipe.module.__name__.rsplit(".", 1)[-1], self.backend)
 
     def lower(self, build) -> None:
@@ -242,7 +216,7 @@ class Compose(nn.Module):
             with build.op(index, transform):
                 transform.lower(build)
 
-    def _take(self, images) -> tuple[torch.Tensor, Recipe]:
+    def take(self, images) -> tuple[torch.Tensor, Recipe]:
         """Images as a plain tensor, and their recipe."""
         if torch.jit.is_tracing():
             raise RuntimeError(NO_EXPORT)
@@ -252,51 +226,13 @@ class Compose(nn.Module):
         if recipe.copies:
             images = images.contiguous()
             recipe = self.recipe(images)
+        if self.check:
+            check_pixels(images)
         return images, recipe
 
     def recipe(self, images: torch.Tensor) -> Recipe:
-        """What is needed to run this pipeline on such images: made at the first call, then looked up."""
-        if self.transforms != self._lowered or self._nested and any(c.transforms != seen for c, seen in self._nested):
-            self._start_over()
-        grad = images.requires_grad and torch.is_grad_enabled()
-        key = (images.shape, images.dtype, images.device, images.stride(), grad)
-        recipe = self._recipes.get(key)
-        if recipe is None:
-            recipe = self._recipes[key] = self._new_recipe(images, grad)
-            _forget_oldest(self._recipes, KEPT_RECIPES)
-        if capturing(images) and recipe not in self._captured:
-            self._captured.append(recipe)
-        if self.check:
-            check_pixels(images)
-        return recipe
-
-    def _start_over(self) -> None:
-        """Forget what was made of the transforms, or of the format and the backend, as they were."""
-        children_of("Compose", self.transforms)
-        self._recipes, self._engines = {}, {}
-        self._nested = [(t, list(t.transforms)) for t in _within(self.transforms) if isinstance(t, Compose)]
-        self._lowered = list(self.transforms)
-
-    def _new_recipe(self, images: torch.Tensor, grad: bool) -> Recipe:
-        check_images("Compose", images)
-        batch = images if images.dim() == 4 else images[None]
-        b, c, h, w = batch.shape
-        program = lower(self.transforms, frozenset({(h, w)}), c, images.dtype)
-        check_memory(program, b, images.device)
-        module = backends.select(program, images, self.backend, grad)
-        key = (module.__name__, images.device, (h, w), c, images.dtype)
-        engine = self._engines.pop(key, None) or module.Engine(program, images.device)
-        self._engines[key] = engine  # the one used last stands last
-        _forget_oldest(self._engines, KEPT_ENGINES)
-        last = self.memory_format == torch.channels_last
-        if self.memory_format == torch.preserve_format:
-            plain = batch.is_contiguous()
-            last = not plain and batch.is_contiguous(memory_format=torch.channels_last)
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        spread = batch.expand(-1, program.channels, -1, -1) if c == 1 else batch
-        rows = batch_rows(spread, program.out_channels * math.prod(program.out_size)).to(images.device)
-        copies = w * batch.stride(3) >= 2**31  # a row is addressed by 32 bits
-        return Recipe(program, module, engine, rows, tuple(batch.shape), (h, w), memory_format, copies)
+        """What is needed to run this pipeline on such images."""
+        return self._recipes.of(self.transforms, images, self._backend, self._memory_format)
 
     def _allocate(self, recipe: Recipe, device: torch.device) -> torch.Tensor:
         program = recipe.program
@@ -342,13 +278,12 @@ class Compose(nn.Module):
 
     def __getstate__(self) -> dict:
         state = dict(self.__dict__)
-        for name in ("_recipes", "_engines", "_captured", "_lowered", "_nested", "_warned"):
-            state.pop(name, None)
+        del state["_recipes"], state["_warned"]
         return state
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        self._forget()
+        self._recipes, self._warned = Recipes(), set()
 
     def __deepcopy__(self, memo: dict) -> Compose:
         new = type(self).__new__(type(self))
@@ -382,24 +317,6 @@ def _check_params(recipe: Recipe, params: Params) -> None:
         )
 
 
-def _forget_oldest(kept: dict, most: int) -> None:
-    """Leave the last `most` entries; threads that arrive together may each have made one."""
-    for key in list(kept)[:-most]:
-        kept.pop(key, None)
-
-
-def capturing(images: torch.Tensor) -> bool:
-    """Whether what is done with the images now becomes part of a CUDA graph."""
-    return images.is_cuda and torch.cuda.is_current_stream_capturing()
-
-
-def _within(transforms: Sequence) -> Iterator[Any]:
-    """All ops of a list, and those inside of them."""
-    for transform in transforms:
-        yield transform
-        yield from _within(getattr(transform, "transforms", ()))
-
-
 def outside_the_graph(method: Callable, *args, **keywords):
     """Call a method as torch.compile leaves it: with the graph broken in front of it."""
     if torch.compiler.is_exporting():
@@ -407,18 +324,3 @@ def outside_the_graph(method: Callable, *args, **keywords):
     from .uncompiled import run
 
     return run(method, *args, **keywords)
-
-
-def batch_rows(batch: torch.Tensor, out_elements: int) -> torch.Tensor:
-    """`rows` (`kernels.shared.plan.ROW_*`) of a batch [B, C, H, W]: image i is sample i, table row i and output i."""
-    b, _, h, w = batch.shape
-    rows = torch.zeros((b, plan.ROW), dtype=torch.int64, device="cpu")
-    i = torch.arange(b, device="cpu")
-    rows[:, plan.ROW_SOURCE] = i * batch.stride(0)
-    rows[:, plan.ROW_H], rows[:, plan.ROW_W] = h, w
-    for word, axis in ((plan.ROW_STRIDE_C, 1), (plan.ROW_STRIDE_Y, 2), (plan.ROW_STRIDE_X, 3)):
-        rows[:, word] = batch.stride(axis)
-    rows[:, plan.ROW_OUT] = i * out_elements
-    for word in (plan.ROW_SAMPLE, plan.ROW_TABLE):
-        rows[:, word] = i
-    return rows

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .compose import Compose, Params, outside_the_graph
+from .compose import Compose, outside_the_graph
 from .inputs import check_images, moved
 from .lowering import Lowering
 from .messages import check_keywords, shown
@@ -99,12 +99,11 @@ def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], 
         raise ValueError(f"{op}: backend must be a name, got {shown(backend)}")
     try:
         pipeline = _pipeline(backend, kind, *fields, **named)
-        recipe = pipeline.recipe(images)
+        images, recipe = pipeline.take(images)
     except (TypeError, ValueError) as error:
         prefix = _PREFIX.match(str(error))
         raise type(error)(f"{op}: {str(error)[prefix.end() if prefix else 0 :]}") from None
-    drawn = table(columns, count(images), images.device)
-    return pipeline.apply(images, Params(drawn, recipe.program.columns, recipe.program, recipe.canvas))
+    return pipeline.replay(images, recipe, table(columns, count(images), images.device))
 
 
 def count(images: torch.Tensor) -> int:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .kernels.shared import draw, geometry, pixel, plan
 from .kernels.torch import dialect as torch_dialect
@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Facts:
-    """What holds for every row of a program.
+    """What holds for every row of a program, whatever the size of the inputs.
 
     Attributes:
         slots: each slot, in the order of the pipeline.
@@ -37,7 +37,8 @@ class Facts:
     """
 
     def __init__(self, program: Program):
-        self.nodes, self.config, self.inputs = program.nodes, program.config, program.canvases
+        self.nodes, self.asks = program.nodes, program.asks
+        self.lengths = {name: getattr(program, name) for name in ("channels", "out_channels", "groups", "steps")}
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
         self.paints = [slot for slot in self.slots if slot.paints]
@@ -47,6 +48,47 @@ class Facts:
         self.borders = {slot.border for slot in self.moves if not slot.trait}
         maps = {geometry.CASES[slot.op] for slot in self.moves}
         self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, "perspective" in maps
+
+    @cached_property
+    def of_plans(self) -> dict[str, Any]:
+        """The fields of `layout`."""
+        smooth, zero = self.smooth, frozenset({0})
+        groups = reached(self.nodes, zero, lambda n, slot: n + slot.moves)
+        steps = reached(self.nodes, zero, lambda n, slot: n + slot.paints)
+        asks = reached(self.nodes, zero, lambda n, slot: n + slot.asks)
+        last = max((slot.number for slot in self.moves), default=-1)
+        first = min((slot.number for slot in self.paints if slot.asks), default=math.inf)
+        opening = next((slot for slot in self.slots if slot.paints or (slot.moves and not slot.trait)), None)
+        here = [[slot for slot in self.paints if j in steps[slot.number]] for j in range(self.lengths["steps"])]
+        asking = [[slot for slot in self.paints if slot.asks and k in asks[slot.number]] for k in range(self.asks)]
+        return self.lengths | dict(
+            separable=self.axis_aligned,
+            projective=self.projective,
+            smooth=bool(smooth),
+            front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
+            fills=geometry.FILL in self.borders,
+            edges=bool(self.borders - {geometry.FILL}),
+            folds=any(map(geometry.folds, self.borders)),
+            rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
+            inline=last < first,
+            resumes=not smooth or smooth[-1].number < first,
+            asks=tuple(
+                Ask(_stages(slots, lambda slot: (slot.trait, slot.op)), _most(groups, slots), _most(steps, slots))
+                for slots in asking
+            ),
+            step_ops=tuple(_stages(slots, lambda slot: slot.op) for slots in here),
+            fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
+            moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in s) for s in here),
+            needs={slot.op: slot.trait for slot in self.paints},
+        )
+
+
+class Sizes:
+    """What holds for every row of inputs of a program's sizes, worked out where it is asked for."""
+
+    def __init__(self, program: Program):
+        self.nodes, self.config, self.inputs = program.nodes, program.config, program.canvases
+        self.moves = program.facts.moves
 
     @cached_property
     def canvases(self) -> dict[int, dict[Canvas, Canvas]]:
@@ -136,42 +178,12 @@ def _each(fold: Callable, counted: list) -> Sequence[int]:
 # --- plans ------------------------------------------------------------------------------------------------------------
 def layout(program: Program) -> Layout:
     """What the host knows about every plan of a program."""
-    facts, canvas = program.facts, program.facts.largest
-    sizes = (program.channels, program.out_channels, program.groups, program.steps, canvas, facts.taps)
+    canvas, taps = program.sizes.largest, program.sizes.taps
     remaps = REMAP_CANVAS[0] <= min(canvas) and max(canvas) <= REMAP_CANVAS[1]
-    smooth, zero = facts.smooth, frozenset({0})
-    groups = reached(program.nodes, zero, lambda n, slot: n + slot.moves)
-    steps = reached(program.nodes, zero, lambda n, slot: n + slot.paints)
-    asks = reached(program.nodes, zero, lambda n, slot: n + slot.asks)
-    last = max((slot.number for slot in facts.moves), default=-1)
-    first = min((slot.number for slot in facts.paints if slot.asks), default=math.inf)
-    opening = next((slot for slot in facts.slots if slot.paints or (slot.moves and not slot.trait)), None)
-    ways = {(slot.filter, slot.border) for slot in smooth}
-    here = [[slot for slot in facts.paints if j in steps[slot.number]] for j in range(program.steps)]
-    asking = [[slot for slot in facts.paints if slot.asks and k in asks[slot.number]] for k in range(program.asks)]
-    return Layout(
-        *sizes,
-        separable=facts.axis_aligned,
-        projective=facts.projective,
-        smooth=bool(smooth),
-        front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
-        bilinear=ways == {(geometry.LINEAR, geometry.FILL)} and facts.taps == 2 and remaps,
-        fills=geometry.FILL in facts.borders,
-        edges=bool(facts.borders - {geometry.FILL}),
-        folds=any(map(geometry.folds, facts.borders)),
-        rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
-        inline=last < first,
-        resumes=not smooth or smooth[-1].number < first,
-        asks=tuple(
-            Ask(_stages(slots, lambda slot: (slot.trait, slot.op)), _most(groups, slots), _most(steps, slots))
-            for slots in asking
-        ),
-        step_ops=tuple(_stages(slots, lambda slot: slot.op) for slots in here),
-        fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
-        moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in slots) for slots in here),
-        needs={slot.op: slot.trait for slot in facts.paints},
-        radii=_radii(program, canvas),
-    )
+    ways = {(slot.filter, slot.border) for slot in program.facts.smooth}
+    bilinear = ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps
+    radii = _radii(program, canvas)
+    return Layout(**program.facts.of_plans, canvas=canvas, taps=taps, bilinear=bilinear, radii=radii)
 
 
 def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Hashable, Stage | None]:

@@ -1,13 +1,14 @@
 """Lowering: from a list of descriptions to a Program.
 
 `lower` walks the pipeline once, with the set of canvases (H, W) that may stand in front of each op, the channels and
-the dtype. Every error of shape or dtype is raised here.
+the dtype. Every error of shape or dtype is raised here. What becomes of the canvases, and what ops ask of them, is kept
+as the program's track: for inputs of other sizes only that is gone over (`Program.at`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 
 from .facts import counts
 from .kernels.shared import draw, geometry, pixel, plan
-from .program import Program
-from .tree import Call, Canvas, Choice, Entry, canvas_after
+from .program import OtherProgram, Program, one_size
+from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, canvas_after, tracked
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 MAX_CHANNELS = 16
@@ -44,13 +45,13 @@ class Lowering:
     """The state of one lowering; what a description's `lower(build)` calls.
 
     Attributes:
-        canvases: the sizes (H, W) that may arrive at the op being lowered.
-        channels, dtype: likewise.
+        channels, dtype: those that arrive at the op being lowered.
         width: channels of the engine, see `Program.channels`.
     """
 
-    def __init__(self, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype, width: int):
-        self.canvases, self.channels, self.dtype = canvases, channels, dtype
+    def __init__(self, canvases: Canvases, channels: int, dtype: torch.dtype, width: int):
+        self._canvases, self.channels, self.dtype = canvases, channels, dtype
+        self.track: list[Callable[[Canvases], Canvases]] = []
         self.width, self.most_channels = width, channels
         self.nodes: list[Entry | Choice] = []
         self.config: list[float] = []
@@ -80,6 +81,34 @@ class Lowering:
     def fail(self, message: str) -> ValueError:
         """An error that names the op."""
         return ValueError(f"{self._op}: {message}")
+
+    def check_canvas(self, fault: Callable[[Canvas], str | None]) -> None:
+        """Raise what `fault` says of a canvas (H, W) that may arrive at the op."""
+        op = self._op
+
+        def step(canvases: Canvases) -> Canvases:
+            for canvas in sorted(canvases):
+                if message := fault(canvas):
+                    raise ValueError(f"{op}: {message}")
+            return canvases
+
+        self._go(step)
+
+    def any_canvas(self, question: Callable[[Canvas], bool]) -> bool:
+        """Whether it is so for a canvas (H, W) that may arrive at the op."""
+        answer = any(map(question, self._canvases))
+
+        def step(canvases: Canvases) -> Canvases:
+            if any(map(question, canvases)) != answer:
+                raise OtherProgram
+            return canvases
+
+        self.track.append(step)
+        return answer
+
+    def _go(self, step: Callable[[Canvases], Canvases]) -> None:
+        self._canvases = step(self._canvases)
+        self.track.append(step)
 
     def require_float(self) -> None:
         """Raise unless the stage is floating point."""
@@ -151,23 +180,40 @@ class Lowering:
     @contextmanager
     def behind(self, gate: Entry, number: int) -> Iterator[None]:
         """What is lowered inside acts on the samples whose gate drew `number`; the others skip it."""
-        before, kind = self.canvases, self._kind()
-        with self._way(gate, number) as way:
+        before, kind = self._canvases, self._kind()
+        with self._way(gate, number) as (way, track):
             yield
         self.nodes.append(Choice(gate, ((number, tuple(way)),)))
-        self.canvases |= before
+        self._join(before, [(before, []), (self._canvases, track)])
         self._same_kind([kind, self._kind()])
 
     @contextmanager
-    def _way(self, gate: Entry, number: int, place: int = 0) -> Iterator[list[Entry | Choice]]:
-        """A sequence of its own behind a gate."""
-        saved = self.nodes, self._gate, self._want
-        self.nodes, self._gate = [], gate.number
+    def _way(self, gate: Entry, number: int, place: int = 0) -> Iterator[tuple[list[Entry | Choice], Track]]:
+        """A sequence and a track of its own behind a gate."""
+        saved = self.nodes, self.track, self._gate, self._want
+        self.nodes, self.track, self._gate = [], [], gate.number
         self._want = number * 16 + place if gate.trait > 0 else number
         try:
-            yield self.nodes
+            yield self.nodes, self.track
         finally:
-            self.nodes, self._gate, self._want = saved
+            self.nodes, self.track, self._gate, self._want = saved
+
+    def _join(self, before: Canvases, ways: Sequence[tuple[Canvases, Track]], reorders: bool = False) -> None:
+        """Go on behind ways, of which each row takes one, with the canvases at their ends."""
+        op = self._op
+
+        def join(canvases: Canvases, ends: Iterable[Canvases]) -> Canvases:
+            after = frozenset().union(*ends)
+            if reorders and after != canvases:
+                raise ValueError(
+                    f"{op}: cannot reorder transforms that change the image size; put them outside of RandomOrder"
+                )
+            return after
+
+        self._canvases = join(before, [end for end, _ in ways])
+        tracks = [track for _, track in ways]
+        if any(tracks):
+            self.track.append(lambda canvases: join(canvases, (tracked(track, canvases) for track in tracks)))
 
     @contextmanager
     def accept(self, p: float) -> Iterator[None]:
@@ -196,25 +242,24 @@ class Lowering:
         if n > 10:
             raise self.fail(f"at most 10 transforms can be reordered, got {n}")
         gate = self.gate("draw_integer", (math.factorial(n),), "order", permutes=n)
-        before = self.canvases
         for place in range(n):
             self._choice(gate, children, place)
-            if self.canvases != before:
-                raise self.fail("cannot reorder transforms that change the image size; put them outside of RandomOrder")
 
     def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], place: int = 0) -> None:
         """Lower children of which a row takes one; they share slots."""
-        canvases, kind, slot = self.canvases, self._kind(), self._slot
-        ways, ends = [], []
+        canvases, kind, slot = self._canvases, self._kind(), self._slot
+        ways, kinds, ends = [], [], []
         for number, lower_child in enumerate(children):
-            self.canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
-            with self._way(gate, number, place) as way:
+            self._canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
+            with self._way(gate, number, place) as (way, track):
                 lower_child()
             ways.append((number, tuple(way)))
-            ends.append((self.canvases, self._kind(), self._slot))
+            ends.append((self._canvases, track))
+            kinds.append((self._kind(), self._slot))
         self.nodes.append(Choice(gate, tuple(ways), place))
-        self.canvases, self._slot = frozenset().union(*(end[0] for end in ends)), max(end[2] for end in ends)
-        self._same_kind([end[1] for end in ends])
+        self._slot = max(slot for _, slot in kinds)
+        self._same_kind([kind for kind, _ in kinds])
+        self._join(canvases, ends, reorders=gate.trait > 0)
 
     def _kind(self) -> tuple[torch.dtype, int]:
         return self.dtype, self.channels
@@ -260,7 +305,9 @@ class Lowering:
         channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
         self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
-        self.canvases = frozenset(canvas_after(opcode, _twelve(arguments), canvas) for canvas in self.canvases)
+        if op not in KEEP_CANVAS:
+            arguments = _twelve(arguments)
+            self._go(lambda canvases: frozenset(canvas_after(opcode, arguments, canvas) for canvas in canvases))
 
     def pixel(
         self,
@@ -312,7 +359,7 @@ def _twelve(values: Sequence[float]) -> list[float]:
     return [float(v) for v in values] + [0.0] * (12 - len(values))
 
 
-def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype) -> Program:
+def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype) -> Program:
     """Lower a pipeline for images of the sizes `canvases` (H, W), `channels` and `dtype`.
 
     Raises:
@@ -327,12 +374,6 @@ def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtyp
     build = _walk(transforms, canvases, channels, dtype, channels)
     if build.most_channels > channels:
         build = _walk(transforms, canvases, channels, dtype, build.most_channels)
-    if len(build.canvases) != 1:
-        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(build.canvases))
-        raise ValueError(
-            f"the output size would depend on the draw or on the input ({sizes}); "
-            "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
-        )
     config = tuple(np.array(build.config, np.float32).tolist())
     nodes = tuple(build.nodes)
     groups, steps, asks = counts(nodes)
@@ -346,14 +387,15 @@ def lower(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtyp
         out_channels=build.channels,
         in_dtype=dtype,
         out_dtype=build.dtype,
-        out_size=next(iter(build.canvases)),
+        out_size=one_size(build._canvases),
         groups=max(groups, 1),
         steps=max(steps, 1),
         asks=asks,
+        track=tuple(build.track),
     )
 
 
-def _walk(transforms: Sequence, canvases: frozenset[Canvas], channels: int, dtype: torch.dtype, width: int) -> Lowering:
+def _walk(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype, width: int) -> Lowering:
     build = Lowering(canvases, channels, dtype, width)
     for index, transform in enumerate(transforms):
         with build.op(index, transform):

@@ -12,8 +12,8 @@ from .program import Program
 
 def no_memory(program: Program, count: int, more: str = "") -> MemoryError:
     """The error for the output of `count` images, which names the op that gives them their size."""
-    facts = program.facts
-    resized = [slot.name for slot in facts.moves if any(a != b for a, b in facts.canvases[slot.number].items())]
+    canvases = program.sizes.canvases
+    resized = [slot.name for slot in program.facts.moves if any(a != b for a, b in canvases[slot.number].items())]
     shape = (count, program.out_channels, *program.out_size)
     size = math.prod(shape) * program.out_dtype.itemsize / 2**30
     told = f"the output {list(shape)} of {program.out_dtype} takes {size:,.1f} GiB{more}; make it smaller"

@@ -6,17 +6,21 @@ Its `code` and `config` are what `gpuaug.kernels.shared.plan.walk` interprets fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 
-from .facts import Facts
+from .facts import Facts, Sizes
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
-from .tree import Call, Canvas, Choice, Entry, Nodes, canvas_after, entries
+from .tree import Call, Canvas, Canvases, Choice, Entry, Nodes, Track, canvas_after, entries, tracked
 
 __all__ = ["Call", "Canvas", "Program", "canvas_after", "project_mask"]
+
+
+class OtherProgram(Exception):
+    """The pipeline lowers to another program for inputs of such a size."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class Program:
         in_channels, out_channels: of the input, of the output.
         out_size: the output's (OH, OW).
         groups, steps, asks: the most geometry groups, pixel steps and asks that any row can have.
+        track: functions from the canvases to those of the output, each of the step before; they raise as lowering does,
+            and OtherProgram.
     """
 
     nodes: Nodes
     config: tuple[float, ...]
     columns: tuple[str, ...]
-    canvases: frozenset[Canvas]
+    canvases: Canvases
     channels: int
     in_channels: int
     out_channels: int
@@ -48,6 +54,21 @@ class Program:
     groups: int
     steps: int
     asks: int
+    track: Track = field(compare=False, repr=False)
+
+    def at(self, canvases: Canvases) -> Program | None:
+        """The program for inputs of other sizes, which shares what does not depend on them; None where it is another.
+
+        Raises:
+            ValueError: a size that an op cannot take, as `lower`.
+        """
+        try:
+            out_size = one_size(tracked(self.track, canvases))
+        except OtherProgram:
+            return None
+        program = replace(self, canvases=canvases, out_size=out_size)
+        program.__dict__.update(entries=self.entries, code=self.code, facts=self.facts)
+        return program
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -63,6 +84,11 @@ class Program:
     def facts(self) -> Facts:
         """What holds for every row."""
         return Facts(self)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What holds for every row of inputs of these sizes."""
+        return Sizes(self)
 
     @property
     def plan_words(self) -> int:
@@ -86,6 +112,17 @@ class Program:
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
         return records
+
+
+def one_size(canvases: Canvases) -> Canvas:
+    """The only canvas; raises where there are several."""
+    if len(canvases) != 1:
+        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(canvases))
+        raise ValueError(
+            f"the output size would depend on the draw or on the input ({sizes}); "
+            "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
+        )
+    return next(iter(canvases))
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:

@@ -15,10 +15,12 @@ from typing import TypeVar
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
 
-_KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "shear_x", "shear_y"}
-_KEEP_CANVAS |= {"translate_x", "translate_y"}
+KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "shear_x", "shear_y"}
+KEEP_CANVAS |= {"translate_x", "translate_y"}
 
 Canvas = tuple[int, int]
+Canvases = frozenset[Canvas]
+Track = Sequence[Callable[[Canvases], Canvases]]
 Call = tuple[str, dict]
 State = TypeVar("State")
 
@@ -127,9 +129,16 @@ def follow(
     return state
 
 
+def tracked(track: Track, canvases: Canvases) -> Canvases:
+    """The canvases behind all steps of a track."""
+    for step in track:
+        canvases = step(canvases)
+    return canvases
+
+
 def canvas_after(op: int, arguments: Sequence[float], canvas: Canvas) -> Canvas:
     """The canvas (H, W) behind geometry opcode `op`; drawn arguments do not matter."""
-    if geometry.CASES[op] in _KEEP_CANVAS:
+    if geometry.CASES[op] in KEEP_CANVAS:
         return canvas
     t = torch_dialect.geometry_switch(op, tuple(arguments), float(canvas[0]), float(canvas[1]))
     return int(t[15]), int(t[16])

@@ -75,9 +75,11 @@ def test_host_time_stands_beside_its_target(measured: dict) -> None:
     def stubs(best: float) -> dict:
         return {"backend": "triton, launches stubbed", "pipeline": "a", "call": "b", "median_us": 70.0, "best_us": best}
 
-    shown = report.render(measured | {"host": [stubs(60.0), stubs(61.0)]})
+    new = {"backend": "cpu", "pipeline": "a", "call": host_time.NEW_SIZE, "median_us": 200.0, "best_us": 151.0}
+    shown = report.render(measured | {"host": [stubs(60.0), stubs(61.0), new]})
     assert "| triton, launches stubbed, a, b | 70 us | 60 us | at most 60 us: met |" in shown
     assert "| triton, launches stubbed, a, b | 70 us | 61 us | at most 60 us: **missed** |" in shown
+    assert f"| cpu, a, {host_time.NEW_SIZE} | 200 us | 151 us | at most 150 us: **missed** |" in shown
 
 
 def test_host_time_is_measured_on_each_backend() -> None:
@@ -85,7 +87,7 @@ def test_host_time_is_measured_on_each_backend() -> None:
     assert not [p for e in found for p in report._members(e, host_time.FIELDS, "host")]
     backends = ["cpu", *["triton, launches stubbed"] * (importlib.util.find_spec("triton") is not None)]
     assert {(e["backend"], e["pipeline"]) for e in found} == set(product(backends, host_time.PIPELINES))
-    assert len(found) == 3 * len(backends) * len(host_time.PIPELINES)
+    assert len(found) == 4 * len(backends) * len(host_time.PIPELINES)
 
 
 def test_peak_memory_of_a_call() -> None:

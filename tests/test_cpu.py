@@ -17,11 +17,11 @@ from torch import Tensor
 
 import gpuaug as ga
 from gpuaug.backends import cpu, cpu_buffers
-from gpuaug.compose import batch_rows
 from gpuaug.kernels.shared import pixel, plan
 from gpuaug.kernels.torch import dialect as torch_dialect
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
+from gpuaug.recipe import batch_rows
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -56,6 +56,17 @@ def test_a_helper_writes_only_while_the_caller_is_inside() -> None:
     assert made.run(1) == 0 and made.untouched(), "too late: there is nothing to come for"
 
 
+def test_a_helper_that_comes_late_has_nothing_to_come_again_for() -> None:
+    made = Job()
+    for step in (lambda: made.plans.words, lambda: made.engine.write(made.x, made.rows, made.plans, made.out)):
+        step()
+        assert made.run(1) == 0
+    assert torch.equal(made.out, made.x.flip(3))
+    made.out.fill_(7)
+    made.engine.write(made.x, made.rows, made.plans, made.out)
+    assert made.run(1) == 0 and torch.equal(made.out, made.x.flip(3)), "the same plans, written again"
+
+
 def test_the_caller_waits_for_a_helper_inside() -> None:
     made, returned = Job(), []
     made.job[F.JOB_BUSY] = 1  # one helper is in; it has taken row 0

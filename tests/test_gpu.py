@@ -12,11 +12,10 @@ from engines import draw_and_write
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug import compose as compose_module
-from gpuaug.compose import batch_rows
 from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
+from gpuaug.recipe import KEPT_RECIPES, batch_rows
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("the interpreter's process has no compiled kernels", allow_module_level=True)
@@ -219,7 +218,7 @@ def captured(call):
 def test_a_captured_graph_follows_a_loaded_state_and_outlives_its_recipe():
     x, augment = images(8).to(DEVICE), compose("jitter")
     graph, y = captured(lambda: augment(x))
-    for h in range(70, 70 + compose_module.KEPT_RECIPES + 1):
+    for h in range(70, 70 + KEPT_RECIPES + 1):
         augment(images(1, h).to(DEVICE), ids=[0], epoch=0)
     gc.collect()
     torch.cuda.empty_cache()

@@ -18,13 +18,13 @@ from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
 from gpuaug.backends import kornia as backend
-from gpuaug.compose import batch_rows
 from gpuaug.kernels.shared import plan
 from gpuaug.kernels.torch import dialect as torch_dialect
 from gpuaug.kernels.torch.asks import halving_sum
 from gpuaug.kernels.torch.layout import Ask, Layout
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
+from gpuaug.recipe import batch_rows
 
 JITTER = ga.ColorJitter(brightness=0.4, contrast=0.6)
 TURN = {"degrees": 35, "translate": (0.2, 0.1), "scale": (0.7, 1.3), "shear": 10}

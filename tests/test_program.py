@@ -78,11 +78,11 @@ def test_what_stands_in_front_of_a_slot_is_followed_through_the_gates():
     program = lowered(
         ga.RandomApply([ga.Pad(4), ga.RandomInvert()]), ga.GaussianBlur((3, 1), 1.0), ga.RandomCrop((16, 16))
     )
-    facts = program.facts
-    in_front = {slot.name: set(facts.canvases[slot.number]) for slot in facts.slots}
+    facts, sizes = program.facts, program.sizes
+    in_front = {slot.name: set(sizes.canvases[slot.number]) for slot in facts.slots}
     either = {(32, 40), (40, 48)}
     assert in_front == {"Pad": {(32, 40)}, "RandomInvert": {(40, 48)}, "GaussianBlur": either, "RandomCrop": either}
-    assert facts.largest == (40, 48)
+    assert sizes.largest == (40, 48)
     steps = reached(program.nodes, frozenset({0}), lambda n, slot: n + slot.paints)
     assert set(steps[facts.slots[-1].number]) == {1, 2}
 

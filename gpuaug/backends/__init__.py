@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from types import ModuleType
 
 import torch
@@ -10,7 +10,17 @@ import torch
 from ..messages import warn
 
 NAMES = ("auto", "triton", "kornia", "cpu")
+_found: set[str] = set()
 _warned: set[str] = set()
+
+
+def missing(package: str) -> str | None:
+    """None if a package can be imported, else that it is not installed."""
+    if package not in _found:
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed"
+        _found.add(package)
+    return None
 
 
 def reason_against(name: str, program, images: torch.Tensor, grad: bool) -> str | None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import torch
 
 from ..kernels.cpu import frame as F
 from ..kernels.shared import draw, geometry, pixel, plan
 from ..program import Program
-from . import cpu_buffers, cpu_helpers
+from . import cpu_buffers, cpu_helpers, missing
 from .cpu_buffers import allocate
 from .engine import Key
 
-__all__ = ["Engine", "allocate", "supports"]
+__all__ = ["Engine", "allocate", "size_key", "supports"]
 
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
@@ -26,11 +24,15 @@ _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
-    if importlib.util.find_spec("numba") is None:
-        return "numba is not installed"
+    if lacks := missing("numba"):
+        return lacks
     if images.device.type != "cpu":
         return f"it runs on CPU tensors, and these are on {images.device}"
     return None
+
+
+def size_key(program: Program) -> None:
+    """What an engine depends on of a program's sizes: nothing."""
 
 
 def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
@@ -80,12 +82,12 @@ class CpuPlans:
     def _work_out(self) -> None:
         if not self.planned:
             self._engine.run(self.job, DRAW_WORK * self.rows.shape[0])
-            self.begin_anew()
+            self.are_there()
 
-    def begin_anew(self) -> None:
-        """The job's rows are planned: what runs it next begins with the first one, and only writes."""
+    def are_there(self) -> None:
+        """The job's rows are planned: what runs it next only writes."""
         self.planned = True
-        self.job[F.JOB_PLANNED], self.job[F.JOB_NEXT] = 1, 0
+        self.job[F.JOB_PLANNED] = 1
 
 
 class Engine:
@@ -189,18 +191,21 @@ class Engine:
         work = out.numel()
         lacks = self.run(job, work)
         if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
-            job[F.JOB_NEXT] = job[F.JOB_LACKS] = 0
+            job[F.JOB_LACKS] = 0
             lacks = self.run(job, work)
         if lacks:
-            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(self.program.canvases)), out.shape[2:]
+            found = {(h, w) for h, w in rows[:, [plan.ROW_H, plan.ROW_W]].tolist()}
+            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(found)), out.shape[2:]
             raise MemoryError(
                 f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
                 "cannot be had"
             )
-        plans.begin_anew()
+        plans.are_there()
 
     def run(self, job: np.ndarray, work: int) -> int:
-        """Run a job of so many output values; returns how many bytes of work memory could not be had."""
+        """Run a job of so many output values from its first row on; returns how many bytes of work memory could not be
+        had. Behind it the job stays at its end: a helper that comes late has nothing to come again for."""
+        job[F.JOB_NEXT] = 0
         threads = min(torch.get_num_threads(), int(job[F.JOB_N])) if work >= SMALL_WORK else 1
         return cpu_helpers.run(self.run_rows, job, threads)
 

@@ -3,8 +3,9 @@
     plans = engine.plan(rows, table, key)    draws, and each row's own short program: a value
     engine.write(source, rows, plans, out)   the images
 
-Each backend has one implementation of the two, beside `supports(program, images)`, why it cannot run, if so, and
-`allocate(shape, dtype, device, memory_format)`, an output buffer.
+Each backend has one implementation of the two, beside `supports(program, images)`, why it cannot run, if so,
+`allocate(shape, dtype, device, memory_format)`, an output buffer, and `size_key(program)`, what an engine depends on of
+the program's sizes: those that are equal otherwise, and in this, share one.
 """
 
 from __future__ import annotations

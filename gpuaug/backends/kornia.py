@@ -6,7 +6,6 @@ plain bilinear warps. The semantics are those of the other backends; the time is
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
 
@@ -16,9 +15,10 @@ from ..facts import layout
 from ..kernels.shared import plan
 from ..kernels.torch import dialect, write
 from ..program import Canvas, Program
+from . import missing
 from .engine import Key, Plans, allocate
 
-__all__ = ["Engine", "allocate", "supports"]
+__all__ = ["Engine", "allocate", "size_key", "supports"]
 
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
@@ -29,14 +29,19 @@ if hasattr(os, "register_at_fork"):
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
-    if importlib.util.find_spec("kornia") is None:
-        return "kornia is not installed"
+    if lacks := missing("kornia"):
+        return lacks
     if program.facts.projective and images.device.type == "mps":
         return "RandomPerspective needs float64, which mps lacks"
-    taps = program.facts.taps
+    taps = program.sizes.taps
     if taps > MOST_TAPS and not program.facts.axis_aligned:
         return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
     return None
+
+
+def size_key(program: Program) -> tuple:
+    """What an engine depends on of a program's sizes."""
+    return program.sizes.largest, program.sizes.taps
 
 
 class Engine:

@@ -23,13 +23,14 @@ from ..program import Program
 from .engine import Key, Plans, allocate
 from .triton_can import can
 
-__all__ = ["Engine", "allocate", "supports"]
+__all__ = ["Engine", "allocate", "size_key", "supports"]
 
 HERE = nullcontext()
 SMALL, LARGE = (8, 32), (16, 32)  # tiles in pixels, y and x; `write`: 2, 4 pixels a thread
 WARPS = 4
 ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
 MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
+KEPT_VARIANTS = 256  # pairs of tensors of which an engine remembers how they are launched
 CHUNKS = 16  # programs that share a row's ask, whatever the batch
 PLAN_TYPES = {
     "rows": "*i64",
@@ -84,12 +85,20 @@ class Scratch(NamedTuple):
     dtype: torch.dtype
 
 
+def size_key(program: Program) -> int:
+    """What an engine depends on of a program's sizes."""
+    return scratch(program).size
+
+
 def scratch(program: Program) -> Scratch:
-    """A row's scratch images: at most two, as a story reads one and writes the other."""
+    """A row's scratch images: at most two, as a story reads one and writes the other. Sizes that are about the same share
+    an engine: the largest image counts as up to a quarter more."""
     asking = [slot for slot in program.facts.paints if slot.trait == plan.NEIGHBOURS]
     if not asking:
         return Scratch(0, 0, torch.float32)
-    largest = max(h * w for slot in asking for h, w in program.facts.canvases[slot.number])
+    largest = max(h * w for slot in asking for h, w in program.sizes.canvases[slot.number])
+    unit = 1 << max(largest.bit_length() - 3, 0)
+    largest = -(-largest // unit) * unit
     exact = all(slot.lattice and slot.op == pixel.SHARPNESS for slot in asking)
     return Scratch(min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32)
 
@@ -193,12 +202,10 @@ class Engine:
         tables = program.asks * program.channels * LEVELS if plan.HISTOGRAM in program.facts.needs else 0
         self.stride = tables_at + tables + (PARTIALS * CHUNKS if program.asks else 0)
         self.layout = (self.stride, program.groups, program.steps, tables_at)
-        self.size = program.out_channels * program.out_size[0] * program.out_size[1]
-        tile, (h, w) = tile_of(can(program)), program.out_size
-        self.grid = -(-w // tile[1]) * ((program.out_channels + 2) // 3), -(-h // tile[0])
+        self.tile = tile_of(can(program))
         self.ask_programs = CHUNKS * ((program.channels + 2) // 3)
-        self.program, self.variants = program, {}
-        self.launches = {name: launch(kernel, self.index) for name, kernel in kernels(program).items()}
+        self.program, self.compiled, self.variants = program, {}, {}
+        _, self.launches = self._compiled(quads=True, wide=False)
 
     def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
         n = len(rows)
@@ -227,7 +234,7 @@ class Engine:
         if images:
             kept = torch.empty(n * images * size, dtype=dtype, device=self.device)
         layout = (size, images, *self.layout)
-        quads, launches = self._variant(source, out)
+        quads, launches, tiles, image_size = self._variant(source, out)
         for i_ask in range(self.asks):
             launches["ask"]((n * self.ask_programs, 1, 1), source, rows, plans, kept, i_ask, *layout)
         _, _, height, width = out.shape
@@ -235,16 +242,28 @@ class Engine:
         if quads:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
         for i_first in range(0, n, MOST_ROWS):
-            grid = (*self.grid, min(n - i_first, MOST_ROWS))
-            target = (self.size, *strides, height, width, i_first)
+            grid = (*tiles, min(n - i_first, MOST_ROWS))
+            target = (image_size, *strides, height, width, i_first)
             launches["write"](grid, source, rows, plans, kept, out, *target, *layout)
 
-    def _variant(self, source, out) -> tuple[int, dict]:
-        """How quads are stored, and the launches: few pairs of tensors need others than the usual."""
-        key = source.shape[1:], source.stride(), out.stride(), out.data_ptr() % 16
-        if key not in self.variants:
-            wide, quads = max(span(source), span(out)) >= 2**31, quads_of(out)
-            found = kernels(self.program, quads > 0, wide)
+    def _variant(self, source, out) -> tuple[int, dict, tuple[int, int], int]:
+        """How quads are stored, the launches, the tiles of an image along x and y, and its elements."""
+        key = source.shape[1:], source.stride(), out.shape[1:], out.stride(), out.data_ptr() % 16
+        variant = self.variants.get(key)
+        if variant is None:
+            wide, quads, (c, h, w) = max(span(source), span(out)) >= 2**31, quads_of(out), out.shape[1:]
+            stores_quads, launches = self._compiled(quads > 0, wide)
+            tiles = -(-w // self.tile[1]) * ((c + 2) // 3), -(-h // self.tile[0])
+            variant = stores_quads and quads, launches, tiles, c * h * w
+            if len(self.variants) >= KEPT_VARIANTS:
+                self.variants = {}
+            self.variants[key] = variant
+        return variant
+
+    def _compiled(self, quads: bool, wide: bool) -> tuple[int, dict]:
+        """Whether quads are stored, and the launches, of `kernels`."""
+        if (quads, wide) not in self.compiled:
+            found = kernels(self.program, quads, wide)
             launches = {name: launch(kernel, self.index) for name, kernel in found.items()}
-            self.variants[key] = dict(found["write"].constants)["QUADS"] and quads, launches
-        return self.variants[key]
+            self.compiled[quads, wide] = dict(found["write"].constants)["QUADS"], launches
+        return self.compiled[quads, wide]

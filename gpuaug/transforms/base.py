@@ -75,13 +75,9 @@ def resampling(interpolation: str, antialias: bool) -> tuple[int, str, tuple[flo
     return (geometry.LINEAR if interpolation == "bilinear" else geometry.CUBIC_AA), "drop", (1.0, 0.0)
 
 
-def smallest(canvases: frozenset[Canvas]) -> Canvas:
-    """The smallest height and the smallest width."""
-    return min(h for h, _ in canvases), min(w for _, w in canvases)
-
-
-def check_sides(build: Lowering, before: Canvas, after: Canvas) -> None:
-    """Raise where an op would leave no pixel of an image, or more on a side than float32 can count."""
-    if not 1 <= min(after) <= max(after) <= MOST_SIDE:
-        (h, w), (oh, ow) = before, after
-        raise build.fail(f"would make {oh}x{ow} of an image of {h}x{w}; a side has 1 to {MOST_SIDE} pixels")
+def sides_fault(before: Canvas, after: Canvas) -> str | None:
+    """What is wrong where an op would leave no pixel of an image, or more on a side than float32 can count."""
+    if 1 <= min(after) <= max(after) <= MOST_SIDE:
+        return None
+    (h, w), (oh, ow) = before, after
+    return f"would make {oh}x{ow} of an image of {h}x{w}; a side has 1 to {MOST_SIDE} pixels"

@@ -10,7 +10,7 @@ from ..lowering import Lowering
 from ..messages import shown
 from ..program import Call, Canvas
 from .arguments import as_float32, ends, interval, kernel_sizes, number, probability
-from .base import Transform, smallest
+from .base import Transform
 from .ops import lower_adjustment
 
 
@@ -42,11 +42,15 @@ class RandomAdjustSharpness(Transform):
 
 def check_kernel(build: Lowering, kernel: tuple[int, int]) -> None:
     """Raise where reflecting the border needs more pixels than there are."""
-    h, w = smallest(build.canvases)
-    if kernel[0] // 2 >= w or kernel[1] // 2 >= h:
-        raise build.fail(
-            f"a kernel of {kernel[0]}x{kernel[1]} (width x height) reaches over images of {w}x{h}; take a smaller one"
-        )
+
+    def fault(canvas: Canvas) -> str | None:
+        h, w = canvas
+        if kernel[0] // 2 < w and kernel[1] // 2 < h:
+            return None
+        size = f"{kernel[0]}x{kernel[1]} (width x height)"
+        return f"a kernel of {size} reaches over images of {w}x{h}; take a smaller one"
+
+    build.check_canvas(fault)
 
 
 def lower_blur(build: Lowering, kernel: tuple[int, int], sigma: float = 0.0, **drawn: Any) -> None:

@@ -25,7 +25,7 @@ from .arguments import (
     probability,
     whole,
 )
-from .base import Transform, check_sides, fill_by_channel, resampling, smallest
+from .base import Transform, fill_by_channel, resampling, sides_fault
 
 RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
@@ -90,23 +90,22 @@ def lower_pad(
         _, _, left, _, _, top, *_, height, width = torch_dialect.GEOMETRY["pad"](arguments, h, w)
         return [int(-left), int(-top), int(width - w + left), int(height - h + top)]
 
-    if not any(any(amounts(canvas)) for canvas in build.canvases):
-        return
-    for h, w in build.canvases:
-        left, top, right, bottom = amounts((h, w))
+    def fault(canvas: Canvas) -> str | None:
+        (h, w), (left, top, right, bottom) = canvas, amounts(canvas)
         limit = {"reflect": (h - 1, w - 1), "symmetric": (h, w)}.get(mode, (math.inf, math.inf))
         if max(top, bottom) > limit[0] or max(left, right) > limit[1]:
-            raise build.fail(
-                f"{mode} padding of {max(left, top, right, bottom)} pixels needs a larger image than {h}x{w}; "
-                "pad less, or use 'edge'"
-            )
-        check_sides(build, (h, w), (h + top + bottom, w + left + right))
+            most = max(left, top, right, bottom)
+            return f"{mode} padding of {most} pixels needs a larger image than {h}x{w}; pad less, or use 'edge'"
+        return sides_fault(canvas, (h + top + bottom, w + left + right))
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         padding = amounts(canvas)
         kwargs = {"padding": padding, "fill": fill, "padding_mode": mode}
         return [("pad", kwargs)] if described and any(padding) else []
 
+    if not build.any_canvas(lambda canvas: any(amounts(canvas))):
+        return
+    build.check_canvas(fault)
     colour = fill_by_channel(build, fill) if mode == "constant" else None
     build.geometry("pad", arguments, border=mode, fill=colour, call=call)
 
@@ -189,17 +188,18 @@ class RandomCrop(Transform):
         size = pair("RandomCrop", "size", self.size)
         sides = (0, 0, 0, 0) if self.padding is None else pad_sides("RandomCrop", self.padding)
         lower_pad(build, sides, self.fill, self.padding_mode, size if self.pad_if_needed else (0, 0))
-        h, w = smallest(build.canvases)
-        if size[0] > h or size[1] > w:
-            raise build.fail(
-                f"the crop of {size[0]}x{size[1]} is larger than the image of {h}x{w}; "
-                "pass padding= or pad_if_needed=True"
-            )
+
+        def fault(canvas: Canvas) -> str | None:
+            (oh, ow), (h, w) = size, canvas
+            fits = oh <= h and ow <= w
+            told = f"the crop of {oh}x{ow} is larger than the image of {h}x{w}; pass padding= or pad_if_needed=True"
+            return None if fits else told
 
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
             top, left = (int(v) for v in values)
             return [("crop", {"top": top, "left": left, "height": size[0], "width": size[1]})]
 
+        build.check_canvas(fault)
         build.geometry(
             "crop",
             (0, 0, *size),
@@ -255,10 +255,14 @@ class Resize(Transform):
         size, longest = resize_lengths("Resize", self.size, self.max_size)
         sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
         lengths = (size[0], longest) if self._shorter else size
-        for canvas in build.canvases if self._shorter else ():
+
+        def fault(canvas: Canvas) -> str | None:
             long = size[0] * max(canvas) // min(canvas)
             sides = (longest * size[0] // long, longest) if 0 < longest < long else (size[0], long)
-            check_sides(build, canvas, sides if canvas[0] <= canvas[1] else sides[::-1])
+            return sides_fault(canvas, sides if canvas[0] <= canvas[1] else sides[::-1])
+
+        if self._shorter:
+            build.check_canvas(fault)
         kwargs = {
             "size": [size[0]] if self._shorter else list(size),
             "interpolation": self.interpolation,

@@ -23,7 +23,7 @@ from .arguments import (
     probability,
     shear_interval,
 )
-from .base import Transform, fill_by_channel, smallest
+from .base import Transform, fill_by_channel
 
 WARPS = ("nearest", "bilinear", "bicubic")
 
@@ -211,9 +211,9 @@ class RandomPerspective(Transform):
         )
 
     def lower(self, build: Lowering) -> None:
-        h, w = smallest(build.canvases)
-        if min(h, w) < 2:
-            raise build.fail(f"needs images of at least 2x2 pixels, got {h}x{w}")
+        def fault(canvas: Canvas) -> str | None:
+            h, w = canvas
+            return f"needs images of at least 2x2 pixels, got {h}x{w}" if min(canvas) < 2 else None
 
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
             right, bottom = canvas[1] - 1, canvas[0] - 1
@@ -225,6 +225,7 @@ class RandomPerspective(Transform):
             }
             return [("perspective", kwargs)]
 
+        build.check_canvas(fault)
         with build.accept(self.p):
             build.geometry(
                 "perspective",

@@ -10,10 +10,11 @@ from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug.compose import Params, batch_rows
+from gpuaug.compose import Params
 from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
+from gpuaug.recipe import batch_rows
 
 H, W = 14, 18
 FILL = (20, 90, 160)

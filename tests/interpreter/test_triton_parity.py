@@ -11,10 +11,10 @@ from engines import draw_and_write, drawn_table
 
 import gpuaug as ga
 from gpuaug import backends
-from gpuaug.compose import batch_rows
 from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
+from gpuaug.recipe import batch_rows
 
 TO_FLOAT = ga.ToDtype(torch.float32, scale=True)
 JITTER = ga.ColorJitter(brightness=0.4, contrast=0.4)
