@@ -91,8 +91,8 @@ def size_key(program: Program) -> int:
 
 
 def scratch(program: Program) -> Scratch:
-    """A row's scratch images: at most two, as a story reads one and writes the other. Sizes that are about the same share
-    an engine: the largest image counts as up to a quarter more."""
+    """A row's scratch images: at most two, as a story reads one and writes the other. Sizes that are about the same
+    share an engine: the largest image counts as up to a quarter more."""
     asking = [slot for slot in program.facts.paints if slot.trait == plan.NEIGHBOURS]
     if not asking:
         return Scratch(0, 0, torch.float32)
