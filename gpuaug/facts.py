@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 REMAP_CANVAS = (2, 1024)  # remap takes pixels to [-1, 1] and back in float32: at 1024 that costs 1e-4 of a pixel
 RADIUS = 1  # which argument of a blur it is
 BLURS = (pixel.BLUR_X, pixel.BLUR_Y)
-FOLDING = {geometry.REFLECT, geometry.SYMMETRIC}
 T = TypeVar("T", bound=Hashable)
 
 
@@ -69,7 +68,7 @@ class Facts:
             front=bool(smooth) and not (opening.smooth and opening.gate_at < 0),
             fills=geometry.FILL in self.borders,
             edges=bool(self.borders - {geometry.FILL}),
-            folds=bool(self.borders & FOLDING),
+            folds=any(map(geometry.folds, self.borders)),
             rounds={0: "none", len(smooth): "all"}.get(sum(slot.lattice for slot in smooth), "some"),
             inline=last < first,
             resumes=not smooth or smooth[-1].number < first,
@@ -191,7 +190,7 @@ def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Ha
     """The (bound, lattice, channels) of the slots of each key, or None where they differ."""
     found: dict[Hashable, Stage | None] = {}
     for slot in slots:
-        stage = float(slot.bound), float(slot.lattice), float(slot.stage_channels)
+        stage = Stage(float(slot.bound), float(slot.lattice), float(slot.stage_channels))
         found[key(slot)] = stage if found.get(key(slot), stage) == stage else None
     return found
 

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 
 from .inputs import moved
-from .kernels.shared import plan
+from .kernels.shared import draw, plan
 from .kernels.torch import dialect as torch_dialect
 
-MASK = 0xFFFFFFFF
 CPU = torch.device("cpu")
 DISTRIBUTED = torch.distributed.is_available()
 NO_EPOCH = -1
@@ -89,7 +88,7 @@ def _process(forked_from: int | None) -> tuple[int, int, tuple]:
     worker, identity, pid = torch.utils.data.get_worker_info(), multiprocessing.current_process()._identity, os.getpid()
     number, loader = 0, 0
     if worker is not None:
-        number, loader, identity, pid = worker.id + 1, worker.seed & MASK, identity[:-1], os.getppid()
+        number, loader, identity, pid = worker.id + 1, worker.seed & draw.WORD, identity[:-1], os.getppid()
     forked = not identity and forked_from is not None and pid != forked_from
     return number, loader, ("pid", pid) if forked else identity
 
@@ -161,14 +160,14 @@ class Keys:
 
     def _words(self, key: torch.device | tuple) -> tuple[int, int]:
         """The two seed words of a state."""
-        low, high = self._seed & MASK, self._seed >> 32
+        low, high = self._seed & draw.WORD, self._seed >> 32
         if not isinstance(key, tuple):
             return low, high
         device, rank, worker, loader, process = key
         philox = torch_dialect.DRAW["philox"]
         if process:
             digest = int.from_bytes(hashlib.sha256(repr(process).encode()).digest()[:8], "little")
-            low, high, _, _ = philox(digest & MASK, digest >> 32, 0, 0, low, high)
+            low, high, _, _ = philox(digest & draw.WORD, digest >> 32, 0, 0, low, high)
         low, high, _, _ = philox(rank, worker, loader, (device.index or 0) + 1, low, high)
         return low, high
 

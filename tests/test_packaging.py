@@ -189,6 +189,18 @@ def test_no_import_goes_in_a_circle() -> None:
     graphlib.TopologicalSorter(imports).prepare()
 
 
+def test_the_way_of_a_batch_is_told_as_it_is() -> None:
+    told = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("### A batch's way")[2].partition("\n## ")[0]
+    )
+    stops = re.findall(r"^(\d+)\. `([\w/.]+)`, `(\w+)`(?: or `(\w+)`)?:", told, re.M)
+    numbers = [int(number) for number, *_ in stops]
+    assert numbers == [*range(1, 20), *range(6, 17)] and len(numbers) == len(re.findall(r"^\d+\. ", told, re.M))
+    for _, file, *names in stops:
+        defined = re.findall(r"^ *def (\w+)", (ROOT / file).read_text(encoding="utf-8"), re.M)
+        assert {name for name in names if name} <= set(defined), file
+
+
 def named(place: str, text: str) -> bool:
     """Whether a text names a place, and not one whose name begins or ends with it."""
     return re.search(rf"(?<![\w.~$}}/-]){re.escape(place)}(?![\w-])", text) is not None

@@ -14,7 +14,6 @@ from .engine import Key
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
-WORD = 0xFFFFFFFF
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
@@ -160,8 +159,10 @@ class Engine:
                 loops[phase] = "equalize_phase" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
-    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> CpuPlans:
+    def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> CpuPlans:
         rows, n, job = rows.contiguous(), rows.shape[0], self.job.copy()
+        if table is None:
+            table = torch.empty((n, self.columns), dtype=torch.float32, device="cpu")
         memory = cpu_buffers.empty(n * (self.record_bytes + 4 * self.row_words), "plans of a batch")
         job[F.JOB_ROWS], job[F.JOB_TABLE], job[F.JOB_N] = rows.data_ptr(), table.data_ptr(), n
         job[F.JOB_RECORDS] = address = memory.ctypes.data
@@ -179,7 +180,7 @@ class Engine:
             job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), rows.shape[0], counter)
         else:
             job[F.JOB_IDS] = ids.data_ptr()
-        job[F.JOB_EPOCH] = epoch & WORD
+        job[F.JOB_EPOCH] = epoch
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
     def write(self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor) -> None:

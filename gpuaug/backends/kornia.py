@@ -16,11 +16,12 @@ from ..kernels.shared import plan
 from ..kernels.torch import dialect, write
 from ..program import Canvas, Program
 from . import missing
-from .engine import Key, Plans
+from .engine import Key, Plans, allocate
+
+__all__ = ["Engine", "allocate", "size_key", "supports"]
 
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
-WORD = 0xFFFFFFFF
 LOCKS: dict[int, threading.Lock] = {}
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=LOCKS.clear)  # a process that ended may have had the child's number
@@ -43,13 +44,6 @@ def size_key(program: Program) -> tuple:
     return program.sizes.largest, program.sizes.taps
 
 
-def allocate(
-    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, memory_format: torch.memory_format
-) -> torch.Tensor:
-    """An output buffer [R, C, OH, OW]."""
-    return torch.empty(shape, dtype=dtype, device=device, memory_format=memory_format)
-
-
 class Engine:
     """torch's renderer for one program on one device (`engine.Engine`).
 
@@ -63,8 +57,11 @@ class Engine:
         self.layout = layout(program)
 
     @torch.no_grad()
-    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
+    def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> Plans:
         own = rows[:, plan.ROW_TABLE]
+        if table is None:
+            shape = len(rows), len(self.program.columns)
+            table = torch.empty(shape, dtype=torch.float32, device=rows.device)
         if key is not None:
             drawn = torch.zeros((len(rows), table.shape[1]), dtype=torch.float32, device=rows.device)
             words = self._walk(rows, drawn, self._words(rows, key))
@@ -78,8 +75,7 @@ class Engine:
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
         name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        epoch = torch.full_like(name, key.epoch & WORD)
-        return (name & WORD, (name >> 32) & WORD, epoch, rows[:, plan.ROW_VIEW] << 20, *seed)
+        return dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
 
     @torch.no_grad()
     def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..kernels.shared import geometry, pixel, plan
 from ..kernels.triton.dialect import bits
-from ..kernels.triton.walk import MIXED, Can
+from ..kernels.triton.walk import MIXED, Can, TailStep
 from ..program import Program
 from ..tree import Entry
 
@@ -14,9 +14,9 @@ MIRRORS = {"flip_horizontal", "flip_vertical"}
 BLURS = {pixel.BLUR_X, pixel.BLUR_Y}
 
 
-def _tail_word(slot: Entry) -> tuple[int, int, int, int]:
+def _tail_step(slot: Entry) -> TailStep:
     zeros = bits(i for i in range(slot.columns, 8) if slot.channels < 0 and slot.arguments[i] == 0.0)
-    return slot.op, slot.lattice, slot.stage_channels, zeros
+    return TailStep(slot.op, slot.lattice, slot.stage_channels, zeros)
 
 
 def _common(values: Iterable[int]) -> int:
@@ -87,7 +87,7 @@ def can(program: Program) -> Can:
     return Can(
         channels=program.channels,
         ops=bits(slot.op for slot in pixels),
-        tail=tuple(_tail_word(slot) for slot in facts.tail),
+        tail=tuple(_tail_step(slot) for slot in facts.tail),
         lattice=_common(slot.lattice for slot in pixels),
         stage_channels=_common(slot.stage_channels for slot in pixels),
         project=facts.projective,
@@ -98,7 +98,7 @@ def can(program: Program) -> Can:
         always_smooth=always_smooth(program) and not (groups or steps),
         wide=False,
         fill=geometry.FILL in facts.borders,
-        fold=not facts.borders.isdisjoint({geometry.REFLECT, geometry.SYMMETRIC}),
+        fold=any(map(geometry.folds, facts.borders)),
         drop=geometry.DROP in facts.borders,
         filter=_common(slot.filter for slot in smooth),
         groups_before=groups,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..kernels.torch import dialect as torch_dialect
 from ..lowering import Lowering
 from ..messages import shown
 from ..program import Call, Canvas
@@ -82,13 +83,12 @@ def lower_pad(
     described: bool = True,
 ) -> None:
     """A pad slot; further, where the canvas is smaller than `needed`, what it lacks on both sides, or `halved`."""
+    arguments = (*sides, *needed, float(halved))
 
     def amounts(canvas: Canvas) -> list[int]:
-        h, w = canvas
-        lack_y, lack_x = max(needed[0] - h - sides[1] - sides[3], 0), max(needed[1] - w - sides[0] - sides[2], 0)
-        front = (lack_x // 2, lack_y // 2) if halved else (lack_x, lack_y)
-        back = (lack_x - front[0], lack_y - front[1]) if halved else (lack_x, lack_y)
-        return [sides[0] + front[0], sides[1] + front[1], sides[2] + back[0], sides[3] + back[1]]
+        h, w = map(float, canvas)
+        _, _, left, _, _, top, *_, height, width = torch_dialect.GEOMETRY["pad"](arguments, h, w)
+        return [int(-left), int(-top), int(width - w + left), int(height - h + top)]
 
     def fault(canvas: Canvas) -> str | None:
         (h, w), (left, top, right, bottom) = canvas, amounts(canvas)
@@ -107,7 +107,7 @@ def lower_pad(
         return
     build.check_canvas(fault)
     colour = fill_by_channel(build, fill) if mode == "constant" else None
-    build.geometry("pad", (*sides, *needed, float(halved)), border=mode, fill=colour, call=call)
+    build.geometry("pad", arguments, border=mode, fill=colour, call=call)
 
 
 @dataclass(frozen=True)

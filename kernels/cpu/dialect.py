@@ -271,8 +271,8 @@ def stack(words):
 
 xp.where, xp.choose = _where, _choose
 xp.f32, xp.f64, xp.i32, xp.i64 = _cast(nt.float32), _cast(nt.float64), _cast(nt.int64), _cast(nt.int64)
-xp.floor, xp.abs, xp.sqrt_rn, xp.div_rn = _unary("llvm.floor"), _unary("llvm.fabs"), _unary("llvm.sqrt"), _divide
-xp.rint, xp.exp = _unary("llvm.rint"), _unary("llvm.exp")
+xp.floor, xp.ceil, xp.rint = _unary("llvm.floor"), _unary("llvm.ceil"), _unary("llvm.rint")
+xp.abs, xp.exp, xp.sqrt_rn, xp.div_rn = _unary("llvm.fabs"), _unary("llvm.exp"), _unary("llvm.sqrt"), _divide
 xp.fma, xp.pow = _of_floats("llvm.fma", 3), _of_floats("llvm.pow", 2)
 xp.minimum, xp.maximum = _compared("<"), _compared(">")
 xp.load, xp.store, xp.gather, xp.some, xp.fence = _load, _store, _gather, _same, _fence

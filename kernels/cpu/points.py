@@ -13,7 +13,7 @@ from .tables import clamp, group_at, weigh
 from .vector import four_block_packed, gather_block_f32, gather_block_packed, gather_block_u8, take_block_packed
 
 EXACT = 1 << 24  # whole numbers below are exact in float32
-fold, snap = GEOMETRY["fold"], GEOMETRY["snap"]
+fold, folds, snap = GEOMETRY["fold"], GEOMETRY["folds"], GEOMETRY["snap"]
 
 
 @exact
@@ -21,7 +21,7 @@ def check_line(g, keeps, number, xs, ys, birth, n):
     """Hold a line's coordinates against a group's window: snap (unless `keeps`), note births, lead the rest back in."""
     x_low, x_high, y_low, y_high = g[P.G_WINDOW], g[P.G_WINDOW + 1], g[P.G_WINDOW + 2], g[P.G_WINDOW + 3]
     border = g[P.G_BORDER]
-    if (border == G.REFLECT) | (border == G.SYMMETRIC):
+    if folds(border):
         for x in range(n):
             sx, sy = snap(xs[x]), snap(ys[x])
             keeps_x, keeps_y = keeps & (sx >= x_low) & (sx <= x_high), keeps & (sy >= y_low) & (sy <= y_high)
@@ -40,7 +40,7 @@ def check_line(g, keeps, number, xs, ys, birth, n):
 @exact
 def clamps(g):
     """Whether a group is affine, and leads what lies outside to the edge, be it for its fill."""
-    return (g[P.G_PROJECTIVE] == 0.0) & (g[P.G_BORDER] != G.REFLECT) & (g[P.G_BORDER] != G.SYMMETRIC)
+    return (g[P.G_PROJECTIVE] == 0.0) & (folds(g[P.G_BORDER]) == 0)
 
 
 @exact
@@ -281,7 +281,7 @@ def smooth_points(frame, g, r):
 def plainly_bilinear(g):
     """Whether a smooth group takes two taps along each axis, and what lies outside is fill or edge."""
     plain = (g[P.G_FILTER] == G.LINEAR) & (g[P.G_WIDTH] == 1.0) & (g[P.G_WIDTH + 1] == 1.0)
-    plain = plain & (g[P.G_BORDER] != G.REFLECT) & (g[P.G_BORDER] != G.SYMMETRIC)
+    plain = plain & (folds(g[P.G_BORDER]) == 0)
     return plain & (g[P.G_WINDOW + 1] > g[P.G_WINDOW]) & (g[P.G_WINDOW + 3] > g[P.G_WINDOW + 2])
 
 

@@ -15,7 +15,8 @@ from . import frame as F
 from .dialect import ELEMENTARY, GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
 
 clamp = ELEMENTARY["clamp"]
-fold, snap, reach, weight = GEOMETRY["fold"], GEOMETRY["snap"], GEOMETRY["reach"], GEOMETRY["weight"]
+fold, folds, snap, weight = (GEOMETRY[name] for name in ("fold", "folds", "snap", "weight"))
+first_tap, reach, tap_count = (GEOMETRY[name] for name in ("first_tap", "reach", "tap_count"))
 
 
 @exact
@@ -43,13 +44,6 @@ def element_bytes(kind):
 
 
 @exact
-def tap_count(width, kind):
-    """How many taps a filter of that width has along an axis."""
-    support = reach(kind) * width
-    return xp.i64(0.0 - xp.floor(0.0 - (support + support)))
-
-
-@exact
 def trace(frame, axis, v):
     """Walk output index v of one axis back through the groups of the pass: source coordinate, group of birth or -1."""
     c = xp.f32(v)
@@ -66,7 +60,7 @@ def trace(frame, axis, v):
             if (s < low) | (s > high):
                 if border == G.FILL:
                     return c, i
-                if (border == G.REFLECT) | (border == G.SYMMETRIC):
+                if folds(border):
                     c = fold(s, low, high, border)
                 else:
                     c = clamp(c, low, high)
@@ -105,7 +99,7 @@ def weigh(g, axis, centres, n, count, index, weights, inside, pitch):
         inside[v] = xp.f32(0.0)
     for k in range(count):
         for v in range(n):
-            tap = xp.floor(centres[v] - support) + xp.f32(k + 1)
+            tap = first_tap(centres[v], support) + xp.f32(k)
             w = weight((tap - centres[v]) * narrow, kind)
             kept = ((tap >= low) & (tap <= high)) | (border != G.DROP)
             index[k * pitch + v] = int32(fold(tap, low, high, border))
@@ -119,7 +113,7 @@ def weigh(g, axis, centres, n, count, index, weights, inside, pitch):
     if border == G.FILL:
         for k in range(count):
             for v in range(n):
-                tap = xp.floor(centres[v] - support) + xp.f32(k + 1)
+                tap = first_tap(centres[v], support) + xp.f32(k)
                 missing = xp.where((tap >= low) & (tap <= high), 0.0, weights[k * pitch + v])
                 weights[k * pitch + v] -= missing
                 inside[v] -= missing

@@ -11,10 +11,10 @@ from ..shared import geometry as G
 from ..shared import pixel
 from ..shared import plan as P
 from . import frame as F
-from .dialect import PLAN, exact, f32, i64, xp
+from .dialect import DRAW, PLAN, exact, f32, i64, xp
 from .tables import ask_at, group_at, step_at, tap_count
 
-MASK = 0xFFFFFFFF
+row_key = DRAW["row_key"]
 walk, group_words, step_words, steps_from, asks_from = (
     PLAN[name] for name in ("walk", "group_words", "step_words", "step_at", "ask_at")
 )
@@ -231,8 +231,7 @@ def plan_row(job, row, plan, table):
     name = job[F.JOB_COUNTER] + row[P.ROW_SAMPLE]
     if job[F.JOB_IDS] != 0:
         name = i64(job[F.JOB_IDS])[row[P.ROW_SAMPLE]]
-    epoch, view = job[F.JOB_EPOCH] & MASK, row[P.ROW_VIEW] << 20
-    key = (name & MASK, (name >> 32) & MASK, epoch, view, job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH])
+    key = row_key(name, job[F.JOB_EPOCH], row[P.ROW_VIEW], job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH])
     if not fresh:
         for i in range(columns):
             table[i] = shared[i]

@@ -37,6 +37,11 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
+def row_key(name, epoch, view, low, high):
+    """A row's key, of its sample's id or number, epoch, view and the seed's words; a slot adds its stream."""
+    return name & WORD, (name >> 32) & WORD, epoch & WORD, view << 20, low, high
+
+
 def words(key, block):
     """Four words of the key's stream; `block` counts them off."""
     return philox(key[0], key[1], key[2], key[3] + block, key[4], key[5])

@@ -192,6 +192,11 @@ def snap(x):
     return xp.floor(x + 0.5)
 
 
+def folds(border):
+    """Whether a border rule mirrors."""
+    return (border == REFLECT) | (border == SYMMETRIC)
+
+
 def fold(x, low, high, border):
     """The window pixel that stands for pixel x outside of low .. high: edge, reflect or symmetric; others clamp.
 
@@ -204,13 +209,24 @@ def fold(x, low, high, border):
     t = t - period * xp.floor(xp.div_rn(t, period))
     mirrored = clamp(xp.where(t > n - 1.0, period - repeat - t, t), 0.0, n - 1.0)
     clamped, inside = clamp(x, low, high), (x >= low) & (x <= high)
-    outside = xp.where((border == REFLECT) | (border == SYMMETRIC), low + mirrored, clamped)
+    outside = xp.where(folds(border), low + mirrored, clamped)
     return xp.where(inside, clamped, outside)
 
 
 def reach(kind):
     """Half the support of a filter, in units of its width."""
     return xp.where(kind == LINEAR, 1.0, 2.0)
+
+
+def first_tap(c, support):
+    """The first pixel that a filter about coordinate c weighs."""
+    return xp.floor(c - support) + 1.0
+
+
+def tap_count(width, kind):
+    """How many pixels a filter of that width weighs along an axis, at the most."""
+    support = reach(kind) * width
+    return xp.i32(xp.ceil(support + support))
 
 
 def weight(d, kind):

@@ -37,7 +37,7 @@ def halving_sum(v: torch.Tensor) -> torch.Tensor:
 
 def mean_grey(image: torch.Tensor, inside, stage, pixels: torch.Tensor) -> torch.Tensor:
     """The mean of `pixel.luma` over a row's `pixels` [R, 1, 1] pixels, [R, 1]."""
-    grey = PIXEL["luma"](*colour(image), *stage[1:])
+    grey = PIXEL["luma"](*colour(image), stage.lattice, stage.channels)
     if inside is not None:
         grey = torch.where(inside, grey, 0.0)
     return halving_sum(grey)[:, None] / pixels[:, 0].clamp(min=1.0)

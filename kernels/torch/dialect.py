@@ -108,6 +108,7 @@ xp.f64 = _cast(torch.float64, float)
 xp.i32 = _cast(torch.int64, int)
 xp.i64 = _cast(torch.int64, int)
 xp.floor = _unary(torch.floor, lambda x: float(math.floor(x)) if math.isfinite(x) else x)
+xp.ceil = _unary(torch.ceil, lambda x: float(math.ceil(x)))
 xp.sqrt_rn = _unary(_sqrt, math.sqrt)
 xp.abs = abs
 xp.fma = _fma

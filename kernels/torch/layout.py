@@ -4,8 +4,15 @@ The torch renderer looks at no value of a plan. What it may skip, and how long i
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-Stage = tuple[float, float, float]
+
+class Stage(NamedTuple):
+    """What a pixel formula knows of its stage."""
+
+    bound: float
+    lattice: float
+    channels: float
 
 
 @dataclass(frozen=True)

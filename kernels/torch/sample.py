@@ -110,7 +110,7 @@ class Resampler:
         border = torch.where(has, group[plan.G_BORDER], float(geometry.EDGE))
         reach = GEOMETRY["reach"](kind) * width
         c = ELEMENTARY["clamp"](c, low - reach - 2.0, high + reach + 2.0)
-        first = torch.floor(c - reach) + 1.0
+        first = GEOMETRY["first_tap"](c, reach)
         pairs, total, kept = [], torch.zeros_like(c), torch.zeros_like(c)
         for t in range(self.layout.taps):
             k = first + float(t)

@@ -102,7 +102,7 @@ class Writer:
             elif trait == plan.EXTREMES:
                 self.note(here, step, extremes(image, inside), EXTREMES_AT)
             elif trait == plan.HISTOGRAM:
-                table = equalize_table(image, inside, stage[1])
+                table = equalize_table(image, inside, stage.lattice)
                 self.tables[k] = torch.where(here, table, self.tables.get(k, table))
             else:
                 value = self.safely(here, here, list(own[plan.S_ARGUMENTS :][:8]), image)
@@ -234,7 +234,7 @@ class Writer:
                 blocks[t], safe = self.safely(*where, p, image)
             image = safe
         if op == pixel.EQUALIZE:
-            return equalize(image, self.table(blocks[0][7]) if table is None else table, stage[1])
+            return equalize(image, self.table(blocks[0][7]) if table is None else table, stage.lattice)
         if op in NEIGHBOURS:
             h, w = self.header[plan.OUT_H], self.header[plan.OUT_W]
             return neighbourhood(op, image, blocks[0], stage, h, w, layout.radii)
@@ -259,7 +259,7 @@ class Writer:
         elif trait == plan.EXTREMES:
             p[EXTREMES_AT : EXTREMES_AT + 6] = extremes(image, inside)[:, :, None, None].unbind(1)
         else:
-            return equalize_table(image, inside, stage[1])
+            return equalize_table(image, inside, stage.lattice)
         return None
 
     def table(self, number: torch.Tensor) -> torch.Tensor:
@@ -287,4 +287,4 @@ class Writer:
 
 def _stage(step) -> Stage:
     """A step's bound, lattice and channels."""
-    return step[plan.S_BOUND], step[plan.S_LATTICE], step[plan.S_CHANNELS]
+    return Stage(step[plan.S_BOUND], step[plan.S_LATTICE], step[plan.S_CHANNELS])

@@ -6,7 +6,7 @@ import sys
 import triton.language as tl
 
 from ..shared import plan
-from ..shared.draw import WORD
+from ..shared.draw import row_key
 from ..shared.plan import (
     ROW,
     ROW_H,
@@ -26,16 +26,15 @@ BLOCK = 32
 TICKET = plan.SPARE  # how many chunks of an ask are done
 
 
-def row_key(o_row, ids, has_ids, state, epoch):
-    """The key of a row's draws: id low, id high, epoch, view << 20, seed low, seed high."""
+def key_at(o_row, ids, has_ids, state, epoch):
+    """The key of a row's draws."""
     i_sample = tl.load(o_row + ROW_SAMPLE)
     if has_ids != 0:
         sample_id = tl.load(ids + i_sample)
     else:
         sample_id = tl.load(state + STATE_COUNTER) + i_sample
-    view = tl.load(o_row + ROW_VIEW) << 20
     low, high = tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH)
-    return sample_id & WORD, (sample_id >> 32) & WORD, epoch.to(tl.int64) & WORD, view, low, high
+    return row_key(sample_id, epoch.to(tl.int64), tl.load(o_row + ROW_VIEW), low, high)
 
 
 def count_samples(o_row, state, n_rows):
@@ -94,7 +93,7 @@ def plan_kernel(
     clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
     if FRESH:
         o_own = o_plan + plan_words
-        key = row_key(o_row, ids, has_ids, state, epoch)
+        key = key_at(o_row, ids, has_ids, state, epoch)
         if has_ids == 0:
             count_samples(o_row, state, n_rows)
         walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, True, C, groups, steps)
@@ -114,5 +113,5 @@ def plan_kernel(
 @functools.cache
 def plan_kernel_for(draw_ops: frozenset, geometry_ops: frozenset):
     """The plan kernel of programs that use no opcodes but these."""
-    names = {"TICKET": tl.constexpr(TICKET), "walk": dialect.walk(draw_ops, geometry_ops)}
-    return dialect.bind_module(sys.modules[__name__], **names)["plan_kernel"]
+    names = {"walk": dialect.walk(draw_ops, geometry_ops), "row_key": dialect.DRAW["row_key"]}
+    return dialect.bind_module(sys.modules[__name__], TICKET=tl.constexpr(TICKET), **names)["plan_kernel"]

@@ -15,7 +15,7 @@ import sys
 
 import triton.language as tl
 
-from ..shared.geometry import DROP, FILL, LINEAR, NEAREST, reach, snap, weight
+from ..shared.geometry import DROP, FILL, LINEAR, NEAREST, first_tap, reach, snap, tap_count, weight
 from ..shared.pixel import (
     BLUR_X,
     BLUR_Y,
@@ -265,10 +265,10 @@ def finish(plan, o_step, rgb, x, y, i_channel, CAN: tl.constexpr):
     """The steps of the tail, the first of which lies at `o_step`."""
     r, g, b = rgb
     for i in tl.static_range(len(CAN.tail)):
-        bound, lattice, channels = known(CAN.tail[i][1], CAN.tail[i][2])
+        bound, lattice, channels = known(CAN.tail[i].lattice, CAN.tail[i].channels)
         o_p = plan + o_step + i * step_words(CAN.channels) + S_ARGUMENTS + i_channel // 3 * 8
-        p = arguments(o_p, CAN.tail[i][3])
-        r, g, b = pixel_switch(CAN.tail[i][0], r, g, b, x, y, p, bound, lattice, channels, 1 << CAN.tail[i][0])
+        p = arguments(o_p, CAN.tail[i].zeros)
+        r, g, b = pixel_switch(CAN.tail[i].op, r, g, b, x, y, p, bound, lattice, channels, 1 << CAN.tail[i].op)
     return r, g, b
 
 
@@ -357,10 +357,10 @@ def resample(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
         kind = CAN.filter
     wide_x, wide_y = tl.load(plan + o_group + G_WIDTH), tl.load(plan + o_group + G_WIDTH + 1)
     support_x, support_y = reach(kind) * wide_x, reach(kind) * wide_y
-    n_x, n_y = tl.ceil(support_x + support_x).to(tl.int32), tl.ceil(support_y + support_y).to(tl.int32)
+    n_x, n_y = tap_count(wide_x, kind), tap_count(wide_y, kind)
     cx, cy = through(plan, o_group, x, y, CAN)
-    axis_x = (tl.floor(cx - support_x) + 1.0, cx, tl.div_rn(1.0, wide_x), x_low, x_high)
-    axis_y = (tl.floor(cy - support_y) + 1.0, cy, tl.div_rn(1.0, wide_y), y_low, y_high)
+    axis_x = (first_tap(cx, support_x), cx, tl.div_rn(1.0, wide_x), x_low, x_high)
+    axis_y = (first_tap(cy, support_y), cy, tl.div_rn(1.0, wide_y), y_low, y_high)
     if (CAN.filter == LINEAR) and not (CAN.groups_before or CAN.steps_before or CAN.neighbours):
         if (wide_x == 1.0) & (wide_y == 1.0):
             one = tl.full((), 1.0, tl.float32)
@@ -458,6 +458,6 @@ def story_for(users: tuple[int, ...] = ()) -> dict:
         pixel_switch=dialect.pixel_switch(users),
         **{n: WALK[n] for n in ("inside", "through", "walk_back", "window")},
         **{n: dialect.PLAN[n] for n in ("group_at", "step_words")},
-        **{n: dialect.GEOMETRY[n] for n in ("reach", "snap", "weight")},
+        **{n: dialect.GEOMETRY[n] for n in ("first_tap", "reach", "snap", "tap_count", "weight")},
         **{n: dialect.PIXEL[n] for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")},
     )

@@ -5,14 +5,24 @@
 
 import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import triton.language as tl
 
-from ..shared.geometry import FILL, NEAREST, REFLECT, SYMMETRIC, fold, snap
+from ..shared.geometry import FILL, NEAREST, fold, folds, snap
 from ..shared.plan import G_BORDER, G_FILTER, G_PROJECTIVE, G_WINDOW, HEADER, group_at
 from . import dialect
 
 MIXED = -1
+
+
+class TailStep(NamedTuple):
+    """A step that ends every row's story: `zeros` has the bits of the arguments that are known to be 0."""
+
+    op: int
+    lattice: int
+    channels: int
+    zeros: int
 
 
 @dataclass(frozen=True)
@@ -22,8 +32,7 @@ class Can:
     Attributes:
         channels: of the engine.
         ops: the opcodes of `pixel` that occur in front of the tail, as the bits of one integer.
-        tail: the steps that end every row's story, which run straight: (opcode, lattice, channels, which arguments are
-            known to be 0, as bits). No geometry stands behind them.
+        tail: the steps that run straight. No geometry stands behind them.
         lattice, stage_channels: of all steps in front of the tail, MIXED where they differ.
         project: divide by a third coordinate.
         axes: every matrix keeps x and y apart.
@@ -42,7 +51,7 @@ class Can:
 
     channels: int
     ops: int
-    tail: tuple[tuple[int, int, int, int], ...]
+    tail: tuple[TailStep, ...]
     lattice: int
     stage_channels: int
     project: bool
@@ -92,7 +101,7 @@ def window(plan, o_group):
 def inside(x, low, high, border, CAN: tl.constexpr):
     """The window pixel that stands for pixel x along one axis."""
     moved = tl.minimum(tl.maximum(x, low), high)
-    if CAN.fold and (border == REFLECT) | (border == SYMMETRIC):
+    if CAN.fold and folds(border):
         moved = fold(x, low, high, border)
     return moved
 
@@ -139,6 +148,6 @@ def walk_back(plan, x, y, b_birth, i_last, i_first, LOOSE: tl.constexpr, CAN: tl
 WALK = dialect.bind_module(
     sys.modules[__name__],
     MIXED=tl.constexpr(MIXED),
-    **{n: dialect.GEOMETRY[n] for n in ("fold", "snap")},
+    **{n: dialect.GEOMETRY[n] for n in ("fold", "folds", "snap")},
     group_at=dialect.PLAN["group_at"],
 )

@@ -123,8 +123,8 @@ def test_asks_on_the_lattice(name):
     transforms, asks, kept = PIPELINES[name]
     x, augment = images(2), ga.Compose(transforms, seed=4, backend="triton")
     engine = augment.recipe(x).engine
-    assert engine.asks == asks and (kept is None or engine.scratch_dtype == kept)
-    assert bool(engine.scratch_images) == (kept is not None)
+    assert engine.asks == asks and (kept is None or engine.scratch.dtype == kept)
+    assert bool(engine.scratch.images) == (kept is not None)
     params = augment.sample(x, ids=[1, 2], epoch=0)
     judges.check_batch(augment.apply(x, params), x, params)
 
