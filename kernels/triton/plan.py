@@ -46,7 +46,7 @@ def count_samples(o_row, state, n_rows):
     tl.atomic_max(state + STATE_TICKET + 1, tl.load(o_row + ROW_SAMPLE) + 1)
     if tl.atomic_add(state + STATE_TICKET, 1) == n_rows - 1:
         n_samples = tl.atomic_xchg(state + STATE_TICKET + 1, 0)
-        tl.store(state + STATE_COUNTER, tl.load(state + STATE_COUNTER) + n_samples)
+        tl.atomic_add(state + STATE_COUNTER, n_samples)
         tl.store(state + STATE_TICKET, 0)
 
 

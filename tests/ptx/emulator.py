@@ -41,7 +41,7 @@ KEPT = HERE.parents[1] / ".pytest_cache" / "kept" / "PTX"
 COMPILER = shutil.which("g++")
 OPTIONS = ["-std=c++17", "-fwrapv", "-ffp-contract=off", "-mf16c", "-mfma", "-U_FORTIFY_SOURCE", "-fPIC", "-w"]
 TARGET = GPUTarget("cuda", 90, 32)
-COMPILE = launch.Kernel.compile
+COMPILE, POINTER = launch.Kernel.compile, launch.pointer
 SLOT, MIDDLE = 40, 1 << 39  # runtime.cpp's
 ELEMENTS = {"*u8": 1, "*fp16": 2, "*bf16": 2, "*i32": 4, "*fp32": 4, "*i64": 4}  # bytes that are touched together
 
@@ -155,7 +155,8 @@ class Emulation(TorchDispatchMode):
 
     def __post_init__(self):
         super().__init__()
-        self._written: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # by the address: a tensor, flags of its bytes
+        self._written: dict[int, torch.Tensor] = {}  # flags of a storage's bytes, by its address
+        self._kept: dict[int, torch.Tensor] = {}  # tensors by their storage's address, which none takes over
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         found = function(*arguments, **(keywords or {}))
@@ -163,16 +164,26 @@ class Emulation(TorchDispatchMode):
         if name.startswith(("empty", "new_empty")):
             storage = found.untyped_storage()
             storage.fill_(0xFF)  # NaN
-            flags = torch.zeros(storage.nbytes(), dtype=torch.uint8)
-            self._written[storage.data_ptr()] = found, flags  # which keeps the memory for as long as the emulation
+            self._kept[storage.data_ptr()] = found
+            self._written[storage.data_ptr()] = torch.zeros(storage.nbytes(), dtype=torch.uint8)
         for argument, value in zip(function._schema.arguments, arguments, strict=False):
             if argument.is_write and isinstance(value, torch.Tensor):
                 self._written.pop(value.untyped_storage().data_ptr(), None)
         return found
 
-    def written(self, address: int) -> int | None:
-        """Where the flags lie of the bytes of the storage at an address; None if all of it is written."""
-        return self._written[address][1].data_ptr() if address in self._written else None
+    def pointer(self, tensor: torch.Tensor, offset: int = 0) -> int:
+        """The backend's `pointer`, which notes whose storage it is."""
+        self._kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return POINTER(tensor, offset)
+
+    def storage(self, address: int) -> Storage:
+        """The storage that an address lies in, without a name and the size of an element."""
+        base = max((base for base in self._kept if base <= address), default=0)
+        if not base:
+            raise Fault(f"{address:#x} is no tensor's address")
+        flags = self._written.get(base)
+        size = self._kept[base].untyped_storage().nbytes()
+        return Storage(base, size, None if flags is None else flags.data_ptr())
 
 
 class Emulated:
@@ -207,26 +218,24 @@ class Emulated:
             emulation.traffic[name] = self.traffic()
 
     def lay_out(self, arguments: tuple) -> tuple[bytes, ctypes.Array]:
-        """The parameters' bytes, and the storages that the tensors among them lie in."""
+        """The parameters' bytes, and the storages that the addresses among them lie in."""
         parameters = bytearray(self.offsets[-1] + 8)
-        storages, places = [], {}
+        storages: dict[int, Storage] = {}
         for (name, kind), value, offset in zip(self.kernel.types, arguments, self.offsets, strict=False):
             if kind[0] != "*":
                 struct.pack_into({"i32": "<i", "i64": "<q"}[kind], parameters, offset, value)
                 continue
-            storage = value.untyped_storage()
-            base = storage.data_ptr()
-            if base not in places:
-                places[base] = len(storages)
-                written = self.emulation.written(base)
-                storages.append(Storage(base, storage.nbytes(), written, name.encode(), ELEMENTS[kind]))
-            number = places[base]
-            storages[number].element = min(storages[number].element, ELEMENTS[kind])
-            address = (number << SLOT) + MIDDLE + value.data_ptr() - base
+            if value == 0:  # an empty tensor's
+                continue
+            found = self.emulation.storage(value)
+            found = storages.setdefault(found.data, found)
+            found.name = b" and ".join(filter(None, (found.name, name.encode())))
+            found.element = min(found.element or 16, ELEMENTS[kind])
+            address = (list(storages).index(found.data) << SLOT) + MIDDLE + value - found.data
             if name in self.kernel.aligned and address % 16:
                 raise Fault(f"{self.kernel.name}: {name} is compiled as a multiple of 16 and is none")
             struct.pack_into("<Q", parameters, offset, address)
-        return bytes(parameters), (Storage * len(storages))(*storages)
+        return bytes(parameters), (Storage * len(storages))(*storages.values())
 
     def traffic(self) -> list[tuple[str, int, int, int]]:
         """Of the last launch, by instruction."""
@@ -247,6 +256,7 @@ def emulated(schedule: Schedule = Schedule(), **keywords) -> Iterator[Emulation]
             mock.patch.object(launch.Kernel, "compile", lambda kernel, target: Emulated(kernel, emulation)),
             mock.patch.object(launch, "current_target", lambda: TARGET),
             mock.patch.object(backend, "supports", lambda program, images: None),
+            mock.patch.object(backend, "pointer", emulation.pointer),
             emulation,
         ):
             yield emulation

@@ -50,10 +50,6 @@ struct Observer {
         if (stamp.block == now.block && (stamp.thread == now.thread || stamp.phase < now.phase)) return true;
         return known && known->covers(stamp);
     }
-
-    bool is_in_warp_of(const Stamp& stamp) const {
-        return stamp.block == now.block && stamp.phase == now.phase && stamp.thread / 32 == now.thread / 32;
-    }
 };
 
 // Accesses to one element, of those that no later write has replaced; of each block the last.
@@ -79,14 +75,15 @@ struct Cell {
         return nullptr;
     }
 
-    // Note an access; returns the stamp of one that it races with, if any. A warp's threads may store the same number
-    // (`again`: it is there already): Triton lets them where it knows that they do.
+    // Note an access; returns the stamp of one that it races with, if any. To store what is there already (`again`) is
+    // no more than to read it, and a block's threads may: redundant stores are sound however they are ordered.
     const Stamp* touch(Access access, const Observer& by, bool again) {
-        if (stored && !by.is_behind(store) && !(again && by.is_in_warp_of(store))) return &store;
-        const Stamp* other = access != ATOMIC ? unordered(atomics, by) : nullptr;
-        if (!other && access != READ) other = unordered(reads, by);
+        const Stamp* other = stored && !by.is_behind(store) ? &store : nullptr;
+        if (other && again && other->block == by.now.block) other = nullptr;
+        if (!other && access != ATOMIC) other = unordered(atomics, by);
+        if (!other && access != READ && !again) other = unordered(reads, by);
         if (other) return other;
-        if (access == READ) {
+        if (access == READ || again) {
             add(reads, by);
         } else if (access == ATOMIC) {
             add(atomics, by);
@@ -117,11 +114,12 @@ struct Memory : Storage {
     std::string touch(Access access, s64 offset, u32 n, const void* values, const Observer& by) {
         if (offset < 0 || offset + n > bytes) return "out of bounds" + place(offset, n);
         if (offset % n) return "misaligned" + place(offset, n);
+        bool again = access == WRITE && !memcmp(data + offset, values, n);
         for (u32 i = 0; written && i < n; i++) {
+            again = again && written[offset + i];
             if (access != WRITE && !written[offset + i]) return "read, but never written" + place(offset, n);
             written[offset + i] = 1;
         }
-        bool again = access == WRITE && !memcmp(data + offset, values, n);
         for (u64 i = offset / element; i <= (offset + n - 1) / element; i++) {
             const Stamp* other = cells[i].touch(access, by, again);
             if (other) return "race with " + who(*other) + place(offset, n);
