@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 pytest.importorskip("triton", reason="Triton is not installed here (it has wheels for Linux only)")
 
 from gpu_pipelines import (
-    JITTER,
     LAYOUTS,
     LEVEL,
     PIPELINES,
@@ -29,9 +29,11 @@ from ptx.emulator import COMPILER, Fault, Schedule, emulated
 from ptx.translate import Unknown, translate
 
 import gpuaug as ga
+from gpuaug.backends import triton
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="the emulator of PTX needs g++, which is not on the PATH")
 
+ROOT = Path(__file__).resolve().parents[1]
 ORDERLY = Schedule()
 RANDOM = Schedule(seed=1, yields=20, resident=5)
 SCHEDULES = [ORDERLY, RANDOM, Schedule(seed=2, yields=150, resident=12)]
@@ -107,7 +109,9 @@ def test_odd_widths(width):
         assert found.stride() == expected.stride() and (found - expected).abs().max() <= LEVEL
 
 
-@pytest.mark.parametrize("channels", [1, pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(16, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "channels", [1, pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 def test_other_dtypes_and_channels(dtype, channels):
     x = images(2, 40, 48, channels=channels).float().div(255).to(dtype)
@@ -118,3 +122,100 @@ def test_other_dtypes_and_channels(dtype, channels):
         found = gpu(x, ids=range(2), epoch=0).float()
     unit = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 0.0}[dtype]  # half-even, at most one apart
     assert (found - expected).abs().max() <= max(unit, 1e-3)
+
+
+def planted(file: str, text: str, pattern: str, replacement: str):
+    """Makes other PTX of the instructions that come from the lines of a Triton source that hold a text."""
+    lines = (ROOT / "kernels" / "triton" / file).read_text(encoding="utf-8").splitlines()
+    numbers = {i for i, line in enumerate(lines, 1) if text in line}
+    assert numbers, f"{file} has no {text}"
+
+    def mutate(name: str, ptx: str) -> str:
+        found, here = [], False
+        own = re.search(rf'\.file\s+(\d+)\s+".*/triton/{file}"', ptx)
+        for line in ptx.splitlines():
+            if located := re.match(r"\s*\.loc\s+(\d+)\s+(\d+)", line):
+                here = own is not None and located[1] == own[1] and int(located[2]) in numbers
+            found.append(re.sub(pattern, replacement, line) if here else line)
+        return "\n".join(found) + "\n"
+
+    return mutate
+
+
+COUNT = r"(@%p\d+) atom\.global\.gpu\.relaxed\.add\.u32 (%r\d+), (\[.*\]), (%r\d+);"
+FAULTS = {  # transforms, channels, where and what is planted, what is found
+    "one row too many": (
+        [ga.RandomCrop((35, 64))],
+        1,
+        ("write.py", "m_pixel = (i_y < out_h)", r"setp\.lt\.s32", "setp.le.s32"),
+        "write_kernel: out of bounds: 4 bytes at 22.. of 2240 of out, by st.global.*write.py",
+    ),
+    "no barrier before a chunk's ticket": (
+        PIPELINES["jitter"][0],
+        3,
+        ("write.py", "tl.debug_barrier()", r"bar\.sync.*", ""),
+        "ask_kernel: race with ",
+    ),
+    "a chunk's ticket that releases nothing": (
+        PIPELINES["jitter"][0],
+        3,
+        ("write.py", "tl.atomic_add(ticket, 1)", r"\.acq_rel", ".relaxed"),
+        "ask_kernel: race with thread 0 of block",
+    ),
+    "no fence behind a draw": (
+        PIPELINES["resized_crop"][0],
+        3,
+        ("dialect.py", "tl.debug_barrier()", r"bar\.sync.*", ""),
+        "plan_kernel: (race with|read, but never written).*by ld.global",
+    ),
+    "a sample is counted before all have read the counter": (
+        PIPELINES["resized_crop"][0],
+        3,
+        ("plan.py", "tl.debug_barrier()", r"bar\.sync.*", ""),
+        "plan_kernel: race with .* of state, by (atom|ld)",
+    ),
+    "a ticket that is not cleared": (
+        PIPELINES["jitter"][0],
+        3,
+        ("plan.py", "tl.store(o_plan + TICKET, 0.0)", r"@%p\d+ st\.global.*", ""),
+        "ask_kernel: read, but never written: .* of plan and scratch, by atom",
+    ),
+    "counts that are not cleared": (
+        PIPELINES["statistics"][0],
+        3,
+        ("plan.py", "tl.store(o_plan + o_word,", r"@%p\d+ st\.global.*", ""),
+        "ask_kernel: read, but never written: .* of plan and scratch, by atom",
+    ),
+    "counts of several blocks added up without atomics": (
+        PIPELINES["statistics"][0],
+        3,
+        ("write.py", "tl.atomic_add(o_level", COUNT, r"\1 ld.global.b32 {\2}, \3; \1 st.global.b32 \3, {\4};"),
+        r"ask_kernel: race with thread \d+ of block \d+ .*by (ld|st)\.global\.b32 at write\.py",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_found(fault):
+    transforms, channels, where, told = FAULTS[fault]
+    x, mutate = images(2 if channels == 3 else 1, channels=channels), planted(*where)
+    for schedule in (ORDERLY, RANDOM):
+        augment = ga.Compose(transforms, seed=5, backend="triton")
+        with pytest.raises(Fault, match=told), emulated(schedule, mutate=mutate):
+            augment(x)
+
+
+def test_a_misaligned_store_is_found(monkeypatch):
+    """Where the backend takes an output for aligned that is not."""
+    monkeypatch.setattr(triton, "quads_of", lambda out: triton.PLANES)
+    x, augment = images(1), ga.Compose(CROP, seed=2, backend="triton")
+    out = OUTPUTS["shifted"](torch.empty(3 * 3 * 36 * 40 + 1))[:1]
+    with pytest.raises(Fault, match="write_kernel: out is compiled as a multiple of 16 and is none"), emulated():
+        augment.apply(x, augment.sample(x, ids=[0], epoch=0), out=out)
+
+
+def test_what_is_not_translated_is_named():
+    head, tail = ".visible .entry k(\n.param .u64 k_param_0\n)\n{\n.loc 1 7 0\n", "ret;\n}\n"
+    for text in ("tex.2d.v4.f32.s32 {%f1}, [%rd1];", "add.sat.s32 %r1, %r2, %r3;", "mov.u32 %r1, %clock;"):
+        with pytest.raises(Unknown, match=re.escape(text.split()[0]) + ".* at .*:7: .* is not translated"):
+            translate(head + text + tail, 0)

@@ -148,7 +148,7 @@ class Operand:
         text = self.text
         if text in SPECIAL:
             return f"as<{cpp}>({SPECIAL[text]})"
-        if re.fullmatch(r"%\w+", text):
+        if re.fullmatch(r"%(p|rs?|rd|fd?)\d+", text):
             return register(text) if cpp == "bool" else f"as<{cpp}>({register(text)})"
         if re.fullmatch(r"0[fd][0-9A-Fa-f]+", text):
             return f"as<{cpp}>(0x{text[2:]}{'u' if text[1] == 'f' else 'ull'})"
