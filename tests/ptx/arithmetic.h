@@ -158,3 +158,12 @@ static inline u32 permuted(u32 a, u32 b, u32 which) {
     }
     return found;
 }
+
+// b, with bits at .. at + n - 1 from the low ones of a.
+static inline u32 inserted(u32 a, u32 b, u32 at, u32 n) {
+    u32 mask = shift_left((n & 255) < 32 ? (1u << (n & 255)) - 1 : ~0u, at & 255);
+    return (b & ~mask) | (shift_left(a, at & 255) & mask);
+}
+
+// The high half of (b, a) shifted to the left.
+static inline u32 funnel_left(u32 a, u32 b, u32 n) { return (u32)(((u64)b << 32 | a) << (n & 31) >> 32); }

@@ -177,6 +177,10 @@ static u32 exchanged(const Thread& t, u32 lane, const u32* values, u32 n) {
         case UP: other = lane >= t.argument ? lane - t.argument : lane; break;
         case DOWN: other = lane + t.argument; break;
         case IDX: other = t.argument; break;
+        case BALLOT:
+            found = 0;
+            for (u32 i = 0; i < n; i++) found |= (values[i] != 0) << i;
+            return found;
         default:
             for (u32 i = 0; i < n; i++) {
                 if (i == lane) continue;

@@ -5,7 +5,7 @@
 
 enum Space { GLOBAL, SHARED };
 enum Order { RELAXED = 0, ACQUIRE = 1, RELEASE = 2, ACQ_REL = 3 };
-enum Exchange { BFLY, UP, DOWN, IDX, ADD, MAX, MIN };
+enum Exchange { BFLY, UP, DOWN, IDX, ADD, MAX, MIN, BALLOT };
 
 struct Thread;
 

@@ -28,6 +28,7 @@ FORMULAS = {
     "add": "{a} + {b}",
     "and": "{a} & {b}",
     "bfe": "bit_field({a}, {b:u32}, {c:u32})",
+    "bfi": "inserted({a}, {b}, {c:u32}, {d:u32})",
     "copysign": "std::copysign({b}, {a})",
     "div": "quotient({a}, {b})",
     "div.full": "approximate(t, {a} / {b})",
@@ -45,6 +46,7 @@ FORMULAS = {
     "neg": "-{a}",
     "not": "inverse({a})",
     "or": "{a} | {b}",
+    "popc": "__builtin_popcountll({a})",
     "prmt": "permuted({a:u32}, {b:u32}, {c:u32})",
     "rem": "remainder_of({a}, {b})",
     "selp": "{c:pred} ? {a} : {b}",
@@ -60,6 +62,7 @@ FORMULAS = {
     "setp.ltu": "!({a} >= {b})",
     "setp.ne": "{a} < {b} || {a} > {b}",
     "setp.neu": "{a} != {b}",
+    "shf.l.wrap": "funnel_left({a}, {b}, {c:u32})",
     "shl": "shift_left({a}, {b:u32})",
     "shr": "shift_right({a}, {b:u32})",
     "sqrt": "std::sqrt({a})",
@@ -350,6 +353,13 @@ def reduction(of: Translation, x: Instruction) -> str:
     return x.put(f"exchange(t, {x.read(1, 'u32')}, {x.modifiers[1].upper()}, 0, {of.site(x)})")
 
 
+def ballot(of: Translation, x: Instruction) -> str:
+    """`vote.sync.ballot`: a bit of each thread of the warp."""
+    if x.modifiers != ["sync", "ballot"]:
+        raise Unknown("it")
+    return x.put(f"exchange(t, {x.read(1, 'pred')}, BALLOT, 0, {of.site(x)})")
+
+
 def matrices(of: Translation, x: Instruction) -> str:
     if "trans" in x.modifiers or "m8n8" not in x.modifiers:
         raise Unknown("it")
@@ -385,6 +395,7 @@ HANDLERS: dict[str, Callable[[Translation, Instruction], str]] = {
     "ret": lambda of, x: "return;",
     "shfl": shuffle,
     "st": store,
+    "vote": ballot,
 }
 
 
