@@ -254,12 +254,11 @@ class Resize(Transform):
     def lower(self, build: Lowering) -> None:
         size, longest = resize_lengths("Resize", self.size, self.max_size)
         sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
-        lengths = (size[0], longest) if self._shorter else size
+        arguments = (*((size[0], longest) if self._shorter else size), 0, 0, 0, 0, *rule)
 
         def fault(canvas: Canvas) -> str | None:
-            long = size[0] * max(canvas) // min(canvas)
-            sides = (longest * size[0] // long, longest) if 0 < longest < long else (size[0], long)
-            return sides_fault(canvas, sides if canvas[0] <= canvas[1] else sides[::-1])
+            *_, oh, ow = torch_dialect.GEOMETRY["resize_shorter"](arguments, *map(float, canvas))
+            return sides_fault(canvas, (int(oh), int(ow)))
 
         if self._shorter:
             build.check_canvas(fault)
@@ -271,7 +270,7 @@ class Resize(Transform):
         }
         build.geometry(
             "resize_shorter" if self._shorter else "resize",
-            (*lengths, 0, 0, 0, 0, *rule),
+            arguments,
             border=border,
             sampling=sampling,
             call=lambda values, canvas: [("resize", dict(kwargs))],
