@@ -254,11 +254,11 @@ class Resize(Transform):
     def lower(self, build: Lowering) -> None:
         size, longest = resize_lengths("Resize", self.size, self.max_size)
         sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
-        arguments = (*((size[0], longest) if self._shorter else size), 0, 0, 0, 0, *rule)
+        lengths = (size[0], longest) if self._shorter else size
 
         def fault(canvas: Canvas) -> str | None:
-            *_, oh, ow = torch_dialect.GEOMETRY["resize_shorter"](arguments, *map(float, canvas))
-            return sides_fault(canvas, (int(oh), int(ow)))
+            short, long = map(int, torch_dialect.GEOMETRY["resize_length"](min(canvas), max(canvas), *lengths))
+            return sides_fault(canvas, (short, long) if canvas[0] <= canvas[1] else (long, short))
 
         if self._shorter:
             build.check_canvas(fault)
@@ -270,7 +270,7 @@ class Resize(Transform):
         }
         build.geometry(
             "resize_shorter" if self._shorter else "resize",
-            arguments,
+            (*lengths, 0, 0, 0, 0, *rule),
             border=border,
             sampling=sampling,
             call=lambda values, canvas: [("resize", dict(kwargs))],
