@@ -84,19 +84,19 @@ def _measured(name: str, *more: str) -> tuple[str, ...]:
 
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--dist", "worksteal", "-n", str(WORKERS))
 PARTS = {
-    "compile": Part(150, _measured("compile")),
-    "tests": Part(240, (*_PYTEST, "-m", "gpu", str(ROOT / "tests" / "test_gpu.py")), ("pytest", "xdist")),
-    "rates": Part(30, _measured("rates")),
-    "graphs": Part(120, _measured("graphs")),
-    "sweep": Part(150, _measured("sweep")),
+    "compile": Part(90, _measured("compile")),
+    "tests": Part(150, (*_PYTEST, "-m", "gpu", str(ROOT / "tests" / "test_gpu.py")), ("pytest", "xdist")),
+    "rates": Part(20, _measured("rates")),
+    "graphs": Part(60, _measured("graphs")),
+    "sweep": Part(180, _measured("sweep")),
     "sanitizer": Part(
-        90,
+        40,
         ("compute-sanitizer", "--error-exitcode", "9", *_measured("probe", "--small")),
         ("compute-sanitizer",),
         (("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),),
     ),
     "ncu": Part(
-        90,
+        60,
         ("ncu", "--profile-from-start", "off", "--clock-control", "none", "--csv", "--page", "raw")
         + ("--metrics", ",".join(NCU_METRICS), *_measured("probe")),
         ("ncu",),

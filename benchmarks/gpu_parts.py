@@ -23,7 +23,6 @@ from triton.backends.compiler import GPUTarget
 from gpuaug.backends import triton as backend
 from gpuaug.kernels.triton.launch import Kernel
 from gpuaug.lowering import lower
-from gpuaug.program import Program
 
 from . import gate, timing
 from .cases import CASES, Case, images_of
@@ -31,6 +30,9 @@ from .gpu_check import WORKERS
 
 NAMES = ("flip", "crop", "resized-crop", "imagenet-train", "randaugment", "trivialaugment", "affine", "perspective")
 OUTPUTS = {"bf16": (torch.bfloat16, False), "bf16 last": (torch.bfloat16, True), "f32": (torch.float32, False)}
+DEVICE = torch.device("cuda")
+DEVICE = torch.device("cuda")
+DEVICE = torch.device("cuda")
 BATCH, SIZE = 128, 256
 GROWING = ("crop", "resized-crop", "imagenet-train")  # at other batches, and from larger images
 SWEPT = ("crop", "resized-crop", "imagenet-train", "randaugment", "affine")
@@ -80,24 +82,16 @@ class Variant:
     @contextmanager
     def used(self) -> Iterator[None]:
         """The backend takes this variant, and its own shape of the other kernels."""
-        kernels = backend.kernels
+        kernels, tile_of = backend.kernels, backend.tile_of
 
         def varied(*arguments) -> dict[str, Kernel]:
-            found = kernels(*arguments)
+            with mock.patch.object(backend, "tile_of", tile_of):
+                found = kernels(*arguments)
             return found | {self.kernel: self.of(found[self.kernel])}
 
-        with mock.patch.object(backend, "kernels", varied):
-            own = mock.patch.object(backend.Engine, "__init__", self._with_grid(backend.Engine.__init__))
-            with own if self.kernel == "write" else nullcontext():
-                yield
-
-    def _with_grid(self, begin: Callable) -> Callable:
-        def begin_so(engine: backend.Engine, program: Program, device: torch.device) -> None:
-            begin(engine, program, device)
-            h, w = program.out_size
-            engine.grid = -(-w // self.tile[1]) * ((program.out_channels + 2) // 3), -(-h // self.tile[0])
-
-        return begin_so
+        own = mock.patch.object(backend, "tile_of", lambda meets: self.tile)
+        with mock.patch.object(backend, "kernels", varied), own if self.kernel == "write" else nullcontext():
+            yield
 
 
 def _compile(name: str, output: str, variant: Variant | None, capability: int) -> dict:
@@ -150,12 +144,12 @@ class Point:
 
     def __init__(self, case: Case):
         self.case = case
-        images = images_of(case.batch, case.size)[0].cuda()
+        images = images_of(case.batch, case.size)[0].to(DEVICE)
         out_bytes = case.batch * 3 * case.out_size**2 * case.dtype.itemsize
-        count = timing.batches_to_rotate(min(images.nbytes, out_bytes), torch.device("cuda"))
+        count = timing.batches_to_rotate(min(images.nbytes, out_bytes), DEVICE)
         self.batches = [images.roll(k, 0) for k in range(count)]
         self.augment = case.ours("triton")
-        self.ids = torch.arange(case.batch, device="cuda")
+        self.ids = torch.arange(case.batch, device=DEVICE)
 
     def floor_bytes(self) -> float:
         """What a call must move: of the source what its samples' windows touch, and the output."""
@@ -171,17 +165,17 @@ class Point:
 
     def steps(self) -> tuple[float, float]:
         """Microseconds of `plan` and of `write`."""
-        _, recipe = self.augment._take(self.batches[0])
+        _, recipe = self.augment.take(self.batches[0])
         engine, rows, device = recipe.engine, recipe.rows, self.batches[0].device
         key = self.augment._draw_keys(recipe, device, self.ids, 0)
-        plans = engine.plan(rows, recipe.table(device), key)
+        plans = engine.plan(rows, None, key)
 
         def write(batch: torch.Tensor) -> torch.Tensor:
             out = self.augment._allocate(recipe, device)
             engine.write(batch, rows, plans, out)
             return out
 
-        draw = replayed([lambda: engine.plan(rows, recipe.table(device), key)] * 8)
+        draw = replayed([lambda: engine.plan(rows, None, key)] * 8)
         return draw, replayed([lambda b=b: write(b) for b in self.batches])
 
 
@@ -198,7 +192,7 @@ def graph_points() -> Iterator[tuple[str, str, int, int]]:
 
 def graphs(found: Found) -> None:
     """Whole calls, draws and writes, as replays of a graph, over the time that their bytes take to copy."""
-    copied = timing.copy_bandwidth(torch.device("cuda"))
+    copied = timing.copy_bandwidth(DEVICE)
     for name, output, batch, size in graph_points():
         point = Point(with_output(name, output, batch, size))
         draw, write = point.steps()
@@ -252,11 +246,10 @@ def convert_kernel(source, out, COUNT: tl.constexpr, BLOCK: tl.constexpr):
 
 def rates(found: Found) -> None:
     """What a copy moves, and how many bytes a second become floats."""
-    device = torch.device("cuda")
-    found.add(rate="copy GB/s", value=timing.copy_bandwidth(device) / 1e9)
+    found.add(rate="copy GB/s", value=timing.copy_bandwidth(DEVICE) / 1e9)
     count, block, programs = 256, 256, 132 * 64
-    source = torch.randint(1 << 30, (programs * block,), dtype=torch.int32, device=device)
-    out = torch.empty(programs * block, device=device)
+    source = torch.randint(1 << 30, (programs * block,), dtype=torch.int32, device=DEVICE)
+    out = torch.empty(programs * block, device=DEVICE)
     taken = replayed([lambda: convert_kernel[(programs,)](source, out, count, block)])
     found.add(rate="bytes to floats, 1e9/s", value=programs * block * count / taken / 1e3)
 
@@ -265,7 +258,7 @@ def probe(found: Found, small: bool) -> None:
     """One call of each case, between the profiler's start and stop; `small`: on two images."""
     for name in NAMES:
         case = with_output(name, "bf16 last", 2) if small else with_output(name, "bf16 last")
-        images = images_of(case.batch, case.size)[0].cuda()
+        images = images_of(case.batch, case.size)[0].to(DEVICE)
         augment = case.ours("triton")
         augment(images, ids=range(case.batch), epoch=0)
         torch.cuda.synchronize()

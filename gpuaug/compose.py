@@ -154,7 +154,7 @@ class Compose(nn.Module):
         out = self._allocate(recipe, images.device)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         if recipe.shape[0]:
-            plans = recipe.engine.plan(recipe.rows, recipe.table(images.device), key)
+            plans = recipe.engine.plan(recipe.rows, None, key)
             recipe.engine.write(images, recipe.rows, plans, out)
         out = out if images.dim() == 4 else out[0]
         return out if labels is None else (out, labels)

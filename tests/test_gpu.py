@@ -298,7 +298,30 @@ def test_the_inputs_device_is_used_whichever_is_current():
     assert torch.equal(first.cpu(), second.cpu())
 
 
+@pytest.mark.parametrize("width", [61, 62, 63, 64])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_widths_that_are_no_multiple_of_a_quad(width, layout):
+    x, ops = images(3, 50, 71), [ga.RandomResizedCrop((37, width)), ga.RandomHorizontalFlip(), *TO_FLOAT]
+    outputs = [
+        ga.Compose(ops, seed=5, backend=backend, memory_format=layout)(x.to(device), ids=range(3), epoch=0)
+        for backend, device in (("cpu", "cpu"), ("triton", DEVICE))
+    ]
+    assert outputs[0].stride() == outputs[1].stride() and (outputs[0] - outputs[1].cpu()).abs().max() <= LEVEL
+    cut = torch.full((3, 3, 37, width + 3), float("nan"), device=DEVICE)[..., 1:-2]
+    augment = ga.Compose(ops, seed=5, backend="triton")
+    augment.apply(x.to(DEVICE), augment.sample(x.to(DEVICE), ids=range(3), epoch=0), out=cut)
+    assert torch.equal(cut, outputs[1].contiguous())
+
+
+def test_an_empty_batch():
+    augment = compose("jitter")
+    y = augment(images(2)[:0].to(DEVICE))
+    assert y.shape == (0, 3, 64, 64) and y.is_cuda and augment.get_extra_state()[2] == 0
+    assert augment.sample(images(2)[:0].to(DEVICE)).table.shape[0] == 0
+
+
 def test_auto_takes_triton_for_cuda_tensors():
+    pytest.importorskip("kornia", reason="the backend that is compared with needs kornia")
     x = images(2).to(DEVICE)
     augment = ga.Compose([ga.RandomHorizontalFlip()], seed=0)
     assert augment.recipe(x).module.__name__ == "gpuaug.backends.triton"

@@ -159,8 +159,10 @@ class Engine:
                 loops[phase] = "equalize_phase" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
-    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> CpuPlans:
+    def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> CpuPlans:
         rows, n, job = rows.contiguous(), rows.shape[0], self.job.copy()
+        if table is None:
+            table = torch.empty((n, self.columns), dtype=torch.float32, device="cpu")
         memory = cpu_buffers.empty(n * (self.record_bytes + 4 * self.row_words), "plans of a batch")
         job[F.JOB_ROWS], job[F.JOB_TABLE], job[F.JOB_N] = rows.data_ptr(), table.data_ptr(), n
         job[F.JOB_RECORDS] = address = memory.ctypes.data

@@ -57,12 +57,12 @@ class Engine(Protocol):
 
     def __init__(self, program: Program, device: torch.device): ...
 
-    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
+    def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> Plans:
         """Plan int64 rows [R, ROW] (`kernels.shared.plan.ROW_*`), at least one.
 
         Args:
             table: float32 [T, P], contiguous: what was drawn for the rows. With a key it is drawn now, into the table
-                rows that the rows name.
+                rows that the rows name; None: row i names table row i, and the plans keep the table.
         """
 
     def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:

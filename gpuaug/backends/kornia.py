@@ -57,8 +57,11 @@ class Engine:
         self.layout = layout(program)
 
     @torch.no_grad()
-    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
+    def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> Plans:
         own = rows[:, plan.ROW_TABLE]
+        if table is None:
+            shape = len(rows), len(self.program.columns)
+            table = torch.empty(shape, dtype=torch.float32, device=rows.device)
         if key is not None:
             drawn = torch.zeros((len(rows), table.shape[1]), dtype=torch.float32, device=rows.device)
             words = self._walk(rows, drawn, self._words(rows, key))

@@ -6,7 +6,6 @@ plan, the row's own columns, tables of levels and partial results; scratch image
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,18 +13,17 @@ import torch
 
 from ..kernels.shared import geometry, pixel, plan, user
 from ..kernels.triton.dialect import INTERPRETED
-from ..kernels.triton.launch import TYPES, Kernel, launch
+from ..kernels.triton.launch import TYPES, Kernel, launch, pointer
 from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
 from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
 from ..program import Program
-from .engine import Key, Plans, allocate
+from .engine import Key, allocate
 from .triton_can import can
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
-HERE = nullcontext()
 SMALL, LARGE = (8, 32), (16, 32)  # tiles in pixels, y and x; `write`: 2, 4 pixels a thread
 WARPS = 4
 ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
@@ -154,6 +152,26 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
     return found
 
 
+class DevicePlans:
+    """`engine.Plans` in one piece of memory: each row's, and behind them the table, unless it was given."""
+
+    __slots__ = ("_engine", "_given", "_n", "memory")
+
+    def __init__(self, engine: Engine, n: int, memory: torch.Tensor, table: torch.Tensor | None):
+        self._engine, self._n, self.memory, self._given = engine, n, memory, table
+
+    @property
+    def table(self) -> torch.Tensor:
+        if self._given is not None:
+            return self._given
+        return self.memory[self._n * self._engine.stride :].view(self._n, self._engine.columns)
+
+    @property
+    def words(self) -> torch.Tensor:
+        lines = self.memory[: self._n * self._engine.stride].view(self._n, self._engine.stride)
+        return lines[:, : self._engine.words]
+
+
 class Engine:
     """Runs one program on one device.
 
@@ -166,56 +184,61 @@ class Engine:
         self.device, self.index = device, device.index
         self.code = torch.tensor(program.code or (0,), dtype=torch.int32, device=device)
         self.config = torch.tensor(program.config or (0.0,), dtype=torch.float32, device=device)
-        self.entries, self.columns, self.asks = len(program.entries), len(program.columns), program.asks
+        self.columns, self.asks = len(program.columns), program.asks
         self.words = program.plan_words
         self.scratch = scratch(program)
         tables_at = self.words + self.columns
         tables = program.asks * program.channels * LEVELS if plan.HISTOGRAM in program.facts.needs else 0
         self.stride = tables_at + tables + (PARTIALS * CHUNKS if program.asks else 0)
-        self.layout = (self.stride, program.groups, program.steps, tables_at)
+        places = self.stride, program.groups, program.steps
+        self.layout = self.scratch.size, self.scratch.images, *places, tables_at
+        self.program_at = pointer(self.code), pointer(self.config)
+        self.counts = len(program.entries), self.columns, self.words, *places
         self.tile = tile_of(can(program))
         self.ask_programs = CHUNKS * ((program.channels + 2) // 3)
         self.program, self.compiled, self.variants = program, {}, {}
         _, self.launches = self._compiled(quads=True, wide=False)
 
-    def plan(self, rows: torch.Tensor, table: torch.Tensor, key: Key | None = None) -> Plans:
-        n = len(rows)
-        with self._device():
-            plans = torch.empty((n, self.stride), dtype=torch.float32, device=self.device)
-            ids, epoch, state = (rows, 0, rows) if key is None else key
-            keys = (rows, 0, state, epoch) if ids is None or key is None else (ids, 1, state, epoch)
-            counts = (n, self.entries, self.columns, self.words)
-            launch = self.launches["plan" if key is None else "draw"]
-            launch((n, 1, 1), rows, self.code, self.config, table, plans, *keys, *counts, *self.layout[:3])
-        return Plans(table, plans[:, : self.words])
+    def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> DevicePlans:
+        if self._elsewhere():
+            with torch.cuda.device(self.index):
+                return self.plan(rows, table, key)
+        n, at = rows.shape[0], pointer(rows)
+        size = n * (self.stride + (self.columns if table is None else 0))
+        memory = torch.empty(size, dtype=torch.float32, device=self.device)
+        if key is None:
+            launch, keys = self.launches["plan"], (at, 0, at, 0)
+        else:
+            ids, epoch, state = key
+            keys = (at, 0, pointer(state), epoch) if ids is None else (pointer(ids), 1, pointer(state), epoch)
+            launch = self.launches["draw"]
+        drawn = pointer(memory, n * self.stride) if table is None else pointer(table)
+        launch((n, 1, 1), at, *self.program_at, drawn, pointer(memory), *keys, n, *self.counts)
+        return DevicePlans(self, n, memory, table)
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
-        with self._device():
-            self._write(source, rows, plans.words, out)
-
-    def _device(self):
-        """The context in which this engine's device is current."""
-        if self.index is None or torch.cuda.current_device() == self.index:
-            return HERE
-        return torch.cuda.device(self.index)
-
-    def _write(self, source, rows, plans, out) -> None:
-        n, kept = len(rows), plans
-        images, size, dtype = self.scratch
-        if images:
-            kept = torch.empty(n * images * size, dtype=dtype, device=self.device)
-        layout = (size, images, *self.layout)
+    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: DevicePlans, out: torch.Tensor) -> None:
+        if self._elsewhere():
+            with torch.cuda.device(self.index):
+                return self.write(source, rows, plans, out)
+        n, kept = rows.shape[0], plans.memory
+        if self.scratch.images:
+            size = n * self.scratch.images * self.scratch.size
+            kept = torch.empty(size, dtype=self.scratch.dtype, device=self.device)
         quads, launches, tiles, image_size = self._variant(source, out)
+        read = pointer(source), pointer(rows), pointer(plans.memory), pointer(kept)
         for i_ask in range(self.asks):
-            launches["ask"]((n * self.ask_programs, 1, 1), source, rows, plans, kept, i_ask, *layout)
+            launches["ask"]((n * self.ask_programs, 1, 1), *read, i_ask, *self.layout)
         _, _, height, width = out.shape
         strides = out.stride()
         if quads:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
+        target = pointer(out), image_size, *strides, height, width
         for i_first in range(0, n, MOST_ROWS):
-            grid = (*tiles, min(n - i_first, MOST_ROWS))
-            target = (image_size, *strides, height, width, i_first)
-            launches["write"](grid, source, rows, plans, kept, out, *target, *layout)
+            launches["write"]((*tiles, min(n - i_first, MOST_ROWS)), *read, *target, i_first, *self.layout)
+
+    def _elsewhere(self) -> bool:
+        """Whether another device than this engine's is current."""
+        return self.index is not None and torch.cuda.current_device() != self.index
 
     def _variant(self, source, out) -> tuple[int, dict, tuple[int, int], int]:
         """How quads are stored, the launches, the tiles of an image along x and y, and its elements."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import triton
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, CompiledKernel
 
 from .dialect import INTERPRETED
 
@@ -61,25 +61,51 @@ def current_target():
     return triton.runtime.driver.active.get_current_target()
 
 
+def pointer(tensor: torch.Tensor, offset: int = 0):
+    """What a launch takes for a tensor from its element `offset` on: an address, which needs no question to the driver;
+    the interpreter takes tensors."""
+    if INTERPRETED:
+        return tensor.flatten()[offset:] if offset else tensor
+    return tensor.data_ptr() + offset * tensor.element_size()
+
+
+def _hooked(hook) -> bool:
+    """Whether somebody, a profiler, listens to Triton's launches."""
+    return hook is not None and bool(getattr(hook, "calls", True))
+
+
 class Launch:
     """A kernel on one device, compiled at its first launch.
 
     Args:
         kernel: what to compile.
+        device: its number.
     """
 
-    def __init__(self, kernel: Kernel):
-        self.kernel, self.compiled = kernel, None
+    def __init__(self, kernel: Kernel, device: int | None):
+        self.kernel, self.device, self.compiled = kernel, device, None
         self.last = tuple(value for _, value in kernel.constants)
 
     def __call__(self, grid: tuple[int, int, int], *arguments) -> None:
-        """Launch a grid of programs on the current device and stream."""
+        """Launch a grid of programs on the current device and stream; pointers are what `pointer` makes of tensors."""
         if self.compiled is None:
-            self.compiled = self.kernel.function if INTERPRETED else self.kernel.compile(current_target())
-        self.compiled[grid](*arguments, *self.last)
+            self._compile()
+        hooks = triton.knobs.runtime
+        if self.run is None or _hooked(hooks.launch_enter_hook) or _hooked(hooks.launch_exit_hook):
+            self.compiled[grid](*arguments, *self.last)
+        else:
+            self.run(*grid, self.stream(self.device), *self.loaded, None, None, None, *arguments, *self.last)
+
+    def _compile(self) -> None:
+        compiled = self.kernel.function if INTERPRETED else self.kernel.compile(current_target())
+        self.run = None
+        if isinstance(compiled, CompiledKernel):  # what its own launch looks up again each time
+            self.run, self.stream = compiled.run, triton.runtime.driver.active.get_current_stream
+            self.loaded = compiled.function, compiled.packed_metadata
+        self.compiled = compiled
 
 
 @functools.cache
 def launch(kernel: Kernel, device: int | None) -> Launch:
     """The one `Launch` of a kernel on device number `device`."""
-    return Launch(kernel)
+    return Launch(kernel, device)
