@@ -41,7 +41,7 @@ def _shown(nodes: Nodes) -> Iterator[Entry]:
     for node in nodes:
         if not isinstance(node, Choice):
             yield node
-        elif node.place == 0:
+        elif node.position == 0:
             for _, way in node.ways:
                 yield from _shown(way)
 

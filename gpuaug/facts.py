@@ -152,7 +152,7 @@ def reached(nodes: Nodes, start: frozenset[T], after: Callable[[T, Entry], T]) -
 def counts(nodes: Nodes) -> tuple[int, int, int]:
     """The most geometry groups, pixel steps and asks that a row can meet.
 
-    Of a gate's choices a row takes one number's, at all places; of an order each child's, at one place; of a count all.
+    Of a gate's choices a row takes one number's, at all positions; of an order each child's, at one; of a count all.
     """
     total, choices = [0, 0, 0], {}
     for node in nodes:

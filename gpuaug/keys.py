@@ -17,6 +17,7 @@ import torch
 from .inputs import moved
 from .kernels.shared import draw, plan
 from .kernels.torch import dialect as torch_dialect
+from .messages import shown
 
 CPU = torch.device("cpu")
 DISTRIBUTED = torch.distributed.is_available()
@@ -24,16 +25,7 @@ NO_EPOCH = -1
 EPOCHS = 2**32  # a key has 32 bits for the epoch
 SEEDS = 2**64
 SAVED = 3  # words of a saved state: seed (as a signed number), epoch, counter
-INTEGERS = (
-    torch.int64,
-    torch.int32,
-    torch.int16,
-    torch.int8,
-    torch.uint8,
-    torch.uint16,
-    torch.uint32,
-    torch.uint64,
-)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 def whole(name: str, value: Any, end: int) -> int:
@@ -69,13 +61,8 @@ def _on_host(ids: Any) -> torch.Tensor:
     try:
         tensor = torch.as_tensor(np.ascontiguousarray(ids) if isinstance(ids, np.ndarray) else ids, device=CPU)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"ids must be whole numbers, int64 [B], got {_short(ids)}") from None
+        raise TypeError(f"ids must be whole numbers, int64 [B], got {shown(ids)}") from None
     return tensor if tensor.numel() else tensor.to(torch.int64)  # an empty list is a float tensor
-
-
-def _short(value: Any) -> str:
-    told = repr(value)
-    return told if len(told) <= 60 else f"{told[:57]}..."
 
 
 def _process(forked_from: int | None) -> tuple[int, int, tuple]:
@@ -210,7 +197,7 @@ class Keys:
             seed, epoch, counter = state.tolist()
             seed, epoch = seed % SEEDS, None if epoch == NO_EPOCH else epoch
         else:
-            raise ValueError(f"a pipeline's saved state is an int64 tensor [{SAVED}], got {_short(state)}")
+            raise ValueError(f"a pipeline's saved state is an int64 tensor [{SAVED}], got {shown(state)}")
         self._seed, self.epoch, self._counter = seed, epoch, counter
         self._rekey(counter)
 

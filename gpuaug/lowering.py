@@ -188,11 +188,11 @@ class Lowering:
         self._same_kind([kind, self._kind()])
 
     @contextmanager
-    def _way(self, gate: Entry, number: int, place: int = 0) -> Iterator[tuple[list[Entry | Choice], Track]]:
+    def _way(self, gate: Entry, number: int, position: int = 0) -> Iterator[tuple[list[Entry | Choice], Track]]:
         """A sequence and a track of its own behind a gate."""
         saved = self.nodes, self.track, self._gate, self._want
         self.nodes, self.track, self._gate = [], [], gate.number
-        self._want = number * 16 + place if gate.trait > 0 else number
+        self._want = number * 16 + position if gate.trait > 0 else number
         try:
             yield self.nodes, self.track
         finally:
@@ -242,21 +242,21 @@ class Lowering:
         if n > 10:
             raise self.fail(f"at most 10 transforms can be reordered, got {n}")
         gate = self.gate("draw_integer", (math.factorial(n),), "order", permutes=n)
-        for place in range(n):
-            self._choice(gate, children, place)
+        for position in range(n):
+            self._choice(gate, children, position)
 
-    def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], place: int = 0) -> None:
+    def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], position: int = 0) -> None:
         """Lower children of which a row takes one; they share slots."""
         canvases, kind, slot = self._canvases, self._kind(), self._slot
         ways, kinds, ends = [], [], []
         for number, lower_child in enumerate(children):
             self._canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
-            with self._way(gate, number, place) as (way, track):
+            with self._way(gate, number, position) as (way, track):
                 lower_child()
             ways.append((number, tuple(way)))
             ends.append((self._canvases, track))
             kinds.append((self._kind(), self._slot))
-        self.nodes.append(Choice(gate, tuple(ways), place))
+        self.nodes.append(Choice(gate, tuple(ways), position))
         self._slot = max(slot for _, slot in kinds)
         self._same_kind([kind for kind, _ in kinds])
         self._join(canvases, ends, reorders=gate.trait > 0)

@@ -2,7 +2,7 @@
 
 A sequence is a tuple of nodes, and a node an entry or a choice: an entry is an op's slot, or a gate, which draws a
 number; a choice, somewhere behind its gate, holds sequences of which that number lets one act on a row. So RandomApply
-is a gate and a choice of one sequence, RandomOrder a gate and as many choices as it has places, a count a gate and a
+is a gate and a choice of one sequence, RandomOrder a gate and as many choices as it has positions, a count a gate and a
 choice for each number that it may exceed.
 """
 
@@ -88,12 +88,12 @@ class Choice:
     Attributes:
         ways: a number and its sequence each: of a choice what the gate draws, of an order the child, of a count what
             it exceeds.
-        place: of an order, which of its places this is.
+        position: of an order, which of its positions this is.
     """
 
     gate: Entry
     ways: tuple[tuple[int, tuple[Entry | Choice, ...]], ...]
-    place: int = 0
+    position: int = 0
 
 
 Nodes = tuple[Entry | Choice, ...]

@@ -96,18 +96,18 @@ class Literal:
         if smooth == n_groups:
             return self.tap(x, y, smooth, math.inf, n_steps)
         g = self.groups[smooth]
-        colour = self.sample(g, *self.place(g, x, y), smooth, n_steps)
+        colour = self.sample(g, *self.through(g, x, y), smooth, n_steps)
         if g[plan.G_BOUND] > 0:
             colour = [min(max(float(round(v)), 0.0), g[plan.G_BOUND]) for v in colour]
         return self.forward(colour, g[plan.G_SLOT], math.inf, n_steps, spot)
 
-    def place(self, g: list[float], x: float, y: float) -> tuple[float, float]:
+    def through(self, g: list[float], x: float, y: float) -> tuple[float, float]:
         depth = g[6] * x + g[7] * y + g[8] if g[plan.G_PROJECTIVE] else 1.0
         return (g[0] * x + g[1] * y + g[2]) / depth, (g[3] * x + g[4] * y + g[5]) / depth
 
     def back(self, g: list[float], x: float, y: float) -> tuple[float, float, bool]:
         point, inside = [], True
-        for axis, v in enumerate(self.place(g, x, y)):
+        for axis, v in enumerate(self.through(g, x, y)):
             low, high = g[plan.G_WINDOW + 2 * axis :][:2]
             at = math.floor(v + 0.5)
             to = at if g[plan.G_FILTER] == geometry.NEAREST else v

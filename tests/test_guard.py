@@ -22,7 +22,7 @@ LEAKS = {
     "folder": ("os.chdir('tests')", "the working folder"),
     "path": ("sys.path.append('left')", "sys.path"),
     "signal": ("signal.signal(signal.SIGINT, lambda *a: None)", "the handlers of signals"),
-    "function": ("compose.lower = None", "gpuaug.compose.lower"),
+    "function": ("recipe.lower = None", "gpuaug.recipe.lower"),
     "method": ("ga.Compose.sample = None", "gpuaug.compose.Compose.sample"),
     "new_method": ("ga.Compose.left = None", "gpuaug.compose.Compose.left"),
     "gone": ("del compose.explain", "gpuaug.compose.explain"),
@@ -32,7 +32,7 @@ LEAKS = {
     "own_name": ("global GIVEN; GIVEN = 2", "test_leaks.GIVEN"),
 }
 SOUND = {
-    "patches": "monkeypatch.setattr(compose, 'lower', None); monkeypatch.setenv('LEFT', 'no'); monkeypatch.chdir('/')",
+    "patches": "monkeypatch.setattr(recipe, 'lower', None); monkeypatch.setenv('LEFT', 'no'); monkeypatch.chdir('/')",
     "caches": "backends._warned.add('sound')",
     "imports": "import gpuaug.benchmarks.timing",
     "draws": "DRAWN.append((torch.rand(()).item(), np.random.random(), random.random()))",
@@ -44,7 +44,7 @@ import os, random, signal, sys
 import numpy as np
 import torch
 import gpuaug as ga
-from gpuaug import backends, compose, presets
+from gpuaug import backends, compose, presets, recipe
 from gpuaug.transforms import ops
 GIVEN, DRAWN = 1, []
 """

@@ -64,7 +64,7 @@ def test_the_tree_and_the_code_are_one(transform):
         for node in nodes:
             if isinstance(node, Choice):
                 for child, way in node.ways:
-                    check(way, node.gate, child, node.place)
+                    check(way, node.gate, child, node.position)
                 continue
             line = program.code[node.number * plan.ENTRY :][: plan.ENTRY]
             assert line[plan.GATE_AT] == (-1 if gate is None else gate.number)

@@ -30,42 +30,13 @@ ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes r
 MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
 KEPT_VARIANTS = 256  # pairs of tensors of which an engine remembers how they are launched
 CHUNKS = 16  # programs that share a row's ask, whatever the batch
-PLAN_TYPES = {
-    "rows": "*i64",
-    "code": "*i32",
-    "config": "*fp32",
-    "table": "*fp32",
-    "plan": "*fp32",
-    "ids": "*i64",
-    "has_ids": "i32",
-    "state": "*i64",
-    "epoch": "i64",
-    "n_rows": "i32",
-    "n_entries": "i32",
-    "n_columns": "i32",
-    "plan_words": "i32",
-    "plan_stride": "i32",
-    "groups": "i32",
-    "steps": "i32",
-}
-OUT_TYPES = {
-    "image_size": "i64",
-    "out_n": "i64",
-    "out_c": "i64",
-    "out_y": "i32",
-    "out_x": "i32",
-    "out_h": "i32",
-    "out_w": "i32",
-    "i_first": "i64",
-}
-LAYOUT_TYPES = {
-    "scratch_size": "i64",
-    "scratch_images": "i32",
-    "plan_stride": "i32",
-    "groups": "i32",
-    "steps": "i32",
-    "tables_at": "i32",
-}
+PLAN_TYPES = dict(rows="*i64", code="*i32", config="*fp32", table="*fp32", plan="*fp32", ids="*i64", has_ids="i32")
+PLAN_TYPES |= dict(state="*i64", epoch="i64", n_rows="i32", n_entries="i32", n_columns="i32", plan_words="i32")
+PLAN_TYPES |= dict(plan_stride="i32", groups="i32", steps="i32")
+OUT_TYPES = dict(image_size="i64", out_n="i64", out_c="i64", out_y="i32", out_x="i32", out_h="i32", out_w="i32")
+OUT_TYPES |= dict(i_first="i64")
+LAYOUT_TYPES = dict(scratch_size="i64", scratch_images="i32", plan_stride="i32", groups="i32", steps="i32")
+LAYOUT_TYPES |= dict(tables_at="i32")
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:

@@ -257,9 +257,8 @@ class Resize(Transform):
         lengths = (size[0], longest) if self._shorter else size
 
         def fault(canvas: Canvas) -> str | None:
-            long = size[0] * max(canvas) // min(canvas)
-            sides = (longest * size[0] // long, longest) if 0 < longest < long else (size[0], long)
-            return sides_fault(canvas, sides if canvas[0] <= canvas[1] else sides[::-1])
+            short, long = map(int, torch_dialect.GEOMETRY["resize_length"](min(canvas), max(canvas), *lengths))
+            return sides_fault(canvas, (short, long) if canvas[0] <= canvas[1] else (long, short))
 
         if self._shorter:
             build.check_canvas(fault)

@@ -103,58 +103,28 @@ def functions():
     }
 
 
-def phases():
-    """The phases of a pass, as `functions`."""
-
-    def widen_phase(frame):
-        widen(i64(frame))
-
-    def prepare_phase(frame):
-        prepare(i64(frame))
-
-    def nearest_phase(frame):
-        nearest_lines(i64(frame))
-
-    def smooth_phase(frame):
-        smooth_lines(i64(frame))
-
-    def points_phase(frame):
-        points(i64(frame))
-
-    def finish_phase(frame):
-        finish(i64(frame), frame)
-
-    def neighbours_phase(frame):
-        neighbours(i64(frame))
-
-    def places_phase(frame):
-        places(i64(frame))
-
-    def mean_phase(frame):
-        grey_sum(i64(frame), frame)
-
-    def extremes_phase(frame):
-        extremes(i64(frame), frame)
-
-    def histogram_phase(frame):
-        histogram(i64(frame), frame)
-
-    def equalize_phase(frame):
-        equalize(i64(frame))
-
-    def packed_phase(frame):
-        store_packed(i64(frame))
-
-    found = widen_phase, prepare_phase, nearest_phase, smooth_phase, points_phase, finish_phase, neighbours_phase
-    found += places_phase, mean_phase, extremes_phase, histogram_phase, equalize_phase, packed_phase
-    return {phase.__name__: (SIGNATURE, phase) for phase in found}
-
-
 def named(template, name, **scope):
     """A template of a C function, with the names that it lacks; what is kept on disk goes by `name`, its content's."""
     bound = types.FunctionType(template.__code__, {**globals(), **scope}, name, None, template.__closure__)
     bound.__qualname__ = name
     return SIGNATURE, bound
+
+
+def phases():
+    """The phases of a pass, as `functions`; some take the frame's address too."""
+    of_frame = {"widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points}
+    of_frame |= {"neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed}
+    of_both = {"finish": finish, "mean": grey_sum, "extremes": extremes, "histogram": histogram}
+
+    def run_of_frame(frame):
+        PHASE(i64(frame))
+
+    def run_of_both(frame):
+        PHASE(i64(frame), frame)
+
+    ways = [(run_of_frame, name, phase) for name, phase in of_frame.items()]
+    ways += [(run_of_both, name, phase) for name, phase in of_both.items()]
+    return {f"{name}_phase": named(run, f"{name}_phase", PHASE=phase) for run, name, phase in ways}
 
 
 def store_phase(kind, strided, tail):

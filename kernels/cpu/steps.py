@@ -107,12 +107,13 @@ def by_colour(frame):
     widest()
     step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
     tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
     last = frame[F.CHANNELS] - 1
     for t in range(last // 3 + 1):
         p, r = eight(step, t), f32(tile + 12 * t * pitch)
         g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
         for i in range(n):
-            u, v, w = FORMULA(r[i], g[i], b[i], p, BOUND, LATTICE, CHANNELS)
+            u, v, w = COLOUR(r[i], g[i], b[i], xs, ys, i, p)
             b[i] = w
             g[i] = v
             r[i] = u
@@ -123,41 +124,23 @@ def by_grey(frame):
     widest()
     step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
     tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
+    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
     p, grey = eight(step, 0), f32(tile)
     for i in range(n):
-        grey[i] = FORMULA(grey[i], grey[i], grey[i], p, BOUND, LATTICE, CHANNELS)[0]
+        grey[i] = COLOUR(grey[i], grey[i], grey[i], xs, ys, i, p)[0]
     for c in range(1, frame[F.CHANNELS]):
         for i in range(n):
             f32(tile + 4 * c * pitch)[i] = grey[i]
 
 
-@fast
-def placed_colour(frame):
-    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
-    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
-    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
-    last = frame[F.CHANNELS] - 1
-    for t in range(last // 3 + 1):
-        p, r = eight(step, t), f32(tile + 12 * t * pitch)
-        g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
-        for i in range(n):
-            u, v, w = FORMULA(r[i], g[i], b[i], xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)
-            b[i] = w
-            g[i] = v
-            r[i] = u
+@inlined
+def anywhere(r, g, b, xs, ys, i, p):
+    return FORMULA(r, g, b, p, BOUND, LATTICE, CHANNELS)
 
 
-@fast
-def placed_grey(frame):
-    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
-    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
-    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
-    p, grey = eight(step, 0), f32(tile)
-    for i in range(n):
-        grey[i] = FORMULA(grey[i], grey[i], grey[i], xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)[0]
-    for c in range(1, frame[F.CHANNELS]):
-        for i in range(n):
-            f32(tile + 4 * c * pitch)[i] = grey[i]
+@inlined
+def at_place(r, g, b, xs, ys, i, p):
+    return FORMULA(r, g, b, xs[i], ys[i], p, BOUND, LATTICE, CHANNELS)
 
 
 def formula_of(opcode):
@@ -188,14 +171,13 @@ def loop(opcode, lattice, grey):
     number of channels is whether it is one.
     """
     formula, names = formula_of(opcode)
-    template = by_grey if grey else by_colour
-    if names[0] == "v":
-        template = by_channel
-    elif "x" in names[3:4]:
-        template = placed_grey if grey else placed_colour
     content = user.FORMULAS[opcode].digest()[:16] if opcode in user.FORMULAS else opcode
+    name = f"{content}_{int(lattice)}_{int(grey)}"
     scope = {"FORMULA": formula, **stage_numbers(lattice, grey)}
-    return specialised(fast, template, f"loop_{content}_{int(lattice)}_{int(grey)}", **scope)
+    if names[0] == "v":
+        return specialised(fast, by_channel, f"loop_{name}", **scope)
+    colour = specialised(inlined, at_place if "x" in names[3:4] else anywhere, f"colour_{name}", **scope)
+    return specialised(fast, by_grey if grey else by_colour, f"loop_{name}", COLOUR=colour)
 
 
 @inlined

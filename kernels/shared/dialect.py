@@ -68,23 +68,18 @@ def from_source(name: str, source: str, scope: dict) -> Callable:
     return scope[name]
 
 
-def switch(name: str, cases: dict[int, str], arguments: str, results: Iterable[str], mask: bool = False) -> str:
+def switch(name: str, cases: dict[int, str], arguments: str, results: Iterable[str]) -> str:
     """Source of `name(op, ...)`, a chain of `if op == k` over functions of equal signature.
 
     `cases` maps an opcode to the name of the function it calls. The results start as float32 zeros, so that every path
-    has the same types. With `mask` the function takes a constexpr bit set OPS, and opcodes outside of it cost nothing.
+    has the same types.
     """
     results = list(results)
-    lines = [f"def {name}(op, {arguments}{', OPS: tl.constexpr' if mask else ''}):"]
+    lines = [f"def {name}(op, {arguments}):"]
     lines += [f"    {r} = xp.f32(0.0)" for r in results]
     for opcode, function in cases.items():
-        pad = "    "
-        if mask:
-            lines.append(f"{pad}if (OPS >> {opcode}) & 1:")
-            pad += "    "
-        lines.append(f"{pad}if op == {opcode}:")
-        lines.append(f"{pad}    t = {function}({arguments})")
-        lines += [f"{pad}    {r} = xp.f32(t[{i}])" for i, r in enumerate(results)]
+        lines += [f"    if op == {opcode}:", f"        t = {function}({arguments})"]
+        lines += [f"        {r} = xp.f32(t[{i}])" for i, r in enumerate(results)]
     lines.append(f"    return {', '.join(results)}")
     return "\n".join(lines) + "\n"
 

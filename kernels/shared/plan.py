@@ -138,7 +138,7 @@ def ask_at(channels, groups, steps, i):
 def lets_through(drawn, want, trait):
     """Whether a gate that drew the whole number `drawn` lets through what wants `want`.
 
-    Its trait says how they compare. 0: equal. n > 0, a permutation of n children: want = child * 16 + place. -1, a
+    Its trait says how they compare. 0: equal. n > 0, a permutation of n children: want = child * 16 + position. -1, a
     count: greater.
     """
     through = drawn == want

@@ -87,7 +87,7 @@ class Writer:
         ask, on = self.layout.asks[k], self.header[plan.N_ASKS] > k
         words = torch.where(on[:, 0], self.asked[:, k], 0.0)
         step, groups, h, w, kind, smooth, _, _ = words[:, :, None, None].unbind(1)
-        most = min(ask.groups, self.layout.groups)  # an ask counts a drawn order's geometry once for each place
+        most = min(ask.groups, self.layout.groups)  # an ask counts a drawn order's geometry once for each position
         image = self.image(self.layout.canvas, Reach(groups, step, smooth, most, ask.steps))
         x, y = grid(self.layout.canvas, image.device)
         inside = (x < w) & (y < h)

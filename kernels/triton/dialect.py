@@ -121,16 +121,25 @@ _SHARED = (draw, elementary, geometry, pixel, plan)
 _NUMBERS = {n: tl.constexpr(v) for module in _SHARED for n, v in dialect.constants(module).items()}
 
 
+_bound: dict = {}  # plain functions, as they were bound first
+
+
 def bind_module(module, **extra) -> dict:
-    """What `module` defines, compiled on use; it sees the constants of all shared modules and the names in `extra`."""
-    scope = {"__name__": __name__, "tl": tl, **_NUMBERS, **extra}
-    return dialect.bind(dialect.shared_functions(module), xp, triton.jit, scope)
+    """What `module` defines, compiled on use; it sees the constants of all shared modules and its own, what was bound
+    of the functions that it imports, and the names in `extra`."""
+    own, numbers = dialect.shared_functions(module), dialect.constants(module)
+    scope = {"__name__": __name__, "tl": tl, **_NUMBERS, **{n: tl.constexpr(v) for n, v in numbers.items()}}
+    scope |= {n: _bound[f] for n, f in vars(module).items() if inspect.isfunction(f) and f in _bound}
+    bound = dialect.bind(own, xp, triton.jit, scope | extra)
+    for name, function in own.items():
+        _bound.setdefault(function, bound[name])
+    return bound
 
 
 ELEMENTARY = bind_module(elementary)
 DRAW = bind_module(draw, **ELEMENTARY)
 GEOMETRY = bind_module(geometry, **ELEMENTARY)
-PLAN = bind_module(plan)  # but for what draws and maps: see `walk`
+bind_module(plan)  # its lengths; what draws and maps is bound by `walk`
 PIXEL = bind_module(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
 
 

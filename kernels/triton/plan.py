@@ -113,5 +113,4 @@ def plan_kernel(
 @functools.cache
 def plan_kernel_for(draw_ops: frozenset, geometry_ops: frozenset):
     """The plan kernel of programs that use no opcodes but these."""
-    names = {"walk": dialect.walk(draw_ops, geometry_ops), "row_key": dialect.DRAW["row_key"]}
-    return dialect.bind_module(sys.modules[__name__], TICKET=tl.constexpr(TICKET), **names)["plan_kernel"]
+    return dialect.bind_module(sys.modules[__name__], walk=dialect.walk(draw_ops, geometry_ops))["plan_kernel"]

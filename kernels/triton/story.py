@@ -54,7 +54,7 @@ from ..shared.plan import (
 )
 from . import dialect
 from .dialect import level_half_even, pixel_switch
-from .walk import MIXED, WALK, inside, through, walk_back, window
+from .walk import MIXED, inside, through, walk_back, window
 
 LEVELS = 256
 
@@ -450,14 +450,5 @@ def image_behind(plan, i_base, source, scratch, scratch_size, layout, CAN: tl.co
 @functools.cache
 def story_for(users: tuple[int, ...] = ()) -> dict:
     """The functions of this module, where users' formulas, by their opcodes, are pixel steps too."""
-    return dialect.bind_module(
-        sys.modules[__name__],
-        MIXED=tl.constexpr(MIXED),
-        LEVELS=tl.constexpr(LEVELS),
-        level_half_even=dialect.level_half_even,
-        pixel_switch=dialect.pixel_switch(users),
-        **{n: WALK[n] for n in ("inside", "through", "walk_back", "window")},
-        **{n: dialect.PLAN[n] for n in ("group_at", "step_words")},
-        **{n: dialect.GEOMETRY[n] for n in ("first_tap", "reach", "snap", "tap_count", "weight")},
-        **{n: dialect.PIXEL[n] for n in ("blur_weight", "blurred", "level_of", "of_level", "sharpen", "sharpen_edge")},
-    )
+    switch = dialect.pixel_switch(users)
+    return dialect.bind_module(sys.modules[__name__], level_half_even=dialect.level_half_even, pixel_switch=switch)

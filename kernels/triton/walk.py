@@ -145,9 +145,4 @@ def walk_back(plan, x, y, b_birth, i_last, i_first, LOOSE: tl.constexpr, CAN: tl
     return x, y, b_birth
 
 
-WALK = dialect.bind_module(
-    sys.modules[__name__],
-    MIXED=tl.constexpr(MIXED),
-    **{n: dialect.GEOMETRY[n] for n in ("fold", "folds", "snap")},
-    group_at=dialect.PLAN["group_at"],
-)
+dialect.bind_module(sys.modules[__name__])  # for those that import it

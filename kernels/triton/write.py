@@ -420,15 +420,4 @@ def ask_kernel(
 @functools.cache
 def kernels_for(users: tuple[int, ...] = ()) -> dict:
     """The kernels, where users' formulas, by their opcodes, are pixel steps too."""
-    told = story_for(users)
-    names = ("finish", "image_behind", "part_behind", "scratch_number", "stage", "story")
-    return dialect.bind_module(
-        sys.modules[__name__],
-        TICKET=tl.constexpr(TICKET),
-        LEVELS=tl.constexpr(LEVELS),
-        PARTIALS=tl.constexpr(PARTIALS),
-        INTERLEAVED=tl.constexpr(INTERLEAVED),
-        **{n: told[n] for n in names},
-        **{n: dialect.PLAN[n] for n in ("ask_at", "step_at", "step_words")},
-        **{n: dialect.PIXEL[n] for n in ("equalized", "level_of", "luma")},
-    )
+    return dialect.bind_module(sys.modules[__name__], **story_for(users))
