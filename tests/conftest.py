@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ import torch  # noqa: E402
 with contextlib.suppress(ImportError):
     import cv2  # noqa: E402, F401 - it sets LD_LIBRARY_PATH as it is imported: before the first test, not during one
 
+OLDER_TRITON = "3.6.0"  # besides the installed one; torch 2.10 to 2.11 ship it
 AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
 
 
@@ -90,6 +92,19 @@ def tracked() -> list[Path]:
     if listed is None:
         pytest.skip("asks git for the project's files: needs git and a clone")
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="session")
+def older_triton(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """A Triton that is installed beside: its version, and the environment of a process that imports it."""
+    place = tmp_path_factory.mktemp("triton")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check", "--target"]
+    package = f"triton=={OLDER_TRITON}"
+    found = subprocess.run([*command, place, package], capture_output=True, text=True, timeout=300)
+    if found.returncode:
+        pytest.skip(f"pip could not install {package} beside: {found.stderr.strip().splitlines()[-1:]}")
+    paths = os.pathsep.join([str(place), str(ROOT)])
+    return OLDER_TRITON, os.environ | {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(place / "cache")}
 
 
 @pytest.fixture(scope="session")

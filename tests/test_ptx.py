@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ from ptx.translate import Unknown, translate
 
 import gpuaug as ga
 from gpuaug.backends import triton
+from gpuaug.benchmarks.kernel_report import CASES
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="the emulator of PTX needs g++, which is not on the PATH")
 
@@ -122,6 +125,33 @@ def test_other_dtypes_and_channels(dtype, channels):
         found = gpu(x, ids=range(2), epoch=0).float()
     unit = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 0.0}[dtype]  # half-even, at most one apart
     assert (found - expected).abs().max() <= max(unit, 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_benchmarked_pipelines(case):
+    """As they are measured: 224 pixels, bfloat16."""
+    side = 32 if case == "cifar" else 256
+    x, (cpu, gpu) = images(1, side, side), (ga.Compose(CASES[case], seed=3, backend=name) for name in ("cpu", "triton"))
+    expected = torch.cat([cpu(x, ids=[i], epoch=0) for i in range(2)]).float()
+    with emulated(RANDOM):
+        found = torch.cat([gpu(x, ids=[i], epoch=0) for i in range(2)]).float()
+    level = 1.0 if case == "flip" else LEVEL + 2.0**-7  # and half a last place of what is below 4
+    assert ((found - expected).abs() > level).float().mean() <= 0.02
+
+
+@pytest.mark.slow
+def test_parity_with_an_older_triton(older_triton):
+    """Of all pipelines, and what its launcher passes on; in a process of its own."""
+    version, environment = older_triton
+    environment = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
+    keywords = {"env": environment, "cwd": ROOT, "capture_output": True, "text": True}
+    says = subprocess.run([sys.executable, "-c", "import triton; print(triton.__version__)"], **keywords)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    command += ["tests/test_ptx.py", "tests/test_launcher.py", "-k", "parity or launcher"]
+    found = subprocess.run(command, **keywords)
+    assert says.stdout.strip() == version
+    assert found.returncode == 0 and f"{len(PIPELINES) + 1} passed" in found.stdout, found.stdout[-3000:]
 
 
 def planted(file: str, text: str, pattern: str, replacement: str):

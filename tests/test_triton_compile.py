@@ -26,7 +26,6 @@ from gpuaug.transforms.user import pixel_op
 
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = ["policy", "policy_before", "everything"]  # the other cases are parts of these
-OLDEST = "3.6.0"  # besides the installed Triton; torch 2.10 to 2.11 ship it
 
 
 def builds():
@@ -127,17 +126,9 @@ def test_only_what_a_program_needs_sets_its_kernels_apart():
 
 
 @pytest.mark.slow
-def test_compiles_with_an_older_triton(tmp_path):
-    """In a process of its own, with a Triton installed beside."""
-    place = tmp_path / "triton"
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check", "--target"]
-    found = subprocess.run([*command, place, f"triton=={OLDEST}"], capture_output=True, text=True, timeout=300)
-    if found.returncode:
-        pytest.skip(f"pip could not install triton {OLDEST} beside: {found.stderr.strip().splitlines()[-1:]}")
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(place), str(ROOT)]),
-        "TRITON_CACHE_DIR": str(tmp_path / "cache"),
-    }
+def test_compiles_with_an_older_triton(older_triton, tmp_path):
+    """In a process of its own."""
+    version, environment = older_triton
     report = tmp_path / "report.json"
     cases, targets = WHOLE, ["sm_90", "gfx942"]
     command = [sys.executable, "-m", "gpuaug.benchmarks.kernel_report", "--out", report]
@@ -145,6 +136,6 @@ def test_compiles_with_an_older_triton(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(report.read_text())
-    assert result["triton"] == OLDEST
+    assert result["triton"] == version
     assert len(result["kernels"]) == len(cases) * 4 * len(targets)
     assert [entry for entry in result["kernels"] if entry["spills"]] == []

@@ -179,10 +179,10 @@ class Emulation(TorchDispatchMode):
     def storage(self, address: int) -> Storage:
         """The storage that an address lies in, without a name and the size of an element."""
         base = max((base for base in self._kept if base <= address), default=0)
-        if not base:
-            raise Fault(f"{address:#x} is no tensor's address")
+        size = self._kept[base].untyped_storage().nbytes() if base else 0
+        if not base or address > base + size:
+            raise Fault(f"{address:#x} is no tensor's address that was asked for in this emulation")
         flags = self._written.get(base)
-        size = self._kept[base].untyped_storage().nbytes()
         return Storage(base, size, None if flags is None else flags.data_ptr())
 
 
