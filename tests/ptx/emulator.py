@@ -39,7 +39,7 @@ from .translate import parameters_of, translate
 HERE = Path(__file__).resolve().parent
 KEPT = HERE.parents[1] / ".pytest_cache" / "kept" / "PTX"
 COMPILER = shutil.which("g++")
-OPTIONS = ["-std=c++17", "-fwrapv", "-ffp-contract=off", "-mf16c", "-mfma", "-U_FORTIFY_SOURCE", "-fPIC", "-w"]
+OPTIONS = ["-std=c++17", "-fwrapv", "-ffp-contract=off", "-march=native", "-U_FORTIFY_SOURCE", "-fPIC", "-w"]
 TARGET = GPUTarget("cuda", 90, 32)
 COMPILE, POINTER = launch.Kernel.compile, launch.pointer
 SLOT, MIDDLE = 40, 1 << 39  # runtime.cpp's
