@@ -27,7 +27,7 @@ from gpu_pipelines import (
     images,
     reference,
 )
-from ptx.emulator import COMPILER, Fault, Schedule, emulated
+from ptx.emulator import COMPILER, ORDERLY, Fault, Schedule, emulated
 from ptx.translate import Unknown, translate
 
 import gpuaug as ga
@@ -37,7 +37,6 @@ from gpuaug.benchmarks.kernel_report import CASES
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="the emulator of PTX needs g++, which is not on the PATH")
 
 ROOT = Path(__file__).resolve().parents[1]
-ORDERLY = Schedule()
 RANDOM = Schedule(seed=1, yields=20, resident=5)
 SCHEDULES = [ORDERLY, RANDOM, Schedule(seed=2, yields=150, resident=12)]
 
@@ -215,6 +214,12 @@ FAULTS = {  # transforms, channels, where and what is planted, what is found
         3,
         ("plan.py", "tl.store(o_plan + o_word,", r"@%p\d+ st\.global.*", ""),
         "ask_kernel: read, but never written: .* of plan and scratch, by atom",
+    ),
+    "a ticket that the other threads are not told": (
+        PIPELINES["resized_crop"][0],
+        3,
+        ("plan.py", "tl.atomic_add(state + STATE_TICKET, 1)", r"@%p\d+ st\.shared.*", ""),
+        "plan_kernel: read, but never written: .* of shared memory",
     ),
     "counts of several blocks added up without atomics": (
         PIPELINES["statistics"][0],

@@ -21,7 +21,7 @@ import struct
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,14 +91,21 @@ class Schedule:
     resident: int = 1
 
 
-def built(name: str, sources: Sequence[Path], *flags: str) -> Path:
-    """A file that g++ made of sources, kept."""
-    KEPT.mkdir(parents=True, exist_ok=True)
+ORDERLY = Schedule()
+
+
+def built(name: str, source: Path | str, *flags: str | Path) -> Path:
+    """A file that g++ made of C++ (a file, or its text), kept."""
     path = KEPT / name
     if not path.exists():
-        with tempfile.NamedTemporaryFile(dir=KEPT, suffix=path.suffix, delete=False) as file:
-            subprocess.run([COMPILER, *OPTIONS, *flags, "-I", HERE, "-o", file.name, *sources], check=True)
-        os.replace(file.name, path)
+        KEPT.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=KEPT) as folder:
+            if isinstance(source, str):
+                text, source = source, Path(folder) / "kernel.cpp"
+                source.write_text(text)
+            made = Path(folder) / name
+            subprocess.run([COMPILER, *OPTIONS, "-I", HERE, "-o", made, source, *flags], check=True)
+            os.replace(made, path)
     return path
 
 
@@ -109,20 +116,15 @@ def runtime() -> tuple[str, Path]:
     for path in sorted([*HERE.glob("*.h"), *HERE.glob("*.cpp"), HERE / "translate.py"]):
         digest.update(path.read_bytes())
     key = digest.hexdigest()[:16]
-    return key, built(f"runtime-{key}.o", [HERE / "runtime.cpp"], "-O2", "-c")
+    return key, built(f"runtime-{key}.o", HERE / "runtime.cpp", "-O2", "-c")
 
 
 @functools.cache
 def library(ptx: str, shared: int) -> ctypes.CDLL:
-    """A kernel's library."""
+    """A kernel's library; `shared`: its bytes of shared memory."""
     key, linked = runtime()
-    name = hashlib.sha256(f"{key} {shared} {ptx}".encode()).hexdigest()[:24]
-    if not (KEPT / f"{name}.so").exists():
-        with tempfile.TemporaryDirectory(dir=KEPT) as folder:
-            source = Path(folder) / f"{name}.cpp"
-            source.write_text(translate(ptx, shared))
-            built(f"{name}.so", [source, linked], "-O1", "-shared")
-    return ctypes.CDLL(str(KEPT / f"{name}.so"))
+    name = hashlib.sha256(f"{key} {shared} {ptx}".encode()).hexdigest()[:24] + ".so"
+    return ctypes.CDLL(str(built(name, translate(ptx, shared), linked, "-O1", "-shared")))
 
 
 @functools.cache
@@ -247,7 +249,7 @@ class Emulated:
 
 
 @contextmanager
-def emulated(schedule: Schedule = Schedule(), **keywords) -> Iterator[Emulation]:  # noqa: B008
+def emulated(schedule: Schedule = ORDERLY, **keywords) -> Iterator[Emulation]:
     """The triton backend takes CPU tensors and runs their launches here. Keywords: those of `Emulation`."""
     emulation = Emulation(schedule, **keywords)
     launch.launch.cache_clear()

@@ -332,7 +332,7 @@ def atomic(of: Translation, x: Instruction) -> str:
     space = [SPACES[m] for m in x.modifiers if m in SPACES]
     change = [ATOMIC[m] for m in x.modifiers if m in ATOMIC]
     order = [ORDERS[m] for m in x.modifiers if m in ORDERS] or ["RELAXED"]
-    if len(x.modifiers) > 4 or not space or not change:
+    if len(x.modifiers) > 4 or not space or not change or (space[0] == "SHARED" and order[0] != "RELAXED"):
         raise Unknown("it")
     kind = cpp_type(x.kind)
     changed = f"[&]({kind} old) -> {kind} {{ return {change[0].format(value=x.read(2))}; }}"
