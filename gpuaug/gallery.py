@@ -111,14 +111,14 @@ def gallery(out: str | Path) -> Path:
             pen.text((MARGIN, y), title, INK, font=font(20))
             y += 34
         for c, one in enumerate(tiles):
-            _place(sheet, pen, one, MARGIN + c * (SIDE + GAP), y)
+            _draw(sheet, pen, one, MARGIN + c * (SIDE + GAP), y)
         y += step
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
     return out
 
 
-def _place(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Tile, x: int, y: int) -> None:
+def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Tile, x: int, y: int) -> None:
     picture = one.image
     if max(picture.size) > SIDE:
         picture = picture.resize([round(s * SIDE / max(picture.size)) for s in picture.size], Image.Resampling.LANCZOS)

@@ -92,7 +92,7 @@ class Keys:
         self._seed, self._counter = whole("seed", seed, SEEDS), 0
         self._follow(NO_EPOCH)
         self._forked_from: int | None = os.getpid()
-        self._pid, self._place = 0, (0, 0, 0, ())
+        self._pid, self._origin = 0, (0, 0, 0, ())
         self._states: dict[torch.device | tuple, torch.Tensor] = {}
         self._streams: dict[torch.device, Any] = {}
 
@@ -129,10 +129,10 @@ class Keys:
     def of_counted(self, device: torch.device) -> torch.Tensor:
         """The state int64 [STATE] of draws without ids: rank, DataLoader worker and process are part of its seed."""
         if self._pid != os.getpid():
-            self._pid, self._place = os.getpid(), (0, *_process(self._forked_from))
-        key = (device, *self._place)
+            self._pid, self._origin = os.getpid(), (0, *_process(self._forked_from))
+        key = (device, *self._origin)
         if DISTRIBUTED and torch.distributed.is_initialized():
-            key = (device, torch.distributed.get_rank(), *self._place[1:3], ())
+            key = (device, torch.distributed.get_rank(), *self._origin[1:3], ())
         if device != CPU:
             self._in_stream_order(device)
         return self._state(key)

@@ -57,12 +57,12 @@ def run_words(run: Path, config: Config, parts: Parts, model, origin: str, augme
     """What is about to happen, for the screen."""
     counts = f"{len(parts.train):,} training"
     counts += f", {len(parts.val):,} validation" if parts.val else ""
-    place = "resident on the device" if isinstance(train, ResidentLoader) else f"streamed by {config.workers} workers"
+    where = "resident on the device" if isinstance(train, ResidentLoader) else f"streamed by {config.workers} workers"
     pipeline = textwrap.indent(repr(augment), " " * 9).lstrip()
     side, k, m = parts.train.size, len(parts.train.classes), sum(p.numel() for p in model.parameters()) / 1e6
     return (
         f"run      {run}\n"
-        f"data     {parts.name}: {counts} and {len(parts.test):,} test images, {k} classes, {side}x{side}, {place}\n"
+        f"data     {parts.name}: {counts} and {len(parts.test):,} test images, {k} classes, {side}x{side}, {where}\n"
         f"model    {config.model}, {m:.2f} M parameters, {origin}, on {device_name(train.device)}\n"
         f"augment  {config.augment}:\n         {pipeline}"
     )

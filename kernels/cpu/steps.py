@@ -198,7 +198,7 @@ def of_colours(opcode, lattice):
     return specialised(inlined, by_one if names[0] == "v" else by_three, f"colours_{opcode}_{int(lattice)}", **scope)
 
 
-WINDOWED = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)
+RECTANGULAR = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)
 
 
 @fast
@@ -208,7 +208,7 @@ def first_at(x, n):
 
 
 @fast
-def run_windowed(frame, address, loop):
+def run_in_rectangle(frame, address, loop):
     """Run a step that acts on a rectangle of output pixels, where that meets the tile."""
     p, width = eight(f32(frame[F.STEP]), 0), frame[F.OW]
     y0, y1 = first_at(p[0], frame[F.OH]), first_at(p[0] + p[2], frame[F.OH])
@@ -232,8 +232,8 @@ def run_step(frame, address, step, n):
     frame[F.FIRST_PIXEL], frame[F.PIXELS] = 0, n
     if step[P.S_TRAIT] != P.PLACE:
         call(loop, address)
-    elif (opcode in WINDOWED) & (xp.i64(step[P.S_GROUPS]) >= frame[F.GROUPS_TO]):
-        run_windowed(frame, address, loop)
+    elif (opcode in RECTANGULAR) & (xp.i64(step[P.S_GROUPS]) >= frame[F.GROUPS_TO]):
+        run_in_rectangle(frame, address, loop)
     else:
         call(phases[F.PLACES], address)
         call(loop, address)
