@@ -20,7 +20,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,10 +141,10 @@ class Emulation(TorchDispatchMode):
         schedule: in which order threads and blocks run.
         ulps: how far the results of approximate instructions may be from the nearest, in units in the last place.
         mutate: makes another PTX of a kernel's name and its PTX, to plant a fault.
-        traced: whether `traffic` is wanted.
+        traced: whether `traffic` is wanted; then races are not looked for, which takes the memory.
         weight: weighed instructions that the threads have executed, by kernel.
         launches: how often, by kernel.
-        traffic: of the last launch of a kernel, (instruction, a warp's requests, lanes, 32-byte sectors).
+        traffic: of each launch of a kernel, (instruction, a warp's requests, lanes, 32-byte sectors).
     """
 
     schedule: Schedule
@@ -153,7 +153,7 @@ class Emulation(TorchDispatchMode):
     traced: bool = False
     weight: Counter = field(default_factory=Counter)
     launches: Counter = field(default_factory=Counter)
-    traffic: dict[str, list[tuple[str, int, int, int]]] = field(default_factory=dict)
+    traffic: defaultdict[str, list[tuple[str, int, int, int]]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self):
         super().__init__()
@@ -217,7 +217,7 @@ class Emulated:
         if asked.fault:
             raise Fault(f"{name}: {asked.fault.decode()}")
         if emulation.traced:
-            emulation.traffic[name] = self.traffic()
+            emulation.traffic[name] += self.traffic()
 
     def lay_out(self, arguments: tuple) -> tuple[bytes, ctypes.Array]:
         """The parameters' bytes, and the storages that the addresses among them lie in."""

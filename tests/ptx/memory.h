@@ -108,7 +108,9 @@ struct Storage {
 struct Memory : Storage {
     std::vector<Cell> cells;
 
-    explicit Memory(const Storage& storage) : Storage(storage), cells(storage.bytes / storage.element + 1) {}
+    Memory(const Storage& storage, bool finds_races) : Storage(storage) {
+        if (finds_races) cells.resize(bytes / element + 1);
+    }
 
     // Check and note an access; returns what is wrong with it, nothing if it is sound. `values`: what a write stores.
     std::string touch(Access access, s64 offset, u32 n, const void* values, const Observer& by) {
@@ -120,7 +122,7 @@ struct Memory : Storage {
             if (access != WRITE && !written[offset + i]) return "read, but never written" + place(offset, n);
             written[offset + i] = 1;
         }
-        for (u64 i = offset / element; i <= (offset + n - 1) / element; i++) {
+        for (u64 i = offset / element; i <= (offset + n - 1) / element && i < cells.size(); i++) {
             const Stamp* other = cells[i].touch(access, by, again);
             if (other) return "race with " + who(*other) + place(offset, n);
         }

@@ -14,6 +14,11 @@ static const size_t STACK = 1 << 17;
 static const int SLOT = 40;             // a tensor's storage begins at (its number << SLOT) + MIDDLE
 static const u64 MIDDLE = 1ull << 39;
 
+struct Visit {
+    u32 lanes;
+    std::set<u64> sectors;
+};
+
 enum State { READY, AT_BARRIER, AT_EXCHANGE, DONE };
 
 struct Block;
@@ -42,6 +47,7 @@ struct Block {
     std::vector<Thread> threads;
     std::vector<u8> bytes, written;
     std::unique_ptr<Memory> shared;
+    std::map<std::tuple<u32, u32, u32>, Visit> visits;  // by memory instruction, warp, and how many before
 };
 
 // What Python hands over; emulator.py has the same.
@@ -54,17 +60,12 @@ struct Launch {
     char fault[1024];
 };
 
-struct Visit {
-    u32 lanes;
-    std::set<u64> sectors;
-};
-
 static Launch* launch;
 static std::vector<Memory> memories;
 static std::mt19937 numbers;
 static jmp_buf scheduler;
 static std::map<u64, Known> released;
-static std::map<std::tuple<u32, u32, u32, u32>, Visit> trace;  // by instruction, block, warp, and how many before
+static std::map<u32, std::array<u64, 3>> sums;  // by memory instruction: a warp's requests, lanes, sectors
 
 static u32 random_below(u32 n) { return numbers() % n; }
 
@@ -112,9 +113,17 @@ void weigh(Thread&, u32 weight) { launch->weight += weight; }
 
 static void note_visit(Thread& t, u64 address, u32 n, u32 site) {
     if (t.visits.size() <= site) t.visits.resize(site + 1);
-    Visit& visit = trace[{site, t.block->number, t.number / 32, t.visits[site]++}];
+    Visit& visit = t.block->visits[{site, t.number / 32, t.visits[site]++}];
     visit.lanes++;
     for (u64 sector = address / 32; sector <= (address + n - 1) / 32; sector++) visit.sectors.insert(sector);
+}
+
+static void add_up_visits(Block& block) {
+    for (auto& [key, visit] : block.visits) {
+        auto& sum = sums[std::get<0>(key)];
+        sum[0]++, sum[1] += visit.lanes, sum[2] += visit.sectors.size();
+    }
+    block.visits.clear();
 }
 
 u8* touch(Thread& t, Space space, u64 address, u32 n, Access access, u32 site, const void* values) {
@@ -254,7 +263,7 @@ static void begin(Block& block, u32 number) {
     block.at[0] = number % grid[0], block.at[1] = number / grid[0] % grid[1], block.at[2] = number / grid[0] / grid[1];
     block.bytes.assign(shared_bytes, 0xA5);
     block.written.assign(shared_bytes, 0);
-    block.shared.reset(new Memory({block.bytes.data(), shared_bytes, block.written.data(), "shared memory", 1}));
+    block.shared.reset(new Memory({block.bytes.data(), shared_bytes, block.written.data(), "shared memory", 1}, !launch->traces));
     if (block.threads.empty()) block.threads = std::vector<Thread>(launch->threads);
     for (u32 i = 0; i < launch->threads; i++) {
         Thread& t = block.threads[i];
@@ -292,6 +301,7 @@ static void run_blocks() {
             bool over = block->done == launch->threads;
             (over ? idle : rest).push_back(block);
             ended += over;
+            if (over) add_up_visits(*block);
         }
         live = rest;
         if (!moved) {
@@ -306,8 +316,8 @@ extern "C" void run(Launch* asked) {
     launch = asked;
     launch->weight = 0, launch->fault[0] = 0;
     numbers.seed(launch->seed);
-    released.clear(), trace.clear();
-    for (u32 i = 0; i < launch->n_storages; i++) memories.emplace_back(launch->storages[i]);
+    released.clear(), sums.clear();
+    for (u32 i = 0; i < launch->n_storages; i++) memories.emplace_back(launch->storages[i], !launch->traces);
     run_blocks();
     memories.clear();
 }
@@ -315,11 +325,6 @@ extern "C" void run(Launch* asked) {
 // What the last traced launch's memory instructions did: for each its number, a warp's requests, lanes and sectors.
 // Returns how many there are; `into` may be null.
 extern "C" u32 traffic(u64* into) {
-    std::map<u32, std::array<u64, 3>> sums;
-    for (auto& [key, visit] : trace) {
-        auto& sum = sums[std::get<0>(key)];
-        sum[0]++, sum[1] += visit.lanes, sum[2] += visit.sectors.size();
-    }
     for (auto& [site, sum] : sums) {
         if (!into) break;
         u64* row = into;
