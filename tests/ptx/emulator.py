@@ -161,14 +161,16 @@ class Emulation(TorchDispatchMode):
         self._kept: dict[int, torch.Tensor] = {}  # tensors by their storage's address, which none takes over
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        found = function(*arguments, **(keywords or {}))
+        keywords = keywords or {}
+        found = function(*arguments, **keywords)
         name = function.overloadpacket.__name__
         if name.startswith(("empty", "new_empty")):
             storage = found.untyped_storage()
             storage.fill_(0xFF)  # NaN
             self._kept[storage.data_ptr()] = found
             self._written[storage.data_ptr()] = torch.zeros(storage.nbytes(), dtype=torch.uint8)
-        for argument, value in zip(function._schema.arguments, arguments, strict=False):
+        for i, argument in enumerate(function._schema.arguments):
+            value = arguments[i] if i < len(arguments) else keywords.get(argument.name)
             if argument.is_write and isinstance(value, torch.Tensor):
                 self._written.pop(value.untyped_storage().data_ptr(), None)
         return found

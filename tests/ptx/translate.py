@@ -262,6 +262,8 @@ def formula(of: Translation, x: Instruction) -> str:
     if "ftz" in x.modifiers:
         values = [f"flush({value})" for value in values]
     found = FORMULAS[key].format(**dict(zip("abcd", values, strict=False)))
+    if "ftz" in x.modifiers and x.name != "setp":
+        found = f"flush({found})"
     if x.name == "setp" or "wide" in x.modifiers:
         return x.put(found)
     return x.put(f"({cpp_type(x.kind)})({found})")  # C++ computes with short integers as with long ones
