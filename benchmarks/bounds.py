@@ -1,146 +1,87 @@
-"""What a GPU's published rates say of a case: the bytes that it must move, the instructions that its kernels issue.
+"""What bounds a call on a GPU: bytes to be moved, instructions to be issued, bytes to become floats.
 
-    python -m gpuaug.benchmarks.bounds [REPORT.json]
+    python -m gpuaug.benchmarks.bounds [--counts COUNTS.json] [--measured GPU_CHECK.json]
 
-reads a report of `benchmarks.kernel_report`, and prints for each case and NVIDIA GPU: executed instructions a pixel,
-and nanoseconds an image for its bytes and for its instructions. Bytes are the whole source and the output, once, and
-the source once more for each ask. Instructions are those of a row whose image is enlarged (bilinear: four taps; other
-filters: as in the code, once), that has every geometry group and pixel step it can have (or EXPECTED), each opcode as
-likely, and nothing that needs neighbours; the output is dense, channels last. Nothing here was measured on a GPU.
+reads what `benchmarks.instructions` counted and what `benchmarks.gpu_check` measured, and prints for each case, at the
+batch that was measured, microseconds of `write` with its asks: for its bytes (the source once more for each ask, the
+sectors that it stores), for its instructions, for the conversions (every load counts as one), the largest of them, and
+what was measured. Draws are apart: a warp a row, each waiting for its own loads, whatever the batch.
+
+What a count can carry: which of the three is largest, and how far a measured time is from it. It knows neither latency
+nor caches nor how many warps are in flight, and weighs instructions of PTX: with tiles of 32x32 the same kernels
+counted a fifth fewer, and took a sixth longer.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuaug.backends.triton import ASK_WARPS, WARPS, can, tile_of
-
 from . import RESULTS
-from .kernel_report import CASES, program_of
+from .cases import CASES
 
-ONCE = {"apart", "answer", "ask_at", "neighbourhood"}  # what such a row never meets, or once, not once a tile
-EXPECTED = {"randaugment": (16 / 14, 6 / 14)}  # steps and asks of a row: 2 of 14 ops, 8 of which are steps, 3 ask
+MEASURED = RESULTS / "gpu_check-nvidia-h100-80gb-hbm3.json"
+OUTPUT_BYTES = 2  # bfloat16
+BOUNDS = ("bytes", "instructions", "conversions")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """Published rates.
+    """Rates: of a copy, of warp instructions (multiprocessors x 4 x clock), of bytes that become floats.
 
-    Attributes:
-        bytes_s: of its memory.
-        issues_s: warp instructions a second: multiprocessors x what each issues a cycle x clock under load.
+    The H100's were measured, the clock by cycles over time in the profiler; the H200 has the same multiprocessors.
     """
 
     name: str
     bytes_s: float
     issues_s: float
+    converts_s: float
 
 
-GPUS = {
-    "sm_80": Gpu("A100 80GB SXM", 2.039e12, 108 * 4 * 1.41e9),
-    "sm_90": Gpu("H200 SXM", 4.8e12, 132 * 4 * 1.75e9),
-}
+GPUS = (
+    Gpu("H100", 2.96e12, 132 * 4 * 1.85e9, 3.9e12),
+    Gpu("H200", 4.3e12, 132 * 4 * 1.85e9, 3.9e12),
+)
 
 
-def asks_of(name: str) -> float:
-    """Asks of a row."""
-    return EXPECTED[name][1] if name in EXPECTED else program_of(name).asks
+def bound(gpu: Gpu, case: str, size: int, batch: int, counts: Sequence[Mapping]) -> dict[str, float]:
+    """Microseconds of a batch's bytes, instructions and conversions, without its draws."""
+    out_size = size if CASES[case].size == CASES[case].out_size else CASES[case].out_size
+    pixels = batch * out_size**2
+    kernels = [e for e in counts if (e["case"], e["size"]) == (case, size) and e["kernel"] != "plan_kernel"]
+    read = 3 * batch * size**2 * len(kernels)
+    instructions, loads, stored = (sum(e[k] for e in kernels) for k in ("instructions", "loads", "stored"))
+    moved = read + max(stored, 3 * OUTPUT_BYTES) * pixels
+    seconds = moved / gpu.bytes_s, instructions * pixels / 32 / gpu.issues_s, loads * pixels / gpu.converts_s
+    return {name: 1e6 * s for name, s in zip(BOUNDS, seconds, strict=True)}
 
 
-def moved_bytes(name: str) -> float:
-    """Bytes an image of a case: its source as often as it is read, and its output."""
-    program = program_of(name)
-    ((h, w),) = program.canvases
-    oh, ow = program.out_size
-    read = program.in_channels * h * w * program.in_dtype.itemsize
-    return read * (1 + asks_of(name)) + program.out_channels * oh * ow * program.out_dtype.itemsize
-
-
-def steps_of(name: str, kernel: str) -> tuple[float, float]:
-    """Pixel steps in front of the tail that a row walks through, and how often each opcode is one of them; a story
-    that asks ends in their middle."""
-    program, meets = program_of(name), can(program_of(name))
-    steps = program.steps - len(meets.tail) if meets.ops else 0
-    steps, _ = EXPECTED.get(name, (steps, 0))
-    steps = steps / 2 if kernel == "ask" else steps
-    return steps, steps / max(meets.ops.bit_count(), 1)
-
-
-def executed(paths: dict[str, int], steps: float, share: float) -> float:
-    """Instructions of a warp and a tile."""
-    total = 0.0
-    quick, interleaved = (any(name in path for path in paths) for name in ("four_taps", "put_interleaved"))
-    for path, count in paths.items():
-        names = set(path.split())
-        weight = 1.0
-        if names & ONCE or (quick and "many_taps" in names) or (interleaved and "put_planes" in names):
-            weight = 0.0
-        elif "?" in path.partition("walk_forward")[2] or "equalize" in names:  # `pixel_switch` has no source file
-            weight = share
-        elif "walk_forward" in names:
-            weight = steps
-        total += weight * count
-    return total
-
-
-def pixels(name: str, kernel: str) -> float:
-    """Of a warp and a tile."""
-    h, w = tile_of(can(program_of(name)))
-    return h * w / (ASK_WARPS if kernel == "ask" else WARPS)
-
-
-def instructions(name: str, kernel: str, paths: dict[str, int]) -> float:
-    """Executed instructions a pixel."""
-    return 32 * executed(paths, *steps_of(name, kernel)) / pixels(name, kernel)
-
-
-def issues(name: str, paths: dict[str, dict[str, int]]) -> float:
-    """Warp instructions an image of a case, of its kernels that read pixels."""
-    program = program_of(name)
-    (tile_h, tile_w), (oh, ow) = tile_of(can(program)), program.out_size
-    tiles = -(-oh // tile_h) * -(-ow // tile_w)
-    total = instructions(name, "write", paths["write"]) * tiles * tile_h * tile_w / 32
-    if program.asks:
-        (h, w) = max(program.canvases, key=lambda canvas: canvas[0] * canvas[1])
-        tiles = -(-min(h, oh) // tile_h) * -(-min(w, ow) // tile_w)
-        total += asks_of(name) * instructions(name, "ask", paths["ask"]) * tiles * tile_h * tile_w / 32
-    return total
-
-
-def bounds(report: dict) -> list[dict]:
-    """For each case and target of a report, instructions a pixel, and nanoseconds an image for bytes and for
-    instructions."""
-    found = []
-    for target, gpu in GPUS.items():
-        for name in CASES:
-            entries = [k for k in report["kernels"] if (k["case"], k["target"]) == (name, target)]
-            paths = {k["kernel"]: k["paths"] for k in entries}
-            if paths:
-                size, total = moved_bytes(name), issues(name, paths)
-                oh, ow = program_of(name).out_size
-                entry = {"case": name, "target": target, "bytes": size, "instructions": 32 * total / (oh * ow)}
-                memory, code = 1e9 * size / gpu.bytes_s, 1e9 * total / gpu.issues_s
-                found.append({**entry, "memory_ns": memory, "code_ns": code})
-    return found
-
-
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
-    path = Path(argv[0]) if argv else RESULTS / "kernel_report.json"
-    report = json.loads(path.read_text(encoding="utf-8"))
-    print("what published rates allow, nanoseconds an image (nothing measured)")
-    print(f"{'case':16s} {'GPU':14s} {'bytes':>8s} {'instr./pixel':>12s} {'memory':>8s} {'code':>8s} {'ratio':>6s}")
-    for entry in bounds(report):
-        print(
-            f"{entry['case']:16s} {GPUS[entry['target']].name:14s} {entry['bytes']:8.0f} {entry['instructions']:12.1f} "
-            f"{entry['memory_ns']:8.0f} {entry['code_ns']:8.0f} {entry['code_ns'] / entry['memory_ns']:6.2f}"
-        )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--counts", type=Path, default=RESULTS / "instructions.json")
+    parser.add_argument("--measured", type=Path, default=MEASURED)
+    args = parser.parse_args(argv)
+    counts = json.loads(args.counts.read_text(encoding="utf-8"))["counts"]
+    points = json.loads(args.measured.read_text(encoding="utf-8"))["parts"]["graphs"]["found"]
+    known = {(e["case"], e["size"]) for e in counts}
+    print(f"{'case':16s} {'source':>6s} {'batch':>5s} {'GPU':5s}", *(f"{n:>12s}" for n in BOUNDS), "  measured")
+    for point in points:
+        if point["output"] != "bf16 last" or (point["case"], point["size"]) not in known:
+            continue
+        for gpu in GPUS:
+            found = bound(gpu, point["case"], point["size"], point["batch"], counts)
+            told = f"{point['case']:16s} {point['size']:6d} {point['batch']:5d} {gpu.name:5s} "
+            told += " ".join(f"{us:12.1f}" for us in found.values())
+            if gpu is GPUS[0]:
+                told += f"  {point['write_us']:8.1f}, {point['write_us'] / max(found.values()):.2f} x the largest"
+            print(told)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -118,14 +118,7 @@ def compile_all(found: Found, points: Sequence[tuple]) -> None:
 
 def replayed(calls: Sequence[Callable[[], object]]) -> float:
     """Microseconds a call, of calls in a captured graph; their results lie apart."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        calls[0]()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = [call() for call in calls]  # noqa: F841
+    graph, _kept = timing.captured(lambda: [call() for call in calls])
     graph.replay()
     times = []
     for _ in range(ROUNDS):

@@ -16,6 +16,7 @@ import torch
 
 from . import peers_nvidia
 from .cases import GREY, TAIL, Case, import_albumentations
+from .timing import captured
 
 if TYPE_CHECKING:
     from .processes import Pool
@@ -54,7 +55,7 @@ class Provider:
     @property
     def backend(self) -> str | None:
         """gpuaug's backend, None for a peer."""
-        return self.name.removeprefix("gpuaug-") if self.library == "gpuaug" else None
+        return self.name.removeprefix("gpuaug-").removesuffix("-graph") if self.library == "gpuaug" else None
 
     @property
     def key(self) -> str:
@@ -97,6 +98,18 @@ def _ours(backend: str) -> Callable:
         return lambda i: augment(batches[i])
 
     return build
+
+
+def _graphed(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    augment = case.ours("triton")
+    graphs = [captured(lambda batch=batch: augment(batch)) for batch in batches]
+
+    def call(i: int) -> torch.Tensor:
+        graph, result = graphs[i]
+        graph.replay()
+        return result
+
+    return call
 
 
 def _torchvision_images(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
@@ -220,6 +233,7 @@ PROVIDERS = {
     p.name: p
     for p in (
         Provider("gpuaug-triton", "gpuaug", "one call", _ours("triton")),
+        Provider("gpuaug-triton-graph", "gpuaug", "one call, replayed from a CUDA graph", _graphed, devices=("cuda",)),
         Provider("gpuaug-cpu", "gpuaug", "one call", _ours("cpu")),
         Provider("gpuaug-kornia", "gpuaug", "one call", _ours("kornia")),
         Provider("torchvision", "torchvision", "v2.Compose image by image, then stack", _torchvision_images),

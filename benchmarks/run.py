@@ -220,7 +220,7 @@ def first_calls(cases: Sequence[dict], args: argparse.Namespace) -> list[dict]:
     timed = {row["provider"] for case in cases for row in case["rows"] if row["status"] == "timed"}
     backends = [peers.PROVIDERS[name].backend for name in args.providers if name in timed]
     results = []
-    for backend in filter(None, backends):
+    for backend in dict.fromkeys(filter(None, backends)):
         print(f"first call: {backend}", file=sys.stderr, flush=True)
         results += first_call.measure(backend, args.device, args.threads)
     return results

@@ -172,6 +172,19 @@ def spread(seconds: list[float]) -> dict[str, float]:
     return {"median_ms": float(middle), "p20_ms": float(low), "p80_ms": float(high)}
 
 
+def captured(call: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, object]:
+    """A CUDA graph of a call, and what its replays write."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+    return graph, result
+
+
 def copy_bandwidth(device: torch.device) -> float:
     """Bytes read and written per second by a large copy, the median of several."""
     source = torch.ones(COPY_BYTES // 4, device=device)
