@@ -103,7 +103,9 @@ template <class T> static inline T least(T a, T b) {
     return a < b || (a == b && std::signbit(a)) ? a : b;
 }
 
-template <class T> static inline T flush(T a) { return std::fpclassify(a) == FP_SUBNORMAL ? std::copysign((T)0, a) : a; }
+template <class T> static inline T flush(T a) {
+    return std::fpclassify(a) == FP_SUBNORMAL ? std::copysign((T)0, a) : a;
+}
 
 // A conversion: of a float to an integer towards zero and saturating, NaN to 0; to a narrower float half to even.
 template <class T, class S> static inline T convert(S s) {

@@ -15,7 +15,7 @@ static const u16 MANY = 0xffff;  // in place of a thread: several
 
 enum Access { READ, WRITE, ATOMIC };
 
-// When an access was: by which thread of which block, after how many barriers of it, after how many releases of its own.
+// When an access was: by which thread of which block, after how many barriers of the block and releases of its own.
 struct Stamp {
     u32 block, phase, releases;
     u16 thread;
@@ -114,7 +114,7 @@ struct Memory : Storage {
 
     // Check and note an access; returns what is wrong with it, nothing if it is sound. `values`: what a write stores.
     std::string touch(Access access, s64 offset, u32 n, const void* values, const Observer& by) {
-        if (offset < 0 || offset + n > bytes) return "out of bounds" + place(offset, n);
+        if (offset < 0 || (u64)offset + n > bytes) return "out of bounds" + place(offset, n);
         if (offset % n) return "misaligned" + place(offset, n);
         bool again = access == WRITE && !memcmp(data + offset, values, n);
         for (u32 i = 0; written && i < n; i++) {
@@ -130,12 +130,13 @@ struct Memory : Storage {
     }
 
     std::string place(s64 offset, u32 n) const {
-        return ": " + std::to_string(n) + " bytes at " + std::to_string(offset) + " of " + std::to_string(bytes) + " of " +
-               name;
+        std::string whole = std::to_string(bytes) + " of " + name;
+        return ": " + std::to_string(n) + " bytes at " + std::to_string(offset) + " of " + whole;
     }
 
     static std::string who(const Stamp& stamp) {
         std::string thread = stamp.thread == MANY ? "several threads" : "thread " + std::to_string(stamp.thread);
-        return thread + " of block " + std::to_string(stamp.block) + " after " + std::to_string(stamp.phase) + " barriers";
+        std::string barriers = std::to_string(stamp.phase) + " barriers";
+        return thread + " of block " + std::to_string(stamp.block) + " after " + barriers;
     }
 };

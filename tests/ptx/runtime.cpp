@@ -94,10 +94,10 @@ static __attribute__((noinline)) void resume(Thread& t) {
 }
 
 static std::string who(const Thread& t) {
-    u32* at = t.block->at;
+    const Block& b = *t.block;
     char text[96];
-    snprintf(text, sizeof text, "thread %u of block %u (%u, %u, %u) after %u barriers", t.number, t.block->number, at[0],
-             at[1], at[2], t.block->phase);
+    snprintf(text, sizeof text, "thread %u of block %u (%u, %u, %u) after %u barriers", t.number, b.number, b.at[0],
+             b.at[1], b.at[2], b.phase);
     return text;
 }
 
@@ -226,13 +226,13 @@ static bool exchange_in_warps(Block& block) {
 
 // Let a block go on of which all threads are at a barrier or done.
 static bool pass_barrier(Block& block) {
-    auto known = std::make_shared<Known>();
     bool learned = false;
     for (Thread& t : block.threads) {
         if (t.state != AT_BARRIER && t.state != DONE) return false;
         learned = learned || t.learned;
     }
     if (block.done == block.threads.size()) return false;
+    auto known = std::make_shared<Known>();
     for (Thread& t : block.threads)
         if (learned && t.known) known->join(*t.known);
     block.phase++;
@@ -263,7 +263,8 @@ static void begin(Block& block, u32 number) {
     block.at[0] = number % grid[0], block.at[1] = number / grid[0] % grid[1], block.at[2] = number / grid[0] / grid[1];
     block.bytes.assign(shared_bytes, 0xA5);
     block.written.assign(shared_bytes, 0);
-    block.shared.reset(new Memory({block.bytes.data(), shared_bytes, block.written.data(), "shared memory", 1}, !launch->traces));
+    Storage storage = {block.bytes.data(), shared_bytes, block.written.data(), "shared memory", 1};
+    block.shared.reset(new Memory(storage, !launch->traces));
     if (block.threads.empty()) block.threads = std::vector<Thread>(launch->threads);
     for (u32 i = 0; i < launch->threads; i++) {
         Thread& t = block.threads[i];

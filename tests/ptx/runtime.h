@@ -68,7 +68,7 @@ static inline T atomic(Thread& t, Space space, u64 address, F change, Order orde
     return old;
 }
 
-// ldmatrix: N matrices of 8 rows of 16 bytes, whose addresses the warp's threads give; a thread gets four bytes of each.
+// ldmatrix: N matrices of 8 rows of 16 bytes, whose addresses the warp's threads give; a thread gets 4 bytes of each.
 template <int N> static inline std::array<u32, N> load_matrices(Thread& t, u64 address, u32 site) {
     u32 lane = thread_number(t) % 32;
     std::array<u32, N> values;
