@@ -1,6 +1,6 @@
 """What the compiler makes of the Triton kernels: registers, spills, shared memory, loads and stores, without a GPU.
 
-    python -m gpuaug.benchmarks.kernel_report [--targets sm_80 sm_90 gfx942] [--cases NAME ...] [--out FILE.json]
+    python -m gpuaug.benchmarks.kernel_report [--targets sm_90 gfx942 ...] [--cases NAME ...] [--paths N] [--out FILE]
 
 For NVIDIA the machine code is read with the `cuobjdump` inside the Triton wheel, for AMD from the assembly text. A
 spill is an instruction that reads or writes local memory (NVIDIA), or a vector register that the compiler says it
@@ -38,6 +38,7 @@ NVDISASM = CUOBJDUMP.with_name("nvdisasm")
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 TO_FLOAT = [ga.ToDtype(torch.bfloat16, scale=True), ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD)]
@@ -216,6 +217,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--targets", nargs="+", choices=list(TARGETS), default=list(TARGETS))
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument(
+        "--paths", type=int, default=0, metavar="N", help="print the N call paths with most instructions"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "kernel_report.json")
     arguments = parser.parse_args()
     head = ("case", "kernel", "target", "regs", "spills", "warps", "shared", "instr.", "loads", "stores")
@@ -224,10 +228,13 @@ def main() -> None:
     entries = []
     for case in arguments.cases:
         for kernel, target, counts in compiled_kernels(case, arguments.targets):
+            paths = counts.pop("paths", {})
             entries.append({"case": case, "kernel": kernel, "target": target, **counts})
             numbers = (counts[k] for k in ("registers", "spills", "warps", "shared_bytes", "instructions"))
             ways = (_widths(counts[k]) for k in ("loads", "stores"))
             print(line.format(case, kernel, target, *map(str, numbers), *ways), flush=True)
+            for path, n in sorted(paths.items(), key=lambda item: -item[1])[: arguments.paths]:
+                print(f"    {n:5d} {path}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"triton": triton.__version__, "kernels": entries}, indent=1) + "\n")
     print(f"written to {arguments.out}")
