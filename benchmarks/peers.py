@@ -139,12 +139,23 @@ def _torchvision_shared(case: Case, batches: Sequence[torch.Tensor], device: tor
     return lambda i: transform(batches[i])
 
 
-def _kornia(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
-    import kornia.augmentation as K
+def _cvcuda_torchvision(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+    from cvcuda import tv
 
-    normalize = K.Normalize(mean=torch.tensor(case.mean), std=torch.tensor(case.std))
-    transform = K.AugmentationSequential(*case.ops["kornia"](), normalize, data_keys=["input"]).to(device)
-    return lambda i: transform(batches[i].to(torch.float32).div_(255))
+    transform = tv.Compose([*case.ops["torchvision"](), *_torchvision_tail(case)])
+    return lambda i: transform(batches[i])
+
+
+def _kornia(compiled: bool) -> Callable:
+    def build(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
+        import kornia.augmentation as K
+
+        normalize = K.Normalize(mean=torch.tensor(case.mean), std=torch.tensor(case.std))
+        transform = K.AugmentationSequential(*case.ops["kornia"](), normalize, data_keys=["input"]).to(device)
+        transform = torch.compile(transform) if compiled else transform
+        return lambda i: transform(batches[i].to(torch.float32).div_(255))
+
+    return build
 
 
 def _fused(case: Case, batches: Sequence[torch.Tensor], device: torch.device) -> Call:
@@ -247,7 +258,14 @@ PROVIDERS = {
             devices=("cpu",),
             processes=True,
         ),
-        Provider("kornia", "kornia", "AugmentationSequential on the batch", _kornia),
+        Provider("kornia", "kornia", "AugmentationSequential on the batch", _kornia(compiled=False)),
+        Provider(
+            "kornia-compiled",
+            "kornia",
+            "AugmentationSequential on the batch under torch.compile",
+            _kornia(compiled=True),
+            devices=("cuda",),
+        ),
         Provider(
             "albumentations",
             "albumentations",
@@ -296,6 +314,15 @@ PROVIDERS = {
             takes="kornia",
         ),
         Provider("dali", "nvidia.dali", "a pipeline on the batch, nothing fetched ahead", peers_nvidia.dali),
+        Provider(
+            "cv-cuda-torchvision",
+            "cvcuda",
+            "cvcuda.tv.Compose of torchvision's transforms on the batch",
+            _cvcuda_torchvision,
+            SHARED,
+            devices=("cuda",),
+            takes="torchvision",
+        ),
         Provider("cv-cuda", "cvcuda", "operators on the batch", peers_nvidia.cvcuda, devices=("cuda",)),
         Provider(
             "triton-augment", "triton_augment", "TritonFusedAugment on the batch", _triton_augment, devices=("cuda",)
