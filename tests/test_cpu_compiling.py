@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -337,6 +338,31 @@ print(stopped > 0, torch.equal({FLIP}(x), x.flip(3)))
 @pytest.mark.skipif(os.name == "nt", reason="needs signal.setitimer")
 def test_an_engine_whose_compiling_was_interrupted_often(tmp_path: Path) -> None:
     assert run_script(INTERRUPTED, tmp_path).stdout.split() == ["True", "True"]
+
+
+def test_what_compiles_has_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So an exception out of nowhere never reaches Numba; what it returns, raises and warns of comes back."""
+    monkeypatch.setattr(cpu_compile, "_told", set())
+    assert cpu_compile.whole(threading.current_thread) is not threading.current_thread()
+    with pytest.raises(KeyError, match="no such name"):
+        cpu_compile.whole(lambda: {}["no such name"])
+    with pytest.warns(RuntimeWarning, match="something") as caught:
+        cpu_compile.whole(lambda: cpu_compile._warn("kind", "something"))
+    assert caught[0].filename == __file__
+
+
+def test_the_wait_for_it_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, ended = threading.Event(), threading.Event()
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cpu_compile.Compiling, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cpu_compile.whole(lambda: (gate.wait(60), ended.set()))
+    assert not ended.is_set()
+    gate.set()
+    assert ended.wait(60), "it goes on to its end"
 
 
 # --- the same code in each process ------------------------------------------------------------------------------------

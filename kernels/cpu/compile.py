@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -29,6 +30,7 @@ from numba.core.serialize import dumps
 from ..shared import dialect
 
 TELL_AFTER_S = 1.0
+STACK = 16 << 20  # bytes of a thread that compiles: Numba and LLVM nest deeply, and some systems give little
 OURS = ("gpuaug", "numba", "torch", "contextlib")  # packages whose frames a warning is not about
 VERSIONS = sys.implementation.cache_tag, numba.__version__, llvmlite.__version__
 SOURCES = dialect.source_digest()  # as they are now: what is imported is what will be compiled
@@ -46,6 +48,41 @@ def compiled(signature, function):
     with swiftly(), by_itself():
         made.compile()
     return made
+
+
+class Compiling(threading.Thread):
+    """Calls a function that compiles; has what it returns, raises and warns of."""
+
+    def __init__(self, function):
+        super().__init__(name="gpuaug-compiling")
+        self.function, self.found, self.error, self.told = function, None, None, []
+
+    def run(self):
+        try:
+            with global_compiler_lock:
+                self.found = self.function()
+        except BaseException as error:
+            self.error = error
+
+
+def whole(function):
+    """What a function that compiles returns, called in a thread of its own: an exception out of nowhere, of Ctrl-C or
+    of a timer, ends the wait for it, and does not leave Numba in the middle of something, which it would never recover
+    from."""
+    compiling, before = Compiling(function), threading.stack_size(STACK)
+    try:
+        compiling.start()
+    except RuntimeError:  # the interpreter is about to end, and starts no threads
+        compiling.run()
+    finally:
+        threading.stack_size(before)
+    if compiling.ident is not None:
+        compiling.join()
+    for kind, what in compiling.told:
+        _warn(kind, what)
+    if compiling.error is not None:
+        raise compiling.error
+    return compiling.found
 
 
 class Kept(caching.NullCache):
@@ -116,6 +153,10 @@ def _reason(error):
 
 def _warn(kind, what):
     """Warn at the user's line, once for each kind of trouble."""
+    thread = threading.current_thread()
+    if isinstance(thread, Compiling):  # which has no user's line
+        thread.told.append((kind, what))
+        return
     if kind in _told:
         return
     _told.add(kind)

@@ -8,13 +8,11 @@ be compiled once for itself and once more for each of its callers.
 import types
 from functools import cache
 
-from numba.core.compiler_lock import global_compiler_lock
-
 from ..shared import pixel, user
 from ..shared import plan as P
 from . import frame as F
 from .asks import equalize, extremes, grey_sum, histogram
-from .compile import compiled
+from .compile import compiled, whole
 from .dialect import call, f32, i64, over_memory, xp
 from .neighbours import neighbours
 from .points import places, points
@@ -184,7 +182,10 @@ def get(name):
     `.ctypes` calls it, `.address` is where it lies.
     """
     if name not in _compiled:
-        with global_compiler_lock:
-            if name not in _compiled:
-                _compiled[name] = compiled(*_made(name))
+        whole(lambda: _compile(name))
     return _compiled[name]
+
+
+def _compile(name):
+    if name not in _compiled:
+        _compiled[name] = compiled(*_made(name))
