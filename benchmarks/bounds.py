@@ -33,7 +33,8 @@ BOUNDS = ("bytes", "instructions", "conversions")
 class Gpu:
     """Rates: of a copy, of warp instructions (multiprocessors x 4 x clock), of bytes that become floats.
 
-    The H100's were measured, the clock by cycles over time in the profiler; the H200 has the same multiprocessors.
+    The H100's were measured, the clock worked out from the profiler's counters. The H200 was not: its copy is a given
+    figure, the rest the H100's.
     """
 
     name: str
