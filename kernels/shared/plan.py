@@ -53,7 +53,12 @@ ROW_OUT = 6  # offset in the output, in elements
 ROW_SAMPLE = 7  # index into the sample ids, or what is added to the counter
 ROW_VIEW = 8
 ROW_TABLE = 9  # its row of the table
-ROW = 10
+ROW_LEAD = 10  # as ROW_SAMPLE: the sample that keys draws which several samples share
+ROW_LAYER = 11  # which layer of its output it is
+ROW_OUT_C = 12  # strides in the output, where each has its own
+ROW_OUT_Y = 13
+ROW_OUT_X = 14
+ROW = 16
 
 # Fields of the state (int64) that lives on the device.
 STATE_SEED_LOW = 0
