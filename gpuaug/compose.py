@@ -17,6 +17,7 @@ from .explain import explain
 from .inputs import NO_EXPORT, as_images, check_labels, check_out, check_pixels, children_of, moved
 from .keys import EPOCHS, Keys, as_ids, whole
 from .memory import no_memory
+from .mixing import mixable, partner
 from .messages import warn
 from .program import Canvas, Program
 from .recipe import Recipe, Recipes
@@ -42,16 +43,18 @@ class Params:
         """The functional calls that sample `i` gets, in order.
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
-        arguments}; what did not act is absent. Reads the table from the device.
+        arguments}; what did not act is absent. What MixUp and CutMix did is {"op", "partner", "lam"} and CutMix's
+        "box". Reads the table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
         """
-        row = self.table[i].tolist()
+        row, mix, n = self.table[i].tolist(), self.program.mix, len(self)
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        return self.program.describe(row, self.canvas)
+        other = None if mix is None else partner(i % n, n, mix.pair)
+        return self.program.describe(row, self.canvas, None if other == i % n else other)
 
     def __len__(self) -> int:
         return self.table.shape[0]
@@ -139,7 +142,8 @@ class Compose(nn.Module):
 
         Args:
             images: uint8, float16, bfloat16 or float32, [B, C, H, W] or [C, H, W], any strides, any device.
-            labels: handed through beside the images: [B] or [B, K], or a list.
+            labels: handed through beside the images: [B] or [B, K], or a list. Where the pipeline mixes, they become
+                soft: float32 [B, K].
             ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
 
@@ -151,11 +155,15 @@ class Compose(nn.Module):
         images, recipe = self.take(images)
         if labels is not None:
             check_labels(labels, images)
+            labels = labels if recipe.mixing is None else mixable(labels, recipe.mixing.mix, images)
         out = self._allocate(recipe, images.device)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         if recipe.shape[0]:
             plans = recipe.engine.plan(recipe.rows, None, key)
-            recipe.engine.write(images, recipe.rows, plans, out)
+            recipe.engine.write(images, recipe.rows, plans, out, recipe.outputs)
+        if labels is not None and recipe.mixing is not None:
+            labels = recipe.mixing.soft(labels, plans.table if recipe.shape[0] else recipe.table(images.device))
+            labels = labels if images.dim() == 4 else labels[0]
         out = out if images.dim() == 4 else out[0]
         return out if labels is None else (out, labels)
 
@@ -198,7 +206,7 @@ class Compose(nn.Module):
             batch = out if out.dim() == 4 else out[None]
         if b:
             plans = recipe.engine.plan(recipe.rows, moved(table, images.device, torch.float32).contiguous())
-            recipe.engine.write(images, recipe.rows, plans, batch)
+            recipe.engine.write(images, recipe.rows, plans, batch, recipe.outputs)
         return batch if images.dim() == 4 else batch[0]
 
     def set_epoch(self, epoch: int) -> None:

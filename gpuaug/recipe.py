@@ -21,6 +21,7 @@ from .inputs import check_images, children_of
 from .kernels.shared import plan
 from .lowering import lower
 from .memory import check_memory
+from .mixing import Mixing, mixing_of
 from .program import Canvas, Program
 
 KEPT_RECIPES = 64
@@ -29,16 +30,23 @@ KEPT_ENGINES = 32
 
 @dataclass(eq=False)
 class Recipe:
-    """All that batches of one shape, with one set of strides, need; `copies` says to use contiguous copies of them."""
+    """All that batches of one shape, with one set of strides, need; `copies` says to use contiguous copies of them;
+    `mixing` is None where nothing is mixed."""
 
     program: Program
     module: ModuleType
     engine: Engine
     rows: torch.Tensor
+    mixing: Mixing | None
     shape: tuple[int, ...]
     canvas: Canvas
     format: torch.memory_format
     copies: bool
+
+    @property
+    def outputs(self) -> torch.Tensor | None:
+        """As `engine.Engine.write` takes them."""
+        return None if self.mixing is None else self.mixing.outputs
 
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""
@@ -97,9 +105,10 @@ class Recipes:
             last = not batch.is_contiguous() and batch.is_contiguous(memory_format=torch.channels_last)
         memory_format = torch.channels_last if last else torch.contiguous_format
         spread = batch.expand(-1, program.channels, -1, -1) if c == 1 else batch
-        rows = batch_rows(spread, program.out_channels * math.prod(program.out_size)).to(images.device)
-        copies = w * batch.stride(3) >= 2**31  # a row is addressed by 32 bits
-        return Recipe(program, module, engine, rows, tuple(batch.shape), (h, w), memory_format, copies)
+        rows = batch_rows(spread, program.out_channels * math.prod(program.out_size))
+        rows, mixing = mixing_of(program, rows, b, images.device)
+        rows, copies = rows.to(images.device), w * batch.stride(3) >= 2**31  # a row is addressed by 32 bits
+        return Recipe(program, module, engine, rows, mixing, tuple(batch.shape), (h, w), memory_format, copies)
 
     def _program(self, canvas: Canvas, channels: int, dtype: torch.dtype) -> Program:
         """The program for images of a size: one made for another size, where it is the same for this one."""

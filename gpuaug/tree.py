@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
@@ -37,14 +37,16 @@ class Entry:
         number: which line of code it is.
         words: that line, see `kernels.shared.plan`; most have a name here, too.
         arguments: twelve, of which the table replaces the first `columns`.
-        call: (drawn values, canvas) -> the functional calls that do the same.
+        call: (drawn values, canvas) -> the functional calls that do the same; of a blend, what its record says.
+        place: of its op in the pipeline, as it was written.
     """
 
     name: str
     number: int
     words: tuple[int, ...]
     arguments: tuple[float, ...]
-    call: Callable[[Sequence[float], Canvas], list[Call]] | None = field(default=None, compare=False, repr=False)
+    call: Callable[[Sequence[float], Canvas], Any] | None = field(default=None, compare=False, repr=False)
+    place: int = 0
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)
@@ -69,6 +71,11 @@ class Entry:
     def paints(self) -> bool:
         """Whether it is a pixel slot."""
         return self.words[plan.KIND] == plan.KIND_PIXEL
+
+    @property
+    def blends(self) -> bool:
+        """Whether it is a pixel slot that blends the layers of an output."""
+        return self.paints and self.trait == plan.BLEND
 
     @property
     def smooth(self) -> bool:

@@ -13,7 +13,7 @@ import torch
 
 from ..facts import layout
 from ..kernels.shared import plan
-from ..kernels.torch import dialect, write
+from ..kernels.torch import blend, dialect, write
 from ..program import Canvas, Program
 from . import missing
 from .engine import Key, Plans, allocate
@@ -71,11 +71,12 @@ class Engine:
         return Plans(table, self._walk(rows, table.index_select(0, own), None))
 
     def _words(self, rows: torch.Tensor, key: Key) -> tuple:
-        """The six words of each row's draws (`kernels.shared.draw`)."""
+        """The words of each row's draws (`kernels.shared.draw`), and of its lead's."""
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
-        name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
+        name, lead = _names(key, sample, rows[:, plan.ROW_LEAD])
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        return dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        words = dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        return dialect.DRAW["with_lead"](words, lead)
 
     @torch.no_grad()
     def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:
@@ -85,19 +86,38 @@ class Engine:
         h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
         what = (self.code, len(program.entries), program.config, drawn, columns, plans)
         sizes = (program.channels, program.groups, program.steps)
-        dialect.walk(*what, h, w, key, key is not None, *sizes)
+        blends = program.mix is not None
+        dialect.walk(*what, h, w, key, key is not None, *sizes, rows[:, plan.ROW_LAYER], blends)
         return plans
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
+    def write(
+        self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, outputs: torch.Tensor | None = None
+    ) -> None:
         flat, size = _one_axis(source), tuple(out.shape[2:])
         numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
-        chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
-        for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            images = write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
-            if out.dtype == torch.uint8:
-                images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-            out.index_copy_(0, numbers[part], images.to(out.dtype))
+        parts = self._parts(len(rows), size, rows.device)
+        writers = (write.Writer(self.layout, flat, rows[part], plans.words[part], _remap) for part in parts)
+        if outputs is None:
+            for part, writer in zip(parts, writers, strict=True):
+                self._store(writer.write(size), out, numbers[part])
+            return
+        kind = torch.uint8 if self.layout.bytes else torch.float32
+        layers = torch.cat([writer.write(size).to(kind) for writer in writers])
+        for part in self._parts(len(outputs), size, rows.device):
+            own = outputs[part, 0]
+            writer = write.Writer(self.layout, flat, rows[own], plans.words[own], _remap)
+            self._store(blend.blended(writer, layers, outputs[part], size), out, numbers[own])
+
+    def _parts(self, n: int, size: Canvas, device: torch.device) -> list[slice]:
+        """n rows in pieces that fit into memory."""
+        chunk = max(1, CHUNK_BYTES["cpu" if device.type == "cpu" else "other"] // self._row_bytes(size))
+        return [slice(start, start + chunk) for start in range(0, n, chunk)]
+
+    def _store(self, images: torch.Tensor, out: torch.Tensor, numbers: torch.Tensor) -> None:
+        images = images[:, : self.program.out_channels]
+        if out.dtype == torch.uint8:
+            images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
+        out.index_copy_(0, numbers, images.to(out.dtype))
 
     def _row_bytes(self, size: Canvas) -> int:
         """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks,
@@ -106,12 +126,16 @@ class Engine:
         return (32 if self.layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
 
 
-def _take_samples(state: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-    """The numbers of samples that are counted, and moves the counter on by as many; threads take turns."""
+def _names(key: Key, *samples: torch.Tensor) -> list[torch.Tensor]:
+    """What the draws of samples are keyed by: their ids, or their numbers, which moves the counter on by as many as the
+    first ones are; threads take turns."""
+    if key.ids is not None:
+        return [key.ids.index_select(0, sample) for sample in samples]
+    state = key.state
     with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
-        numbers = state[plan.STATE_COUNTER] + sample
-        state[plan.STATE_COUNTER] += sample.max() + 1
-    return numbers
+        names = [state[plan.STATE_COUNTER] + sample for sample in samples]
+        state[plan.STATE_COUNTER] += samples[0].max() + 1
+    return names
 
 
 def _one_axis(source: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from .geometry import (
     RandomVerticalFlip,
     Resize,
 )
+from .mixing import CutMix, MixUp
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .timm import TimmAugment, timm_augment
@@ -39,11 +40,13 @@ __all__ = [
     "CenterCrop",
     "CoarseDropout",
     "ColorJitter",
+    "CutMix",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",
     "GridMask",
     "Identity",
+    "MixUp",
     "Normalize",
     "Pad",
     "PixelOp",
