@@ -246,9 +246,7 @@ class Lowering:
         with self.behind(self.gate("draw_accept", (p,), "applied", shared=shared), 1):
             yield
 
-    def branches(
-        self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False
-    ) -> None:
+    def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False) -> None:
         """Lower one of `children` for each sample, with probabilities `p`; `shared` as `gate`."""
         n = len(children)
         if p is None:

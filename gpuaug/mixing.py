@@ -101,9 +101,7 @@ class Mixing:
         return targets * (1.0 - share) + targets.index_select(0, self.others) * share
 
 
-def mixing_of(
-    program: Program, rows: torch.Tensor, n: int, device: torch.device
-) -> tuple[torch.Tensor, Mixing | None]:
+def mixing_of(program: Program, rows: torch.Tensor, n: int, device: torch.device) -> tuple[torch.Tensor, Mixing | None]:
     """The rows of `lay_down`, and a batch's part of mixing; the rows as they are, and None, where nothing is mixed."""
     mix = program.mix
     if mix is None:
@@ -152,4 +150,3 @@ def targets_of(labels: torch.Tensor, mix: Mix, device: torch.device) -> torch.Te
     index = labels.to(device, torch.int64)[:, None]
     targets = torch.full((len(labels), mix.num_classes), off, dtype=torch.float32, device=device)
     return targets.scatter_(1, index, 1.0 - mix.label_smoothing + off)
-

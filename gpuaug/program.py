@@ -116,11 +116,12 @@ class Program:
             if entry.call is None or not on[-1]:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
+            said = entry.call(values, canvas)
             if entry.blends:
-                said = [] if partner is None else [{"op": entry.name, "partner": partner, **entry.call(values, canvas)}]
+                said = [] if partner is None else [{"partner": partner, **said}]
             else:
-                said = [{"op": entry.name, "call": call, "kwargs": kwargs} for call, kwargs in entry.call(values, canvas)]
-            records += [(entry.place, record) for record in said]
+                said = [{"call": call, "kwargs": kwargs} for call, kwargs in said]
+            records += [(entry.place, {"op": entry.name, **record}) for record in said]
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
         return [record for _, record in sorted(records, key=lambda placed: placed[0])]

@@ -201,7 +201,12 @@ class Engine:
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
     def write(
-        self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor, outputs: torch.Tensor | None = None
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: CpuPlans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
     ) -> None:
         job = plans.job
         if rows is not plans.rows:

@@ -66,7 +66,12 @@ class Engine(Protocol):
         """
 
     def write(
-        self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, outputs: torch.Tensor | None = None
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: Plans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
     ) -> None:
         """Write the images of the rows that were planned into `out` [O, C, OH, OW].
 

@@ -91,7 +91,12 @@ class Engine:
         return plans
 
     def write(
-        self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, outputs: torch.Tensor | None = None
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: Plans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
     ) -> None:
         flat, size = _one_axis(source), tuple(out.shape[2:])
         numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")

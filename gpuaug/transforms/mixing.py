@@ -19,8 +19,8 @@ MOST_CLASSES = 1 << 24
 class Mixer(Transform):
     """What MixUp and CutMix share.
 
-    Where a pipeline mixes, labels become soft: `y, soft = augment(images, labels)`, float32 [B, K]. Hard labels [B] need
-    `num_classes`; soft ones [B, K] stay so. Without labels the images come back alone.
+    Where a pipeline mixes, labels become soft: `y, soft = augment(images, labels)`, float32 [B, K]. Hard labels [B]
+    need `num_classes`; soft ones [B, K] stay so. Without labels the images come back alone.
 
     Behind it only ops may stand that need a pixel and its place alone (`ToDtype`, `Normalize`, colour ops without a
     statistic, erasing, noise). A pipeline has one blend; a `RandomChoice` of several counts as one.
@@ -106,7 +106,7 @@ class CutMix(Mixer):
     """
 
     __doc__ += Mixer.__doc__.partition("\n")[2] + (
-        """    correct_lam: labels are mixed by the box's true share of the image (torchvision), or else by lambda as drawn.
+        """    correct_lam: labels are mixed by the box's true share of the image (torchvision), else by lambda as drawn.
     """
     )
 

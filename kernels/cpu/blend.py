@@ -62,17 +62,24 @@ def row_at(job, r):
 
 
 @exact
-def room(cache, n, row, output):
-    """Which of the cache's n places has the row, or may have it, and whether it is there already."""
-    place = 0
+def found(cache, n, row, output):
+    """Which of the cache's n places has the row, -1 for none; it is used by the output now."""
     for k in range(n):
         if cache[F.CACHE_WORDS * k + F.CACHE_ROW] == row:
             cache[F.CACHE_WORDS * k + F.CACHE_USED] = output
-            return k, True
+            return k
+    return -1
+
+
+@exact
+def emptied(cache, n, row, output):
+    """The place of the row that was used longest ago; another one has it now."""
+    place = 0
+    for k in range(n):
         if cache[F.CACHE_WORDS * k + F.CACHE_USED] < cache[F.CACHE_WORDS * place + F.CACHE_USED]:
             place = k
     cache[F.CACHE_WORDS * place + F.CACHE_ROW], cache[F.CACHE_WORDS * place + F.CACHE_USED] = row, output
-    return place, False
+    return place
 
 
 @exact
@@ -142,15 +149,17 @@ def write_output(job, thread, o, forgets):
     if not blends:
         write_row_to(job, own, record, memory, 1, F.OUT)
         return 0
+    for k in range(places):
+        found(cache, places, layers[k], o)  # before any gives way to another
     n = xp.i64(0)
     for k in range(places):
         if layers[k] >= 0:
-            place, there = room(cache, places, layers[k], o)
-            layer = at + head + place * size
-            if not there:
-                frame[F.LAYER_AT] = layer
+            place = found(cache, places, layers[k], o)
+            if place < 0:
+                place = emptied(cache, places, layers[k], o)
+                frame[F.LAYER_AT] = at + head + place * size
                 write_row_to(job, layers[k], record, memory, 0, F.LAYER)
-            cache[F.CACHE_WORDS * n + F.CACHE_AT] = layer
+            cache[F.CACHE_WORDS * n + F.CACHE_AT] = at + head + place * size
             n += 1
     write_blended(job, own, record, memory, at, n)
     return 0
