@@ -17,8 +17,8 @@ from .explain import explain
 from .inputs import NO_EXPORT, as_images, check_labels, check_out, check_pixels, children_of, moved
 from .keys import EPOCHS, Keys, as_ids, whole
 from .memory import no_memory
-from .mixing import mixable, partner
 from .messages import warn
+from .mixing import mixable, partner
 from .program import Canvas, Program
 from .recipe import Recipe, Recipes
 

@@ -143,7 +143,7 @@ def mixable(labels: Any, mix: Mix, images: torch.Tensor) -> torch.Tensor:
 
 
 def targets_of(labels: torch.Tensor, mix: Mix, device: torch.device) -> torch.Tensor:
-    """Checked labels as float32 [n, K]: hard ones smoothed as timm does, 1 - s + s / K for the class, s / K elsewhere."""
+    """Checked labels as float32 [n, K]: hard ones smoothed as timm's, 1 - s + s / K for the class, s / K elsewhere."""
     if labels.dim() == 2:
         return labels.to(device, torch.float32)
     off = mix.label_smoothing / mix.num_classes

@@ -50,7 +50,7 @@ class Entry:
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)
-    column, columns = _word(plan.COLUMN), _word(plan.COLUMNS)
+    column, columns, shared = _word(plan.COLUMN), _word(plan.COLUMNS), _word(plan.SHARED)
     config, channels = _word(plan.CONFIG), _word(plan.CHANNELS)
     bound, lattice, stage_channels = _word(plan.BOUND), _word(plan.LATTICE), _word(plan.STAGE_CHANNELS)
     border, filter = _word(plan.BORDER), _word(plan.FILTER)

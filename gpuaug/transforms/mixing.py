@@ -106,7 +106,7 @@ class CutMix(Mixer):
     """
 
     __doc__ += Mixer.__doc__.partition("\n")[2] + (
-        """    correct_lam: labels are mixed by the box's true share of the image (torchvision), else by lambda as drawn.
+        """    correct_lam: mix labels by the box's true share of the image (torchvision), else by lambda as drawn.
     """
     )
 
