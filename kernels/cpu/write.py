@@ -107,7 +107,8 @@ def write_tiles(frame, record, sample, keeps, tile):
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.BASE] + 4 * y * width, height * width
         elif fits:
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.SINK] + 4 * y * width, height * width
-        frame[F.IN_SINK] = xp.where(frame[F.TILE] == frame[F.SINK] + 4 * y * width, 1, 0)
+        lies_there = (frame[F.SINK_STORE] == F.KEEP) & (frame[F.TILE] == frame[F.SINK] + 4 * y * width)
+        frame[F.IN_SINK] = xp.where(lies_there, 1, 0)
         if frame[F.IN_PLACE] == 0:
             call(sample, record)
         call(finish, record)
