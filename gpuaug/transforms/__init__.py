@@ -31,7 +31,7 @@ from .geometry import (
 from .mixing import CutMix, MixUp
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
-from .timm import TimmAugment, timm_augment
+from .timm import TimmAugment, timm_augment, timm_mixup
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
@@ -83,4 +83,5 @@ __all__ = [
     "TrivialAugmentWide",
     "pixel_op",
     "timm_augment",
+    "timm_mixup",
 ]

@@ -130,7 +130,7 @@ def write_blended(job, r, record, memory, cache, n):
 def write_output(job, thread, o, forgets):
     """Write output o; `forgets` the layers that the cache has. Returns 0, or how many bytes could not be had."""
     layers, places = i64(job[F.JOB_OUTPUTS] + 8 * o * job[F.JOB_LAYERS]), job[F.JOB_LAYERS]
-    own, before = layers[0], thread[F.OWN_MEMORY]
+    own, before = layers[0], thread[F.OWN_BYTES]
     record, plan = job[F.JOB_RECORDS] + own * job[F.JOB_RECORD_BYTES], f32(plan_at(job, own))
     frame, front = i64(record), xp.i64(plan[P.FRONT])
     head, size = cached_bytes(job, plan_at(job, own))
@@ -139,7 +139,7 @@ def write_output(job, thread, o, forgets):
     if at == 0:
         return need
     cache, memory = i64(at), at + head + places * size
-    if forgets | (thread[F.OWN_MEMORY] != before):
+    if forgets | (thread[F.OWN_BYTES] != before):
         for k in range(places):
             cache[F.CACHE_WORDS * k + F.CACHE_ROW], cache[F.CACHE_WORDS * k + F.CACHE_USED] = -1, -1
     open_row(job, frame, plan_at(job, own))
