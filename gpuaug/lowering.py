@@ -16,8 +16,8 @@ import torch
 
 from .facts import counts
 from .kernels.shared import draw, geometry, pixel, plan
-from .program import OtherProgram, Program, one_size
-from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, canvas_after, tracked
+from .program import OtherProgram, Program
+from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, tracked
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 MAX_CHANNELS = 16
@@ -149,7 +149,7 @@ class Lowering:
         self.config += values
         return len(self.config) - len(values)
 
-    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, **words) -> Entry:
+    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, sizes=None, **words) -> Entry:
         first, stream = self._columns_for(names) if names else (0, 0)
         arguments = _twelve(arguments)
         config = self._constants(arguments + _twelve(configuration))
@@ -161,7 +161,7 @@ class Lowering:
         code[plan.CHANNELS], code[plan.STAGE_CHANNELS] = -1, self.channels
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
-        self.nodes.append(Entry(self._op.rsplit(".", 1)[-1], self._lines, tuple(code), tuple(arguments), call))
+        self.nodes.append(Entry(self._op.rsplit(".", 1)[-1], self._lines, tuple(code), tuple(arguments), call, sizes))
         self._lines += 1
         self._slot += kind != plan.KIND_GATE
         return self.nodes[-1]
@@ -288,6 +288,7 @@ class Lowering:
         border: str = "constant",
         sampling: int = geometry.NEAREST,
         fill: Sequence[float] | None = None,
+        sizes: Callable[[Canvas], Iterable[Canvas]] | None = None,
     ) -> None:
         """Append a geometry slot.
 
@@ -300,14 +301,15 @@ class Lowering:
                 it draws.
             exact: an integer map that never leaves its canvas.
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
+            sizes: canvas -> those that it may become, or their extremes, where that is drawn.
         """
         opcode = _GEOMETRY[op]
         channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
-        self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
+        found = sizes and (lambda canvas: frozenset(sizes(canvas)))
+        entry = self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, found, **words)
         if op not in KEEP_CANVAS:
-            arguments = _twelve(arguments)
-            self._go(lambda canvases: frozenset(canvas_after(opcode, arguments, canvas) for canvas in canvases))
+            self._go(lambda canvases: frozenset().union(*map(entry.after, canvases)))
 
     def pixel(
         self,
@@ -364,7 +366,7 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
 
     Raises:
         TypeError: a dtype or channel count that an op cannot take.
-        ValueError: a size that an op cannot take, or an output size that would depend on the draw.
+        ValueError: a size that an op cannot take.
     """
     if dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
@@ -387,7 +389,7 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
         out_channels=build.channels,
         in_dtype=dtype,
         out_dtype=build.dtype,
-        out_size=one_size(build._canvases),
+        out_sizes=build._canvases,
         groups=max(groups, 1),
         steps=max(steps, 1),
         asks=asks,

@@ -35,7 +35,7 @@ class Program:
         channels: of the engine: the most of any stage. Where a stage has one channel and the engine three, all three
             are the same.
         in_channels, out_channels: of the input, of the output.
-        out_size: the output's (OH, OW).
+        out_sizes: the outputs' (OH, OW); the extremes where they are drawn.
         groups, steps, asks: the most geometry groups, pixel steps and asks that any row can have.
         track: functions from the canvases to those of the output, each of the step before; they raise as lowering does,
             and OtherProgram.
@@ -50,7 +50,7 @@ class Program:
     out_channels: int
     in_dtype: torch.dtype
     out_dtype: torch.dtype
-    out_size: Canvas
+    out_sizes: Canvases
     groups: int
     steps: int
     asks: int
@@ -63,12 +63,21 @@ class Program:
             ValueError: a size that an op cannot take, as `lower`.
         """
         try:
-            out_size = one_size(tracked(self.track, canvases))
+            out_sizes = tracked(self.track, canvases)
         except OtherProgram:
             return None
-        program = replace(self, canvases=canvases, out_size=out_size)
+        return self.of_sizes(canvases, out_sizes)
+
+    def of_sizes(self, canvases: Canvases, out_sizes: Canvases) -> Program:
+        """The program for inputs of other sizes, of which it is known what becomes of them."""
+        program = replace(self, canvases=canvases, out_sizes=out_sizes)
         program.__dict__.update(entries=self.entries, code=self.code, facts=self.facts)
         return program
+
+    @property
+    def out_size(self) -> Canvas | None:
+        """The outputs' (OH, OW), None where they differ."""
+        return next(iter(self.out_sizes)) if len(self.out_sizes) == 1 else None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -112,17 +121,6 @@ class Program:
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
         return records
-
-
-def one_size(canvases: Canvases) -> Canvas:
-    """The only canvas; raises where there are several."""
-    if len(canvases) != 1:
-        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(canvases))
-        raise ValueError(
-            f"the output size would depend on the draw or on the input ({sizes}); "
-            "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
-        )
-    return next(iter(canvases))
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:

@@ -38,6 +38,7 @@ class Entry:
         words: that line, see `kernels.shared.plan`; most have a name here, too.
         arguments: twelve, of which the table replaces the first `columns`.
         call: (drawn values, canvas) -> the functional calls that do the same.
+        sizes: canvas -> the extremes of those that it may become, where that is drawn.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Entry:
     words: tuple[int, ...]
     arguments: tuple[float, ...]
     call: Callable[[Sequence[float], Canvas], list[Call]] | None = field(default=None, compare=False, repr=False)
+    sizes: Callable[[Canvas], Canvases] | None = field(default=None, compare=False, repr=False)
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)
@@ -69,6 +71,12 @@ class Entry:
     def paints(self) -> bool:
         """Whether it is a pixel slot."""
         return self.words[plan.KIND] == plan.KIND_PIXEL
+
+    def after(self, canvas: Canvas) -> Canvases:
+        """The canvases that a geometry slot may make of one: the extremes where it is drawn."""
+        if self.sizes is not None:
+            return self.sizes(canvas)
+        return frozenset({canvas_after(self.op, self.arguments, canvas)})
 
     @property
     def smooth(self) -> bool:
@@ -137,7 +145,7 @@ def tracked(track: Track, canvases: Canvases) -> Canvases:
 
 
 def canvas_after(op: int, arguments: Sequence[float], canvas: Canvas) -> Canvas:
-    """The canvas (H, W) behind geometry opcode `op`; drawn arguments do not matter."""
+    """The canvas (H, W) behind geometry opcode `op`; drawn arguments matter where they are its size."""
     if geometry.CASES[op] in KEEP_CANVAS:
         return canvas
     t = torch_dialect.geometry_switch(op, tuple(arguments), float(canvas[0]), float(canvas[1]))

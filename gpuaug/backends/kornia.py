@@ -20,6 +20,7 @@ from .engine import Key, Plans, allocate
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
+POINTERS = False
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
 LOCKS: dict[int, threading.Lock] = {}
@@ -88,22 +89,46 @@ class Engine:
         dialect.walk(*what, h, w, key, key is not None, *sizes)
         return plans
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
-        flat, size = _one_axis(source), tuple(out.shape[2:])
-        numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, largest=None) -> None:
+        flat, size = _one_axis(source), largest or tuple(out.shape[2:])
+        place = _Ragged(rows, plans, out) if largest else _Places(rows, out)
         chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
-            images = write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
+            writer = write.Writer(self.layout, flat, rows[part], plans.words[part], _remap)
+            images = writer.write(size, padded=largest is not None)
             if out.dtype == torch.uint8:
                 images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-            out.index_copy_(0, numbers[part], images.to(out.dtype))
+            place.put(part, images.to(out.dtype))
 
     def _row_bytes(self, size: Canvas) -> int:
         """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks,
         and values of its output."""
         (h, w), c = self.layout.canvas, self.layout.channels
         return (32 if self.layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
+
+
+class _Places:
+    """Where the images of rows go in an output [R, C, OH, OW]."""
+
+    def __init__(self, rows: torch.Tensor, out: torch.Tensor):
+        self.out, self.numbers = out, torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+
+    def put(self, part: slice, images: torch.Tensor) -> None:
+        """Store the images [r, C, OH, OW] of some rows."""
+        self.out.index_copy_(0, self.numbers[part], images)
+
+
+class _Ragged:
+    """As `_Places`, in memory [N], each with a size and strides of its own. Waits for the device."""
+
+    def __init__(self, rows: torch.Tensor, plans: Plans, out: torch.Tensor):
+        self.out, self.sizes = out, plans.words[:, plan.OUT_H : plan.OUT_W + 1].long().tolist()
+        self.places = rows[:, [plan.ROW_OUT, plan.ROW_OUT_C, plan.ROW_OUT_Y, plan.ROW_OUT_X]].tolist()
+
+    def put(self, part: slice, images: torch.Tensor) -> None:
+        for image, (h, w), (at, *strides) in zip(images, self.sizes[part], self.places[part], strict=True):
+            self.out.as_strided((len(image), h, w), strides, at).copy_(image[:, :h, :w])
 
 
 def _take_samples(state: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:

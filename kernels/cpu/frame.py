@@ -54,6 +54,7 @@ JOB_LACKS = 35  # bytes of work memory that a thread could not get, 0 for none
 JOB_PLANS = 36  # float32 [rows, JOB_ROW_WORDS]: each row's plan, then its own copy of its table row
 JOB_ROW_WORDS = 37
 JOB_PLANNED = 38  # 1 if the plans are there
+JOB_RAGGED = 39  # 1 if each row has a place and strides of its own in the output
 JOB_NEXT = 46  # the row that is taken next; in a cache line that holds nothing else but
 JOB_BUSY = 47  # how many threads are inside, 0 before the job is opened and after it is closed
 JOB_WORDS = 56

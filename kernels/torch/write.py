@@ -69,9 +69,9 @@ class Writer:
         self.kept: torch.Tensor | None = None  # where stories go on from: images [R, C, *canvas]
         self.first_group = self.first_step = torch.zeros_like(self.header[plan.N_GROUPS])
 
-    def write(self, size: tuple[int, int]) -> torch.Tensor:
-        """The images float32 [R, out channels, OH, OW]."""
-        header, layout, self.size = self.header, self.layout, torch.Size(size)
+    def write(self, size: tuple[int, int], padded: bool = False) -> torch.Tensor:
+        """The images float32 [R, out channels, OH, OW]; `padded`, the upper left part of them has sizes of its own."""
+        header, layout, self.size = self.header, self.layout, None if padded else torch.Size(size)
         smooth = header[plan.SMOOTH]
         if not layout.inline:
             for k in range(len(layout.asks)):
