@@ -43,18 +43,21 @@ class Params:
         table: float32 [B, P], a row a sample; [V, B, P] of several views.
         columns: P names, "2.RandomAffine.angle". A column of an op that did not act holds 0.
         sizes: each sample's (H, W).
+        frames: of the clips that came in; None for images.
     """
 
     table: torch.Tensor
     columns: tuple[str, ...]
     program: Program
     sizes: tuple[Canvas, ...]
+    frames: int | None = None
 
     def describe(self, i: int, view: int = 0) -> list[dict]:
         """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them.
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
-        arguments}; what did not act is absent. Reads the table from the device.
+        arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
+        numbers of those that it takes}. Reads the table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
@@ -63,7 +66,7 @@ class Params:
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        return self.program.describe(row, self.sizes[i])
+        return self.program.describe(row, self.sizes[i], self.frames)
 
     def __len__(self) -> int:
         return self.table.shape[-2]
@@ -178,12 +181,17 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling():
             keywords = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
             return outside_the_graph(self.forward, images, labels, **keywords)
-        images, recipe = self.take(images, views, view, index)
+        images, recipe = self.take(images, asked_for(views, view), index)
         if labels is not None:
             check_labels(labels, recipe.single)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         out, _ = run(recipe, images, None, key)
         return out if labels is None else (out, labels)
+
+    def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:
+        """The call, for the views that are asked for."""
+        source, recipe = self.take(images, asked, index)
+        return run(recipe, source, None, self._draw_keys(recipe, source.device, ids, epoch))[0]
 
     def sample(
         self,
@@ -199,12 +207,13 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling():
             keywords = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
             return outside_the_graph(self.sample, images, **keywords)
-        images, recipe = self.take(images, views, view, index)
+        images, recipe = self.take(images, asked_for(views, view), index)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         table, program = recipe.table(images.device), recipe.program
         if recipe.rows.shape[0]:
             table = recipe.engine.plan(recipe.rows, table, key).table
-        return Params(table.view(*recipe.draws, len(program.columns)), program.columns, program, recipe.sizes)
+        table, frames = table.view(*recipe.draws, len(program.columns)), recipe.clip and recipe.clip[0]
+        return Params(table, program.columns, program, recipe.sizes, frames)
 
     def apply(
         self, images, params: Params, *, out: torch.Tensor | None = None, view: int | None = None, index=None
@@ -226,7 +235,7 @@ class Compose(nn.Module):
         table = params.table
         if view is not None:
             table = _one_view(params, view)
-        images, recipe = self.take(images, None if table.dim() == 2 else table.shape[0], None, index)
+        images, recipe = self.take(images, asked_for(None if table.dim() == 2 else table.shape[0], None), index)
         if table.shape != (*recipe.draws, len(params.columns)) or not recipe.takes(params.program, params.sizes):
             _check_params(recipe, params, table)
         return self.replay(images, recipe, table, out)
@@ -258,13 +267,10 @@ class Compose(nn.Module):
             with build.op(index, transform):
                 transform.lower(build)
 
-    def take(
-        self, images, views: int | None = None, view: int | None = None, index=None
-    ) -> tuple[torch.Tensor, Recipe]:
+    def take(self, images, asked: Asked = PLAIN, index=None) -> tuple[torch.Tensor, Recipe]:
         """A plain tensor from whose first element the recipe's rows count, and the recipe."""
         if torch.jit.is_tracing():
             raise RuntimeError(NO_EXPORT)
-        asked = PLAIN if views is None and view is None else _asked(views, view)
         if type(images) is list:
             return self._take_list(images, asked, index)
         if type(images) is not torch.Tensor or images.is_neg():
@@ -362,8 +368,10 @@ class Compose(nn.Module):
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
 
 
-def _asked(views: int | None, view: int | None) -> Asked:
+def asked_for(views: int | None, view: int | None) -> Asked:
     """What views a call asks for."""
+    if views is None and view is None:
+        return PLAIN
     if views is not None and view is not None:
         raise ValueError(f"views={views} asks for views 0 .. {views} - 1 and view={view} for one; give one of the two")
     if views is None:

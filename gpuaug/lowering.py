@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,6 +62,11 @@ class Lowering:
         self._op = ""
         self._shared: dict[tuple, tuple[int, int]] = {}
         self._path: tuple = ()
+
+    @property
+    def name(self) -> str:
+        """The op being lowered, as errors name it."""
+        return self._op
 
     @property
     def bound(self) -> int:
@@ -334,6 +340,26 @@ class Lowering:
         channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
         self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
+
+    def temporal(
+        self,
+        frames: Callable[[torch.Tensor, int], torch.Tensor],
+        *,
+        draw: str | None = None,
+        configuration: Sequence[float] = (),
+        columns: Sequence[str] = (),
+    ) -> None:
+        """Append an op that takes frames of a clip.
+
+        Args:
+            frames: (drawn values float32 [N, columns], T) -> the numbers, int64 [N or 1, T'], of the frames taken of
+                clips of T. T' may not depend on what was drawn.
+            draw, configuration, columns: as `geometry`.
+        """
+        if self._gate >= 0:
+            raise self.fail("an op on frames stands outside of random choices: a clip's length may not be drawn")
+        entry = self._entry(plan.KIND_NONE, 0, (), draw, configuration, columns, lambda values, canvas: [])
+        self.nodes[-1] = replace(entry, frames=frames)
 
     def to_dtype(self, dtype: torch.dtype, scale: bool) -> None:
         """Change the stage's dtype, scaling values as torchvision's `to_dtype` if `scale`."""

@@ -104,8 +104,30 @@ class Program:
         """Length of a row's plan, in float32."""
         return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
-    def describe(self, row: Sequence[float], canvas: Canvas) -> list[dict]:
-        """The functional calls that a sample of size `canvas` with the table row `row` gets, in order."""
+    @property
+    def draws_frames(self) -> bool:
+        """Whether the frames that are taken of a clip are drawn."""
+        return any(entry.columns for entry in self.temporal)
+
+    @cached_property
+    def temporal(self) -> tuple[Entry, ...]:
+        """The ops that take frames of clips."""
+        return tuple(entry for entry in self.entries if entry.frames is not None)
+
+    def frames(self, table: torch.Tensor | None, t: int) -> torch.Tensor:
+        """Which frames are taken of clips of `t`, for table rows [N, P]; None where they are not drawn. int64 [N or 1,
+        T']."""
+        chosen = torch.arange(t, device="cpu" if table is None else table.device)[None]
+        for entry in self.temporal:
+            values = None if table is None else table[:, entry.column : entry.column + entry.columns]
+            index = entry.frames(values, chosen.shape[1])
+            n = max(len(index), len(chosen))
+            chosen = chosen.expand(n, -1).gather(1, index.expand(n, -1))
+        return chosen
+
+    def describe(self, row: Sequence[float], canvas: Canvas, t: int | None = None) -> list[dict]:
+        """The functional calls that a sample of size `canvas`, a clip of `t` frames, with the table row `row` gets, in
+        order; of ops on frames, which frames of what arrives they take."""
         records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
         for entry in self.entries:
             gate = self.entries[entry.gate_at]
@@ -115,6 +137,10 @@ class Program:
             if entry.call is None or not on[-1]:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
+            if entry.frames is not None:
+                taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
+                records.append({"op": entry.name, "frames": taken})
+                t = len(taken)
             records += [
                 {"op": entry.name, "call": call, "kwargs": kwargs} for call, kwargs in entry.call(values, canvas)
             ]

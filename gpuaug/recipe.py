@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import torch
 
 from . import backends
-from .backends.engine import Engine
+from .backends.engine import Engine, Plans
 from .inputs import check_images, check_list, children_of
 from .lowering import lower
 from .memory import check_memory
 from .program import Canvas, Program
-from .rows import batch_rows, by_pointer, gathered, joined, list_rows
+from .rows import batch_rows, by_pointer, framed, gathered, joined, list_rows
 from .tree import Canvases
 
 KEPT_RECIPES = 64
@@ -55,6 +55,8 @@ class Recipe:
     Attributes:
         rows: int64 [V * B * T, ROW]: by view, sample, frame.
         samples: B.
+        frames: of a clip of the output; None for images.
+        clip: of clips, how many frames those that come in have, and how many elements lie from one to the next.
         lead: the output's axes in front of [C, OH, OW]: [V,] [B,] [T,], without the first two where not asked for.
         sizes: each sample's (H, W).
         out_sizes: each sample's (OH, OW), where they differ; DRAWN where a draw decides.
@@ -69,6 +71,7 @@ class Recipe:
     samples: int
     views: tuple[int, ...] | None
     frames: int | None
+    clip: tuple[int, int] | None
     lead: tuple[int, ...]
     sizes: tuple[Canvas, ...]
     out_sizes: Sequence[Canvas] | None
@@ -98,6 +101,13 @@ class Recipe:
         chosen = copy.copy(self)
         chosen.rows = gathered(self.rows, index * step, len(self.views or (0,)))
         return chosen
+
+    def rows_of(self, plans: Plans) -> torch.Tensor:
+        """The rows, behind what was drawn: of clips, with the frames that are taken."""
+        if self.clip is None or not self.program.draws_frames:
+            return self.rows
+        t, step = self.clip
+        return framed(self.rows, self.program.frames(plans.table[: math.prod(self.draws)], t) * step)
 
 
 DRAWN: Sequence[Canvas] = ()
@@ -154,6 +164,7 @@ class Recipes:
         grad = torch.is_grad_enabled() and any(image.requires_grad for image in images)
         sizes = [tuple(image.shape[1:]) for image in images]
         program, ends = self._program_of_all(set(sizes), first.shape[0], first.dtype)
+        _frames(program, ())
         check_memory(program, len(images), first.device)
         module = backends.select(program, first, backend, grad)
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
@@ -170,6 +181,7 @@ class Recipes:
             samples=b,
             views=views,
             frames=None,
+            clip=None,
             lead=(b,) if views is None else (len(views), b),
             sizes=tuple(sizes),
             out_sizes=_out_sizes(program, [ends[size] for size in sizes]),
@@ -208,7 +220,8 @@ class Recipes:
             one = batch[:, 0] if clip and clip[0] else batch
             last = one.dim() == 4 and not one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
         spread = batch.expand(*[-1] * (1 + len(clip)), program.channels, -1, -1) if c == 1 else batch
-        rows = batch_rows(spread, _elements(program), views, asked.count)
+        frames = _frames(program, clip)
+        rows = batch_rows(spread, _elements(program), views, asked.count, frames)
         many = () if asked.single or images.dim() == 3 else (b,)
         return Recipe(
             program,
@@ -217,8 +230,9 @@ class Recipes:
             rows.to(images.device),
             samples=b,
             views=asked.views,
-            frames=clip[0] if clip else None,
-            lead=(*(() if asked.views is None else (len(views),)), *many, *clip),
+            frames=len(frames) if clip else None,
+            clip=(clip[0], batch.stride(1)) if clip else None,
+            lead=(*(() if asked.views is None else (len(views),)), *many, *([len(frames)] if clip else [])),
             sizes=((h, w),) * b,
             out_sizes=_out_sizes(program, [program.out_sizes]),
             format=torch.channels_last if last else torch.contiguous_format,
@@ -267,6 +281,23 @@ class Recipes:
 def capturing(images: torch.Tensor) -> bool:
     """Whether what is done with the images now becomes part of a CUDA graph."""
     return images.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _frames(program: Program, clip: Sequence[int]) -> Sequence[int]:
+    """Which frames of clips of T = clip[0] the rows read; 0 for each whose number is drawn, and of images.
+
+    Raises:
+        TypeError: an op on frames meets images.
+    """
+    if not clip:
+        if program.temporal:
+            name = program.temporal[0].name
+            raise TypeError(f"{name}: expects clips [B, T, C, H, W] but meets images [B, C, H, W]")
+        return (0,)
+    if program.draws_frames:
+        nothing = torch.zeros((1, len(program.columns)), dtype=torch.float32, device="cpu")
+        return [0] * program.frames(nothing, *clip).shape[1]
+    return program.frames(None, *clip)[0].tolist()
 
 
 def _elements(program: Program) -> int:

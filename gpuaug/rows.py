@@ -21,7 +21,11 @@ SOURCE_WORDS = (plan.ROW_H, plan.ROW_W, plan.ROW_STRIDE_C, plan.ROW_STRIDE_Y, pl
 
 
 def batch_rows(
-    batch: torch.Tensor, out_elements: int, views: Sequence[int] = (0,), count: int | None = None
+    batch: torch.Tensor,
+    out_elements: int,
+    views: Sequence[int] = (0,),
+    count: int | None = None,
+    frames: Sequence[int] = (0,),
 ) -> torch.Tensor:
     """The rows int64 [V * B * T, ROW] of images [B, C, H, W] or clips [B, T, C, H, W].
 
@@ -30,13 +34,16 @@ def batch_rows(
     Args:
         out_elements: of an image of the output.
         count: how many samples an index will choose; then their rows are those of sample 0, for `gathered`.
+        frames: the numbers of those to take of each clip.
     """
     step_b, *step_t, _, _, _ = batch.stride()
-    b, t = count or batch.shape[0], batch.shape[1] if step_t else 1
-    rows = np.zeros((len(views), b, t, plan.ROW), np.int64)
+    b = batch.shape[0] if count is None else count
+    rows = np.zeros((len(views), b, len(frames), plan.ROW), np.int64)
     sample = np.arange(b)[:, None]
     rows[..., plan.ROW_SAMPLE] = rows[..., plan.ROW_LEAD] = sample
-    rows[..., plan.ROW_SOURCE] = (sample * step_b if count is None else 0) + np.arange(t) * (step_t or [0])[0]
+    rows[..., plan.ROW_SOURCE] = np.asarray(frames, np.int64) * (step_t or [0])[0]
+    if count is None:
+        rows[..., plan.ROW_SOURCE] += sample * step_b
     rows[..., SOURCE_WORDS] = source_words(batch)
     rows[..., plan.ROW_VIEW] = np.asarray(views)[:, None, None]
     rows[..., plan.ROW_TABLE] = np.arange(len(views) * b).reshape(-1, b, 1)
@@ -65,7 +72,7 @@ class Listed(NamedTuple):
 
 
 def by_pointer(images: Sequence[torch.Tensor], channels: int) -> Listed | None:
-    """Images [C, H, W] where they lie, the source being the one that reaches furthest; None where rows cannot say it."""
+    """Images [C, H, W] where they lie, the source being what reaches furthest; None where rows cannot say so."""
     words = [source_words(image) for image in images]
     source = images[max(range(len(images)), key=lambda i: words[i][0] * words[i][3])]
     start, size = source.data_ptr(), source.element_size()
@@ -102,6 +109,13 @@ def gathered(rows: torch.Tensor, offsets: torch.Tensor, views: int) -> torch.Ten
     """Rows of samples whose sources lie so many elements further, int64 [B]."""
     rows = rows.clone()
     rows.view(views, len(offsets), -1, plan.ROW)[..., plan.ROW_SOURCE] += offsets[:, None]
+    return rows
+
+
+def framed(rows: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """Rows of clips whose frames lie so many elements further, int64 [V * B, T]."""
+    rows = rows.clone()
+    rows[:, plan.ROW_SOURCE] += offsets.reshape(-1)
     return rows
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import torch
+
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
 
@@ -39,6 +41,7 @@ class Entry:
         arguments: twelve, of which the table replaces the first `columns`.
         call: (drawn values, canvas) -> the functional calls that do the same.
         sizes: canvas -> the extremes of those that it may become, where that is drawn.
+        frames: of an op on clips, which frames it takes, see `program.frames`.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Entry:
     arguments: tuple[float, ...]
     call: Callable[[Sequence[float], Canvas], list[Call]] | None = field(default=None, compare=False, repr=False)
     sizes: Callable[[Canvas], Canvases] | None = field(default=None, compare=False, repr=False)
+    frames: Callable[[torch.Tensor, int], torch.Tensor] | None = field(default=None, compare=False, repr=False)
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)

@@ -30,6 +30,8 @@ from .geometry import (
 )
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
+from .resizing import RandomResize, RandomShortestSize, ScaleJitter
+from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
 from .timm import TimmAugment, timm_augment
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
@@ -65,12 +67,17 @@ __all__ = [
     "RandomPerspective",
     "RandomPhotometricDistort",
     "RandomPosterize",
+    "RandomResize",
     "RandomResizedCrop",
     "RandomRotation",
+    "RandomShortestSize",
     "RandomSolarize",
+    "RandomTemporalCrop",
+    "RandomTemporalFlip",
     "RandomVerticalFlip",
     "Resize",
     "SaltAndPepper",
+    "ScaleJitter",
     "SolarizeAdd",
     "TimmAugment",
     "ToDtype",
@@ -78,6 +85,7 @@ __all__ = [
     "ToPureTensor",
     "Transform",
     "TrivialAugmentWide",
+    "UniformTemporalSubsample",
     "pixel_op",
     "timm_augment",
 ]

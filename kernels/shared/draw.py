@@ -193,6 +193,14 @@ def draw_seeds(key, c, h, w):
     return unit(a), unit(b), value, value, value, value, value, value
 
 
+def draw_scale_jitter(key, c, h, w):
+    """torchvision's ScaleJitter: height, width. c: target height, width, scale low, high."""
+    a, _, _, _ = words(key, 0)
+    factor = xp.minimum(xp.div_rn(c[1], h), xp.div_rn(c[0], w)) * between(a, c[2], c[3])
+    height, width = xp.floor(h * factor), xp.floor(w * factor)
+    return height, width, width, width, width, width, width, width
+
+
 def draw_permutation(key, c, h, w):
     """A permutation of 0 .. c[0] - 1, for up to three."""
     word, _, _, _ = words(key, 0)
@@ -317,4 +325,5 @@ CASES = {
     13: "draw_grid",
     14: "draw_level",
     15: "draw_noisy_level",
+    16: "draw_scale_jitter",
 }
