@@ -256,10 +256,12 @@ class Compose(nn.Module):
         """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""
         self.epoch = whole("epoch", epoch, EPOCHS)
 
-    def explain(self, images: torch.Tensor) -> str:
+    def explain(self, images) -> str:
         """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
-        images, recipe = self.take(images)
-        return explain(recipe.program, images, recipe.module.__name__.rsplit(".", 1)[-1], self.backend)
+        _, recipe = self.take(images)
+        return explain(
+            recipe.program, images, len(recipe.rows), recipe.module.__name__.rsplit(".", 1)[-1], self.backend
+        )
 
     def lower(self, build) -> None:
         """As part of another pipeline: its ops in a row; seed, backend and format are the outer one's."""
