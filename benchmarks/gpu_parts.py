@@ -23,6 +23,7 @@ from triton.backends.compiler import GPUTarget
 from gpuaug.backends import triton as backend
 from gpuaug.kernels.triton.launch import Kernel
 from gpuaug.lowering import lower
+from gpuaug.run import allocate
 
 from . import gate, timing
 from .cases import CASES, Case, images_of
@@ -161,10 +162,11 @@ class Point:
         _, recipe = self.augment.take(self.batches[0])
         engine, rows, device = recipe.engine, recipe.rows, self.batches[0].device
         key = self.augment._draw_keys(recipe, device, self.ids, 0)
+        shape = (len(rows), recipe.program.out_channels, *recipe.program.out_size)
         plans = engine.plan(rows, None, key)
 
         def write(batch: torch.Tensor) -> torch.Tensor:
-            out = self.augment._allocate(recipe, device)
+            out = allocate(recipe, shape, device)
             engine.write(batch, rows, plans, out)
             return out
 

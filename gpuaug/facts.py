@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .kernels.shared import draw, geometry, pixel, plan
 from .kernels.torch import dialect as torch_dialect
 from .kernels.torch.layout import Ask, Layout, Stage
-from .tree import Canvas, Choice, Entry, Nodes, canvas_after, follow
+from .tree import Canvas, Canvases, Choice, Entry, Nodes, follow
 
 if TYPE_CHECKING:
     from .program import Program
@@ -54,9 +54,9 @@ class Facts:
     def of_plans(self) -> dict[str, Any]:
         """The fields of `layout`."""
         smooth, zero = self.smooth, frozenset({0})
-        groups = reached(self.nodes, zero, lambda n, slot: n + slot.moves)
-        steps = reached(self.nodes, zero, lambda n, slot: n + slot.paints)
-        asks = reached(self.nodes, zero, lambda n, slot: n + slot.asks)
+        groups = reached(self.nodes, zero, lambda n, slot: {n + slot.moves})
+        steps = reached(self.nodes, zero, lambda n, slot: {n + slot.paints})
+        asks = reached(self.nodes, zero, lambda n, slot: {n + slot.asks})
         last = max((slot.number for slot in self.moves), default=-1)
         first = min((slot.number for slot in self.paints if slot.asks), default=math.inf)
         blend = min((slot.number for slot in self.blends), default=math.inf)
@@ -85,7 +85,6 @@ class Facts:
             moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in s) for s in here),
             needs={slot.op: slot.trait for slot in self.paints},
             blends=tuple(sorted({slot.op for slot in self.blends})),
-            bytes=all(slot.lattice for slot in self.blends),
         )
 
 
@@ -97,18 +96,14 @@ class Sizes:
         self.moves = program.facts.moves
 
     @cached_property
-    def canvases(self) -> dict[int, dict[Canvas, Canvas]]:
-        """The canvases (H, W) that may stand in front of each slot, by its number, and what it makes of them."""
-
-        def after(canvas: Canvas, slot: Entry) -> Canvas:
-            return canvas_after(slot.op, slot.arguments, canvas) if slot.moves else canvas
-
-        return reached(self.nodes, self.inputs, after)
+    def canvases(self) -> dict[int, dict[Canvas, Canvases]]:
+        """The canvases (H, W) that may stand in front of each slot, by its number, and what it may make of them."""
+        return reached(self.nodes, self.inputs, lambda canvas, slot: slot.after(canvas) if slot.moves else {canvas})
 
     @cached_property
     def largest(self) -> Canvas:
         """The largest height and the largest width of any stage, the inputs included."""
-        seen = self.inputs.union(*(made.values() for made in self.canvases.values()))
+        seen = self.inputs.union(*itertools.chain.from_iterable(made.values() for made in self.canvases.values()))
         return max(h for h, _ in seen), max(w for _, w in seen)
 
     @cached_property
@@ -124,7 +119,8 @@ class Sizes:
             if not slot.smooth:
                 return now
             made = self.canvases[slot.number]
-            ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in made.values() for axis in (0, 1)))
+            after = frozenset().union(*made.values())
+            ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in after for axis in (0, 1)))
             antialias = geometry.CASES[slot.op].startswith("resize") and slot.arguments[6] > 0
             last = 1.0 if antialias else _stretch(self.config, slot, ratio)
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
@@ -138,18 +134,18 @@ def _ends(slot: Entry) -> bool:
     return slot.paints and slot.trait == plan.POINTWISE and slot.gate_at < 0
 
 
-def reached(nodes: Nodes, start: frozenset[T], after: Callable[[T, Entry], T]) -> dict[int, dict[T, T]]:
-    """The values that may stand in front of each slot, by its number, and what it makes of each.
+def reached(nodes: Nodes, start: frozenset[T], after: Callable[[T, Entry], Set[T]]) -> dict[int, dict[T, Set[T]]]:
+    """The values that may stand in front of each slot, by its number, and what it may make of each.
 
     Args:
         start: those in front of all.
-        after: (value, slot) -> the value behind it.
+        after: (value, slot) -> the values that may stand behind it.
     """
-    found: dict[int, dict[T, T]] = {}
+    found: dict[int, dict[T, Set[T]]] = {}
 
     def advance(before: frozenset[T], slot: Entry) -> frozenset[T]:
         made = found[slot.number] = {value: after(value, slot) for value in before}
-        return frozenset(made.values())
+        return frozenset().union(*made.values())
 
     follow(nodes, start, advance, lambda ways: frozenset().union(*ways))
     return found
@@ -201,7 +197,7 @@ def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Ha
     return found
 
 
-def _most(numbers: dict[int, dict[int, int]], slots: Sequence[Entry]) -> int:
+def _most(numbers: dict[int, dict[int, Set[int]]], slots: Sequence[Entry]) -> int:
     return max((n for slot in slots for n in numbers[slot.number]), default=0)
 
 
@@ -221,7 +217,7 @@ def _radii(program: Program, canvas: Canvas) -> dict[int, int]:
 def _stretch(config: Sequence[float], slot: Entry, ratio: float) -> float:
     """A bound of `plan.stretch` for a smooth slot without antialias, whose canvases shrink by at most `ratio`."""
     name = geometry.CASES[slot.op]
-    if name in ("rotate", "translate_x", "translate_y"):
+    if name in ("rotate", "rotate_expand", "translate_x", "translate_y"):
         return 1.0
     if name.startswith("resize"):
         return min(ratio, plan.STRETCH)

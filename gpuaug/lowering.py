@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,8 @@ import torch
 from .facts import counts
 from .kernels.shared import blend, draw, geometry, pixel, plan
 from .order import in_order
-from .program import OtherProgram, Program, one_size
-from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, canvas_after, tracked
+from .program import OtherProgram, Program
+from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, tracked
 
 if TYPE_CHECKING:
     from .mixing import Mix
@@ -73,6 +74,11 @@ class Lowering:
         self._blend = ""  # the op that blended, if one did
         self.mix: Mix | None = None
         self.place, self.early = 0, False
+
+    @property
+    def name(self) -> str:
+        """The op being lowered, as errors name it."""
+        return self._op
 
     @property
     def bound(self) -> int:
@@ -161,7 +167,7 @@ class Lowering:
         self.config += values
         return len(self.config) - len(values)
 
-    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, **words) -> Entry:
+    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, sizes=None, **words) -> Entry:
         first, stream = self._columns_for(names) if names else (0, 0)
         arguments = _twelve(arguments)
         config = self._constants(arguments + _twelve(configuration))
@@ -174,7 +180,7 @@ class Lowering:
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
         name = self._op.rsplit(".", 1)[-1]
-        self.nodes.append(Entry(name, self._lines, tuple(code), tuple(arguments), call, self.place))
+        self.nodes.append(Entry(name, self._lines, tuple(code), tuple(arguments), call, sizes, place=self.place))
         self._lines += 1
         self._slot += kind != plan.KIND_GATE
         return self.nodes[-1]
@@ -311,6 +317,7 @@ class Lowering:
         border: str = "constant",
         sampling: int = geometry.NEAREST,
         fill: Sequence[float] | None = None,
+        sizes: Callable[[Canvas], Iterable[Canvas]] | None = None,
     ) -> None:
         """Append a geometry slot.
 
@@ -323,15 +330,16 @@ class Lowering:
                 it draws.
             exact: an integer map that never leaves its canvas.
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
+            sizes: canvas -> those that it may become, or their extremes, where that is drawn.
         """
         self._check_front()
         opcode = _GEOMETRY[op]
         channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
-        self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
+        found = sizes and (lambda canvas: frozenset(sizes(canvas)))
+        entry = self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, found, **words)
         if op not in KEEP_CANVAS:
-            arguments = _twelve(arguments)
-            self._go(lambda canvases: frozenset(canvas_after(opcode, arguments, canvas) for canvas in canvases))
+            self._go(lambda canvases: frozenset().union(*map(entry.after, canvases)))
 
     def pixel(
         self,
@@ -358,6 +366,26 @@ class Lowering:
         channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
         self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
+
+    def temporal(
+        self,
+        frames: Callable[[torch.Tensor, int], torch.Tensor],
+        *,
+        draw: str | None = None,
+        configuration: Sequence[float] = (),
+        columns: Sequence[str] = (),
+    ) -> None:
+        """Append an op that takes frames of a clip.
+
+        Args:
+            frames: (drawn values float32 [N, columns], T) -> the numbers, int64 [N or 1, T'], of the frames taken of
+                clips of T. T' may not depend on what was drawn.
+            draw, configuration, columns: as `geometry`.
+        """
+        if self._gate >= 0:
+            raise self.fail("an op on frames stands outside of random choices: a clip's length may not be drawn")
+        entry = self._entry(plan.KIND_NONE, 0, (), draw, configuration, columns, lambda values, canvas: [])
+        self.nodes[-1] = replace(entry, frames=frames)
 
     def _check_front(self) -> None:
         if self._blend:
@@ -426,7 +454,7 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
 
     Raises:
         TypeError: a dtype or channel count that an op cannot take.
-        ValueError: a size that an op cannot take, or an output size that would depend on the draw.
+        ValueError: a size that an op cannot take.
     """
     if dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
@@ -449,7 +477,7 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
         out_channels=build.channels,
         in_dtype=dtype,
         out_dtype=build.dtype,
-        out_size=one_size(build._canvases),
+        out_sizes=build._canvases,
         groups=max(groups, 1),
         steps=max(steps, 1),
         asks=asks,

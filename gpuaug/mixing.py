@@ -5,6 +5,7 @@ Partners, the rows' leads and the outputs' layers depend on the batch alone, not
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from .messages import shown
 
 if TYPE_CHECKING:
     from .program import Program
+    from .recipe import Recipe
 
 PAIRS = ("roll", "flip")
 PER = ("sample", "batch", "pair")
@@ -57,26 +59,29 @@ def leads(n: int, mix: Mix) -> np.ndarray:
     return np.minimum(own, partners(n, mix.pair)) if mix.per == "pair" else own
 
 
-def lay_down(rows: torch.Tensor, mix: Mix, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+def lay_down(rows: torch.Tensor, mix: Mix, axes: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows that know their leads, and the `outputs` int64 [R, 2] (`engine.Engine.write`) that they are layers of.
 
+    Each view is mixed within itself, and frames of clips with the partner's of the same number. Samples keep their
+    order in `outputs` under "roll"; under "flip" pairs stand together: what neighbours share is rendered once.
+
     Args:
-        rows: of parts of n samples that are mixed within themselves, sample by sample. Samples keep their order in
-            `outputs` under "roll"; under "flip" pairs stand together: what two outputs in a row share is rendered once.
+        rows: int64 [V * B * T, ROW], by view, sample and frame.
+        axes: V, B, T.
     """
+    _, n, frames = axes
     if not n:
         return rows, rows.new_empty((0, 2))
-    parts = len(rows) // n
-    rows = rows.clone()
-    first = np.arange(parts, dtype=np.int64)[:, None] * n
-    rows[:, plan.ROW_LEAD] = rows[torch.from_numpy((first + leads(n, mix)).reshape(-1)), plan.ROW_SAMPLE]
-    other = partners(n, mix.pair)
-    order = np.arange(n, dtype=np.int64)
+    other, order = partners(n, mix.pair), np.arange(n, dtype=np.int64)
+    placed = rows.clone().view(*axes, plan.ROW)
+    placed[..., plan.ROW_LEAD] = placed[..., plan.ROW_SAMPLE][:, torch.from_numpy(leads(n, mix))]
     if mix.pair == "flip":
         order = np.stack([order, other], 1)[: (n + 1) // 2].reshape(-1)[:n]
-    pairs = np.stack([order, np.where(other == np.arange(n), -1, other)[order]], 1)
-    outputs = np.where(pairs < 0, -1, pairs + first[:, :, None]).reshape(-1, 2)
-    return rows, torch.from_numpy(outputs)
+    numbers = np.arange(len(rows)).reshape(axes)
+    own, theirs = numbers[:, order], numbers[:, other[order]]
+    outputs = np.stack([own, np.where(theirs == own, -1, theirs)], -1)  # [V, B, T, 2]
+    outputs = outputs.swapaxes(1, 2).reshape(-1, 2) if frames > 1 else outputs.reshape(-1, 2)
+    return placed.view(-1, plan.ROW), torch.from_numpy(np.ascontiguousarray(outputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,27 +99,42 @@ class Mixing:
     others: torch.Tensor
     shares: tuple[int, ...]
 
-    def soft(self, labels: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        """What becomes of the labels of `mixable`, float32 [B, K]: (1 - share) own + share partner's."""
+    def soft(self, labels: torch.Tensor, table: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+        """What becomes of the labels of `mixable`: (1 - share) own + share partner's, float32 [V, B, K], of a table
+        [V * B, P]; the first two axes as the recipe has them."""
         targets = targets_of(labels, self.mix, table.device)
-        share = sum(table[:, i] for i in self.shares)[:, None]
-        return targets * (1.0 - share) + targets.index_select(0, self.others) * share
+        n = math.prod(recipe.draws)  # behind them a table may have rows that nothing was drawn into
+        share = sum(table[:n, i] for i in self.shares).view(*recipe.draws, 1)
+        mixed = targets * (1.0 - share) + targets.index_select(0, self.others) * share
+        return mixed[..., 0, :] if recipe.single else mixed
 
 
-def mixing_of(program: Program, rows: torch.Tensor, n: int, device: torch.device) -> tuple[torch.Tensor, Mixing | None]:
-    """The rows of `lay_down`, and a batch's part of mixing; the rows as they are, and None, where nothing is mixed."""
+def mixing_of(
+    program: Program, rows: torch.Tensor, axes: tuple[int, int, int], device: torch.device
+) -> tuple[torch.Tensor, Mixing | None]:
+    """The rows of `lay_down`, and a batch's part of mixing; the rows as they are, and None, where nothing is mixed.
+
+    Raises:
+        ValueError: images that end with sizes of their own.
+    """
     mix = program.mix
     if mix is None:
         return rows, None
-    rows, outputs = lay_down(rows, mix, n)
-    others = torch.from_numpy(partners(n, mix.pair))
+    if program.out_size is None:
+        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(program.out_sizes))
+        raise ValueError(
+            f"images of one size are mixed, and here each has its own ({sizes}); "
+            "put an op of fixed size in front of the blend, as Resize((H, W)) or RandomCrop"
+        )
+    rows, outputs = lay_down(rows, mix, axes)
+    others = torch.from_numpy(partners(axes[1], mix.pair))
     shares = tuple(i for i, name in enumerate(program.columns) if name.endswith(".share"))
     return rows, Mixing(mix, outputs.to(device), others.to(device), shares)
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
-def mixable(labels: Any, mix: Mix, images: torch.Tensor) -> torch.Tensor:
-    """Labels [B] of whole numbers, or [B, K], as a tensor; [1] or [1, K] beside one image.
+def mixable(labels: Any, mix: Mix, recipe: Recipe) -> torch.Tensor:
+    """Labels [B] of whole numbers, or [B, K], as a tensor; [1] or [1, K] beside one sample.
 
     Raises:
         TypeError, ValueError: labels that cannot be mixed, with the mend; labels out of range, if they are on the host.
@@ -124,7 +144,7 @@ def mixable(labels: Any, mix: Mix, images: torch.Tensor) -> torch.Tensor:
             labels = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"labels to be mixed must be a tensor [B] or [B, K], got {shown(labels)}") from None
-    labels, n = (labels, len(images)) if images.dim() == 4 else (labels[None], 1)
+    labels, n = labels[None] if recipe.single else labels, recipe.samples
     if labels.dim() not in (1, 2) or labels.shape[0] != n:
         raise ValueError(f"labels to be mixed must be [{n}] or [{n}, K], got the shape {tuple(labels.shape)}")
     if labels.dim() == 2:

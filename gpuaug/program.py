@@ -39,7 +39,7 @@ class Program:
         channels: of the engine: the most of any stage. Where a stage has one channel and the engine three, all three
             are the same.
         in_channels, out_channels: of the input, of the output.
-        out_size: the output's (OH, OW).
+        out_sizes: the outputs' (OH, OW); the extremes where they are drawn.
         groups, steps, asks: the most geometry groups, pixel steps and asks that any row can have.
         mix: what its blends agree on, None where it has none.
         track: functions from the canvases to those of the output, each of the step before; they raise as lowering does,
@@ -55,7 +55,7 @@ class Program:
     out_channels: int
     in_dtype: torch.dtype
     out_dtype: torch.dtype
-    out_size: Canvas
+    out_sizes: Canvases
     groups: int
     steps: int
     asks: int
@@ -69,12 +69,21 @@ class Program:
             ValueError: a size that an op cannot take, as `lower`.
         """
         try:
-            out_size = one_size(tracked(self.track, canvases))
+            out_sizes = tracked(self.track, canvases)
         except OtherProgram:
             return None
-        program = replace(self, canvases=canvases, out_size=out_size)
+        return self.of_sizes(canvases, out_sizes)
+
+    def of_sizes(self, canvases: Canvases, out_sizes: Canvases) -> Program:
+        """The program for inputs of other sizes, of which it is known what becomes of them."""
+        program = replace(self, canvases=canvases, out_sizes=out_sizes)
         program.__dict__.update(entries=self.entries, code=self.code, facts=self.facts)
         return program
+
+    @property
+    def out_size(self) -> Canvas | None:
+        """The outputs' (OH, OW), None where they differ."""
+        return next(iter(self.out_sizes)) if len(self.out_sizes) == 1 else None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -101,12 +110,33 @@ class Program:
         """Length of a row's plan, in float32."""
         return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
-    def describe(self, row: Sequence[float], canvas: Canvas, partner: int | None = None) -> list[dict]:
-        """The functional calls that a sample of size `canvas` with the table row `row` gets, in order.
+    @property
+    def draws_frames(self) -> bool:
+        """Whether the frames that are taken of a clip are drawn."""
+        return any(entry.columns for entry in self.temporal)
 
-        Args:
-            partner: the sample that it is mixed with, None for none: then blends do not act.
-        """
+    @cached_property
+    def temporal(self) -> tuple[Entry, ...]:
+        """The ops that take frames of clips."""
+        return tuple(entry for entry in self.entries if entry.frames is not None)
+
+    def frames(self, table: torch.Tensor | None, t: int) -> torch.Tensor:
+        """Which frames are taken of clips of `t`, for table rows [N, P]; None where they are not drawn. int64 [N or 1,
+        T']."""
+        chosen = torch.arange(t, device="cpu" if table is None else table.device)[None]
+        for entry in self.temporal:
+            values = None if table is None else table[:, entry.column : entry.column + entry.columns]
+            index = entry.frames(values, chosen.shape[1])
+            n = max(len(index), len(chosen))
+            chosen = chosen.expand(n, -1).gather(1, index.expand(n, -1))
+        return chosen
+
+    def describe(
+        self, row: Sequence[float], canvas: Canvas, t: int | None = None, partner: int | None = None
+    ) -> list[dict]:
+        """The functional calls that a sample of size `canvas`, a clip of `t` frames, with the table row `row` gets, in
+        order; of ops on frames, which frames of what arrives they take; of blends, the sample's `partner`, without
+        which they do not act."""
         records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
         for entry in self.entries:
             gate = self.entries[entry.gate_at]
@@ -117,7 +147,10 @@ class Program:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
             said = entry.call(values, canvas)
-            if entry.blends:
+            if entry.frames is not None:
+                taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
+                said, t = [{"frames": taken}], len(taken)
+            elif entry.blends:
                 said = [] if partner is None else [{"partner": partner, **said}]
             else:
                 said = [{"call": call, "kwargs": kwargs} for call, kwargs in said]
@@ -125,17 +158,6 @@ class Program:
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
         return [record for _, record in sorted(records, key=lambda placed: placed[0])]
-
-
-def one_size(canvases: Canvases) -> Canvas:
-    """The only canvas; raises where there are several."""
-    if len(canvases) != 1:
-        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(canvases))
-        raise ValueError(
-            f"the output size would depend on the draw or on the input ({sizes}); "
-            "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
-        )
-    return next(iter(canvases))
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import torch
+
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
 
@@ -38,6 +40,8 @@ class Entry:
         words: that line, see `kernels.shared.plan`; most have a name here, too.
         arguments: twelve, of which the table replaces the first `columns`.
         call: (drawn values, canvas) -> the functional calls that do the same; of a blend, what its record says.
+        sizes: canvas -> the extremes of those that it may become, where that is drawn.
+        frames: of an op on clips, which frames it takes, see `program.frames`.
         place: of its op in the pipeline, as it was written.
     """
 
@@ -46,6 +50,8 @@ class Entry:
     words: tuple[int, ...]
     arguments: tuple[float, ...]
     call: Callable[[Sequence[float], Canvas], Any] | None = field(default=None, compare=False, repr=False)
+    sizes: Callable[[Canvas], Canvases] | None = field(default=None, compare=False, repr=False)
+    frames: Callable[[torch.Tensor, int], torch.Tensor] | None = field(default=None, compare=False, repr=False)
     place: int = 0
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
@@ -71,6 +77,12 @@ class Entry:
     def paints(self) -> bool:
         """Whether it is a pixel slot."""
         return self.words[plan.KIND] == plan.KIND_PIXEL
+
+    def after(self, canvas: Canvas) -> Canvases:
+        """The canvases that a geometry slot may make of one: the extremes where it is drawn."""
+        if self.sizes is not None:
+            return self.sizes(canvas)
+        return frozenset({canvas_after(self.op, self.arguments, canvas)})
 
     @property
     def blends(self) -> bool:
@@ -144,7 +156,7 @@ def tracked(track: Track, canvases: Canvases) -> Canvases:
 
 
 def canvas_after(op: int, arguments: Sequence[float], canvas: Canvas) -> Canvas:
-    """The canvas (H, W) behind geometry opcode `op`; drawn arguments do not matter."""
+    """The canvas (H, W) behind geometry opcode `op`; drawn arguments matter where they are its size."""
     if geometry.CASES[op] in KEEP_CANVAS:
         return canvas
     t = torch_dialect.geometry_switch(op, tuple(arguments), float(canvas[0]), float(canvas[1]))

@@ -16,6 +16,7 @@ from .engine import Key
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
+POINTERS = True
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
@@ -201,12 +202,7 @@ class Engine:
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
     def write(
-        self,
-        source: torch.Tensor,
-        rows: torch.Tensor,
-        plans: CpuPlans,
-        out: torch.Tensor,
-        outputs: torch.Tensor | None = None,
+        self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor, largest=None, outputs=None
     ) -> None:
         job = plans.job
         if rows is not plans.rows:
@@ -225,7 +221,7 @@ class Engine:
             lacks = self.run(job, work, run_rows)
         if lacks:
             found = {(h, w) for h, w in rows[:, [plan.ROW_H, plan.ROW_W]].tolist()}
-            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(found)), out.shape[2:]
+            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(found)), largest or out.shape[2:]
             raise MemoryError(
                 f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
                 "cannot be had"
@@ -250,9 +246,14 @@ class Engine:
     def _images(self, job: np.ndarray, source: torch.Tensor, out: torch.Tensor) -> None:
         job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
         job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
-        job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
-        strided = out.stride(3) != 1
-        if not self.phases[F.STORE_OUT + strided]:
-            store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
-            self.phases[F.STORE_OUT + strided] = store.address
+        job[F.JOB_RAGGED] = out.dim() == 1
+        if out.dim() == 1:
+            ways = {False, True}
+        else:
+            job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
+            ways = {out.stride(3) != 1}
+        for strided in ways:
+            if not self.phases[F.STORE_OUT + strided]:
+                store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
+                self.phases[F.STORE_OUT + strided] = store.address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES

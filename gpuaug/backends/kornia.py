@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 
 import torch
 
 from ..facts import layout
-from ..kernels.shared import plan
+from ..kernels.shared import geometry, plan
 from ..kernels.torch import blend, dialect, write
+from ..kernels.torch.layout import Layout
 from ..program import Canvas, Program
 from . import missing
 from .engine import Key, Plans, allocate
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
+POINTERS = False
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
+KEPT_LAYOUTS = 256
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
 LOCKS: dict[int, threading.Lock] = {}
 if hasattr(os, "register_at_fork"):
@@ -31,17 +35,18 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
     if lacks := missing("kornia"):
         return lacks
-    if program.facts.projective and images.device.type == "mps":
-        return "RandomPerspective needs float64, which mps lacks"
+    needs = sorted(slot.name for slot in program.facts.moves if geometry.CASES[slot.op] in geometry.FLOAT64)
+    if needs and images.device.type == "mps":
+        return f"{needs[0]} needs float64, which mps lacks"
     taps = program.sizes.taps
     if taps > MOST_TAPS and not program.facts.axis_aligned:
         return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
     return None
 
 
-def size_key(program: Program) -> tuple:
-    """What an engine depends on of a program's sizes."""
-    return program.sizes.largest, program.sizes.taps
+def size_key(program: Program) -> Canvas | None:
+    """What an engine depends on of a program's sizes: the inputs' only one. For several it has a layout for each."""
+    return next(iter(program.canvases)) if len(program.canvases) == 1 else None
 
 
 class Engine:
@@ -53,8 +58,8 @@ class Engine:
     """
 
     def __init__(self, program: Program, device: torch.device):
-        self.program, self.code = program, program.code
-        self.layout = layout(program)
+        self.program, self.code, self.canvas = program, program.code, size_key(program)
+        self.layouts: dict[Canvas, Layout] = {}
 
     @torch.no_grad()
     def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> Plans:
@@ -91,44 +96,100 @@ class Engine:
         return plans
 
     def write(
-        self,
-        source: torch.Tensor,
-        rows: torch.Tensor,
-        plans: Plans,
-        out: torch.Tensor,
-        outputs: torch.Tensor | None = None,
+        self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, largest=None, outputs=None
     ) -> None:
-        flat, size = _one_axis(source), tuple(out.shape[2:])
-        numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
-        parts = self._parts(len(rows), size, rows.device)
-        writers = (write.Writer(self.layout, flat, rows[part], plans.words[part], _remap) for part in parts)
-        if outputs is None:
-            for part, writer in zip(parts, writers, strict=True):
-                self._store(writer.write(size), out, numbers[part])
-            return
-        kind = torch.uint8 if self.layout.bytes else torch.float32
-        layers = torch.cat([writer.write(size).to(kind) for writer in writers])
-        for part in self._parts(len(outputs), size, rows.device):
-            own = outputs[part, 0]
-            writer = write.Writer(self.layout, flat, rows[own], plans.words[own], _remap)
-            self._store(blend.blended(writer, layers, outputs[part], size), out, numbers[own])
+        flat, size = _one_axis(source), largest or tuple(out.shape[2:])
+        place = _Ragged(rows, plans, out) if largest else _Places(rows, out)
+        if outputs is not None:
+            place = _Layers((len(rows), self.program.channels, *size), self.program, rows.device)
+        for canvas, part in self._parts(rows, size):
+            writer = write.Writer(self.layout_of(canvas), flat, rows[part], plans.words[part], _remap)
+            images = writer.write(size, padded=largest is not None)
+            place.put(part, images if outputs is not None else self._stored(images))
+        if outputs is not None:
+            self._blend(place.images, rows, plans, out, outputs)
 
-    def _parts(self, n: int, size: Canvas, device: torch.device) -> list[slice]:
-        """n rows in pieces that fit into memory."""
-        chunk = max(1, CHUNK_BYTES["cpu" if device.type == "cpu" else "other"] // self._row_bytes(size))
-        return [slice(start, start + chunk) for start in range(0, n, chunk)]
+    def _blend(self, layers: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, outputs) -> None:
+        size, place = tuple(out.shape[2:]), _Places(rows, out)
+        any_layout = self.layout_of(min(self.program.canvases))  # what stands behind a blend hangs on no size
+        for part in outputs.split(_chunk(any_layout, size, rows.device)):
+            own = part[:, 0]
+            writer = write.Writer(any_layout, layers, rows[own], plans.words[own], _remap)
+            place.put(own, self._stored(blend.blended(writer, layers, part, size)))
 
-    def _store(self, images: torch.Tensor, out: torch.Tensor, numbers: torch.Tensor) -> None:
-        images = images[:, : self.program.out_channels]
-        if out.dtype == torch.uint8:
+    def _stored(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [R, C, OH, OW] as they are stored."""
+        images, dtype = images[:, : self.program.out_channels], self.program.out_dtype
+        if dtype == torch.uint8:
             images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-        out.index_copy_(0, numbers, images.to(out.dtype))
+        return images.to(dtype)
 
-    def _row_bytes(self, size: Canvas) -> int:
-        """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks,
-        and values of its output."""
-        (h, w), c = self.layout.canvas, self.layout.channels
-        return (32 if self.layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
+    def layout_of(self, canvas: Canvas) -> Layout:
+        """That of inputs of one size: the bits of an image do not hang on what else is in its list."""
+        found = self.layouts.get(canvas)
+        if found is None:
+            of_one = self.program.of_sizes(frozenset({canvas}), self.program.out_sizes)
+            found = self.layouts[canvas] = layout(of_one)
+            for old in list(self.layouts)[:-KEPT_LAYOUTS]:
+                self.layouts.pop(old, None)
+        return found
+
+    def _parts(self, rows: torch.Tensor, size: Canvas) -> Iterator[tuple[Canvas, slice | torch.Tensor]]:
+        """Rows that are written at once, as a slice or their numbers, with their inputs' size. Of inputs of several
+        sizes, waits for the device."""
+        if self.canvas is not None:
+            chunk = _chunk(self.layout_of(self.canvas), size, rows.device)
+            yield from ((self.canvas, slice(start, start + chunk)) for start in range(0, len(rows), chunk))
+            return
+        groups: dict[Canvas, list[int]] = {}
+        for i, canvas in enumerate(rows[:, plan.ROW_H : plan.ROW_W + 1].tolist()):
+            groups.setdefault(tuple(canvas), []).append(i)
+        for canvas, numbers in groups.items():
+            chunk = _chunk(self.layout_of(canvas), size, rows.device)
+            for part in torch.tensor(numbers, device=rows.device).split(chunk):
+                yield canvas, part
+
+
+def _chunk(layout: Layout, size: Canvas, device: torch.device) -> int:
+    """How many rows are written at once. One needs about: indices (int64) and values of its largest canvas, twice where
+    it asks, and values of its output."""
+    (h, w), c = layout.canvas, layout.channels
+    row_bytes = (32 if layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
+    return max(1, CHUNK_BYTES["cpu" if device.type == "cpu" else "other"] // row_bytes)
+
+
+class _Places:
+    """Where the images of rows go in an output [R, C, OH, OW]."""
+
+    def __init__(self, rows: torch.Tensor, out: torch.Tensor):
+        self.out, self.numbers = out, torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+
+    def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
+        """Store the images [r, C, OH, OW] of some rows."""
+        self.out.index_copy_(0, self.numbers[part], images)
+
+
+class _Layers:
+    """As `_Places`, of rows that are blended: their images [R, C, OH, OW] in the order of the rows."""
+
+    def __init__(self, shape: tuple[int, ...], program: Program, device: torch.device):
+        exact = all(slot.lattice for slot in program.facts.blends)
+        self.images = torch.empty(shape, dtype=torch.uint8 if exact else torch.float32, device=device)
+
+    def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
+        self.images[part] = images.to(self.images.dtype)
+
+
+class _Ragged:
+    """As `_Places`, in memory [N], each with a size and strides of its own. Waits for the device."""
+
+    def __init__(self, rows: torch.Tensor, plans: Plans, out: torch.Tensor):
+        places = rows[:, [plan.ROW_OUT, plan.ROW_OUT_C, plan.ROW_OUT_Y, plan.ROW_OUT_X]]
+        self.out, self.words = out, torch.cat((places, plans.words[:, plan.OUT_H : plan.OUT_W + 1].long()), 1)
+
+    def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
+        for image, (at, *strides, h, w) in zip(images, self.words[part].tolist(), strict=True):
+            self.out.as_strided((len(image), h, w), strides, at).copy_(image[:, :h, :w])
 
 
 def _names(key: Key, *samples: torch.Tensor) -> list[torch.Tensor]:

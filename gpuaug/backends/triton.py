@@ -19,7 +19,7 @@ from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
 from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
-from ..program import Program
+from ..program import Canvas, Program
 from .engine import Key, allocate
 from .triton_can import behind, can
 
@@ -27,6 +27,7 @@ __all__ = ["Engine", "allocate", "size_key", "supports"]
 
 SMALL, LARGE = (8, 32), (16, 32)  # tiles in pixels, y and x; `write`: 2, 4 pixels a thread
 WARPS = 4
+POINTERS = True
 ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
 MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
 KEPT_VARIANTS = 256  # pairs of tensors of which an engine remembers how they are launched
@@ -109,12 +110,13 @@ def quads_of(out: torch.Tensor) -> int:
     return INTERLEAVED if (c, stride_c, stride_x) == (3, 1, 3) else 0
 
 
-def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[str, Kernel]:
+def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bool = False) -> dict[str, Kernel]:
     """The kernels of a program: "draw" (draws and plans), "plan" (from a given table), "ask", "write".
 
     Args:
         quads: `quads_of` the output is not 0, as of a dense one whose width is a multiple of four.
         wide: `span` of the source or of the output is 2^31 or more.
+        ragged: the rows have sizes of their own.
     """
     facts = program.facts
     draws, maps = (frozenset(entries) for entries in ((e.draw for e in program.entries), (e.op for e in facts.moves)))
@@ -127,8 +129,8 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
         "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False, **mixes}, **options),
     }
     meets = can(program)
-    if wide:
-        meets = replace(meets, wide=True)
+    if wide or ragged:
+        meets = replace(meets, wide=wide, ragged=ragged)
     tile = tile_of(meets)
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
     if not is_light(meets):
@@ -146,7 +148,7 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
         constants = {**sizes, "CHUNKS": CHUNKS, "CAN": meets}
         types_of_ask = {**types, "i_ask": "i32", **LAYOUT_TYPES}
         found["ask"] = _kernel(functions["ask_kernel"], types_of_ask, constants, ASK_WARPS, **options)
-    quads = quads and tile != SMALL  # else a quad would lie in two threads
+    quads = quads and tile != SMALL and not ragged  # else a quad would lie in two threads
     constants = {**sizes, "OUT_C": program.out_channels, "QUADS": int(quads), "CAN": meets}
     types |= {"out": TYPES[program.out_dtype], **OUT_TYPES, **LAYOUT_TYPES}
     if wide:
@@ -205,7 +207,7 @@ class Engine:
         self.tile = tile_of(can(program))
         self.ask_programs = CHUNKS * ((program.channels + 2) // 3)
         self.program, self.compiled, self.variants = program, {}, {}
-        _, self.launches = self._compiled(quads=True, wide=False)
+        _, self.launches = self._compiled(quads=True, wide=False, ragged=False)
 
     def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> DevicePlans:
         if self._elsewhere():
@@ -230,21 +232,27 @@ class Engine:
         rows: torch.Tensor,
         plans: DevicePlans,
         out: torch.Tensor,
-        outputs: torch.Tensor | None = None,
+        largest=None,
+        outputs=None,
     ) -> None:
         if self._elsewhere():
             with torch.cuda.device(self.index):
-                return self.write(source, rows, plans, out, outputs)
+                return self.write(source, rows, plans, out, largest, outputs)
         n, kept = rows.shape[0], plans.memory
         if self.scratch.images:
             size = n * self.scratch.images * self.scratch.size
             kept = torch.empty(size, dtype=self.scratch.dtype, device=self.device)
-        quads, launches, tiles, image_size = self._variant(source, out)
+        if largest is None:
+            quads, launches, tiles, image_size = self._variant(source, out)
+            _, _, height, width = out.shape
+            strides = out.stride()
+        else:
+            quads, launches = self._compiled(False, max(span(source), len(out)) >= 2**31, ragged=True)
+            tiles, image_size = self._tiles(largest), 0
+            height, width, strides = 0, 0, (0, 0, 0, 0)
         read = pointer(source), pointer(rows), pointer(plans.memory), pointer(kept)
         for i_ask in range(self.asks):
             launches["ask"]((n * self.ask_programs, 1, 1), *read, i_ask, *self.layout)
-        _, _, height, width = out.shape
-        strides = out.stride()
         if quads:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
         target, last = (pointer(out), image_size, *strides, height, width), self.layout
@@ -264,18 +272,23 @@ class Engine:
         variant = self.variants.get(key)
         if variant is None:
             wide, quads, (c, h, w) = max(span(source), span(out)) >= 2**31, quads_of(out), out.shape[1:]
-            stores_quads, launches = self._compiled(quads > 0, wide)
-            tiles = -(-w // self.tile[1]) * ((c + 2) // 3), -(-h // self.tile[0])
-            variant = stores_quads and quads, launches, tiles, c * h * w
+            stores_quads, launches = self._compiled(quads > 0, wide, ragged=False)
+            variant = stores_quads and quads, launches, self._tiles((h, w)), c * h * w
             if len(self.variants) >= KEPT_VARIANTS:
                 self.variants = {}
             self.variants[key] = variant
         return variant
 
-    def _compiled(self, quads: bool, wide: bool) -> tuple[int, dict]:
+    def _tiles(self, size: Canvas) -> tuple[int, int]:
+        """The tiles of an image, of all its triples of channels, along x and y."""
+        h, w = size
+        return -(-w // self.tile[1]) * ((self.program.out_channels + 2) // 3), -(-h // self.tile[0])
+
+    def _compiled(self, quads: bool, wide: bool, ragged: bool) -> tuple[int, dict]:
         """Whether quads are stored, and the launches, of `kernels`."""
-        if (quads, wide) not in self.compiled:
-            found = kernels(self.program, quads, wide)
+        way = quads, wide, ragged
+        if way not in self.compiled:
+            found = kernels(self.program, *way)
             launches = {name: launch(kernel, self.index) for name, kernel in found.items()}
-            self.compiled[quads, wide] = dict(found["write"].constants)["QUADS"], launches
-        return self.compiled[quads, wide]
+            self.compiled[way] = dict(found["write"].constants)["QUADS"], launches
+        return self.compiled[way]

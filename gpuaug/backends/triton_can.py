@@ -120,6 +120,7 @@ def can(program: Program) -> Can:
         smooth_border=_common(slot.border for slot in smooth),
         always_smooth=always_smooth(program) and not (groups or steps),
         wide=False,
+        ragged=False,
         fill=geometry.FILL in facts.borders,
         fold=any(map(geometry.folds, facts.borders)),
         drop=geometry.DROP in facts.borders,

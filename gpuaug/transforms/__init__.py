@@ -31,6 +31,8 @@ from .geometry import (
 from .mixing import CutMix, MixUp
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
+from .resizing import RandomResize, RandomShortestSize, ScaleJitter
+from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
 from .timm import TimmAugment, timm_augment, timm_mixup
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
@@ -68,12 +70,17 @@ __all__ = [
     "RandomPerspective",
     "RandomPhotometricDistort",
     "RandomPosterize",
+    "RandomResize",
     "RandomResizedCrop",
     "RandomRotation",
+    "RandomShortestSize",
     "RandomSolarize",
+    "RandomTemporalCrop",
+    "RandomTemporalFlip",
     "RandomVerticalFlip",
     "Resize",
     "SaltAndPepper",
+    "ScaleJitter",
     "SolarizeAdd",
     "TimmAugment",
     "ToDtype",
@@ -81,6 +88,7 @@ __all__ = [
     "ToPureTensor",
     "Transform",
     "TrivialAugmentWide",
+    "UniformTemporalSubsample",
     "pixel_op",
     "timm_augment",
     "timm_mixup",

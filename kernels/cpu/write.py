@@ -31,9 +31,13 @@ def open_sink(frame, job, row, sink):
     frame[F.SINK_CHANNELS] = channels
     if sink == F.OUT:
         kind, channels = job[F.JOB_OUT_KIND], job[F.JOB_OUT_CHANNELS]
-        image = row[P.ROW_OUT] // (channels * height * width)
-        frame[F.SINK] = job[F.JOB_OUT] + element_bytes(kind) * image * job[F.JOB_OUT_B]
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = job[F.JOB_OUT_C], job[F.JOB_OUT_Y], job[F.JOB_OUT_X]
+        at = row[P.ROW_OUT]
+        if job[F.JOB_RAGGED] != 0:
+            frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = row[P.ROW_OUT_C], row[P.ROW_OUT_Y], row[P.ROW_OUT_X]
+        else:
+            at = at // (channels * height * width) * job[F.JOB_OUT_B]
+        frame[F.SINK] = job[F.JOB_OUT] + element_bytes(kind) * at
         frame[F.SINK_STORE] = F.STORE_OUT + xp.where(frame[F.SINK_X] == 1, 0, 1)
         frame[F.STREAMS], frame[F.SINK_CHANNELS] = job[F.JOB_STREAMS], channels
         frame[F.STEPS_TO] -= job[F.JOB_TAIL]

@@ -70,9 +70,10 @@ class Writer:
         self.first_group = self.first_step = torch.zeros_like(self.header[plan.N_GROUPS])
         self.behind = False  # of a blend: no step that is left asks for anything
 
-    def write(self, size: tuple[int, int]) -> torch.Tensor:
-        """The images float32 [R, C, OH, OW]; of a program with a blend, as they are in front of it."""
-        header, layout, self.size = self.header, self.layout, torch.Size(size)
+    def write(self, size: tuple[int, int], padded: bool = False) -> torch.Tensor:
+        """The images float32 [R, C, OH, OW], of a program with a blend as they are in front of it; `padded`, the upper
+        left part of them has sizes of its own."""
+        header, layout, self.size = self.header, self.layout, None if padded else torch.Size(size)
         smooth = header[plan.SMOOTH]
         if not layout.inline:
             for k in range(len(layout.asks)):

@@ -28,8 +28,13 @@ from ..shared.plan import (
     N_GROUPS,
     N_STEPS,
     NEIGHBOURS,
+    OUT_H,
+    OUT_W,
     ROW,
     ROW_OUT,
+    ROW_OUT_C,
+    ROW_OUT_X,
+    ROW_OUT_Y,
     ROW_SOURCE,
     ROW_STRIDE_C,
     ROW_STRIDE_X,
@@ -166,6 +171,13 @@ def put(out, o_out, out_c, out_x, rgb, i_channel, m_out, OUT_C: tl.constexpr, QU
         put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
 
 
+def own_place(o_row, o_plan, CAN: tl.constexpr):
+    """A row's own strides (C, Y, X) in the output, and its size (OH, OW)."""
+    out_y, out_x = stride(o_row, ROW_OUT_Y, CAN), stride(o_row, ROW_OUT_X, CAN)
+    out_h, out_w = tl.load(o_plan + OUT_H).to(tl.int32), tl.load(o_plan + OUT_W).to(tl.int32)
+    return tl.load(o_row + ROW_OUT_C), out_y, out_x, out_h, out_w
+
+
 def apart(o_image, image_size, out_n):
     """The offset of an image where images of `image_size` elements lie `out_n` apart."""
     if out_n != image_size:
@@ -249,20 +261,28 @@ def write_kernel(
 
     A tile is one-dimensional to the compiler, so that `pixels_of` says which thread has which pixels, whatever the
     compiler guesses about strides. An offset of the output counts as if images of `image_size` elements lay back to
-    back; they lie `out_n` apart. QUADS: each four neighbours in x lie side by side, or their twelve numbers. Then OW
-    and all strides are multiples of four and counted in fours, and `out_x` is PLANES or INTERLEAVED.
+    back; they lie `out_n` apart, unless each row has a place of its own. QUADS: each four neighbours in x lie side by
+    side, or their twelve numbers. Then OW and all strides are multiples of four and counted in fours, and `out_x` is
+    PLANES or INTERLEAVED.
     """
-    place = tile_place(out_h, out_w, TILE_H, TILE_W, OUT_C, QUADS)
-    i_channel, _, _, i_x, i_y, _ = place
     i_row = i_first + tl.program_id(2).to(tl.int64)
-    layout = layout_of(groups, steps, tables_at, CAN)
     o_plan = plan + i_row * plan_stride
+    if CAN.ragged:
+        out_c, out_y, out_x, out_h, out_w = own_place(rows + i_row * ROW, o_plan, CAN)
+    place = tile_place(out_h, out_w, TILE_H, TILE_W, OUT_C, QUADS)
+    i_channel, x_tile, y_tile, i_x, i_y, _ = place
+    if CAN.ragged:
+        if (x_tile >= out_w) | (y_tile >= out_h):
+            return
+    layout = layout_of(groups, steps, tables_at, CAN)
     n_steps = tl.load(o_plan + N_STEPS).to(tl.int32) - len(CAN.tail)
     kept = (scratch, scratch_images, scratch_size)
     x, y = i_x.to(tl.float32), i_y.to(tl.float32)
     rgb = row_story(source, rows + i_row * ROW, o_plan, kept, i_row, n_steps, layout, x, y, i_channel, CAN)
     rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN.channels), rgb, x, y, i_channel, CAN)
-    o_image = apart(tl.load(rows + i_row * ROW + ROW_OUT), image_size, out_n)
+    o_image = tl.load(rows + i_row * ROW + ROW_OUT)
+    if not CAN.ragged:
+        o_image = apart(o_image, image_size, out_n)
     put_tile(out, o_image, (out_c, out_y, out_x, out_h, out_w), place, rgb, TILE_H, TILE_W, OUT_C, QUADS)
 
 
