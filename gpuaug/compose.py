@@ -17,7 +17,6 @@ from .explain import explain
 from .inputs import (
     NO_EXPORT,
     as_images,
-    as_index,
     check_labels,
     check_out,
     check_pixels,
@@ -25,7 +24,7 @@ from .inputs import (
     is_clip,
     moved,
 )
-from .keys import EPOCHS, Keys, as_ids, whole
+from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .messages import warn
 from .program import Canvas, Program
 from .recipe import PLAIN, Asked, Recipe, Recipes
@@ -275,7 +274,7 @@ class Compose(nn.Module):
             raise RuntimeError(NO_EXPORT)
         if type(images) is list:
             return self._take_list(images, asked, index)
-        if type(images) is not torch.Tensor or images.is_neg():
+        if not _plain(images):
             single = is_clip(images)
             images = as_images(images)
             if single:
@@ -293,7 +292,7 @@ class Compose(nn.Module):
     def _take_list(self, images: list, asked: Asked, index) -> tuple[torch.Tensor, Recipe]:
         if index is not None:
             raise TypeError("index takes images of one size in one tensor [N, C, H, W], got a list")
-        images = [x if type(x) is torch.Tensor and not x.is_neg() else as_images(x) for x in images]
+        images = [as_images(x) if isinstance(x, torch.Tensor) and not _plain(x) else x for x in images]
         source, recipe = self._recipes.of_list(self.transforms, images, self._backend, self._memory_format, asked)
         if self.check:
             for image in images:
@@ -368,6 +367,11 @@ class Compose(nn.Module):
         extras += "" if self.memory_format == torch.preserve_format else f", memory_format={self.memory_format}"
         extras += ", check=True" if self.check else ""
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
+
+
+def _plain(images) -> bool:
+    """Whether it is a tensor whose memory holds its values, and nothing more."""
+    return type(images) is torch.Tensor and not images.is_neg()
 
 
 def asked_for(views: int | None, view: int | None) -> Asked:
