@@ -26,6 +26,7 @@ from .inputs import (
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .messages import warn
+from .mixing import mixable, partner
 from .program import Canvas, Program
 from .recipe import PLAIN, Asked, Recipe, Recipes
 from .run import Images, run
@@ -56,16 +57,22 @@ class Params:
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
         arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
-        numbers of those that it takes}. Reads the table from the device.
+        numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box". Reads the
+        table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
         """
-        row = (self.table if self.table.dim() == 2 else self.table[view])[i].tolist()
+        row, mix, n = (
+            (self.table if self.table.dim() == 2 else self.table[view])[i].tolist(),
+            self.program.mix,
+            len(self),
+        )
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        return self.program.describe(row, self.sizes[i], self.frames)
+        other = None if mix is None else partner(i % n, n, mix.pair)
+        return self.program.describe(row, self.sizes[i], None if other == i % n else other, self.frames)
 
     def __len__(self) -> int:
         return self.table.shape[-2]
@@ -164,7 +171,8 @@ class Compose(nn.Module):
         Args:
             images: uint8, float16, bfloat16 or float32, any strides, any device: [B, C, H, W] or [C, H, W]; clips
                 [B, T, C, H, W], whose frames share a draw; or a batch as a list of images [C, H, W] of any sizes.
-            labels: handed through beside the images: [B] or [B, K], or a list.
+            labels: handed through beside the images: [B] or [B, K], or a list. Where the pipeline mixes, they become
+                soft: float32 [B, K], with several views [V, B, K].
             ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
             views: how many independent draws each sample gets, views 0 .. V - 1; the result has an axis V in front.
@@ -183,8 +191,12 @@ class Compose(nn.Module):
         images, recipe = self.take(images, asked_for(views, view), index)
         if labels is not None:
             check_labels(labels, recipe.single)
+            labels = labels if recipe.mixing is None else mixable(labels, recipe)
         key = self._draw_keys(recipe, images.device, ids, epoch)
-        out, _ = run(recipe, images, None, key)
+        out, plans = run(recipe, images, None, key)
+        if labels is not None and recipe.mixing is not None:
+            table = recipe.table(images.device) if plans is None else plans.table
+            labels = recipe.mixing.soft(labels, table, recipe)
         return out if labels is None else (out, labels)
 
     def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:

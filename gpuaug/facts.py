@@ -27,7 +27,7 @@ class Facts:
 
     Attributes:
         slots: each slot, in the order of the pipeline.
-        moves, paints: the geometry slots, the pixel slots.
+        moves, paints, blends: the geometry slots, the pixel slots but those that blend, those that do.
         smooth: the geometry slots that read between pixels.
         tail: the pixel slots that every row ends with, which need nothing beside the pixel.
         needs: traits of the pixel slots (`plan.MEAN`, ...).
@@ -41,7 +41,8 @@ class Facts:
         self.lengths = {name: getattr(program, name) for name in ("channels", "out_channels", "groups", "steps")}
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
-        self.paints = [slot for slot in self.slots if slot.paints]
+        self.paints = [slot for slot in self.slots if slot.paints and not slot.blends]
+        self.blends = [slot for slot in self.slots if slot.blends]
         self.smooth = [slot for slot in self.moves if slot.smooth]
         self.tail = list(itertools.takewhile(_ends, reversed(self.slots)))[::-1]
         self.needs = {slot.trait for slot in self.paints}
@@ -58,6 +59,7 @@ class Facts:
         asks = reached(self.nodes, zero, lambda n, slot: {n + slot.asks})
         last = max((slot.number for slot in self.moves), default=-1)
         first = min((slot.number for slot in self.paints if slot.asks), default=math.inf)
+        blend = min((slot.number for slot in self.blends), default=math.inf)
         opening = next((slot for slot in self.slots if slot.paints or (slot.moves and not slot.trait)), None)
         here = [[slot for slot in self.paints if j in steps[slot.number]] for j in range(self.lengths["steps"])]
         asking = [[slot for slot in self.paints if slot.asks and k in asks[slot.number]] for k in range(self.asks)]
@@ -77,9 +79,13 @@ class Facts:
                 for slots in asking
             ),
             step_ops=tuple(_stages(slots, lambda slot: slot.op) for slots in here),
-            fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
+            fixed_steps=tuple(
+                len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 and s[0].number < blend for s in here
+            ),
             moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in s) for s in here),
             needs={slot.op: slot.trait for slot in self.paints},
+            blends=tuple(sorted({slot.op for slot in self.blends})),
+            bytes=all(slot.lattice for slot in self.blends),
         )
 
 

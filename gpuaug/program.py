@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +16,9 @@ from .facts import Facts, Sizes
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
 from .tree import Call, Canvas, Canvases, Choice, Entry, Nodes, Track, canvas_after, entries, tracked
+
+if TYPE_CHECKING:
+    from .mixing import Mix
 
 __all__ = ["Call", "Canvas", "Program", "canvas_after", "project_mask"]
 
@@ -37,6 +41,7 @@ class Program:
         in_channels, out_channels: of the input, of the output.
         out_sizes: the outputs' (OH, OW); the extremes where they are drawn.
         groups, steps, asks: the most geometry groups, pixel steps and asks that any row can have.
+        mix: what its blends agree on, None where it has none.
         track: functions from the canvases to those of the output, each of the step before; they raise as lowering does,
             and OtherProgram.
     """
@@ -54,6 +59,7 @@ class Program:
     groups: int
     steps: int
     asks: int
+    mix: Mix | None
     track: Track = field(compare=False, repr=False)
 
     def at(self, canvases: Canvases) -> Program | None:
@@ -125,9 +131,16 @@ class Program:
             chosen = chosen.expand(n, -1).gather(1, index.expand(n, -1))
         return chosen
 
-    def describe(self, row: Sequence[float], canvas: Canvas, t: int | None = None) -> list[dict]:
-        """The functional calls that a sample of size `canvas`, a clip of `t` frames, with the table row `row` gets, in
-        order; of ops on frames, which frames of what arrives they take."""
+    def describe(
+        self, row: Sequence[float], canvas: Canvas, partner: int | None = None, t: int | None = None
+    ) -> list[dict]:
+        """The functional calls that a sample of size `canvas` with the table row `row` gets, in order; of ops on
+        frames, which frames of what arrives they take.
+
+        Args:
+            partner: the sample that it is mixed with, None for none: then blends do not act.
+            t: of a clip, how many frames came in.
+        """
         records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
         for entry in self.entries:
             gate = self.entries[entry.gate_at]
@@ -137,16 +150,18 @@ class Program:
             if entry.call is None or not on[-1]:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
-            if entry.frames is not None:
+            said = entry.call(values, canvas)
+            if entry.blends:
+                said = [] if partner is None else [{"partner": partner, **said}]
+            elif entry.frames is not None:
                 taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
-                records.append({"op": entry.name, "frames": taken})
-                t = len(taken)
-            records += [
-                {"op": entry.name, "call": call, "kwargs": kwargs} for call, kwargs in entry.call(values, canvas)
-            ]
+                said, t = [{"frames": taken}], len(taken)
+            else:
+                said = [{"call": call, "kwargs": kwargs} for call, kwargs in said]
+            records += [(entry.place, {"op": entry.name, **record}) for record in said]
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
-        return records
+        return [record for _, record in sorted(records, key=lambda placed: placed[0])]
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:
@@ -160,7 +175,7 @@ def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch
         if op == "resized_crop" or (op.startswith("resize") and config[rule] != 2.0):
             config[rule - 1 : rule + 1] = 0.0, 1.0
     kind = dict(channels=channels, in_channels=channels, out_channels=channels, in_dtype=dtype, out_dtype=dtype)
-    return replace(program, nodes=_for_masks(program.nodes), config=tuple(config), **kind, steps=1, asks=0)
+    return replace(program, nodes=_for_masks(program.nodes), config=tuple(config), **kind, steps=1, asks=0, mix=None)
 
 
 def _for_masks(nodes: Nodes) -> Nodes:

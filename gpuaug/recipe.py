@@ -20,6 +20,7 @@ from .backends.engine import Engine, Plans
 from .inputs import check_images, check_list, children_of
 from .lowering import lower
 from .memory import check_memory
+from .mixing import Mixing, mixing_of
 from .program import Canvas, Program
 from .rows import batch_rows, by_pointer, framed, gathered, joined, list_rows
 from .tree import Canvases
@@ -54,13 +55,13 @@ class Recipe:
 
     Attributes:
         rows: int64 [V * B * T, ROW]: by view, sample, frame.
+        mixing: None where nothing is mixed.
         samples: B.
         frames: of a clip of the output; None for images.
         clip: of clips, how many frames those that come in have, and how many elements lie from one to the next.
         lead: the output's axes in front of [C, OH, OW]: [V,] [B,] [T,], without the first two where not asked for.
         sizes: each sample's (H, W).
         out_sizes: each sample's (OH, OW), where they differ; DRAWN where a draw decides.
-        last: the output has its channels last.
         copies: what to use are contiguous copies of the images.
     """
 
@@ -68,6 +69,7 @@ class Recipe:
     module: ModuleType
     engine: Engine
     rows: torch.Tensor
+    mixing: Mixing | None
     samples: int
     views: tuple[int, ...] | None
     frames: int | None
@@ -82,6 +84,11 @@ class Recipe:
     def draws(self) -> tuple[int, ...]:
         """The axes of the table in front of its columns: [V,] B."""
         return (self.samples,) if self.views is None else (len(self.views), self.samples)
+
+    @property
+    def outputs(self) -> torch.Tensor | None:
+        """As `engine.Engine.write` takes them."""
+        return None if self.mixing is None else self.mixing.outputs
 
     @property
     def single(self) -> bool:
@@ -169,6 +176,7 @@ class Recipes:
         module = backends.select(program, first, backend, grad)
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
         rows = list_rows(listed, _elements(program), asked.views or (asked.view,))
+        rows, mixing = mixing_of(program, rows, len(images), 1, first.device)
         last = memory_format == torch.channels_last
         if memory_format == torch.preserve_format:
             last = all(image.stride(0) == 1 != image.stride(2) for image in images)
@@ -178,6 +186,7 @@ class Recipes:
             module,
             self._engine(program, module, first.device),
             rows.to(first.device),
+            mixing,
             samples=b,
             views=views,
             frames=None,
@@ -222,12 +231,14 @@ class Recipes:
         spread = batch.expand(*[-1] * (1 + len(clip)), program.channels, -1, -1) if c == 1 else batch
         frames = _frames(program, clip)
         rows = batch_rows(spread, _elements(program), views, asked.count, frames)
+        rows, mixing = mixing_of(program, rows, b, len(frames), images.device)
         many = () if asked.single or images.dim() == 3 else (b,)
         return Recipe(
             program,
             module,
             self._engine(program, module, images.device),
             rows.to(images.device),
+            mixing,
             samples=b,
             views=asked.views,
             frames=len(frames) if clip else None,

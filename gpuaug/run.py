@@ -36,7 +36,7 @@ def run(
     batch = allocate(recipe, shape, source.device) if out is None else _flat(out, shape)
     if rows.shape[0]:
         plans = recipe.engine.plan(rows, table, key)
-        recipe.engine.write(source, recipe.rows_of(plans), plans, batch)
+        recipe.engine.write(source, recipe.rows_of(plans), plans, batch, recipe.outputs)
     if out is None:
         out = batch if len(recipe.lead) == 1 else batch.view(*recipe.lead, *shape[1:])
     return out, plans
@@ -79,7 +79,7 @@ def _run_ragged(
     placed = ragged(recipe.rows_of(plans), sizes, recipe.frames, program.out_channels, program.out_dtype.itemsize, last)
     shape = (1, 1, 1, placed.elements)
     memory = recipe.module.allocate(shape, program.out_dtype, source.device, torch.contiguous_format).view(-1)
-    recipe.engine.write(source, placed.rows, plans, memory, placed.largest)
+    recipe.engine.write(source, placed.rows, plans, memory, largest=placed.largest)
     return _nested(placed.views(memory), recipe), plans
 
 

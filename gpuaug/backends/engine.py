@@ -1,7 +1,7 @@
 """What an engine is: one program on one device, in two steps.
 
-    plans = engine.plan(rows, table, key)    draws, and each row's own short program: a value
-    engine.write(source, rows, plans, out)   the images
+    plans = engine.plan(rows, table, key)             draws, and each row's own short program: a value
+    engine.write(source, rows, plans, out, outputs)   the images
 
 Each backend has one implementation of the two, beside `supports(program, images)`, why it cannot run, if so,
 `allocate(shape, dtype, device, memory_format)`, an output buffer, `size_key(program)`, what an engine depends on of the
@@ -72,13 +72,16 @@ class Engine(Protocol):
         rows: torch.Tensor,
         plans: Plans,
         out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
         largest: Canvas | None = None,
     ) -> None:
-        """Write the images of the rows that were planned into `out` [R, C, OH, OW].
+        """Write the images of the rows that were planned into `out` [O, C, OH, OW].
 
         Args:
             source: the tensor from whose first element the rows' source offsets count.
             out: any strides. A row's output offset counts in whole images of C x OH x OW elements. Or memory [N] for
                 images of sizes of their own: the rows have offsets in elements, and strides.
-            largest: then, the greatest height and width of any.
+            outputs: int64 [O, K]: the rows that each output is blended of, its own first, by whose plan and into whose
+                place it is written; -1 for none. None: each row is an output.
+            largest: of images of sizes of their own, the greatest height and width of any.
         """

@@ -14,7 +14,7 @@ import torch
 
 from ..facts import layout
 from ..kernels.shared import geometry, plan
-from ..kernels.torch import dialect, write
+from ..kernels.torch import blend, dialect, write
 from ..kernels.torch.layout import Layout
 from ..program import Canvas, Program
 from . import missing
@@ -76,11 +76,12 @@ class Engine:
         return Plans(table, self._walk(rows, table.index_select(0, own), None))
 
     def _words(self, rows: torch.Tensor, key: Key) -> tuple:
-        """The six words of each row's draws (`kernels.shared.draw`)."""
+        """The words of each row's draws (`kernels.shared.draw`), and of its lead's."""
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
-        name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
+        name, lead = _names(key, sample, rows[:, plan.ROW_LEAD])
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        return dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        words = dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        return dialect.DRAW["with_lead"](words, lead)
 
     @torch.no_grad()
     def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:
@@ -90,18 +91,51 @@ class Engine:
         h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
         what = (self.code, len(program.entries), program.config, drawn, columns, plans)
         sizes = (program.channels, program.groups, program.steps)
-        dialect.walk(*what, h, w, key, key is not None, *sizes)
+        blends = program.mix is not None
+        dialect.walk(*what, h, w, key, key is not None, *sizes, rows[:, plan.ROW_LAYER], blends)
         return plans
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, largest=None) -> None:
+    def write(
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: Plans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
+    ) -> None:
         flat, size = _one_axis(source), largest or tuple(out.shape[2:])
         place = _Ragged(rows, plans, out) if largest else _Places(rows, out)
+        if outputs is None:
+            for part, writer in self._writers(flat, rows, plans.words, size):
+                place.put(part, self._cast(writer.write(size, padded=largest is not None), out.dtype))
+            return
+        layers, own = self._layers(flat, rows, plans.words, size), outputs[:, 0]
+        for part, writer in self._writers(flat, rows[own], plans.words[own], size):
+            place.put(own[part], self._cast(blend.blended(writer, layers, outputs[part], size), out.dtype))
+
+    def _writers(
+        self, flat: torch.Tensor, rows: torch.Tensor, words: torch.Tensor, size: Canvas
+    ) -> Iterator[tuple[slice | torch.Tensor, write.Writer]]:
+        """Which rows are written at once, and what writes them."""
         for canvas, part in self._parts(rows, size):
-            writer = write.Writer(self.layout_of(canvas), flat, rows[part], plans.words[part], _remap)
-            images = writer.write(size, padded=largest is not None)
-            if out.dtype == torch.uint8:
-                images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-            place.put(part, images.to(out.dtype))
+            yield part, write.Writer(self.layout_of(canvas), flat, rows[part], words[part], _remap)
+
+    def _layers(self, flat: torch.Tensor, rows: torch.Tensor, words: torch.Tensor, size: Canvas) -> torch.Tensor:
+        """What the rows are in front of a blend."""
+        numbers, images, every = [], [], torch.arange(len(rows), device=rows.device)
+        for part, writer in self._writers(flat, rows, words, size):
+            numbers.append(every[part])
+            images.append(writer.write(size).to(torch.uint8 if writer.layout.bytes else torch.float32))
+        layers = torch.cat(images)
+        return layers if self.canvas is not None else layers[torch.cat(numbers).argsort()]
+
+    def _cast(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Images as the output has them."""
+        images = images[:, : self.program.out_channels]
+        if dtype == torch.uint8:
+            images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
+        return images.to(dtype)
 
     def layout_of(self, canvas: Canvas) -> Layout:
         """That of inputs of one size: the bits of an image do not hang on what else is in its list."""
@@ -160,12 +194,16 @@ class _Ragged:
             self.out.as_strided((len(image), h, w), strides, at).copy_(image[:, :h, :w])
 
 
-def _take_samples(state: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-    """The numbers of samples that are counted, and moves the counter on by as many; threads take turns."""
+def _names(key: Key, *samples: torch.Tensor) -> list[torch.Tensor]:
+    """What the draws of samples are keyed by: their ids, or their numbers, which moves the counter on by as many as the
+    first ones are; threads take turns."""
+    if key.ids is not None:
+        return [key.ids.index_select(0, sample) for sample in samples]
+    state = key.state
     with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
-        numbers = state[plan.STATE_COUNTER] + sample
-        state[plan.STATE_COUNTER] += sample.max() + 1
-    return numbers
+        names = [state[plan.STATE_COUNTER] + sample for sample in samples]
+        state[plan.STATE_COUNTER] += samples[0].max() + 1
+    return names
 
 
 def _one_axis(source: torch.Tensor) -> torch.Tensor:

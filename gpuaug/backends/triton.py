@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 
 from ..kernels.shared import geometry, pixel, plan, user
-from ..kernels.triton.dialect import INTERPRETED
+from ..kernels.triton.blend import blend_kernel_for
+from ..kernels.triton.dialect import INTERPRETED, bits
 from ..kernels.triton.launch import TYPES, Kernel, launch, pointer
 from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
@@ -20,7 +21,7 @@ from ..kernels.triton.walk import Can
 from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
 from ..program import Canvas, Program
 from .engine import Key, allocate
-from .triton_can import can
+from .triton_can import behind, can
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
@@ -38,6 +39,7 @@ OUT_TYPES = dict(image_size="i64", out_n="i64", out_c="i64", out_y="i32", out_x=
 OUT_TYPES |= dict(i_first="i64")
 LAYOUT_TYPES = dict(scratch_size="i64", scratch_images="i32", plan_stride="i32", groups="i32", steps="i32")
 LAYOUT_TYPES |= dict(tables_at="i32")
+BLEND_TYPES = dict(outputs="*i64", n_layers="i32")
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
@@ -120,10 +122,11 @@ def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bo
     draws, maps = (frozenset(entries) for entries in ((e.draw for e in program.entries), (e.op for e in facts.moves)))
     function = plan_kernel_for(draws, maps)
     options = {"warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
-    sizes = {"C": program.channels, "BLOCK": BLOCK}
+    sizes, shares = {"C": program.channels, "BLOCK": BLOCK}, any(entry.shared for entry in program.entries)
+    mixes = {"SHARES": shares, "BLENDS": program.mix is not None}
     found = {
-        "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True}, **options),
-        "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False}, **options),
+        "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True, **mixes}, **options),
+        "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False, **mixes}, **options),
     }
     meets = can(program)
     if wide or ragged:
@@ -132,7 +135,8 @@ def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bo
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
     if not is_light(meets):
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
-    functions = kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
+    users = tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST}))
+    functions = kernels_for(users)
     types = {
         "source": TYPES[program.in_dtype],
         "rows": "*i64",
@@ -149,7 +153,11 @@ def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bo
     types |= {"out": TYPES[program.out_dtype], **OUT_TYPES, **LAYOUT_TYPES}
     if wide:
         types |= {"out_y": "i64", "out_x": "i64"}
-    write = _kernel(functions["write_kernel"], types, constants, WARPS, **options)
+    function = functions["write_kernel"]
+    if program.mix is not None:
+        function, types = blend_kernel_for(users), {**types, **BLEND_TYPES}
+        constants |= {"BEHIND": behind(program, meets), "BLENDS": bits(slot.op for slot in facts.blends)}
+    write = _kernel(function, types, constants, WARPS, **options)
     found["write"] = replace(write, aligned=("out",)) if quads else write
     return found
 
@@ -219,11 +227,17 @@ class Engine:
         return DevicePlans(self, n, memory, table)
 
     def write(
-        self, source: torch.Tensor, rows: torch.Tensor, plans: DevicePlans, out: torch.Tensor, largest=None
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: DevicePlans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
     ) -> None:
         if self._elsewhere():
             with torch.cuda.device(self.index):
-                return self.write(source, rows, plans, out, largest)
+                return self.write(source, rows, plans, out, outputs, largest)
         n, kept = rows.shape[0], plans.memory
         if self.scratch.images:
             size = n * self.scratch.images * self.scratch.size
@@ -241,9 +255,12 @@ class Engine:
             launches["ask"]((n * self.ask_programs, 1, 1), *read, i_ask, *self.layout)
         if quads:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
-        target = pointer(out), image_size, *strides, height, width
+        target, last = (pointer(out), image_size, *strides, height, width), self.layout
+        if self.program.mix is not None:
+            outputs = torch.arange(n, device=self.device)[:, None] if outputs is None else outputs
+            n, last = outputs.shape[0], (*last, pointer(outputs), outputs.shape[1])
         for i_first in range(0, n, MOST_ROWS):
-            launches["write"]((*tiles, min(n - i_first, MOST_ROWS)), *read, *target, i_first, *self.layout)
+            launches["write"]((*tiles, min(n - i_first, MOST_ROWS)), *read, *target, i_first, *last)
 
     def _elsewhere(self) -> bool:
         """Whether another device than this engine's is current."""

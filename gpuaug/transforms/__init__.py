@@ -28,11 +28,12 @@ from .geometry import (
     RandomVerticalFlip,
     Resize,
 )
+from .mixing import CutMix, MixUp
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .resizing import RandomResize, RandomShortestSize, ScaleJitter
 from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
-from .timm import TimmAugment, timm_augment
+from .timm import TimmAugment, timm_augment, timm_mixup
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
@@ -41,11 +42,13 @@ __all__ = [
     "CenterCrop",
     "CoarseDropout",
     "ColorJitter",
+    "CutMix",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",
     "GridMask",
     "Identity",
+    "MixUp",
     "Normalize",
     "Pad",
     "PixelOp",
@@ -88,4 +91,5 @@ __all__ = [
     "UniformTemporalSubsample",
     "pixel_op",
     "timm_augment",
+    "timm_mixup",
 ]

@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import dialect, draw, elementary, geometry, pixel, plan
+from ..shared import blend, dialect, draw, elementary, geometry, pixel, plan
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -306,6 +306,7 @@ _words = dialect.bind(
     {name: getattr(draw, name) for name in ("philox", "unit")}, xp, inlined, {"__name__": __name__, **_numbers(draw)}
 )
 PIXEL = _bind(pixel, inlined, **_bind(elementary, inlined), **_words)
+BLEND = _bind(blend, inlined, within=PIXEL["within"], half_even=_bind(elementary, inlined)["half_even"])
 draw_memory, map_memory = stack(F.DRAW_WORDS), stack(F.MAP_WORDS)
 
 

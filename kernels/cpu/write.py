@@ -3,7 +3,8 @@
 from ..shared import plan as P
 from . import frame as F
 from .asks import close_ask, open_ask
-from .dialect import call, exact, i64, xp
+from .dialect import call, exact, f32, i64, xp
+from .steps import loop_index
 from .tables import element_bytes, step_at
 from .vector import drain
 
@@ -41,9 +42,9 @@ def open_sink(frame, job, row, sink):
         frame[F.STREAMS], frame[F.SINK_CHANNELS] = job[F.JOB_STREAMS], channels
         frame[F.STEPS_TO] -= job[F.JOB_TAIL]
     else:
-        keeps = xp.where(sink == F.PACKED, F.KEEP_PACKED, F.KEEP)
+        keeps = xp.where(sink == F.PACKED, F.KEEP_PACKED, xp.where(sink == F.LAYER, F.KEEP_LAYER, F.KEEP))
         frame[F.SINK_STORE] = xp.where(sink == F.NOWHERE, F.NONE, keeps)
-        frame[F.SINK] = scratch_at(frame, sink)
+        frame[F.SINK] = xp.where(sink == F.LAYER, frame[F.LAYER_AT], scratch_at(frame, sink))
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = height * width, width, 1
         frame[F.STREAMS] = 0
 
@@ -58,12 +59,14 @@ def open_pass(frame, job, row, p):
     frame[F.BASE_H], frame[F.BASE_W] = height, width
     base = p[F.PASS_BASE]
     frame[F.PACKED_BASE] = xp.where(base == F.PACKED, 1, 0)
+    blending = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + (frame[F.STEPS] - 1) * frame[F.STEP_WORDS])
+    frame[F.BLENDING] = xp.where(base == F.LAYERS, blending, 0)
     if base == F.SOURCE:
         open_source(frame, job, row)
     elif base == F.PACKED:
         frame[F.BASE_KIND], frame[F.BASE] = F.U8, scratch_at(frame, base)
         frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = 1, 4 * width, 4
-    else:
+    elif base != F.LAYERS:
         frame[F.BASE_KIND], frame[F.BASE] = F.F32, scratch_at(frame, base)
         frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = height * width, width, 1
     open_sink(frame, job, row, p[F.PASS_SINK])
@@ -75,6 +78,9 @@ def open_pass(frame, job, row, p):
 def begin(frame, record):
     """Prepare a pass; returns the address of the phase that samples its tiles."""
     phases = i64(frame[F.PHASES])
+    if frame[F.BLENDING] != 0:
+        frame[F.SMOOTH], frame[F.BORN] = -1, 0
+        return phases[loop_index(xp.i64(f32(frame[F.BLENDING])[P.S_OP]), 0, 0)]
     if frame[F.STEPS] < frame[F.STEPS_TO]:
         step = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + frame[F.STEPS] * frame[F.STEP_WORDS])
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
@@ -105,7 +111,8 @@ def write_tiles(frame, record, sample, keeps, tile):
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.BASE] + 4 * y * width, height * width
         elif fits:
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.SINK] + 4 * y * width, height * width
-        frame[F.IN_SINK] = xp.where(frame[F.TILE] == frame[F.SINK] + 4 * y * width, 1, 0)
+        lies_there = (frame[F.SINK_STORE] == F.KEEP) & (frame[F.TILE] == frame[F.SINK] + 4 * y * width)
+        frame[F.IN_SINK] = xp.where(lies_there, 1, 0)
         if frame[F.IN_PLACE] == 0:
             call(sample, record)
         call(finish, record)
@@ -118,7 +125,7 @@ def write_row(job, row, record, memory):
     frame[F.PHASES], frame[F.TAIL] = job[F.JOB_PHASES], job[F.JOB_TAIL]
     for field in range(F.TILE, F.SCRATCH + 1):
         frame[field] += memory
-    if job[F.JOB_SOURCE_KIND] >= F.BF16:
+    if i64(record + 8 * F.FRAME_WORDS)[F.PASS_BASE] == F.WIDENED:
         open_source(frame, job, row)
         call(i64(frame[F.PHASES])[F.WIDEN], record)
     tile = frame[F.TILE]
