@@ -284,16 +284,16 @@ class Compose(nn.Module):
         """A plain tensor from whose first element the recipe's rows count, and the recipe."""
         if torch.jit.is_tracing():
             raise RuntimeError(NO_EXPORT)
-        if type(images) is list:
-            return self._take_list(images, asked, index)
-        if not _plain(images):
+        if type(images) is not torch.Tensor or images.is_neg():
+            if type(images) is list:
+                return self._take_list(images, asked, index)
             single = is_clip(images)
             images = as_images(images)
             if single:
                 images, asked = images[None], asked._replace(single=True)
         if index is not None:
             return self._take_indexed(images, asked, index)
-        recipe = self.recipe(images, asked)
+        recipe = self._recipes.of(self.transforms, images, self._backend, self._memory_format, asked)
         if recipe.copies:
             images = images.contiguous()
             recipe = self.recipe(images, asked)
@@ -304,7 +304,8 @@ class Compose(nn.Module):
     def _take_list(self, images: list, asked: Asked, index) -> tuple[torch.Tensor, Recipe]:
         if index is not None:
             raise TypeError("index takes images of one size in one tensor [N, C, H, W], got a list")
-        images = [as_images(x) if isinstance(x, torch.Tensor) and not _plain(x) else x for x in images]
+        own = torch.Tensor
+        images = [as_images(x) if isinstance(x, own) and (type(x) is not own or x.is_neg()) else x for x in images]
         source, recipe = self._recipes.of_list(self.transforms, images, self._backend, self._memory_format, asked)
         if self.check:
             for image in images:
@@ -379,11 +380,6 @@ class Compose(nn.Module):
         extras += "" if self.memory_format == torch.preserve_format else f", memory_format={self.memory_format}"
         extras += ", check=True" if self.check else ""
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
-
-
-def _plain(images) -> bool:
-    """Whether it is a tensor whose memory holds its values, and nothing more."""
-    return type(images) is torch.Tensor and not images.is_neg()
 
 
 def asked_for(views: int | None, view: int | None) -> Asked:

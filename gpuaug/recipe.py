@@ -63,6 +63,8 @@ class Recipe:
         sizes: each sample's (H, W).
         out_sizes: each sample's (OH, OW), where they differ; DRAWN where a draw decides.
         copies: what to use are contiguous copies of the images.
+        outputs: as `engine.Engine.write` takes them.
+        shape: of the output [R, C, OH, OW], where all have one size.
     """
 
     program: Program
@@ -80,15 +82,14 @@ class Recipe:
     format: torch.memory_format
     copies: bool
 
+    def __post_init__(self):
+        self.outputs = None if self.mixing is None else self.mixing.outputs
+        self.shape = (len(self.rows), self.program.out_channels, *(self.program.out_size or ()))
+
     @property
     def draws(self) -> tuple[int, ...]:
         """The axes of the table in front of its columns: [V,] B."""
         return (self.samples,) if self.views is None else (len(self.views), self.samples)
-
-    @property
-    def outputs(self) -> torch.Tensor | None:
-        """As `engine.Engine.write` takes them."""
-        return None if self.mixing is None else self.mixing.outputs
 
     @property
     def single(self) -> bool:
@@ -146,8 +147,9 @@ class Recipes:
         """The recipe for such images: made at the first call, then looked up."""
         self._follow(transforms)
         grad = images.requires_grad and torch.is_grad_enabled()
-        shape = images.shape if asked.count is None else images.shape[1:]
-        key = (shape, images.dtype, images.device, images.stride(), grad, asked)
+        key = (images.shape, images.dtype, images.device, images.stride(), grad)
+        if asked is not PLAIN:
+            key = (key if asked.count is None else (images.shape[1:], *key[1:]), asked)
         recipe = self._recipes.get(key)
         if recipe is None:
             recipe = self._recipes[key] = self._new(images, backend, memory_format, grad, asked)
