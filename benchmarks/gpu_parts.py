@@ -162,11 +162,10 @@ class Point:
         _, recipe = self.augment.take(self.batches[0])
         engine, rows, device = recipe.engine, recipe.rows, self.batches[0].device
         key = self.augment._draw_keys(recipe, device, self.ids, 0)
-        shape = (len(rows), recipe.program.out_channels, *recipe.program.out_size)
         plans = engine.plan(rows, None, key)
 
         def write(batch: torch.Tensor) -> torch.Tensor:
-            out = allocate(recipe, shape, device)
+            out = allocate(recipe, device)
             engine.write(batch, rows, plans, out)
             return out
 

@@ -17,7 +17,6 @@ from .explain import explain
 from .inputs import (
     NO_EXPORT,
     as_images,
-    as_index,
     check_labels,
     check_out,
     check_pixels,
@@ -25,7 +24,7 @@ from .inputs import (
     is_clip,
     moved,
 )
-from .keys import EPOCHS, Keys, as_ids, whole
+from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .messages import warn
 from .mixing import mixable, partner
 from .program import Canvas, Program
@@ -58,19 +57,22 @@ class Params:
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
         arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
-        numbers of those that it takes}, of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box". Reads the
+        numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box". Reads the
         table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
         """
-        row = (self.table if self.table.dim() == 2 else self.table[view])[i].tolist()
+        row, mix, n = (
+            (self.table if self.table.dim() == 2 else self.table[view])[i].tolist(),
+            self.program.mix,
+            len(self),
+        )
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        own, mix = i % len(self), self.program.mix
-        other = own if mix is None else partner(own, len(self), mix.pair)
-        return self.program.describe(row, self.sizes[i], self.frames, None if other == own else other)
+        other = None if mix is None else partner(i % n, n, mix.pair)
+        return self.program.describe(row, self.sizes[i], None if other == i % n else other, self.frames)
 
     def __len__(self) -> int:
         return self.table.shape[-2]
@@ -170,7 +172,7 @@ class Compose(nn.Module):
             images: uint8, float16, bfloat16 or float32, any strides, any device: [B, C, H, W] or [C, H, W]; clips
                 [B, T, C, H, W], whose frames share a draw; or a batch as a list of images [C, H, W] of any sizes.
             labels: handed through beside the images: [B] or [B, K], or a list. Where the pipeline mixes, they become
-                soft: float32 [B, K], or [V, B, K] of several views.
+                soft: float32 [B, K], with several views [V, B, K].
             ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
             views: how many independent draws each sample gets, views 0 .. V - 1; the result has an axis V in front.
@@ -189,11 +191,12 @@ class Compose(nn.Module):
         images, recipe = self.take(images, asked_for(views, view), index)
         if labels is not None:
             check_labels(labels, recipe.single)
-            labels = labels if recipe.mixing is None else mixable(labels, recipe.mixing.mix, recipe)
+            labels = labels if recipe.mixing is None else mixable(labels, recipe)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         out, plans = run(recipe, images, None, key)
         if labels is not None and recipe.mixing is not None:
-            labels = recipe.mixing.soft(labels, recipe.table(images.device) if plans is None else plans.table, recipe)
+            table = recipe.table(images.device) if plans is None else plans.table
+            labels = recipe.mixing.soft(labels, table, recipe)
         return out if labels is None else (out, labels)
 
     def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:
@@ -281,16 +284,16 @@ class Compose(nn.Module):
         """A plain tensor from whose first element the recipe's rows count, and the recipe."""
         if torch.jit.is_tracing():
             raise RuntimeError(NO_EXPORT)
-        if type(images) is list:
-            return self._take_list(images, asked, index)
         if type(images) is not torch.Tensor or images.is_neg():
+            if type(images) is list:
+                return self._take_list(images, asked, index)
             single = is_clip(images)
             images = as_images(images)
             if single:
                 images, asked = images[None], asked._replace(single=True)
         if index is not None:
             return self._take_indexed(images, asked, index)
-        recipe = self.recipe(images, asked)
+        recipe = self._recipes.of(self.transforms, images, self._backend, self._memory_format, asked)
         if recipe.copies:
             images = images.contiguous()
             recipe = self.recipe(images, asked)
@@ -301,7 +304,8 @@ class Compose(nn.Module):
     def _take_list(self, images: list, asked: Asked, index) -> tuple[torch.Tensor, Recipe]:
         if index is not None:
             raise TypeError("index takes images of one size in one tensor [N, C, H, W], got a list")
-        images = [x if type(x) is torch.Tensor and not x.is_neg() else as_images(x) for x in images]
+        own = torch.Tensor
+        images = [as_images(x) if isinstance(x, own) and (type(x) is not own or x.is_neg()) else x for x in images]
         source, recipe = self._recipes.of_list(self.transforms, images, self._backend, self._memory_format, asked)
         if self.check:
             for image in images:

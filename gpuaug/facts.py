@@ -85,6 +85,7 @@ class Facts:
             moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in s) for s in here),
             needs={slot.op: slot.trait for slot in self.paints},
             blends=tuple(sorted({slot.op for slot in self.blends})),
+            bytes=all(slot.lattice for slot in self.blends),
         )
 
 

@@ -117,36 +117,12 @@ def check_list(op: str, images: list) -> None:
         if type(image) is not torch.Tensor or image.dim() != 3 or image.layout != torch.strided:
             if isinstance(image, torch.Tensor) and image.dim() != 3:
                 raise ValueError(f"{op}: images of a list must be [C, H, W], got the shape {tuple(image.shape)} at {i}")
-            check_images(f"{op}: images[{i}]", image)
+            check_images(f"{op}: item {i} of the list", image)
         if image.dtype != first.dtype or image.device != first.device or image.shape[0] != first.shape[0]:
             told = " and ".join(f"{x.dtype} of {x.shape[0]} channels on {x.device}" for x in (first, image))
             raise ValueError(f"{op}: images of a list must have one dtype, device and number of channels, got {told}")
         if not 1 <= image.shape[0] <= MAX_CHANNELS or min(image.shape[1:]) < 1:
             check_images(op, image)
-
-
-def as_index(op: str, index: Any, images: torch.Tensor, check: bool) -> torch.Tensor:
-    """Which images of a resident data set to take, int64 [B] on its device.
-
-    Args:
-        check: look at values on a device, too.
-
-    Raises:
-        TypeError: not whole numbers.
-        ValueError: another shape.
-        IndexError: a value outside of the data set, as far as it was looked at.
-    """
-    given = index if isinstance(index, torch.Tensor) else torch.as_tensor(index, device="cpu")
-    if given.dtype.is_floating_point or given.dtype.is_complex or given.dtype == torch.bool:
-        raise TypeError(f"{op}: index must hold whole numbers, int64 [B], got {given.dtype}")
-    if given.dim() != 1:
-        raise ValueError(f"{op}: index must be int64 [B], got the shape {tuple(given.shape)}")
-    if given.numel() and (given.device.type == "cpu" or check):
-        low, high = (int(v) for v in torch.aminmax(given))
-        if low < 0 or high >= len(images):
-            worst = low if low < 0 else high
-            raise IndexError(f"{op}: index must lie in 0 .. {len(images) - 1}, got {worst}")
-    return moved(given, images.device, torch.int64)
 
 
 def check_labels(labels: Any, single: bool) -> None:

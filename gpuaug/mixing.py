@@ -59,29 +59,22 @@ def leads(n: int, mix: Mix) -> np.ndarray:
     return np.minimum(own, partners(n, mix.pair)) if mix.per == "pair" else own
 
 
-def lay_down(rows: torch.Tensor, mix: Mix, axes: tuple[int, int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def lay_down(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows that know their leads, and the `outputs` int64 [R, 2] (`engine.Engine.write`) that they are layers of.
 
-    Each view is mixed within itself, and frames of clips with the partner's of the same number. Samples keep their
-    order in `outputs` under "roll"; under "flip" pairs stand together: what neighbours share is rendered once.
-
     Args:
-        rows: int64 [V * B * T, ROW], by view, sample and frame.
-        axes: V, B, T.
+        rows: by view, by sample, of n that are mixed within their view, by frame. Samples keep their order in `outputs`
+            under "roll"; under "flip" pairs stand together: what two outputs in a row share is rendered once.
     """
-    _, n, frames = axes
-    if not n:
+    if not len(rows):
         return rows, rows.new_empty((0, 2))
-    other, order = partners(n, mix.pair), np.arange(n, dtype=np.int64)
-    placed = rows.clone().view(*axes, plan.ROW)
-    placed[..., plan.ROW_LEAD] = placed[..., plan.ROW_SAMPLE][:, torch.from_numpy(leads(n, mix))]
-    if mix.pair == "flip":
-        order = np.stack([order, other], 1)[: (n + 1) // 2].reshape(-1)[:n]
-    numbers = np.arange(len(rows)).reshape(axes)
-    own, theirs = numbers[:, order], numbers[:, other[order]]
-    outputs = np.stack([own, np.where(theirs == own, -1, theirs)], -1)  # [V, B, T, 2]
-    outputs = outputs.swapaxes(1, 2).reshape(-1, 2) if frames > 1 else outputs.reshape(-1, 2)
-    return placed.view(-1, plan.ROW), torch.from_numpy(np.ascontiguousarray(outputs))
+    rows = rows.clone()
+    rows.view(-1, n, frames, plan.ROW)[..., plan.ROW_LEAD] = torch.from_numpy(leads(n, mix))[:, None]
+    number = np.arange(len(rows)).reshape(-1, n, frames).transpose(0, 2, 1)  # by view, frame, sample
+    own, other = np.arange(n, dtype=np.int64), partners(n, mix.pair)
+    order = np.stack([own, other], 1)[: (n + 1) // 2].reshape(-1)[:n] if mix.pair == "flip" else own
+    second = np.where((other == own)[order], -1, number[..., other[order]])
+    return rows, torch.from_numpy(np.stack([number[..., order], second], -1).reshape(-1, 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,40 +93,39 @@ class Mixing:
     shares: tuple[int, ...]
 
     def soft(self, labels: torch.Tensor, table: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-        """What becomes of the labels of `mixable`: (1 - share) own + share partner's, float32 [V, B, K], of a table
-        [V * B, P]; the first two axes as the recipe has them."""
+        """What becomes of the labels of `mixable`, float32 [V, B, K], without axes that were not asked for: (1 - share)
+        own + share partner's."""
         targets = targets_of(labels, self.mix, table.device)
-        n = math.prod(recipe.draws)  # behind them a table may have rows that nothing was drawn into
-        share = sum(table[:n, i] for i in self.shares).view(*recipe.draws, 1)
+        share = sum(table[: math.prod(recipe.draws), i] for i in self.shares).view(*recipe.draws, 1)
         mixed = targets * (1.0 - share) + targets.index_select(0, self.others) * share
-        return mixed[..., 0, :] if recipe.single else mixed
+        return mixed.squeeze(-2) if recipe.single else mixed
 
 
 def mixing_of(
-    program: Program, rows: torch.Tensor, axes: tuple[int, int, int], device: torch.device
+    program: Program, rows: torch.Tensor, n: int, frames: int, device: torch.device
 ) -> tuple[torch.Tensor, Mixing | None]:
     """The rows of `lay_down`, and a batch's part of mixing; the rows as they are, and None, where nothing is mixed.
 
     Raises:
-        ValueError: images that end with sizes of their own.
+        ValueError: images to be mixed that are not of one size.
     """
     mix = program.mix
     if mix is None:
         return rows, None
     if program.out_size is None:
-        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(program.out_sizes))
+        op = next(slot.name for slot in program.facts.slots if slot.blends)
         raise ValueError(
-            f"images of one size are mixed, and here each has its own ({sizes}); "
-            "put an op of fixed size in front of the blend, as Resize((H, W)) or RandomCrop"
+            f"{op}: blends images of one size, and here each has its own; put an op of fixed size in front, as "
+            "Resize((H, W)) or RandomCrop"
         )
-    rows, outputs = lay_down(rows, mix, axes)
-    others = torch.from_numpy(partners(axes[1], mix.pair))
+    rows, outputs = lay_down(rows, mix, n, frames)
+    others = torch.from_numpy(partners(n, mix.pair))
     shares = tuple(i for i, name in enumerate(program.columns) if name.endswith(".share"))
     return rows, Mixing(mix, outputs.to(device), others.to(device), shares)
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
-def mixable(labels: Any, mix: Mix, recipe: Recipe) -> torch.Tensor:
+def mixable(labels: Any, recipe: Recipe) -> torch.Tensor:
     """Labels [B] of whole numbers, or [B, K], as a tensor; [1] or [1, K] beside one sample.
 
     Raises:
@@ -144,7 +136,8 @@ def mixable(labels: Any, mix: Mix, recipe: Recipe) -> torch.Tensor:
             labels = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"labels to be mixed must be a tensor [B] or [B, K], got {shown(labels)}") from None
-    labels, n = labels[None] if recipe.single else labels, recipe.samples
+    mix, n = recipe.mixing.mix, recipe.samples
+    labels = labels[None] if recipe.single else labels
     if labels.dim() not in (1, 2) or labels.shape[0] != n:
         raise ValueError(f"labels to be mixed must be [{n}] or [{n}, K], got the shape {tuple(labels.shape)}")
     if labels.dim() == 2:

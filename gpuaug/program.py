@@ -132,11 +132,15 @@ class Program:
         return chosen
 
     def describe(
-        self, row: Sequence[float], canvas: Canvas, t: int | None = None, partner: int | None = None
+        self, row: Sequence[float], canvas: Canvas, partner: int | None = None, t: int | None = None
     ) -> list[dict]:
-        """The functional calls that a sample of size `canvas`, a clip of `t` frames, with the table row `row` gets, in
-        order; of ops on frames, which frames of what arrives they take; of blends, the sample's `partner`, without
-        which they do not act."""
+        """The functional calls that a sample of size `canvas` with the table row `row` gets, in order; of ops on
+        frames, which frames of what arrives they take.
+
+        Args:
+            partner: the sample that it is mixed with, None for none: then blends do not act.
+            t: of a clip, how many frames came in.
+        """
         records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
         for entry in self.entries:
             gate = self.entries[entry.gate_at]
@@ -147,11 +151,11 @@ class Program:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
             said = entry.call(values, canvas)
-            if entry.frames is not None:
+            if entry.blends:
+                said = [] if partner is None else [{"partner": partner, **said}]
+            elif entry.frames is not None:
                 taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
                 said, t = [{"frames": taken}], len(taken)
-            elif entry.blends:
-                said = [] if partner is None else [{"partner": partner, **said}]
             else:
                 said = [{"call": call, "kwargs": kwargs} for call, kwargs in said]
             records += [(entry.place, {"op": entry.name, **record}) for record in said]

@@ -55,21 +55,23 @@ class Recipe:
 
     Attributes:
         rows: int64 [V * B * T, ROW]: by view, sample, frame.
+        mixing: None where nothing is mixed.
         samples: B.
         frames: of a clip of the output; None for images.
         clip: of clips, how many frames those that come in have, and how many elements lie from one to the next.
         lead: the output's axes in front of [C, OH, OW]: [V,] [B,] [T,], without the first two where not asked for.
         sizes: each sample's (H, W).
         out_sizes: each sample's (OH, OW), where they differ; DRAWN where a draw decides.
-        last: the output has its channels last.
         copies: what to use are contiguous copies of the images.
-        mixing: None where nothing is mixed.
+        outputs: as `engine.Engine.write` takes them.
+        shape: of the output [R, C, OH, OW], where all have one size.
     """
 
     program: Program
     module: ModuleType
     engine: Engine
     rows: torch.Tensor
+    mixing: Mixing | None
     samples: int
     views: tuple[int, ...] | None
     frames: int | None
@@ -77,14 +79,12 @@ class Recipe:
     lead: tuple[int, ...]
     sizes: tuple[Canvas, ...]
     out_sizes: Sequence[Canvas] | None
-    mixing: Mixing | None
     format: torch.memory_format
     copies: bool
 
-    @property
-    def outputs(self) -> torch.Tensor | None:
-        """As `engine.Engine.write` takes them."""
-        return None if self.mixing is None else self.mixing.outputs
+    def __post_init__(self):
+        self.outputs = None if self.mixing is None else self.mixing.outputs
+        self.shape = (len(self.rows), self.program.out_channels, *(self.program.out_size or ()))
 
     @property
     def draws(self) -> tuple[int, ...]:
@@ -147,8 +147,9 @@ class Recipes:
         """The recipe for such images: made at the first call, then looked up."""
         self._follow(transforms)
         grad = images.requires_grad and torch.is_grad_enabled()
-        shape = images.shape if asked.count is None else images.shape[1:]
-        key = (shape, images.dtype, images.device, images.stride(), grad, asked)
+        key = (images.shape, images.dtype, images.device, images.stride(), grad)
+        if asked is not PLAIN:
+            key = (key if asked.count is None else (images.shape[1:], *key[1:]), asked)
         recipe = self._recipes.get(key)
         if recipe is None:
             recipe = self._recipes[key] = self._new(images, backend, memory_format, grad, asked)
@@ -176,17 +177,18 @@ class Recipes:
         check_memory(program, len(images), first.device)
         module = backends.select(program, first, backend, grad)
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
-        b, views = len(images), asked.views
-        rows = list_rows(listed, _elements(program), views or (asked.view,))
-        rows, mixing = mixing_of(program, rows, (len(views or (0,)), b, 1), first.device)
+        rows = list_rows(listed, _elements(program), asked.views or (asked.view,))
+        rows, mixing = mixing_of(program, rows, len(images), 1, first.device)
         last = memory_format == torch.channels_last
         if memory_format == torch.preserve_format:
             last = all(image.stride(0) == 1 != image.stride(2) for image in images)
+        b, views = len(images), asked.views
         return listed.source, Recipe(
             program,
             module,
             self._engine(program, module, first.device),
             rows.to(first.device),
+            mixing,
             samples=b,
             views=views,
             frames=None,
@@ -196,7 +198,6 @@ class Recipes:
             out_sizes=_out_sizes(program, [ends[size] for size in sizes]),
             format=torch.channels_last if last else torch.contiguous_format,
             copies=False,
-            mixing=mixing,
         )
 
     def _follow(self, transforms: list) -> None:
@@ -232,13 +233,14 @@ class Recipes:
         spread = batch.expand(*[-1] * (1 + len(clip)), program.channels, -1, -1) if c == 1 else batch
         frames = _frames(program, clip)
         rows = batch_rows(spread, _elements(program), views, asked.count, frames)
-        rows, mixing = mixing_of(program, rows, (len(views), b, len(frames)), images.device)
+        rows, mixing = mixing_of(program, rows, b, len(frames), images.device)
         many = () if asked.single or images.dim() == 3 else (b,)
         return Recipe(
             program,
             module,
             self._engine(program, module, images.device),
             rows.to(images.device),
+            mixing,
             samples=b,
             views=asked.views,
             frames=len(frames) if clip else None,
@@ -247,7 +249,6 @@ class Recipes:
             sizes=((h, w),) * b,
             out_sizes=_out_sizes(program, [program.out_sizes]),
             format=torch.channels_last if last else torch.contiguous_format,
-            mixing=mixing,
             copies=w * batch.stride(-1) >= 2**31,  # a row is addressed by 32 bits
         )
 

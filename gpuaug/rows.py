@@ -47,7 +47,7 @@ def batch_rows(
     rows[..., SOURCE_WORDS] = source_words(batch)
     rows[..., plan.ROW_VIEW] = np.asarray(views)[:, None, None]
     rows[..., plan.ROW_TABLE] = np.arange(len(views) * b).reshape(len(views), b, 1)
-    rows = rows.reshape(-1, plan.ROW)
+    rows = rows.reshape(len(views) * b * len(frames), plan.ROW)
     rows[:, plan.ROW_OUT] = np.arange(len(rows)) * out_elements
     return torch.from_numpy(rows)
 
@@ -108,7 +108,8 @@ def list_rows(listed: Listed, out_elements: int, views: Sequence[int] = (0,)) ->
 def gathered(rows: torch.Tensor, offsets: torch.Tensor, views: int) -> torch.Tensor:
     """Rows of samples whose sources lie so many elements further, int64 [B]."""
     rows = rows.clone()
-    rows.view(views, len(offsets), -1, plan.ROW)[..., plan.ROW_SOURCE] += offsets[:, None]
+    if len(rows):
+        rows.view(views, len(offsets), -1, plan.ROW)[..., plan.ROW_SOURCE] += offsets[:, None]
     return rows
 
 

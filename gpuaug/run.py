@@ -29,32 +29,28 @@ def run(
         A tensor [*lead, C, OH, OW], or, of outputs with sizes of their own, lists nested likewise; and the plans, None
         of no rows.
     """
-    program, rows, plans = recipe.program, recipe.rows, None
     if recipe.out_sizes is not None:
         return _run_ragged(recipe, source, table, key)
-    shape = (rows.shape[0], program.out_channels, *program.out_size)
-    batch = allocate(recipe, shape, source.device) if out is None else _flat(out, shape)
-    if rows.shape[0]:
+    rows, shape, plans = recipe.rows, recipe.shape, None
+    batch = allocate(recipe, source.device) if out is None else out.view(shape)
+    if shape[0]:
         plans = recipe.engine.plan(rows, table, key)
-        recipe.engine.write(source, recipe.rows_of(plans), plans, batch, outputs=recipe.outputs)
+        if recipe.clip is not None:
+            rows = recipe.rows_of(plans)
+        recipe.engine.write(source, rows, plans, batch, recipe.outputs)
     if out is None:
         out = batch if len(recipe.lead) == 1 else batch.view(*recipe.lead, *shape[1:])
     return out, plans
 
 
-def _flat(out: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """A buffer [*lead, C, OH, OW] as [R, C, OH, OW]."""
-    return out if out.shape == shape else out.view(shape)
-
-
-def allocate(recipe: Recipe, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """An output buffer, not initialised."""
+def allocate(recipe: Recipe, device: torch.device) -> torch.Tensor:
+    """An output buffer [R, C, OH, OW], not initialised."""
     try:
-        return recipe.module.allocate(shape, recipe.program.out_dtype, device, recipe.format)
+        return recipe.module.allocate(recipe.shape, recipe.program.out_dtype, device, recipe.format)
     except (RuntimeError, MemoryError, ValueError):
         if device.type != "cpu":
             raise
-        raise no_memory(recipe.program, shape[0]) from None
+        raise no_memory(recipe.program, recipe.shape[0]) from None
 
 
 def _run_ragged(
@@ -79,7 +75,7 @@ def _run_ragged(
     placed = ragged(recipe.rows_of(plans), sizes, recipe.frames, program.out_channels, program.out_dtype.itemsize, last)
     shape = (1, 1, 1, placed.elements)
     memory = recipe.module.allocate(shape, program.out_dtype, source.device, torch.contiguous_format).view(-1)
-    recipe.engine.write(source, placed.rows, plans, memory, placed.largest)
+    recipe.engine.write(source, placed.rows, plans, memory, largest=placed.largest)
     return _nested(placed.views(memory), recipe), plans
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ..kernels.cpu import frame as F
 from ..kernels.shared import draw, geometry, pixel, plan
-from ..program import Program
+from ..program import Canvas, Program
 from . import cpu_buffers, cpu_helpers, missing
 from .cpu_buffers import allocate
 from .engine import Key
@@ -202,7 +202,13 @@ class Engine:
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
     def write(
-        self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor, largest=None, outputs=None
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: CpuPlans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
     ) -> None:
         job = plans.job
         if rows is not plans.rows:

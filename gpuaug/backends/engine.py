@@ -72,8 +72,8 @@ class Engine(Protocol):
         rows: torch.Tensor,
         plans: Plans,
         out: torch.Tensor,
-        largest: Canvas | None = None,
         outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
     ) -> None:
         """Write the images of the rows that were planned into `out` [O, C, OH, OW].
 
@@ -81,7 +81,7 @@ class Engine(Protocol):
             source: the tensor from whose first element the rows' source offsets count.
             out: any strides. A row's output offset counts in whole images of C x OH x OW elements. Or memory [N] for
                 images of sizes of their own: the rows have offsets in elements, and strides.
-            largest: then, the greatest height and width of any.
             outputs: int64 [O, K]: the rows that each output is blended of, its own first, by whose plan and into whose
-                place it is written; -1 for none. All outputs have one size. None: each row is an output.
+                place it is written; -1 for none. None: each row is an output.
+            largest: of images of sizes of their own, the greatest height and width of any.
         """

@@ -96,30 +96,43 @@ class Engine:
         return plans
 
     def write(
-        self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, largest=None, outputs=None
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: Plans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
     ) -> None:
         flat, size = _one_axis(source), largest or tuple(out.shape[2:])
         place = _Ragged(rows, plans, out) if largest else _Places(rows, out)
-        if outputs is not None:
-            place = _Layers((len(rows), self.program.channels, *size), self.program, rows.device)
+        if outputs is None:
+            for part, writer in self._writers(flat, rows, plans.words, size):
+                place.put(part, self._cast(writer.write(size, padded=largest is not None), out.dtype))
+            return
+        layers, own = self._layers(flat, rows, plans.words, size), outputs[:, 0]
+        for part, writer in self._writers(flat, rows[own], plans.words[own], size):
+            place.put(own[part], self._cast(blend.blended(writer, layers, outputs[part], size), out.dtype))
+
+    def _writers(
+        self, flat: torch.Tensor, rows: torch.Tensor, words: torch.Tensor, size: Canvas
+    ) -> Iterator[tuple[slice | torch.Tensor, write.Writer]]:
+        """Which rows are written at once, and what writes them."""
         for canvas, part in self._parts(rows, size):
-            writer = write.Writer(self.layout_of(canvas), flat, rows[part], plans.words[part], _remap)
-            images = writer.write(size, padded=largest is not None)
-            place.put(part, images if outputs is not None else self._stored(images))
-        if outputs is not None:
-            self._blend(place.images, rows, plans, out, outputs)
+            yield part, write.Writer(self.layout_of(canvas), flat, rows[part], words[part], _remap)
 
-    def _blend(self, layers: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor, outputs) -> None:
-        size, place = tuple(out.shape[2:]), _Places(rows, out)
-        any_layout = self.layout_of(min(self.program.canvases))  # what stands behind a blend hangs on no size
-        for part in outputs.split(_chunk(any_layout, size, rows.device)):
-            own = part[:, 0]
-            writer = write.Writer(any_layout, layers, rows[own], plans.words[own], _remap)
-            place.put(own, self._stored(blend.blended(writer, layers, part, size)))
+    def _layers(self, flat: torch.Tensor, rows: torch.Tensor, words: torch.Tensor, size: Canvas) -> torch.Tensor:
+        """What the rows are in front of a blend."""
+        numbers, images, every = [], [], torch.arange(len(rows), device=rows.device)
+        for part, writer in self._writers(flat, rows, words, size):
+            numbers.append(every[part])
+            images.append(writer.write(size).to(torch.uint8 if writer.layout.bytes else torch.float32))
+        layers = torch.cat(images)
+        return layers if self.canvas is not None else layers[torch.cat(numbers).argsort()]
 
-    def _stored(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [R, C, OH, OW] as they are stored."""
-        images, dtype = images[:, : self.program.out_channels], self.program.out_dtype
+    def _cast(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Images as the output has them."""
+        images = images[:, : self.program.out_channels]
         if dtype == torch.uint8:
             images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
         return images.to(dtype)
@@ -137,25 +150,25 @@ class Engine:
     def _parts(self, rows: torch.Tensor, size: Canvas) -> Iterator[tuple[Canvas, slice | torch.Tensor]]:
         """Rows that are written at once, as a slice or their numbers, with their inputs' size. Of inputs of several
         sizes, waits for the device."""
+        most = CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"]
         if self.canvas is not None:
-            chunk = _chunk(self.layout_of(self.canvas), size, rows.device)
+            chunk = max(1, most // _row_bytes(self.layout_of(self.canvas), size))
             yield from ((self.canvas, slice(start, start + chunk)) for start in range(0, len(rows), chunk))
             return
         groups: dict[Canvas, list[int]] = {}
         for i, canvas in enumerate(rows[:, plan.ROW_H : plan.ROW_W + 1].tolist()):
             groups.setdefault(tuple(canvas), []).append(i)
         for canvas, numbers in groups.items():
-            chunk = _chunk(self.layout_of(canvas), size, rows.device)
+            chunk = max(1, most // _row_bytes(self.layout_of(canvas), size))
             for part in torch.tensor(numbers, device=rows.device).split(chunk):
                 yield canvas, part
 
 
-def _chunk(layout: Layout, size: Canvas, device: torch.device) -> int:
-    """How many rows are written at once. One needs about: indices (int64) and values of its largest canvas, twice where
-    it asks, and values of its output."""
+def _row_bytes(layout: Layout, size: Canvas) -> int:
+    """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks, and
+    values of its output."""
     (h, w), c = layout.canvas, layout.channels
-    row_bytes = (32 if layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
-    return max(1, CHUNK_BYTES["cpu" if device.type == "cpu" else "other"] // row_bytes)
+    return (32 if layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
 
 
 class _Places:
@@ -167,17 +180,6 @@ class _Places:
     def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
         """Store the images [r, C, OH, OW] of some rows."""
         self.out.index_copy_(0, self.numbers[part], images)
-
-
-class _Layers:
-    """As `_Places`, of rows that are blended: their images [R, C, OH, OW] in the order of the rows."""
-
-    def __init__(self, shape: tuple[int, ...], program: Program, device: torch.device):
-        exact = all(slot.lattice for slot in program.facts.blends)
-        self.images = torch.empty(shape, dtype=torch.uint8 if exact else torch.float32, device=device)
-
-    def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
-        self.images[part] = images.to(self.images.dtype)
 
 
 class _Ragged:

@@ -232,12 +232,12 @@ class Engine:
         rows: torch.Tensor,
         plans: DevicePlans,
         out: torch.Tensor,
-        largest=None,
-        outputs=None,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
     ) -> None:
         if self._elsewhere():
             with torch.cuda.device(self.index):
-                return self.write(source, rows, plans, out, largest, outputs)
+                return self.write(source, rows, plans, out, outputs, largest)
         n, kept = rows.shape[0], plans.memory
         if self.scratch.images:
             size = n * self.scratch.images * self.scratch.size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,22 @@ from .base import Transform, resampling, sides_fault
 from .geometry import RESIZES
 
 
-def lower_resize(build: Lowering, op: str, lengths: Sequence[float], transform: Any, sized: Any, **drawn: Any) -> None:
+def lower_resize(
+    build: Lowering,
+    transform: ScaleJitter | RandomResize | RandomShortestSize,
+    op: str,
+    lengths: Sequence[float],
+    *,
+    sizes: Callable[[Canvas], list[Canvas]],
+    sized: Callable[[Sequence[float], Canvas], Sequence[float]],
+    **drawn: Any,
+) -> None:
     """A resize slot.
 
     Args:
-        lengths: the first arguments of `op`.
         transform: whose interpolation and antialias it has.
+        lengths: the first arguments of `op`.
+        sizes: as `Lowering.geometry`.
         sized: (drawn values, canvas) -> torchvision's size.
     """
     sampling, border, rule = resampling(transform.interpolation, bool(transform.antialias))
@@ -29,15 +39,6 @@ def lower_resize(build: Lowering, op: str, lengths: Sequence[float], transform: 
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         return [("resize", {"size": [int(n) for n in sized(values, canvas)], **kwargs})]
-
-    def becomes(canvas: Canvas, values: Sequence[float] = lengths) -> Canvas:
-        t = torch_dialect.GEOMETRY[op]((*values, *arguments[len(values) :]), float(canvas[0]), float(canvas[1]))
-        return int(t[15]), int(t[16])
-
-    extremes = drawn.pop("extremes", lambda canvas: [lengths])
-
-    def sizes(canvas: Canvas) -> list[Canvas]:
-        return [becomes(canvas, values) for values in extremes(canvas)]
 
     build.check_canvas(lambda canvas: next(filter(None, (sides_fault(canvas, after) for after in sizes(canvas))), None))
     build.geometry(op, arguments, border=border, sampling=sampling, call=call, sizes=sizes, **drawn)
@@ -75,19 +76,18 @@ class ScaleJitter(Transform):
     def lower(self, build: Lowering) -> None:
         target = pair("ScaleJitter", "target_size", self.target_size)
 
-        def extremes(canvas: Canvas) -> list[tuple[float, float]]:
+        def sizes(canvas: Canvas) -> list[Canvas]:
             h, w = map(float, canvas)
             draw, no_key = torch_dialect.DRAW["draw_scale_jitter"], (0,) * 6
-            scaled = (draw(no_key, (*target, scale, scale), h, w) for scale in self.scale_range)
-            return [(float(d[0]), float(d[1])) for d in scaled]
+            return [tuple(map(int, draw(no_key, (*target, s, s), h, w)[:2])) for s in self.scale_range]
 
         lower_resize(
             build,
+            self,
             "resize",
             (0.0, 0.0),
-            self,
-            lambda values, canvas: values,
-            extremes=extremes,
+            sizes=sizes,
+            sized=lambda values, canvas: values,
             draw="draw_scale_jitter",
             configuration=(*target, *self.scale_range),
             columns=("height", "width"),
@@ -121,13 +121,19 @@ class RandomResize(Transform):
 
     def lower(self, build: Lowering) -> None:
         low, high = int(self.min_size), int(self.max_size)
+
+        def sizes(canvas: Canvas) -> list[Canvas]:
+            lengths = torch_dialect.GEOMETRY["resize_length"]
+            ends = [tuple(map(int, lengths(min(canvas), max(canvas), size, 0))) for size in (low, high - 1)]
+            return ends if canvas[0] <= canvas[1] else [(long, short) for short, long in ends]
+
         lower_resize(
             build,
+            self,
             "resize_shorter",
             (0.0,),
-            self,
-            lambda values, canvas: values,
-            extremes=lambda canvas: [(float(low),), (float(high - 1),)],
+            sizes=sizes,
+            sized=lambda values, canvas: values,
             draw="draw_integer",
             configuration=(high - low, low),
             columns=("size",),
@@ -176,8 +182,14 @@ class RandomShortestSize(Transform):
     def _lower_one(self, build: Lowering, size: float) -> None:
         lengths = size, float(self.max_size or 0)
 
-        def sized(values: Sequence[float], canvas: Canvas) -> tuple[float, float]:
-            t = torch_dialect.GEOMETRY["resize_shortest"]((*lengths, *[0.0] * 6), *map(float, canvas))
-            return t[15], t[16]
+        def becomes(canvas: Canvas) -> Canvas:
+            return tuple(map(int, torch_dialect.GEOMETRY["shortest_lengths"](*map(float, canvas), *lengths)))
 
-        lower_resize(build, "resize_shortest", lengths, self, sized)
+        lower_resize(
+            build,
+            self,
+            "resize_shortest",
+            lengths,
+            sizes=lambda canvas: [becomes(canvas)],
+            sized=lambda values, canvas: becomes(canvas),
+        )

@@ -381,8 +381,8 @@ CASES = {
     13: "draw_grid",
     14: "draw_level",
     15: "draw_noisy_level",
-    16: "draw_scale_jitter",
-    17: "draw_mixup",
-    18: "draw_cutmix",
-    19: "draw_cutmix_drawn",
+    16: "draw_mixup",
+    17: "draw_cutmix",
+    18: "draw_cutmix_drawn",
+    19: "draw_scale_jitter",
 }

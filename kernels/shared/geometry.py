@@ -111,14 +111,18 @@ def resize(a, h, w):
     return resized_crop((h * 0.0, h * 0.0, h, w, a[0], a[1], a[6], a[7]), h, w)
 
 
+def shortest_lengths(h, w, size, longest):
+    """Height and width when the shorter side becomes `size`, and both are held below `longest` where that is positive:
+    scaled in float64 and truncated (torchvision's RandomShortestSize)."""
+    factor = xp.f64(size) / xp.f64(xp.minimum(h, w))
+    most = xp.f64(longest) / xp.f64(xp.maximum(h, w))
+    factor = xp.where((longest > 0.0) & (most < factor), most, factor)
+    return xp.f32(xp.i64(xp.f64(h) * factor)), xp.f32(xp.i64(xp.f64(w) * factor))
+
+
 def resize_shortest(a, h, w):
-    """The canvas resampled by the largest factor that makes no shorter side longer than a[0], and no longer one than
-    a[1] if that is positive, in float64, its sides truncated (torchvision's RandomShortestSize); a[6], a[7] as
-    `resized_crop`."""
-    short, long = xp.minimum(h, w), xp.maximum(h, w)
-    factor, most = xp.f64(a[0]) / xp.f64(short), xp.f64(a[1]) / xp.f64(long)
-    factor = xp.where((a[1] > 0.0) & (most < factor), most, factor)
-    oh, ow = xp.f32(xp.i64(xp.f64(h) * factor)), xp.f32(xp.i64(xp.f64(w) * factor))
+    """The canvas resampled to the `shortest_lengths` of a[0] and a[1]; a[6], a[7] as `resized_crop`."""
+    oh, ow = shortest_lengths(h, w, a[0], a[1])
     return resized_crop((h * 0.0, h * 0.0, h, w, oh, ow, a[6], a[7]), h, w)
 
 

@@ -47,7 +47,7 @@ class Layout:
         fixed_steps: whether every row has the one opcode at that step, in front of any blend.
         moved_steps: whether geometry can stand behind an op at that step that depends on its place.
         needs: the traits of the opcodes.
-        blends: the opcodes that blend layers.
+        blends: the opcodes that blend layers, and whether those hold bytes.
         radii: the most that each blur reaches, in pixels.
     """
 
@@ -74,4 +74,5 @@ class Layout:
     moved_steps: tuple[bool, ...]
     needs: dict[int, int]
     blends: tuple[int, ...]
+    bytes: bool
     radii: dict[int, int]

@@ -71,8 +71,11 @@ class Writer:
         self.behind = False  # of a blend: no step that is left asks for anything
 
     def write(self, size: tuple[int, int], padded: bool = False) -> torch.Tensor:
-        """The images float32 [R, C, OH, OW], of a program with a blend as they are in front of it; `padded`, the upper
-        left part of them has sizes of its own."""
+        """The images float32 [R, C, OH, OW]; of a program with a blend, as they are in front of it.
+
+        Args:
+            padded: the upper left part of them has sizes of its own.
+        """
         header, layout, self.size = self.header, self.layout, None if padded else torch.Size(size)
         smooth = header[plan.SMOOTH]
         if not layout.inline:

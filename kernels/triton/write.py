@@ -266,15 +266,15 @@ def write_kernel(
     PLANES or INTERLEAVED.
     """
     i_row = i_first + tl.program_id(2).to(tl.int64)
-    o_plan = plan + i_row * plan_stride
     if CAN.ragged:
-        out_c, out_y, out_x, out_h, out_w = own_place(rows + i_row * ROW, o_plan, CAN)
+        out_c, out_y, out_x, out_h, out_w = own_place(rows + i_row * ROW, plan + i_row * plan_stride, CAN)
     place = tile_place(out_h, out_w, TILE_H, TILE_W, OUT_C, QUADS)
     i_channel, x_tile, y_tile, i_x, i_y, _ = place
     if CAN.ragged:
         if (x_tile >= out_w) | (y_tile >= out_h):
             return
     layout = layout_of(groups, steps, tables_at, CAN)
+    o_plan = plan + i_row * plan_stride
     n_steps = tl.load(o_plan + N_STEPS).to(tl.int32) - len(CAN.tail)
     kept = (scratch, scratch_images, scratch_size)
     x, y = i_x.to(tl.float32), i_y.to(tl.float32)
