@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .compose import VIEWS, Compose
+from .compose import Compose
 from .keys import whole
 from .messages import shown
-from .recipe import Asked
+from .recipe import VIEWS, Asked
 from .run import Images
 
 
