@@ -16,7 +16,8 @@ from .backends import select
 from .compose import Params, check_params, one_view
 from .inputs import check_images, check_labels, children_of, is_fake
 from .lowering import lower
-from .operator import find, views_of
+from .mixing import Mix
+from .operator import find, views_in
 from .program import Canvas, Program
 from .recipe import frames_of, is_channels_last
 
@@ -60,23 +61,48 @@ def forward(pipeline, images, labels, ids, epoch, views, view, index):
     """`Compose.forward`."""
     asked = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
     call = _call(pipeline, images, asked)
-    if labels is not None and not isinstance(call, str) and call.program.mix is not None:
-        call = f"labels that are mixed {NO_PLACE}"
+    if views is not None and view is not None:
+        call = "views= asks for several views and view= for one; give one of the two"
+    mix = None if labels is None or isinstance(call, str) else call.program.mix
+    classes = None if mix is None else _classes(labels, mix, images.dim() == 3)
+    if isinstance(classes, str):
+        call = classes
     if isinstance(call, str):
         return _outside(call, pipeline.forward, images, labels, **asked)
-    if labels is not None:
-        check_labels(labels, images.dim() == 3)
-    if call.grad:
-        out = _apply(call, _sample(call))
-    else:
-        out = torch.ops.gpuaug.augment(images.detach(), _order(images), call.number, *call.promise, **asked)
-    return out if labels is None else (out, labels)
+    if labels is None:
+        return _augment(call)
+    check_labels(labels, images.dim() == 3)
+    if mix is None:
+        return _augment(call), labels
+    table = _sample(call)
+    soft = torch.ops.gpuaug.soft_labels(labels, images.detach(), table, index, call.number, classes)
+    return _apply(call, table), soft
+
+
+def views_of(pipeline, images, asked, ids, epoch, index):
+    """`Compose.views_of`."""
+    views, view = (None, asked.view) if asked.views is None else (len(asked.views), asked.views[0])
+    call = _call(pipeline, images, dict(ids=ids, epoch=epoch, views=views, view=view, index=index))
+    if isinstance(call, str):
+        return _outside(call, pipeline.views_of, images, asked, ids=ids, epoch=epoch, index=index)
+    return _augment(call)
+
+
+def _classes(labels, mix: Mix, single: bool) -> int | str:
+    """How many classes the labels have, or why they cannot be mixed in a graph."""
+    if not isinstance(labels, torch.Tensor):
+        return f"{type(labels).__name__} as labels that are mixed {NO_PLACE}; give a tensor"
+    if labels.dim() == 2 - single:
+        return labels.shape[-1]
+    if mix.num_classes is None:
+        return "hard labels become soft where a pipeline mixes: pass num_classes= to MixUp or CutMix"
+    return mix.num_classes
 
 
 def sample(pipeline, images, ids, epoch, views, view, index):
     """`Compose.sample`."""
     asked = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
-    call = _call(pipeline, images, asked, half=True)
+    call = _call(pipeline, images, asked, sized=True)
     if isinstance(call, str):
         return _outside(call, pipeline.sample, images, **asked)
     frames = operator.index(images.shape[1]) if images.dim() == 5 else None
@@ -88,7 +114,7 @@ def apply(pipeline, images, params, out, view, index):
     table = params.table if view is None else one_view(params, view)
     call = f"a buffer given as out= {NO_PLACE}"
     if out is None:
-        call = _call(pipeline, images, dict(views=views_of(table), index=index), half=True)
+        call = _call(pipeline, images, dict(views=views_in(table), index=index), sized=True)
     if isinstance(call, str):
         return _outside(call, pipeline.apply, images, params, out=out, view=view, index=index)
     sizes = _sizes(call)
@@ -113,15 +139,15 @@ def reason_against(images, ids=None, epoch=None, views=None, view=None, index=No
             return f"{type(value).__name__} as {name} {NO_PLACE}, which would be made anew for others; give a tensor"
     if isinstance(epoch, torch.Tensor):
         return f"a tensor as epoch {NO_PLACE}; give a whole number, or call set_epoch()"
-    if views is not None and (view is not None or not views > 0):
-        return f"views must be at least 1, and view not given beside it, got views={views} and view={view}"
+    if views is not None and not views > 0:
+        return f"views must be at least 1, got {views}"
     if index is not None and (images.dim() == 3 or index.dim() != 1):
         return f"index must be int64 [B] and take images of [N, C, H, W] or [N, T, C, H, W], got {images.dim()} axes"
     return None
 
 
-def _call(pipeline, images, asked: dict, half: bool = False) -> Call | str:
-    """The call, or why it cannot stand in a graph; `half`: of `sample` or `apply`."""
+def _call(pipeline, images, asked: dict, sized: bool = False) -> Call | str:
+    """The call, or why it cannot stand in a graph; `sized`: made for images of one size alone."""
     if reason := reason_against(images, **asked):
         return reason
     grad = images.requires_grad and torch.is_grad_enabled()
@@ -130,7 +156,7 @@ def _call(pipeline, images, asked: dict, half: bool = False) -> Call | str:
         id(transform)  # a graph is made anew where another stands in its place
     frames = operator.index(images.shape[1]) if images.dim() == 5 else None
     kind = operator.index(images.shape[-3]), frames, images.dtype, images.device, grad
-    made = None if half or grad else gpuaug_program(number, None, *kind)
+    made = None if sized else gpuaug_program(number, None, *kind)
     if made is None:
         made = gpuaug_program(number, _canvas(images), *kind)
     if isinstance(made, str):
@@ -197,6 +223,13 @@ def _order_on(device: torch.device) -> torch.Tensor:
             _orders[device] = torch.zeros(1, device=device)
         torch._dynamo.mark_static_address(_orders[device])  # else inductor makes no CUDA graph of what writes to it
     return _orders[device]
+
+
+def _augment(call: Call) -> torch.Tensor:
+    if call.grad:
+        return _apply(call, _sample(call))
+    images, order = call.images.detach(), _order(call.images)
+    return torch.ops.gpuaug.augment(images, order, call.number, *call.promise, **call.asked)
 
 
 def _sample(call: Call) -> torch.Tensor:

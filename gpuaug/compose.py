@@ -200,6 +200,8 @@ class Compose(nn.Module):
 
     def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:
         """The call, for the views that are asked for."""
+        if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
+            return in_a_graph().views_of(self, images, asked, ids, epoch, index)
         source, recipe = self.take(images, asked, index)
         return run(recipe, source, None, self._draw_keys(recipe, source.device, ids, epoch))[0]
 
@@ -216,7 +218,11 @@ class Compose(nn.Module):
         """Draw for a batch without touching its pixels; arguments as for the call."""
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().sample(self, images, ids, epoch, views, view, index)
-        images, recipe = self.take(images, asked_for(views, view), index)
+        return self.params_of(images, asked_for(views, view), ids=ids, epoch=epoch, index=index)
+
+    def params_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Params:
+        """`sample`, for the views that are asked for."""
+        images, recipe = self.take(images, asked, index)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         table, program = recipe.table(images.device), recipe.program
         if recipe.rows.shape[0]:

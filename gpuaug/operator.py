@@ -7,6 +7,7 @@ tensor that nobody reads: so no two of their calls are merged, swapped or droppe
 
     augment         a call without gradients
     sample, apply   the two halves of a call; `apply` is differentiable with respect to the images
+    soft_labels     what becomes of the labels where a pipeline mixes
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 
 import torch
 
-from .recipe import asked_for, capturing
+from .mixing import mixable
+from .recipe import Asked, asked_for, capturing
 
 _LIBRARY = torch.library.Library("gpuaug", "DEF")
 _PIPELINES: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -68,15 +70,13 @@ def ready(number: int, images: torch.Tensor, grad: bool = False, **asked: Any) -
     return pipeline
 
 
-def prepare(
-    pipeline: Any, images: torch.Tensor, grad: bool, ids=None, epoch=None, views=None, view=None, index=None
-) -> None:
+def prepare(pipeline: Any, images: torch.Tensor, grad: bool, **asked: Any) -> None:
     """Have the pipeline make all that it keeps for such a call."""
+    asked = _asked(**asked)
     with torch.set_grad_enabled(grad):
         images = images.detach().requires_grad_(grad)
-        source, recipe = pipeline.take(images, asked_for(views, view), index)
-        ids = range(recipe.samples)
-        table = pipeline.sample(images, ids=ids, epoch=0, views=views, view=view, index=index).table
+        source, recipe = pipeline.take(images, asked["asked"], asked["index"])
+        table = pipeline.params_of(images, **asked | dict(ids=range(recipe.samples), epoch=0)).table
     with torch.no_grad():
         pipeline.replay(source, recipe, table)
     pipeline._keys.of_counted(images.device)
@@ -95,8 +95,13 @@ def _operator(schema: str) -> Callable:
 
 @_operator(f"augment(Tensor images, Tensor(a!) order, int pipeline, {_PROMISE}, *, {_ASKED}) -> Tensor")
 def augment(images, order, pipeline, shape, dtype, channels_last, **asked) -> torch.Tensor:
-    """The images [..., C, H, W] as [..., *shape], clips [..., T, C, H, W] likewise; asked for as in the call."""
-    return _kept(ready(pipeline, images, **asked).forward(images, **asked), shape, dtype, channels_last)
+    """The images [..., C, H, W] as [..., *shape], clips [..., T, C, H, W] likewise.
+
+    Args:
+        asked: as the call; with both, there are `views` from number `view` on.
+    """
+    pipeline = ready(pipeline, images, **asked)
+    return _kept(pipeline.views_of(images, **_asked(**asked)), shape, dtype, channels_last)
 
 
 @_operator(f"sample(Tensor images, Tensor(a!) order, int pipeline, int columns, bool grad, *, {_ASKED}) -> Tensor")
@@ -104,8 +109,10 @@ def sample(images, order, pipeline, columns, grad, **asked) -> torch.Tensor:
     """The table that is drawn, float32 [V, B, columns] or [B, columns]; `grad` says that the images require grad."""
     pipeline = ready(pipeline, images, grad, **asked)
     with torch.set_grad_enabled(grad):
-        images = images.detach().requires_grad_(grad)
-        return pipeline.sample(images, **asked).table.contiguous()
+        table = pipeline.params_of(images.detach().requires_grad_(grad), **_asked(**asked)).table.contiguous()
+    if table.shape[-1] != columns:
+        raise _changed(f"tables of {columns} columns", f"{table.shape[-1]}")
+    return table
 
 
 @_operator(f"apply(Tensor images, Tensor table, Tensor? index, int pipeline, {_PROMISE}, bool grad) -> Tensor")
@@ -113,7 +120,7 @@ def apply(images, table, index, pipeline, shape, dtype, channels_last, grad) -> 
     """As `augment`, as the table says."""
     pipeline = find(pipeline)
     with torch.set_grad_enabled(grad):
-        source, recipe = pipeline.take(images.detach().requires_grad_(grad), asked_for(views_of(table), None), index)
+        source, recipe = pipeline.take(images.detach().requires_grad_(grad), asked_for(views_in(table), None), index)
     with torch.no_grad():
         return _kept(pipeline.replay(source, recipe, table), shape, dtype, channels_last)
 
@@ -124,25 +131,45 @@ def apply_backward(slopes, images, table, index, pipeline) -> torch.Tensor:
     pipeline, found = find(pipeline), torch.zeros_like(images)
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
-        out = pipeline.replay(*pipeline.take(leaf, asked_for(views_of(table), None), index), table)
+        out = pipeline.replay(*pipeline.take(leaf, asked_for(views_in(table), None), index), table)
     if out.requires_grad:
         found.copy_(torch.autograd.grad(out, leaf, slopes)[0])
     return found
 
 
-def views_of(table: torch.Tensor) -> int | None:
+def views_in(table: torch.Tensor) -> int | None:
     """V of a table [V, B, P], None of [B, P]."""
     return table.shape[0] if table.dim() == 3 else None
+
+
+@_operator(
+    "soft_labels(Tensor labels, Tensor images, Tensor table, Tensor? index, int pipeline, int classes) -> Tensor"
+)
+def soft_labels(labels, images, table, index, pipeline, classes) -> torch.Tensor:
+    """The labels of a batch that is mixed as the table says, float32 [..., classes]."""
+    _, recipe = find(pipeline).take(images, asked_for(views_in(table), None), index)
+    return recipe.mixing.soft(mixable(labels, recipe), table.view(-1, table.shape[-1]), recipe)
+
+
+def _asked(ids=None, epoch=None, views=None, view=None, index=None) -> dict[str, Any]:
+    """Arguments of `Compose.views_of`."""
+    several = views is not None and view is not None
+    asked = Asked(views=tuple(range(view, view + views))) if several else asked_for(views, view)
+    return dict(asked=asked, ids=ids, epoch=epoch, index=index)
+
+
+def _changed(promised: str, found: str) -> RuntimeError:
+    return RuntimeError(
+        f"the pipeline was compiled for {promised}, and now that it has changed makes {found}; "
+        "call torch.compiler.reset(), or export it again"
+    )
 
 
 def _kept(out: torch.Tensor, shape: list[int], dtype: torch.dtype, channels_last: bool) -> torch.Tensor:
     """The output in the layout that was promised; raises where it is another's."""
     if not isinstance(out, torch.Tensor) or list(out.shape[-len(shape) :]) != list(shape) or out.dtype != dtype:
         found = "a list" if isinstance(out, list) else f"{[*out.shape[-len(shape) :]]} {out.dtype}"
-        raise RuntimeError(
-            f"the pipeline was compiled for images of {[*shape]} {dtype}, and now that it has changed makes {found}; "
-            "call torch.compiler.reset(), or export it again"
-        )
+        raise _changed(f"images of {[*shape]} {dtype}", found)
     flat, memory_format = out.reshape(math.prod(out.shape[:-3]), *shape[-3:]), _format(channels_last)
     if flat.is_contiguous(memory_format=memory_format):
         return out
@@ -180,12 +207,18 @@ def _(images, order, pipeline, columns, grad, views=None, index=None, **asked) -
 
 @torch.library.register_fake("gpuaug::apply", lib=_LIBRARY)
 def _(images, table, index, pipeline, shape, dtype, channels_last, grad) -> torch.Tensor:
-    return _empty(images, views_of(table), index, shape, dtype, channels_last)
+    return _empty(images, views_in(table), index, shape, dtype, channels_last)
 
 
 @torch.library.register_fake("gpuaug::apply_backward", lib=_LIBRARY)
 def _(slopes, images, table, index, pipeline) -> torch.Tensor:
     return torch.empty_like(images)
+
+
+@torch.library.register_fake("gpuaug::soft_labels", lib=_LIBRARY)
+def _(labels, images, table, index, pipeline, classes) -> torch.Tensor:
+    draws = table.shape[:-2] if images.dim() == 3 else table.shape[:-1]
+    return table.new_empty((*draws, classes))
 
 
 def _save(ctx, inputs, output) -> None:

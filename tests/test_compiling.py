@@ -23,6 +23,8 @@ import gpuaug as ga
 from gpuaug import compiling, compose, operator
 
 DRAWN = ga.Compose([ga.RandomApply([ga.Resize((5, 6))], p=1e-9)], seed=0, backend="cpu")  # it draws the same here
+IDS = torch.arange(2)
+MIXED = ga.Compose([ga.MixUp(num_classes=2)], seed=0, backend="cpu")
 FLOAT = ga.ToDtype(torch.float32, scale=True)
 CROP = [ga.RandomResizedCrop(12), ga.RandomHorizontalFlip(), ga.ColorJitter(0.4, 0.4), FLOAT]
 TURN = [ga.RandomRotation(30), ga.RandomHorizontalFlip()]  # the output is of the input's size
@@ -247,6 +249,51 @@ def test_views_clips_and_an_index_in_a_graph(backend: str, memory_format: torch.
         assert torch.equal(found, expected) and found.stride() == expected.stride(), name
 
 
+@backends
+def test_mixed_labels_in_a_graph(backend: str) -> None:
+    x, labels, soft, few = (
+        noise(6, 3, 16, 16),
+        torch.arange(6) % 4,
+        torch.eye(4)[[0, 1, 3, 2, 0, 1]],
+        torch.tensor([5, 0]),
+    )
+    mixing = [*CROP, ga.RandomChoice([ga.MixUp(num_classes=4), ga.CutMix(num_classes=4)])]
+    calls: dict[str, Callable[[ga.Compose], tuple]] = {
+        "hard": lambda one: one(x, labels),
+        "soft": lambda one: one(x, soft, ids=labels, epoch=3),
+        "of one": lambda one: one(x[0], soft[0]),
+        "views": lambda one: one(x, labels, views=2),
+        "an index": lambda one: one(x, labels[few], index=few),
+        "no labels": lambda one: (one(x), labels),
+    }
+    for name, call in calls.items():
+        torch._dynamo.reset()
+        augment, eager = pipeline(backend, mixing), pipeline(backend, mixing)
+        found, expected = compiled(lambda augment=augment, call=call: call(augment))(), call(eager)
+        assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(found, expected, strict=True)), name
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_multicrop_in_a_graph(grad: bool) -> None:
+    x = noise(4, 3, 16, 16, dtype=torch.float32).requires_grad_(grad)
+    sizes = ((12, 2), (8, 3))
+    augment, eager = (ga.MultiCrop([(pipeline("auto", [ga.RandomResizedCrop(n)]), k) for n, k in sizes]) for _ in "ab")
+    step = compiled(lambda images: [crop + 0 for crop in augment(images)])
+    for _ in range(2):
+        found, expected = step(x), eager(x)
+        assert len(found) == 5 and all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert found[4].requires_grad == grad
+
+
+@pytest.mark.parametrize("op", [ga.UniformTemporalSubsample(3), ga.RandomTemporalCrop(2)], ids=repr)
+def test_frames_of_clips_in_a_graph(op) -> None:
+    clips, transforms = noise(3, 5, 3, 16, 16), [op, ga.RandomHorizontalFlip()]
+    augment, eager = pipeline(transforms=transforms), pipeline(transforms=transforms)
+    same(compiled(lambda images: augment(images) + 0)(clips), eager(clips))
+    program = torch.export.export(nn.Sequential(augment), (clips,), strict=False)
+    same(program.module()(clips), eager(clips))
+
+
 def test_gradients_of_views_and_of_images_that_an_index_chose() -> None:
     x, index = noise(5, 3, 16, 16, dtype=torch.float32).requires_grad_(), torch.tensor([4, 1, 1])
     augment, eager = pipeline("auto", CROP[:2]), pipeline("auto", CROP[:2])
@@ -289,10 +336,11 @@ def unfit() -> dict[str, tuple[Callable[[ga.Compose, Tensor], Tensor], str]]:
     return {
         "list": (lambda augment, x: augment([x[0], x[1]]), "list as images cannot stand in a graph"),
         "index": (lambda augment, x: augment(x, index=[1, 0]), "list as index cannot stand in a graph"),
+        "labels": (lambda augment, x: MIXED(x, [0, 1], ids=IDS, epoch=0)[0], "list as labels that are mixed cannot"),
         "drawn": (lambda augment, x: torch.stack(DRAWN(x)), "an output whose size is drawn cannot stand in a graph"),
         "ids": (lambda augment, x: augment(x, ids=[3, 4], epoch=0), "list as ids cannot stand in a graph"),
         "out": (lambda augment, x: augment.apply(x, augment.sample(x), out=torch.empty(2, 3, 12, 12)), "out="),
-        "epoch": (lambda augment, x: augment(x, ids=torch.arange(2), epoch=torch.tensor(3)), "a tensor as epoch"),
+        "epoch": (lambda augment, x: augment(x, ids=IDS, epoch=torch.tensor(3)), "a tensor as epoch"),
     }
 
 
