@@ -333,16 +333,16 @@ class Compose(nn.Module):
 
     def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None) -> Key:
         """What the samples' draws are keyed by, on the device."""
-        epoch = self._keys.epoch if epoch is None else whole("epoch", epoch, EPOCHS)
+        word = self._keys.epoch_on(device) if epoch is None else whole("epoch", epoch, EPOCHS)
         if ids is None:
-            return Key(None, epoch or 0, self._keys.of_counted(device))
+            return Key(None, word, self._keys.of_counted(device))
         b = recipe.samples
         given, ids = ids, as_ids(ids, device, b)
-        if epoch is None:
+        if epoch is None and self._keys.epoch is None:
             self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
         if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
             self._warn_once("ids repeat within a batch: equal ids get equal draws")
-        return Key(ids, epoch or 0, self._keys.of_ids(device))
+        return Key(ids, word, self._keys.of_ids(device))
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
