@@ -118,7 +118,7 @@ def sample(images, order, pipeline, columns, grad, **asked) -> torch.Tensor:
 @_operator(f"apply(Tensor images, Tensor table, Tensor? index, int pipeline, {_PROMISE}, bool grad) -> Tensor")
 def apply(images, table, index, pipeline, shape, dtype, channels_last, grad) -> torch.Tensor:
     """As `augment`, as the table says."""
-    pipeline = find(pipeline)
+    pipeline = ready(pipeline, images, grad, views=views_in(table), index=index)
     with torch.set_grad_enabled(grad):
         source, recipe = pipeline.take(images.detach().requires_grad_(grad), asked_for(views_in(table), None), index)
     with torch.no_grad():

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import gc
 import io
-import os
 import pickle
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import judges
 import pytest
@@ -20,7 +18,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
 import gpuaug as ga
-from gpuaug import compiling, compose, operator
+from gpuaug import operator
 
 DRAWN = ga.Compose([ga.RandomApply([ga.Resize((5, 6))], p=1e-9)], seed=0, backend="cpu")  # it draws the same here
 IDS = torch.arange(2)
@@ -28,24 +26,8 @@ MIXED = ga.Compose([ga.MixUp(num_classes=2)], seed=0, backend="cpu")
 FLOAT = ga.ToDtype(torch.float32, scale=True)
 CROP = [ga.RandomResizedCrop(12), ga.RandomHorizontalFlip(), ga.ColorJitter(0.4, 0.4), FLOAT]
 TURN = [ga.RandomRotation(30), ga.RandomHorizontalFlip()]  # the output is of the input's size
-PROGRAM = compiling.gpuaug_program
+pytestmark = pytest.mark.usefixtures("dynamo")
 backends = pytest.mark.parametrize("backend", ["cpu", "kornia"])
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing compiled before; and what torch.compile keeps does not stay: names among globals, a path, a variable."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
-    gc.collect()
-    os.environ.pop("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", None)
-    for kept in (globals(), vars(compose), vars(compiling)):
-        for name in [name for name in kept if name.startswith("gpuaug_program_") or name == "gpuaug_program"]:
-            if kept[name] is not PROGRAM:
-                del kept[name]
 
 
 def pipeline(backend: str = "cpu", transforms: list = CROP, **keywords) -> ga.Compose:
