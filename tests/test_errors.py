@@ -70,7 +70,7 @@ def test_what_is_no_image_is_named(name: str) -> None:
         "dict": ({"image": given}, "dict"),
         "one axis": (given[0, 0, 0], "(8,)"),
         "two axes": (given[0, 0], "(8, 8)"),
-        "five axes": (given[None], "(1, 2, 3, 8, 8)"),
+        "six axes": (given[None, None], "(1, 1, 2, 3, 8, 8)"),
         "channels last": (given.new_zeros(2, 64, 60, 3), "permute(0, 3, 1, 2)"),
         "one image, channels last": (given.new_zeros(64, 60, 3), "permute(2, 0, 1)"),
         "many channels": (given.new_zeros(2, 17, 8, 8), "17"),
