@@ -1,9 +1,8 @@
-"""What comes in: kinds that are refused, buffers that overlap, params that do not fit, torch's defaults, compiling."""
+"""What comes in: kinds that are refused, buffers that overlap, params that do not fit, torch's defaults."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import judges
 import numpy as np
@@ -172,35 +171,3 @@ def test_torchs_defaults_change_nothing(what: torch.dtype | str, backend: str) -
         with default(what):
             found = results(name, x, backend)
         assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(found, expected, strict=True)), name
-
-
-# --- torch.compile ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("backend", ["cpu", "kornia"])
-def test_a_compiled_model_breaks_its_graph_and_is_right(backend: str) -> None:
-    x, augment = noise(4, 3, 8, 8), flip(backend)
-    expected = augment(x, ids=range(4), epoch=1)
-
-    def step(images: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        params = augment.sample(images * 1, ids=ids, epoch=epoch)
-        return augment(images, ids=ids, epoch=epoch) + augment.apply(images, params) * 0
-
-    torch._dynamo.reset()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for epoch in (1, 2, 3):
-            found = torch.compile(step, backend="eager")(x, torch.arange(4), epoch)
-            assert torch.equal(found, augment(x, ids=range(4), epoch=epoch))
-        assert torch.equal(torch.compile(augment, backend="eager")(x, ids=torch.arange(4), epoch=1), expected)
-        rotated = ga.functional.rotate(x, 30.0, backend=backend)
-        turn = torch.compile(lambda images: ga.functional.rotate(images, 30.0, backend=backend) * 1, backend="eager")
-        assert torch.equal(turn(x), rotated)
-    torch._dynamo.reset()
-
-
-def test_export_and_tracing_are_refused_in_one_line() -> None:
-    x, model = noise(2, 3, 8, 8), torch.nn.Sequential(flip("cpu"), torch.nn.Flatten())
-    model(x)
-    refused(lambda: torch.export.export(model, (x,), strict=False), "cannot be exported or traced")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        refused(lambda: torch.jit.trace(model, (x,)), "cannot be exported or traced")

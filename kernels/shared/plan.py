@@ -69,6 +69,7 @@ STATE_SEED_LOW = 0
 STATE_SEED_HIGH = 1
 STATE_COUNTER = 2
 STATE_TICKET = 3  # and the word behind it
+STATE_EPOCH = 5  # for draws whose key has none of its own, as in a CUDA graph
 STATE = 8
 
 # Header of a plan.
