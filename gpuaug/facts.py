@@ -31,6 +31,7 @@ class Facts:
         smooth: the geometry slots that read between pixels.
         tail: the pixel slots that every row ends with, which need nothing beside the pixel.
         needs: traits of the pixel slots (`plan.MEAN`, ...).
+        near: opcodes of those that need neighbours.
         borders: of the geometry slots that may leave their canvas.
         axis_aligned: no slot mixes x and y.
         projective: a coordinate may need a division.
@@ -45,6 +46,7 @@ class Facts:
         self.smooth = [slot for slot in self.moves if slot.smooth]
         self.tail = list(itertools.takewhile(_ends, reversed(self.slots)))[::-1]
         self.needs = {slot.trait for slot in self.paints}
+        self.near = {slot.op for slot in self.paints if slot.trait == plan.NEIGHBOURS}
         self.borders = {slot.border for slot in self.moves if not slot.trait}
         maps = {geometry.CASES[slot.op] for slot in self.moves}
         self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, "perspective" in maps

@@ -28,6 +28,7 @@ from .geometry import (
     RandomVerticalFlip,
     Resize,
 )
+from .jpeg import JPEG
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .timm import TimmAugment, timm_augment
@@ -35,6 +36,7 @@ from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
 __all__ = [
+    "JPEG",
     "AutoAugment",
     "CenterCrop",
     "CoarseDropout",

@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import dialect, draw, elementary, geometry, pixel, plan
+from ..shared import dialect, draw, elementary, geometry, jpeg, pixel, plan
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -305,7 +305,9 @@ GEOMETRY = _bind(geometry, exact, **ELEMENTARY)
 _words = dialect.bind(
     {name: getattr(draw, name) for name in ("philox", "unit")}, xp, inlined, {"__name__": __name__, **_numbers(draw)}
 )
-PIXEL = _bind(pixel, inlined, **_bind(elementary, inlined), **_words)
+_elementary = _bind(elementary, inlined)
+PIXEL = _bind(pixel, inlined, **_elementary, **_words)
+JPEG = _bind(jpeg, inlined, **_elementary)
 draw_memory, map_memory = stack(F.DRAW_WORDS), stack(F.MAP_WORDS)
 
 

@@ -14,6 +14,7 @@ from . import frame as F
 from .asks import equalize, extremes, grey_sum, histogram
 from .compile import compiled, whole
 from .dialect import call, f32, i64, over_memory, xp
+from .jpeg import jpeg_lines
 from .neighbours import neighbours
 from .points import places, points
 from .process import acquire, enter, fetch_add, work_memory
@@ -34,6 +35,7 @@ PHASES = {
     F.POINTS: "points_phase",
     F.FINISH: "finish_phase",
     F.NEIGHBOURS: "neighbours_phase",
+    F.JPEG: "jpeg_phase",
     F.PLACES: "places_phase",
     F.KEEP: ("store", F.F32, False, ()),
     F.KEEP_PACKED: "packed_phase",
@@ -112,6 +114,7 @@ def phases():
     """The phases of a pass, as `functions`; some take the frame's address too."""
     of_frame = {"widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points}
     of_frame |= {"neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed}
+    of_frame |= {"jpeg": jpeg_lines}
     of_both = {"finish": finish, "mean": grey_sum, "extremes": extremes, "histogram": histogram}
 
     def run_of_frame(frame):

@@ -1,9 +1,10 @@
 """Write the image of a row that was walked: pass by pass, tile by tile, phase by phase."""
 
+from ..shared import pixel
 from ..shared import plan as P
 from . import frame as F
 from .asks import close_ask, open_ask
-from .dialect import call, exact, i64, xp
+from .dialect import call, exact, f32, i64, xp
 from .tables import element_bytes, step_at
 from .vector import drain
 
@@ -76,7 +77,7 @@ def begin(frame, record):
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
             frame[F.NEAR], frame[F.SMOOTH], frame[F.BORN], frame[F.IN_PLACE] = step, -1, 0, 0
             frame[F.STEPS] += 1
-            return phases[F.NEIGHBOURS]
+            return phases[xp.where(f32(step)[P.S_OP] == pixel.JPEG, F.JPEG, F.NEIGHBOURS)]
     if frame[F.IN_PLACE] != 0:
         frame[F.SMOOTH], frame[F.BORN] = -1, 0
         return xp.i64(0)

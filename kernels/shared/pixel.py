@@ -263,7 +263,8 @@ EQUALIZE = 20
 SHARPNESS = 21
 BLUR_X = 22
 BLUR_Y = 23
-LOOPS = {EQUALIZE: "equalize", SHARPNESS: "sharpness", BLUR_X: "blur_x", BLUR_Y: "blur_y"}
+JPEG = 24  # see `jpeg`
+LOOPS = {EQUALIZE: "equalize", SHARPNESS: "sharpness", BLUR_X: "blur_x", BLUR_Y: "blur_y", JPEG: "jpeg"}
 
 
 def level_of(v, lattice):

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from ..shared import geometry, pixel, plan
-from .asks import colour, deep, equalize, equalize_table, extremes, mean_grey, neighbourhood
+from .asks import colour, equalize, equalize_table, extremes, mean_grey, neighbourhood
 from .dialect import GEOMETRY, formula
 from .layout import Layout, Stage
-from .sample import Resampler, answer, grid, through, whole
+from .sample import Resampler, answer, deep, grid, through, whole
 
 INFINITY = float("inf")
-NEIGHBOURS = (pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y)
+NEIGHBOURS = (pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y, pixel.JPEG)
 MEAN_AT = 7  # which arguments a statistic becomes
 EXTREMES_AT = 0
 
