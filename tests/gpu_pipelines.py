@@ -40,6 +40,14 @@ PIPELINES = {
         ],
         0.02,
     ),
+    "jpeg": (
+        [ga.RandomCrop((77, 83)), ga.RandomApply([ga.JPEG((5, 95))]), ga.RandomVerticalFlip(), ga.JPEG((1, 100))],
+        0.0,
+    ),
+    "jpeg_and_more": (
+        [ga.RandomGrayscale(), ga.JPEG((5, 95)), ga.RandomRotation(20), ga.RandomAdjustSharpness(3.0), ga.JPEG(50)],
+        0.01,
+    ),
     "noise": (
         [ga.GaussianNoise(), ga.RandomRotation(30), ga.SaltAndPepper(0.1), *TO_FLOAT, ga.RandomErasing(value="random")],
         0.02,

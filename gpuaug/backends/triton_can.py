@@ -108,5 +108,7 @@ def can(program: Program) -> Can:
         histogram=plan.HISTOGRAM in facts.needs,
         neighbours=plan.NEIGHBOURS in facts.needs,
         place=plan.PLACE in facts.needs,
-        blur=any(slot.op in BLURS for slot in facts.paints),
+        blur=bool(facts.near & BLURS),
+        jpeg=pixel.JPEG in facts.near,
+        sums=bool(facts.near - {pixel.JPEG}),
     )

@@ -20,6 +20,7 @@ from ..shared.pixel import (
     BLUR_X,
     BLUR_Y,
     EQUALIZE,
+    JPEG,
     SHARPNESS,
     blur_weight,
     blurred,
@@ -54,6 +55,7 @@ from ..shared.plan import (
 )
 from . import dialect
 from .dialect import level_half_even, pixel_switch
+from .jpeg import jpeg_colour
 from .walk import MIXED, inside, through, walk_back, window
 
 LEVELS = 256
@@ -117,6 +119,23 @@ def tap(op, i_tap, p, CAN: tl.constexpr):
 
 def neighbourhood(image, plan, i_x, i_y, i_channel, CAN: tl.constexpr):
     """What the step in front of the story makes of pixels of the scratch image and their neighbours."""
+    if CAN.jpeg:
+        _, _, scratch, h, w, o_step = image
+        op, _, lattice, channels = stage(plan + o_step, CAN)
+        if CAN.sums:
+            if op == JPEG:
+                r, g, b = jpeg_colour(scratch, i_x, i_y, h, w, lattice, channels, CAN)
+            else:
+                r, g, b = sums(image, plan, i_x, i_y, i_channel, CAN)
+        else:
+            r, g, b = jpeg_colour(scratch, i_x, i_y, h, w, lattice, channels, CAN)
+    else:
+        r, g, b = sums(image, plan, i_x, i_y, i_channel, CAN)
+    return r, g, b
+
+
+def sums(image, plan, i_x, i_y, i_channel, CAN: tl.constexpr):
+    """What sharpness or a blur makes of pixels, a sum over their neighbours."""
     _, _, scratch, h, w, o_step = image
     op, bound, lattice, _ = stage(plan + o_step, CAN)
     p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8, 0)

@@ -46,7 +46,9 @@ class Can:
         filter: the one filter of all smooth groups, MIXED for several, NEAREST for no such groups.
         groups_before, steps_before: have geometry groups, or pixel steps, in front of the smooth group.
         mean, extremes, histogram, neighbours, place: have a pixel step that needs so.
-        blur: need neighbours for more than sharpness.
+        blur: need neighbours for a blur.
+        jpeg: need them for JPEG.
+        sums: need them for sharpness or a blur.
     """
 
     channels: int
@@ -73,6 +75,8 @@ class Can:
     neighbours: bool
     place: bool
     blur: bool
+    jpeg: bool
+    sums: bool
 
 
 def through(plan, o_group, x, y, CAN: tl.constexpr):

@@ -10,7 +10,7 @@ import sys
 
 import triton.language as tl
 
-from ..shared.pixel import equalized, level_of, luma
+from ..shared.pixel import JPEG, equalized, level_of, luma
 from ..shared.plan import (
     A_BASE,
     A_GROUPS,
@@ -41,6 +41,7 @@ from ..shared.plan import (
     step_words,
 )
 from . import dialect
+from .jpeg import keep_jpeg, tables
 from .plan import TICKET
 from .story import (
     LEVELS,
@@ -355,6 +356,34 @@ def answer(found, kind, o_plan, o_step, o_tables, o_partials, i_chunk, area, CHU
         tl.store(ticket, 0)
 
 
+def keep(
+    o_kept,
+    rgb,
+    known,
+    o_step,
+    corner,
+    pixels,
+    size,
+    i_channel,
+    m_pixel,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    CAN: tl.constexpr,
+):
+    """Keep the tile at `corner` of an image of `size` for the step at `o_step`, which reads neighbours."""
+    (i_x, i_y), (h, w) = pixels, size
+    area = h.to(tl.int64) * w
+    o_pixel = i_channel * area + i_y.to(tl.int64) * w + i_x
+    if CAN.jpeg:
+        op, _, lattice, channels = stage(o_step, CAN)
+        if op == JPEG:
+            keep_jpeg(o_kept, rgb, known, corner, size, lattice, channels, TILE_H, TILE_W, CAN)
+        else:
+            put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+    else:
+        put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+
+
 def ask_kernel(
     source,
     rows,
@@ -395,6 +424,9 @@ def ask_kernel(
         n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
         x_tile, y_tile = i_chunk * n_tiles % tiles_x * TILE_W, i_chunk * n_tiles // tiles_x * TILE_H
         found = nothing(kind)
+        known = kind
+        if CAN.jpeg:
+            known = tables(tl.load(o_step + S_ARGUMENTS))
         dx, dy = pixels_of(TILE_H, TILE_W, 0)
         while (n_tiles > 0) & (y_tile < h):
             m_pixel = (x_tile + dx < w) & (y_tile + dy < h)
@@ -403,8 +435,8 @@ def ask_kernel(
             if CAN.neighbours:
                 if kind == NEIGHBOURS:
                     o_kept = o_scratch + scratch_number(o_plan, layout[1], i_ask) * scratch_size
-                    o_pixel = i_channel * area + i_y.to(tl.int64) * w + i_x
-                    put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+                    corner, pixels = (x_tile, y_tile), (i_x, i_y)
+                    keep(o_kept, rgb, known, o_step, corner, pixels, (h, w), i_channel, m_pixel, TILE_H, TILE_W, CAN)
             found = gathered(found, kind, rgb, o_step, m_pixel, CAN)
             n_tiles -= 1
             x_tile += TILE_W
