@@ -35,6 +35,7 @@ ENLARGING = (
     "autocontrast",
     "equalize",
     "gaussian_blur",
+    "jpeg",
     "posterize",
     "solarize",
     "solarize_add",

@@ -81,6 +81,7 @@ CASES = {
     "erasing": [ga.RandomResizedCrop(224), *TO_FLOAT, ga.RandomErasing(value="random")],
     "equalize": [ga.RandomResizedCrop(224), ga.RandomAutocontrast(), ga.RandomEqualize(), *TO_FLOAT],
     "sharpness": [ga.RandomResizedCrop(224), ga.RandomAdjustSharpness(2.0), *TO_FLOAT],
+    "jpeg": [ga.RandomResizedCrop(224), ga.JPEG((30, 90)), ga.RandomAffine(30, interpolation="bilinear"), *TO_FLOAT],
     "policy": [ga.RandomResizedCrop(224), ONE_OF_ALL, ONE_OF_ALL, *TO_FLOAT, ga.RandomErasing(value="random")],
     "policy_before": [ONE_OF_ALL, ONE_OF_ALL, ga.RandomResizedCrop(224), *TO_FLOAT],
     "everything": [

@@ -185,7 +185,14 @@ def layout(program: Program) -> Layout:
     ways = {(slot.filter, slot.border) for slot in program.facts.smooth}
     bilinear = ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps
     radii = _radii(program, canvas)
-    return Layout(**program.facts.of_plans, canvas=canvas, taps=taps, bilinear=bilinear, radii=radii)
+    return Layout(
+        **program.facts.of_plans,
+        canvas=canvas,
+        taps=taps,
+        bilinear=bilinear,
+        radii=radii,
+        elastic=_elastic(program),
+    )
 
 
 def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Hashable, Stage | None]:
@@ -212,6 +219,17 @@ def _radii(program: Program, canvas: Canvas) -> dict[int, int]:
             radius = program.config[RADIUS + (slot.channels if slot.channels >= 0 else slot.config)]
         radii[slot.op] = max(radii.get(slot.op, 0), int(radius))
     return radii
+
+
+def _elastic(program: Program) -> tuple[int, int]:
+    """The most that the blurs of elastic transforms reach, and the most taps that these take along an axis."""
+    reach, taps = 0, 2
+    for slot in program.facts.paints:
+        if slot.op == pixel.ELASTIC:
+            _, _, *sigmas, kind = program.config[slot.channels : slot.channels + 5]
+            reach = max(reach, *(int(torch_dialect.ELASTIC["blur_radius"](sigma)) for sigma in sigmas))
+            taps = max(taps, 4 if kind == geometry.CUBIC else 2)
+    return reach, taps
 
 
 def _stretch(config: Sequence[float], slot: Entry, ratio: float) -> float:

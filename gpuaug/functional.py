@@ -37,6 +37,7 @@ from .transforms.base import resampling
 from .transforms.color import Grayscale, grey_channels
 from .transforms.convert import Normalize, ToDtype, check_dtype, mean_and_std
 from .transforms.geometry import PADDING_MODES, RESIZES, CenterCrop, Pad, Resize, pad_sides, resize_lengths
+from .transforms.jpeg import QUALITIES
 from .transforms.noise import SEEDS
 from .transforms.ops import ADJUSTMENTS
 from .transforms.warp import WARPS, center_words
@@ -340,6 +341,15 @@ def gaussian_blur(images, kernel_size, sigma=None, *, backend: str = "auto"):
         value = value * 2 if len(value) == 1 and not isinstance(value[0], tuple) else value
     columns = vector(name, "sigma", value, (2,), count(images), above=0.0)
     return run(name, images, backend, columns, ExplicitBlur, kernel)
+
+
+@of_images
+def jpeg(images, quality, *, backend: str = "auto"):
+    """Compress as JPEG at a whole quality in 1 .. 100, per sample, and decompress; see `gpuaug.JPEG`."""
+    low, high = QUALITIES
+    columns = [column("jpeg", "quality", quality, count(images), low=low, high=high, whole=True)]
+    options = (("colour", True), ("needs", "neighbours"))
+    return run("jpeg", images, backend, columns, Explicit, "pixel", "jpeg", ("quality",), options=options)
 
 
 def _seeds(op: str, images: torch.Tensor, seeds: Any) -> list[Column]:

@@ -48,6 +48,7 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "RandomEqualize": lambda: [ga.RandomEqualize(1.0)],
         "RandomAdjustSharpness": lambda: [ga.RandomAdjustSharpness(8.0, 1.0)],
         "GaussianBlur": lambda: [ga.GaussianBlur(9, (3.0, 3.0))],
+        "JPEG": lambda: [ga.JPEG(5)],
     },
     "Erasing and noise": {
         "RandomErasing": lambda: [ga.RandomErasing(1.0)],

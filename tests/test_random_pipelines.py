@@ -226,6 +226,10 @@ def blur(canvas: Canvas) -> Any:
     return ga.GaussianBlur([canvas.one(3, 5, 7), canvas.one(1, 3, 5)], (low, high))
 
 
+def jpeg(canvas: Canvas) -> Any:
+    return ga.JPEG(tuple(sorted((canvas.whole(1, 100), canvas.whole(1, 100)))))
+
+
 def erase(canvas: Canvas) -> Any:
     scale, ratio = canvas.span(0.02, 0.5), canvas.span(0.3, 3)
     value = canvas.one(0, canvas.level(), [canvas.level() for _ in range(canvas.channels)])
@@ -276,7 +280,7 @@ def case_of(number: int) -> Case:
     dtype, channels = random.choice([torch.uint8, torch.float32]), random.choice([3, 3, 3, 1])
     height, width = random.randint(LEAST, MOST), random.randint(LEAST, MOST)
     canvas = Canvas(random, channels, height, width, lattice=dtype == torch.uint8)
-    transforms = []
+    transforms = [] if number % 8 else [jpeg(canvas)]  # first: of what is uncertain it makes anything
     for _ in range(random.randint(1, 7)):
         transforms.append(random.choice([*ALL, *[to_float] * 3] if canvas.lattice else ALL)(canvas))
     if judges.INTERPRETED and canvas.lattice:  # the interpreter's own narrow stores are not what is under test

@@ -70,7 +70,8 @@ def scratch(program: Program) -> Scratch:
     unit = 1 << max(largest.bit_length() - 3, 0)
     largest = -(-largest // unit) * unit
     exact = all(slot.op == pixel.JPEG or (slot.lattice and slot.op == pixel.SHARPNESS) for slot in asking)
-    return Scratch(min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32)
+    planes = program.channels + 2 * (pixel.ELASTIC in program.facts.near)  # behind an image, what moves its pixels
+    return Scratch(min(len(asking), 2), planes * largest, torch.uint8 if exact else torch.float32)
 
 
 def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Kernel:
@@ -79,7 +80,7 @@ def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Ke
 
 def tile_of(meets: Can) -> tuple[int, int]:
     """The tile of a program's kernels: as many pixels a thread as leave the registers in peace."""
-    near = meets.neighbours and (meets.place or (meets.jpeg and meets.filter != geometry.NEAREST))
+    near = meets.neighbours and (meets.place or ((meets.jpeg or meets.elastic) and meets.filter != geometry.NEAREST))
     return SMALL if meets.groups_before or meets.steps_before or near else LARGE
 
 

@@ -110,5 +110,6 @@ def can(program: Program) -> Can:
         place=plan.PLACE in facts.needs,
         blur=bool(facts.near & BLURS),
         jpeg=pixel.JPEG in facts.near,
-        sums=bool(facts.near - {pixel.JPEG}),
+        elastic=pixel.ELASTIC in facts.near,
+        sums=bool(facts.near & (BLURS | {pixel.SHARPNESS})),
     )

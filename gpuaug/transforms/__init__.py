@@ -18,6 +18,7 @@ from .color import (
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, ToDtype, ToImage, ToPureTensor
+from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
     CenterCrop,
@@ -41,6 +42,7 @@ __all__ = [
     "CenterCrop",
     "CoarseDropout",
     "ColorJitter",
+    "ElasticTransform",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",

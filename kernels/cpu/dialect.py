@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import dialect, draw, elementary, geometry, jpeg, pixel, plan
+from ..shared import dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -308,6 +308,16 @@ _words = dialect.bind(
 _elementary = _bind(elementary, inlined)
 PIXEL = _bind(pixel, inlined, **_elementary, **_words)
 JPEG = _bind(jpeg, inlined, **_elementary)
+ELASTIC = _bind(
+    elastic,
+    inlined,
+    **_elementary,
+    **{name: PIXEL[name] for name in ("noise_words", "blur_weight")},
+    unit=_words["unit"],
+    snap=GEOMETRY["snap"],
+    NEAREST=geometry.NEAREST,
+    LINEAR=geometry.LINEAR,
+)
 draw_memory, map_memory = stack(F.DRAW_WORDS), stack(F.MAP_WORDS)
 
 

@@ -72,7 +72,8 @@ STORE_OUT = 12  # the output's, + 1 if its columns are not neighbours
 KEEP = 14  # a scratch image's
 KEEP_PACKED = 15
 JPEG = 16
-LOOPS = 17  # `loop_index`
+ELASTIC = 17
+LOOPS = 18  # `loop_index`
 
 # A draw's arguments and results, in words of 8 bytes.
 DRAW_KEY = 0  # int64 [6]
@@ -138,7 +139,9 @@ PLACE_X = 19  # float32 [PITCH]: where the tile's pixels lie in the canvas of a 
 PLACE_Y = 20
 COUNTS = 21  # int32 [4, 3, 256]: histograms of every fourth pixel
 LEVELS = 22  # float32 [asks, 3, 256]: the tables that were made of them
-NEAR_MEMORY = 23  # of the step that reads neighbours: weights and a line with its margins of a blur, planes of JPEG
+NEAR_MEMORY = (
+    23  # of the step that reads neighbours: weights and a line with its margins of a blur, planes of JPEG, noise
+)
 SCRATCH = 24  # three float32 images [C, max H, max W]
 SCRATCH_BYTES = 25
 PITCH = 26  # of SPARE and STAGING, and of a TILE beside them

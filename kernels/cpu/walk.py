@@ -10,9 +10,9 @@ rest goes on.
 from ..shared import geometry as G
 from ..shared import pixel
 from ..shared import plan as P
+from . import elastic, jpeg
 from . import frame as F
 from .dialect import DRAW, PLAN, exact, f32, i64, xp
-from .jpeg import memory_words
 from .tables import ask_at, group_at, step_at, tap_count
 
 row_key = DRAW["row_key"]
@@ -39,14 +39,16 @@ def extents(frame, height, width):
 @exact
 def near_words(frame, height, width):
     """The floats that a step which reads neighbours needs, of a row whose canvases are at most so large: the weights
-    of the widest blur, and a line with margins; or what JPEG does."""
+    of the widest blur, and a line with margins; or what JPEG or an elastic transform does."""
     most, words = xp.f32(-1.0), xp.i64(0)
     for k in range(xp.i64(f32(frame[F.PLAN])[P.N_STEPS])):
         step = step_at(frame, k)
         if (step[P.S_OP] == pixel.BLUR_X) | (step[P.S_OP] == pixel.BLUR_Y):
             most = xp.maximum(most, step[P.S_ARGUMENTS + 1])
         elif step[P.S_OP] == pixel.JPEG:
-            words = memory_words(frame[F.CHANNELS], height, width)
+            words = max(words, jpeg.memory_words(frame[F.CHANNELS], height, width))
+        elif step[P.S_OP] == pixel.ELASTIC:
+            words = max(words, elastic.memory_words(step, height, width))
     radius = xp.i64(most)
     return max(words, xp.where(radius < 0, 0, 4 * radius + 1 + width))
 

@@ -69,6 +69,13 @@ def open_pass(frame, job, row, p):
 
 
 @exact
+def near_phase(opcode):
+    """The phase of a step that reads neighbours."""
+    moves = (opcode == pixel.ELASTIC_NOISE) | (opcode == pixel.ELASTIC)
+    return xp.where(opcode == pixel.JPEG, F.JPEG, xp.where(moves, F.ELASTIC, F.NEIGHBOURS))
+
+
+@exact
 def begin(frame, record):
     """Prepare a pass; returns the address of the phase that samples its tiles."""
     phases = i64(frame[F.PHASES])
@@ -77,7 +84,7 @@ def begin(frame, record):
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
             frame[F.NEAR], frame[F.SMOOTH], frame[F.BORN], frame[F.IN_PLACE] = step, -1, 0, 0
             frame[F.STEPS] += 1
-            return phases[xp.where(f32(step)[P.S_OP] == pixel.JPEG, F.JPEG, F.NEIGHBOURS)]
+            return phases[near_phase(xp.i64(f32(step)[P.S_OP]))]
     if frame[F.IN_PLACE] != 0:
         frame[F.SMOOTH], frame[F.BORN] = -1, 0
         return xp.i64(0)

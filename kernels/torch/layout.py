@@ -48,6 +48,7 @@ class Layout:
         moved_steps: whether geometry can stand behind an op at that step that depends on its place.
         needs: the traits of the opcodes.
         radii: the most that each blur reaches, in pixels.
+        elastic: the most that the blurs of elastic transforms reach, and their taps along an axis.
     """
 
     channels: int
@@ -73,3 +74,4 @@ class Layout:
     moved_steps: tuple[bool, ...]
     needs: dict[int, int]
     radii: dict[int, int]
+    elastic: tuple[int, int]

@@ -47,7 +47,7 @@ class Can:
         groups_before, steps_before: have geometry groups, or pixel steps, in front of the smooth group.
         mean, extremes, histogram, neighbours, place: have a pixel step that needs so.
         blur: need neighbours for a blur.
-        jpeg: need them for JPEG.
+        jpeg, elastic: need them for JPEG, for an elastic transform.
         sums: need them for sharpness or a blur.
     """
 
@@ -76,6 +76,7 @@ class Can:
     place: bool
     blur: bool
     jpeg: bool
+    elastic: bool
     sums: bool
 
 
