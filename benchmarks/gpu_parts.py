@@ -23,6 +23,7 @@ from triton.backends.compiler import GPUTarget
 from gpuaug.backends import triton as backend
 from gpuaug.kernels.triton.launch import Kernel
 from gpuaug.lowering import lower
+from gpuaug.run import allocate
 
 from . import gate, timing
 from .cases import CASES, Case, images_of
@@ -164,7 +165,7 @@ class Point:
         plans = engine.plan(rows, None, key)
 
         def write(batch: torch.Tensor) -> torch.Tensor:
-            out = self.augment._allocate(recipe, device)
+            out = allocate(recipe, device)
             engine.write(batch, rows, plans, out)
             return out
 

@@ -82,6 +82,22 @@ CASES = {
     "equalize": [ga.RandomResizedCrop(224), ga.RandomAutocontrast(), ga.RandomEqualize(), *TO_FLOAT],
     "sharpness": [ga.RandomResizedCrop(224), ga.RandomAdjustSharpness(2.0), *TO_FLOAT],
     "jpeg": [ga.RandomResizedCrop(224), ga.JPEG((30, 90)), ga.RandomAffine(30, interpolation="bilinear"), *TO_FLOAT],
+    "mixing": [
+        ga.RandomResizedCrop(224),
+        ga.RandomHorizontalFlip(),
+        ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
+        *TO_FLOAT,
+        ga.RandomChoice([ga.MixUp(), ga.CutMix()]),
+    ],
+    "policy_mixed": [
+        ga.RandomResizedCrop(224),
+        ONE_OF_ALL,
+        ONE_OF_ALL,
+        ga.RandomChoice([ga.MixUp(), ga.CutMix()]),
+        ga.RandomApply([ga.ColorJitter(0.4, saturation=0.4)]),
+        *TO_FLOAT,
+        ga.RandomErasing(value="random"),
+    ],
     "policy": [ga.RandomResizedCrop(224), ONE_OF_ALL, ONE_OF_ALL, *TO_FLOAT, ga.RandomErasing(value="random")],
     "policy_before": [ONE_OF_ALL, ONE_OF_ALL, ga.RandomResizedCrop(224), *TO_FLOAT],
     "everything": [

@@ -14,14 +14,25 @@ from torch import nn
 from . import backends
 from .backends.engine import Key
 from .explain import explain
-from .inputs import NO_EXPORT, as_images, check_labels, check_out, check_pixels, children_of, moved
-from .keys import EPOCHS, Keys, as_ids, whole
-from .memory import no_memory
+from .inputs import (
+    NO_EXPORT,
+    as_images,
+    check_labels,
+    check_out,
+    check_pixels,
+    children_of,
+    is_clip,
+    moved,
+)
+from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .messages import warn
+from .mixing import mixable, partner
 from .program import Canvas, Program
-from .recipe import Recipe, Recipes
+from .recipe import PLAIN, Asked, Recipe, Recipes
+from .run import Images, run
 
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
+VIEWS = 4096  # a key has 12 bits for the view
 
 
 @dataclass(frozen=True)
@@ -29,32 +40,42 @@ class Params:
     """What a pipeline drew for a batch.
 
     Attributes:
-        table: float32 [B, P], a row a sample.
+        table: float32 [B, P], a row a sample; [V, B, P] of several views.
         columns: P names, "2.RandomAffine.angle". A column of an op that did not act holds 0.
+        sizes: each sample's (H, W).
+        frames: of the clips that came in; None for images.
     """
 
     table: torch.Tensor
     columns: tuple[str, ...]
     program: Program
-    canvas: Canvas
+    sizes: tuple[Canvas, ...]
+    frames: int | None = None
 
-    def describe(self, i: int) -> list[dict]:
-        """The functional calls that sample `i` gets, in order.
+    def describe(self, i: int, view: int = 0) -> list[dict]:
+        """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them.
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
-        arguments}; what did not act is absent. Reads the table from the device.
+        arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
+        numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box". Reads the
+        table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
         """
-        row = self.table[i].tolist()
+        row, mix, n = (
+            (self.table if self.table.dim() == 2 else self.table[view])[i].tolist(),
+            self.program.mix,
+            len(self),
+        )
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        return self.program.describe(row, self.canvas)
+        other = None if mix is None else partner(i % n, n, mix.pair)
+        return self.program.describe(row, self.sizes[i], None if other == i % n else other, self.frames)
 
     def __len__(self) -> int:
-        return self.table.shape[0]
+        return self.table.shape[-2]
 
 
 class Compose(nn.Module):
@@ -134,81 +155,124 @@ class Compose(nn.Module):
         self._memory_format = memory_format
         self._recipes.forget()
 
-    def forward(self, images, labels=None, *, ids=None, epoch: int | None = None):
+    def forward(
+        self,
+        images,
+        labels=None,
+        *,
+        ids=None,
+        epoch: int | None = None,
+        views: int | None = None,
+        view: int | None = None,
+        index=None,
+    ):
         """Augment a batch.
 
         Args:
-            images: uint8, float16, bfloat16 or float32, [B, C, H, W] or [C, H, W], any strides, any device.
-            labels: handed through beside the images: [B] or [B, K], or a list.
+            images: uint8, float16, bfloat16 or float32, any strides, any device: [B, C, H, W] or [C, H, W]; clips
+                [B, T, C, H, W], whose frames share a draw; or a batch as a list of images [C, H, W] of any sizes.
+            labels: handed through beside the images: [B] or [B, K], or a list. Where the pipeline mixes, they become
+                soft: float32 [B, K], with several views [V, B, K].
             ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
+            views: how many independent draws each sample gets, views 0 .. V - 1; the result has an axis V in front.
+                View 0 is the call without views.
+            view: the number of the only one; no axis more.
+            index: int64 [B]: take these of the images [N, ...], which are read where they lie.
 
         Returns:
-            The images, or (images, labels) if labels were given.
+            The images, or (images, labels) if labels were given. Where not all have one size, as it follows from the
+            inputs' or is drawn, a list of [C, OH, OW] takes the place of a tensor. For a drawn size the host must know
+            the draw: on a GPU such a call waits for it.
         """
         if torch.compiler.is_dynamo_compiling():
-            return outside_the_graph(self.forward, images, labels, ids=ids, epoch=epoch)
-        images, recipe = self.take(images)
+            keywords = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
+            return outside_the_graph(self.forward, images, labels, **keywords)
+        images, recipe = self.take(images, asked_for(views, view), index)
         if labels is not None:
-            check_labels(labels, images)
-        out = self._allocate(recipe, images.device)
+            check_labels(labels, recipe.single)
+            labels = labels if recipe.mixing is None else mixable(labels, recipe)
         key = self._draw_keys(recipe, images.device, ids, epoch)
-        if recipe.shape[0]:
-            plans = recipe.engine.plan(recipe.rows, None, key)
-            recipe.engine.write(images, recipe.rows, plans, out)
-        out = out if images.dim() == 4 else out[0]
+        out, plans = run(recipe, images, None, key)
+        if labels is not None and recipe.mixing is not None:
+            table = recipe.table(images.device) if plans is None else plans.table
+            labels = recipe.mixing.soft(labels, table, recipe)
         return out if labels is None else (out, labels)
 
-    def sample(self, images, *, ids=None, epoch: int | None = None) -> Params:
+    def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:
+        """The call, for the views that are asked for."""
+        source, recipe = self.take(images, asked, index)
+        return run(recipe, source, None, self._draw_keys(recipe, source.device, ids, epoch))[0]
+
+    def sample(
+        self,
+        images,
+        *,
+        ids=None,
+        epoch: int | None = None,
+        views: int | None = None,
+        view: int | None = None,
+        index=None,
+    ) -> Params:
         """Draw for a batch without touching its pixels; arguments as for the call."""
         if torch.compiler.is_dynamo_compiling():
-            return outside_the_graph(self.sample, images, ids=ids, epoch=epoch)
-        images, recipe = self.take(images)
+            keywords = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
+            return outside_the_graph(self.sample, images, **keywords)
+        images, recipe = self.take(images, asked_for(views, view), index)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         table, program = recipe.table(images.device), recipe.program
-        if recipe.shape[0]:
+        if recipe.rows.shape[0]:
             table = recipe.engine.plan(recipe.rows, table, key).table
-        return Params(table, program.columns, program, recipe.canvas)
+        table, frames = table.view(*recipe.draws, len(program.columns)), recipe.clip and recipe.clip[0]
+        return Params(table, program.columns, program, recipe.sizes, frames)
 
-    def apply(self, images, params: Params, *, out: torch.Tensor | None = None) -> torch.Tensor:
+    def apply(
+        self, images, params: Params, *, out: torch.Tensor | None = None, view: int | None = None, index=None
+    ) -> Images:
         """Apply what was drawn. Pure: the same images and params give the same result.
 
         Args:
             params: drawn by this pipeline, or one that draws the same, for as many images of the same size.
             out: a buffer for the result, of its shape, dtype and device, with any strides; it shares no memory with the
                 images.
+            view: of params of several views, the only one to apply.
+            index: as for the call.
+
+        Returns:
+            As the call.
         """
         if torch.compiler.is_dynamo_compiling():
-            return outside_the_graph(self.apply, images, params, out=out)
-        images, recipe = self.take(images)
-        if params.program is not recipe.program or params.table.shape != (recipe.shape[0], len(params.columns)):
-            _check_params(recipe, params)
-        return self.replay(images, recipe, params.table, out)
+            return outside_the_graph(self.apply, images, params, out=out, view=view, index=index)
+        table = params.table
+        if view is not None:
+            table = _one_view(params, view)
+        images, recipe = self.take(images, asked_for(None if table.dim() == 2 else table.shape[0], None), index)
+        if table.shape != (*recipe.draws, len(params.columns)) or not recipe.takes(params.program, params.sizes):
+            _check_params(recipe, params, table)
+        return self.replay(images, recipe, table, out)
 
     def replay(
         self, images: torch.Tensor, recipe: Recipe, table: torch.Tensor, out: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    ) -> Images:
         """`apply`, where images and recipe are those of `take`, and the table is one for them."""
-        b = recipe.shape[0]
-        shape = (b, recipe.program.out_channels, *recipe.program.out_size)
-        if out is None:
-            batch = self._allocate(recipe, images.device)
-        else:
-            check_out(out, shape if images.dim() == 4 else shape[1:], recipe.program.out_dtype, images)
-            batch = out if out.dim() == 4 else out[None]
-        if b:
-            plans = recipe.engine.plan(recipe.rows, moved(table, images.device, torch.float32).contiguous())
-            recipe.engine.write(images, recipe.rows, plans, batch)
-        return batch if images.dim() == 4 else batch[0]
+        program = recipe.program
+        if out is not None:
+            if recipe.out_sizes is not None:
+                raise ValueError("out takes images of one size, and here each has its own; leave it out")
+            check_out(out, (*recipe.lead, program.out_channels, *program.out_size), program.out_dtype, images)
+        table = moved(table if table.dim() == 2 else table.flatten(0, 1), images.device, torch.float32)
+        return run(recipe, images, table.contiguous(), None, out)[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""
         self.epoch = whole("epoch", epoch, EPOCHS)
 
-    def explain(self, images: torch.Tensor) -> str:
+    def explain(self, images) -> str:
         """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
-        images, recipe = self.take(images)
-        return explain(recipe.program, images, recipe.module.__name__.rsplit(".", 1)[-1], self.backend)
+        _, recipe = self.take(images)
+        return explain(
+            recipe.program, images, len(recipe.rows), recipe.module.__name__.rsplit(".", 1)[-1], self.backend
+        )
 
     def lower(self, build) -> None:
         """As part of another pipeline: its ops in a row; seed, backend and format are the outer one's."""
@@ -216,40 +280,59 @@ class Compose(nn.Module):
             with build.op(index, transform):
                 transform.lower(build)
 
-    def take(self, images) -> tuple[torch.Tensor, Recipe]:
-        """Images as a plain tensor, and their recipe."""
+    def take(self, images, asked: Asked = PLAIN, index=None) -> tuple[torch.Tensor, Recipe]:
+        """A plain tensor from whose first element the recipe's rows count, and the recipe."""
         if torch.jit.is_tracing():
             raise RuntimeError(NO_EXPORT)
         if type(images) is not torch.Tensor or images.is_neg():
+            if type(images) is list:
+                return self._take_list(images, asked, index)
+            single = is_clip(images)
             images = as_images(images)
-        recipe = self.recipe(images)
+            if single:
+                images, asked = images[None], asked._replace(single=True)
+        if index is not None:
+            return self._take_indexed(images, asked, index)
+        recipe = self._recipes.of(self.transforms, images, self._backend, self._memory_format, asked)
         if recipe.copies:
             images = images.contiguous()
-            recipe = self.recipe(images)
+            recipe = self.recipe(images, asked)
         if self.check:
             check_pixels(images)
         return images, recipe
 
-    def recipe(self, images: torch.Tensor) -> Recipe:
-        """What is needed to run this pipeline on such images."""
-        return self._recipes.of(self.transforms, images, self._backend, self._memory_format)
+    def _take_list(self, images: list, asked: Asked, index) -> tuple[torch.Tensor, Recipe]:
+        if index is not None:
+            raise TypeError("index takes images of one size in one tensor [N, C, H, W], got a list")
+        own = torch.Tensor
+        images = [as_images(x) if isinstance(x, own) and (type(x) is not own or x.is_neg()) else x for x in images]
+        source, recipe = self._recipes.of_list(self.transforms, images, self._backend, self._memory_format, asked)
+        if self.check:
+            for image in images:
+                check_pixels(image)
+        return source, recipe
 
-    def _allocate(self, recipe: Recipe, device: torch.device) -> torch.Tensor:
-        program = recipe.program
-        shape = (recipe.shape[0], program.out_channels, *program.out_size)
-        try:
-            return recipe.module.allocate(shape, program.out_dtype, device, recipe.format)
-        except (RuntimeError, MemoryError, ValueError):
-            if device.type != "cpu":
-                raise
-            raise no_memory(program, shape[0]) from None
+    def _take_indexed(self, images: torch.Tensor, asked: Asked, index) -> tuple[torch.Tensor, Recipe]:
+        if images.dim() < 4 or asked.single:
+            raise ValueError(f"index takes images of [N, C, H, W] or [N, T, C, H, W], got {tuple(images.shape)}")
+        index = as_index("Compose", index, images, self.check)
+        recipe = self.recipe(images, asked._replace(count=len(index)))
+        if recipe.copies:
+            raise ValueError(f"index reads images where they lie, and their strides {images.stride()} are too large")
+        if self.check:
+            check_pixels(images[index])
+        return images, recipe.gathering(index, images.stride(0))
+
+    def recipe(self, images: torch.Tensor, asked: Asked = PLAIN) -> Recipe:
+        """What is needed to run this pipeline on such images."""
+        return self._recipes.of(self.transforms, images, self._backend, self._memory_format, asked)
 
     def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None) -> Key:
         """What the samples' draws are keyed by, on the device."""
         epoch = self._keys.epoch if epoch is None else whole("epoch", epoch, EPOCHS)
         if ids is None:
             return Key(None, epoch or 0, self._keys.of_counted(device))
-        b = recipe.shape[0]
+        b = recipe.samples
         given, ids = ids, as_ids(ids, device, b)
         if epoch is None:
             self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
@@ -299,10 +382,31 @@ class Compose(nn.Module):
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
 
 
-def _check_params(recipe: Recipe, params: Params) -> None:
+def asked_for(views: int | None, view: int | None) -> Asked:
+    """What views a call asks for."""
+    if views is None and view is None:
+        return PLAIN
+    if views is not None and view is not None:
+        raise ValueError(f"views={views} asks for views 0 .. {views} - 1 and view={view} for one; give one of the two")
+    if views is None:
+        return Asked(view=whole("view", view, VIEWS))
+    if whole("views", views, VIEWS + 1) == 0:
+        raise ValueError("views must be at least 1, got 0")
+    return Asked(views=tuple(range(views)))
+
+
+def _one_view(params: Params, view: int) -> torch.Tensor:
+    """The table [B, P] of one of the views."""
+    n = params.table.shape[0] if params.table.dim() == 3 else 0
+    if whole("view", view, VIEWS) >= n:
+        raise ValueError(f"view must be one of the {n} views of params, got {view}; sample with views=")
+    return params.table[view]
+
+
+def _check_params(recipe: Recipe, params: Params, table: torch.Tensor) -> None:
     """Raise on params of another pipeline, batch or size."""
     columns = recipe.program.columns
-    found, needs = tuple(params.table.shape), (recipe.shape[0], len(columns))
+    found, needs = tuple(table.shape), (*recipe.draws, len(columns))
     if found != needs:
         raise ValueError(
             f"params hold a table of {found}, and this pipeline and batch need {needs}; draw them by sample()"
@@ -310,11 +414,11 @@ def _check_params(recipe: Recipe, params: Params) -> None:
     for theirs, own in zip(params.columns, columns, strict=True):
         if theirs != own:
             raise ValueError(f"params were drawn by another pipeline: {theirs} stands for {own}; draw them by sample()")
-    if params.canvas != recipe.canvas:
-        (h, w), (own_h, own_w) = params.canvas, recipe.canvas
-        raise ValueError(
-            f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
-        )
+    for (h, w), (own_h, own_w) in zip(params.sizes, recipe.sizes, strict=True):
+        if (h, w) != (own_h, own_w):
+            raise ValueError(
+                f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
+            )
 
 
 def outside_the_graph(method: Callable, *args, **keywords):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -10,7 +11,7 @@ from .kernels.shared import geometry, pixel, plan
 from .program import Program
 from .tree import Choice, Entry, Nodes
 
-_KINDS = {plan.KIND_GATE: "gate", plan.KIND_GEOMETRY: "geometry", plan.KIND_PIXEL: "pixel"}
+_KINDS = {plan.KIND_GATE: "gate", plan.KIND_GEOMETRY: "geometry", plan.KIND_PIXEL: "pixel", plan.KIND_NONE: "frames"}
 _NEEDS = {
     plan.POINTWISE: "",
     plan.MEAN: ", after the image's mean",
@@ -30,6 +31,8 @@ _FILTERS = {
 def _slot(entry: Entry) -> str:
     if entry.kind == plan.KIND_GATE:
         return "order drawn" if entry.trait else "choice drawn"
+    if entry.frames is not None:
+        return "frames of a clip"
     if entry.paints:
         return (pixel.CASES | pixel.LOOPS)[entry.op] + _NEEDS[entry.trait]
     name = geometry.CASES[entry.op]
@@ -51,16 +54,25 @@ def launches(program: Program) -> int:
     return 2 + program.asks
 
 
-def floor_bytes(program: Program, images: torch.Tensor) -> tuple[int, int]:
-    """(bytes of the source, bytes of the output): what any implementation must at most read and must write once."""
-    b = images.shape[0] if images.dim() == 4 else 1
-    h, w = program.out_size
-    return images.numel() * images.element_size(), b * program.out_channels * h * w * program.out_dtype.itemsize
+def floor_bytes(program: Program, images: torch.Tensor | list, outputs: int | None = None) -> tuple[int, int]:
+    """(bytes of the source, bytes of the output): what any implementation must at most read and must write once.
+
+    Args:
+        outputs: how many images are written; None for as many as come in. Of sizes that differ the largest counts.
+    """
+    given = images if isinstance(images, list) else [images]
+    if outputs is None:
+        outputs = sum(image.numel() // math.prod(image.shape[-3:]) for image in given)
+    h, w = max(program.out_sizes, key=math.prod)
+    written = outputs * program.out_channels * h * w * program.out_dtype.itemsize
+    return sum(image.nbytes for image in given), written
 
 
-def explain(program: Program, images: torch.Tensor, chosen: str, asked: str) -> str:
+def explain(program: Program, images: torch.Tensor | list, outputs: int, chosen: str, asked: str) -> str:
     """The slots in order, what is merged, launches, bytes, and the backend."""
-    lines = [f"{tuple(images.shape)} {images.dtype} on {images.device}, backend {chosen} (asked: {asked})"]
+    given = f"{tuple(images.shape)}" if isinstance(images, torch.Tensor) else f"list of {len(images)} images"
+    first = images if isinstance(images, torch.Tensor) else images[0]
+    lines = [f"{given} {first.dtype} on {first.device}, backend {chosen} (asked: {asked})"]
     for entry in _shown(program.nodes):
         drawn = program.columns[entry.column : entry.column + entry.columns]
         names = ", ".join(c.rsplit(".", 1)[-1] for c in drawn)
@@ -70,12 +82,15 @@ def explain(program: Program, images: torch.Tensor, chosen: str, asked: str) -> 
     if len(program.facts.smooth) > 1:
         names = " and ".join(slot.name for slot in program.facts.smooth)
         lines.append(f"  note: where {names} both act on a sample, they become one resampling, approximately")
-    source, output = floor_bytes(program, images)
+    source, output = floor_bytes(program, images, outputs)
     read = source * (1 + program.asks)
-    size = "x".join(str(n) for n in program.out_size)
+    size = " to ".join(
+        f"{h}x{w}" for h, w in (min(program.out_sizes), max(program.out_sizes))[: len(program.out_sizes)]
+    )
+    writes = "writes" if program.out_size else "writes at most"
     lines += [
         f"  launches: draw, {program.asks} to look at whole images, write = {launches(program)}",
-        f"  bytes: reads at most {read / 1e6:.2f} MB, writes {output / 1e6:.2f} MB; "
+        f"  bytes: reads at most {read / 1e6:.2f} MB, {writes} {output / 1e6:.2f} MB; "
         f"at 1 TB/s no less than {(read + output) / 1e6:.1f} us",
         f"  output: {program.out_dtype} {size}, {len(program.columns)} columns drawn",
     ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .kernels.shared import draw, geometry, pixel, plan
 from .kernels.torch import dialect as torch_dialect
 from .kernels.torch.layout import Ask, Layout, Stage
-from .tree import Canvas, Choice, Entry, Nodes, canvas_after, follow
+from .tree import Canvas, Canvases, Choice, Entry, Nodes, follow
 
 if TYPE_CHECKING:
     from .program import Program
@@ -27,7 +27,7 @@ class Facts:
 
     Attributes:
         slots: each slot, in the order of the pipeline.
-        moves, paints: the geometry slots, the pixel slots.
+        moves, paints, blends: the geometry slots, the pixel slots but those that blend, those that do.
         smooth: the geometry slots that read between pixels.
         tail: the pixel slots that every row ends with, which need nothing beside the pixel.
         needs: traits of the pixel slots (`plan.MEAN`, ...).
@@ -42,7 +42,8 @@ class Facts:
         self.lengths = {name: getattr(program, name) for name in ("channels", "out_channels", "groups", "steps")}
         self.slots = [entry for entry in program.entries if entry.kind != plan.KIND_GATE]
         self.moves = [slot for slot in self.slots if slot.moves]
-        self.paints = [slot for slot in self.slots if slot.paints]
+        self.paints = [slot for slot in self.slots if slot.paints and not slot.blends]
+        self.blends = [slot for slot in self.slots if slot.blends]
         self.smooth = [slot for slot in self.moves if slot.smooth]
         self.tail = list(itertools.takewhile(_ends, reversed(self.slots)))[::-1]
         self.needs = {slot.trait for slot in self.paints}
@@ -55,11 +56,12 @@ class Facts:
     def of_plans(self) -> dict[str, Any]:
         """The fields of `layout`."""
         smooth, zero = self.smooth, frozenset({0})
-        groups = reached(self.nodes, zero, lambda n, slot: n + slot.moves)
-        steps = reached(self.nodes, zero, lambda n, slot: n + slot.paints)
-        asks = reached(self.nodes, zero, lambda n, slot: n + slot.asks)
+        groups = reached(self.nodes, zero, lambda n, slot: {n + slot.moves})
+        steps = reached(self.nodes, zero, lambda n, slot: {n + slot.paints})
+        asks = reached(self.nodes, zero, lambda n, slot: {n + slot.asks})
         last = max((slot.number for slot in self.moves), default=-1)
         first = min((slot.number for slot in self.paints if slot.asks), default=math.inf)
+        blend = min((slot.number for slot in self.blends), default=math.inf)
         opening = next((slot for slot in self.slots if slot.paints or (slot.moves and not slot.trait)), None)
         here = [[slot for slot in self.paints if j in steps[slot.number]] for j in range(self.lengths["steps"])]
         asking = [[slot for slot in self.paints if slot.asks and k in asks[slot.number]] for k in range(self.asks)]
@@ -79,9 +81,13 @@ class Facts:
                 for slots in asking
             ),
             step_ops=tuple(_stages(slots, lambda slot: slot.op) for slots in here),
-            fixed_steps=tuple(len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 for s in here),
+            fixed_steps=tuple(
+                len(s) == 1 and s[0].gate_at < 0 and len(steps[s[0].number]) == 1 and s[0].number < blend for s in here
+            ),
             moved_steps=tuple(any(slot.trait == plan.PLACE and slot.number < last for slot in s) for s in here),
             needs={slot.op: slot.trait for slot in self.paints},
+            blends=tuple(sorted({slot.op for slot in self.blends})),
+            bytes=all(slot.lattice for slot in self.blends),
         )
 
 
@@ -93,18 +99,14 @@ class Sizes:
         self.moves = program.facts.moves
 
     @cached_property
-    def canvases(self) -> dict[int, dict[Canvas, Canvas]]:
-        """The canvases (H, W) that may stand in front of each slot, by its number, and what it makes of them."""
-
-        def after(canvas: Canvas, slot: Entry) -> Canvas:
-            return canvas_after(slot.op, slot.arguments, canvas) if slot.moves else canvas
-
-        return reached(self.nodes, self.inputs, after)
+    def canvases(self) -> dict[int, dict[Canvas, Canvases]]:
+        """The canvases (H, W) that may stand in front of each slot, by its number, and what it may make of them."""
+        return reached(self.nodes, self.inputs, lambda canvas, slot: slot.after(canvas) if slot.moves else {canvas})
 
     @cached_property
     def largest(self) -> Canvas:
         """The largest height and the largest width of any stage, the inputs included."""
-        seen = self.inputs.union(*(made.values() for made in self.canvases.values()))
+        seen = self.inputs.union(*itertools.chain.from_iterable(made.values() for made in self.canvases.values()))
         return max(h for h, _ in seen), max(w for _, w in seen)
 
     @cached_property
@@ -120,7 +122,8 @@ class Sizes:
             if not slot.smooth:
                 return now
             made = self.canvases[slot.number]
-            ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in made.values() for axis in (0, 1)))
+            after = frozenset().union(*made.values())
+            ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in after for axis in (0, 1)))
             antialias = geometry.CASES[slot.op].startswith("resize") and slot.arguments[6] > 0
             last = 1.0 if antialias else _stretch(self.config, slot, ratio)
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
@@ -134,18 +137,18 @@ def _ends(slot: Entry) -> bool:
     return slot.paints and slot.trait == plan.POINTWISE and slot.gate_at < 0
 
 
-def reached(nodes: Nodes, start: frozenset[T], after: Callable[[T, Entry], T]) -> dict[int, dict[T, T]]:
-    """The values that may stand in front of each slot, by its number, and what it makes of each.
+def reached(nodes: Nodes, start: frozenset[T], after: Callable[[T, Entry], Set[T]]) -> dict[int, dict[T, Set[T]]]:
+    """The values that may stand in front of each slot, by its number, and what it may make of each.
 
     Args:
         start: those in front of all.
-        after: (value, slot) -> the value behind it.
+        after: (value, slot) -> the values that may stand behind it.
     """
-    found: dict[int, dict[T, T]] = {}
+    found: dict[int, dict[T, Set[T]]] = {}
 
     def advance(before: frozenset[T], slot: Entry) -> frozenset[T]:
         made = found[slot.number] = {value: after(value, slot) for value in before}
-        return frozenset(made.values())
+        return frozenset().union(*made.values())
 
     follow(nodes, start, advance, lambda ways: frozenset().union(*ways))
     return found
@@ -204,7 +207,7 @@ def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Ha
     return found
 
 
-def _most(numbers: dict[int, dict[int, int]], slots: Sequence[Entry]) -> int:
+def _most(numbers: dict[int, dict[int, Set[int]]], slots: Sequence[Entry]) -> int:
     return max((n for slot in slots for n in numbers[slot.number]), default=0)
 
 
@@ -235,7 +238,7 @@ def _elastic(program: Program) -> tuple[int, int]:
 def _stretch(config: Sequence[float], slot: Entry, ratio: float) -> float:
     """A bound of `plan.stretch` for a smooth slot without antialias, whose canvases shrink by at most `ratio`."""
     name = geometry.CASES[slot.op]
-    if name in ("rotate", "translate_x", "translate_y"):
+    if name in ("rotate", "rotate_expand", "translate_x", "translate_y"):
         return 1.0
     if name.startswith("resize"):
         return min(ratio, plan.STRETCH)

@@ -11,12 +11,16 @@ from .lowering import MAX_CHANNELS
 from .messages import shown
 
 NO_EXPORT = "a gpuaug pipeline cannot be exported or traced; leave it out of the exported model"
+_CHANNELS_LAST = {
+    3: ("2, 0, 1", "[H, W, C]"),
+    4: ("0, 3, 1, 2", "[B, H, W, C]"),
+    5: ("0, 1, 4, 2, 3", "[B, T, H, W, C]"),
+}
 _LAST = (1, 3, 4)  # channels of an image whose last axis may be taken for them
 _MENDS = {
     "Image": "torchvision.transforms.v2.functional.pil_to_tensor makes one",
     "ndarray": "torch.from_numpy makes one",
-    "list": "torch.stack makes one of tensors of one size",
-    "tuple": "torch.stack makes one of tensors of one size",
+    "tuple": "a list of images is a batch",
 }
 
 
@@ -57,6 +61,11 @@ def as_images(images: Any) -> torch.Tensor:
     return images.resolve_neg() if images.is_neg() else images
 
 
+def is_clip(images: Any) -> bool:
+    """Whether it is one clip [T, C, H, W] by its type."""
+    return _is_tv_tensor(images) and type(images).__name__ == "Video" and images.dim() == 4
+
+
 def _is_tv_tensor(value: Any) -> bool:
     return type(value).__module__.startswith("torchvision.tv_tensors")
 
@@ -72,18 +81,20 @@ def check_images(op: str, images: Any) -> None:
         kind = "None" if images is None else type(images).__name__
         mend = next((f"; {_MENDS[c.__name__]}" for c in type(images).__mro__ if c.__name__ in _MENDS), "")
         raise TypeError(f"{op}: images must be a tensor [B, C, H, W] or [C, H, W], got {kind}{mend}")
-    if _is_tv_tensor(images) and type(images).__name__ != "Image":
+    if _is_tv_tensor(images) and type(images).__name__ not in ("Image", "Video"):
         raise TypeError(
             f"{op}: images must be images, got {type(images).__name__}, which this version does not transform"
         )
     if images.layout != torch.strided:
         raise TypeError(f"{op}: images must be a dense tensor, got one of {images.layout}; take images.to_dense()")
     shape = tuple(images.shape)
-    if len(shape) not in (3, 4):
-        raise ValueError(f"{op}: images must be [B, C, H, W] or [C, H, W], got the shape {shape}")
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(
+            f"{op}: images must be [B, C, H, W], [C, H, W] or clips [B, T, C, H, W], got the shape {shape}"
+        )
     if not 1 <= shape[-3] <= MAX_CHANNELS:
         if shape[-1] in _LAST:
-            order, axes = ("0, 3, 1, 2", "[B, H, W, C]") if len(shape) == 4 else ("2, 0, 1", "[H, W, C]")
+            order, axes = _CHANNELS_LAST[len(shape)]
             raise ValueError(f"{op}: images of the shape {shape} look like {axes}; take images.permute({order})")
         raise ValueError(
             f"{op}: images must have 1 to {MAX_CHANNELS} channels, got {shape[-3]}; is the shape {shape} [B, C, H, W]?"
@@ -92,13 +103,38 @@ def check_images(op: str, images: Any) -> None:
         raise ValueError(f"{op}: images must have at least one pixel, got the shape {shape}")
 
 
-def check_labels(labels: Any, images: torch.Tensor) -> None:
+def check_list(op: str, images: list) -> None:
+    """Raise unless `images` are tensors [C, H, W] of one dtype and number of channels, on one device.
+
+    Raises:
+        TypeError: other items, which the error names.
+        ValueError: no images, or other shapes.
+    """
+    if not images:
+        raise ValueError(f"{op}: an empty list of images says nothing of their channels and dtype")
+    first = images[0]
+    for i, image in enumerate(images):
+        if type(image) is not torch.Tensor or image.dim() != 3 or image.layout != torch.strided:
+            if isinstance(image, torch.Tensor) and image.dim() != 3:
+                raise ValueError(f"{op}: images of a list must be [C, H, W], got the shape {tuple(image.shape)} at {i}")
+            check_images(f"{op}: item {i} of the list", image)
+        if image.dtype != first.dtype or image.device != first.device or image.shape[0] != first.shape[0]:
+            told = " and ".join(f"{x.dtype} of {x.shape[0]} channels on {x.device}" for x in (first, image))
+            raise ValueError(f"{op}: images of a list must have one dtype, device and number of channels, got {told}")
+        if not 1 <= image.shape[0] <= MAX_CHANNELS or min(image.shape[1:]) < 1:
+            check_images(op, image)
+
+
+def check_labels(labels: Any, single: bool) -> None:
     """Raise on what must not be handed back as it is beside images that moved: masks, boxes, keypoints.
+
+    Args:
+        single: they go with one sample, not with a batch.
 
     Raises:
         TypeError: labels other than tensors or arrays [B] or [B, K], or lists.
     """
-    most = images.dim() - 2
+    most = 1 if single else 2
     if isinstance(labels, dict) or any(_is_tv_tensor(v) for v in (labels, *_items(labels))):
         got = f"a {type(labels).__name__}"
     elif isinstance(labels, torch.Tensor | np.ndarray) and labels.ndim > most:

@@ -47,7 +47,7 @@ def whole(name: str, value: Any, end: int) -> int:
 def as_ids(ids: Any, device: torch.device, b: int) -> torch.Tensor:
     """`b` sample ids, given as a tensor or a sequence of whole numbers, as int64 on the device."""
     if not isinstance(ids, torch.Tensor):
-        ids = _on_host(ids)
+        ids = _on_host("ids", ids)
     if ids.dtype == torch.int64 and ids.shape == (b,) and ids.device == device:
         return ids.contiguous()
     if ids.dtype not in INTEGERS:
@@ -57,11 +57,35 @@ def as_ids(ids: Any, device: torch.device, b: int) -> torch.Tensor:
     return moved(ids.reshape(-1), device, torch.int64).contiguous()
 
 
-def _on_host(ids: Any) -> torch.Tensor:
+def as_index(op: str, index: Any, images: torch.Tensor, check: bool) -> torch.Tensor:
+    """Which images of a resident data set to take, int64 [B] on its device.
+
+    Args:
+        check: look at values on a device, too.
+
+    Raises:
+        TypeError: not whole numbers.
+        ValueError: another shape.
+        IndexError: a value outside of the data set, as far as it was looked at.
+    """
+    given = index if isinstance(index, torch.Tensor) else _on_host("index", index)
+    if given.dtype not in INTEGERS:
+        raise TypeError(f"{op}: index must hold whole numbers, int64 [B], got {given.dtype}")
+    if given.dim() != 1:
+        raise ValueError(f"{op}: index must be int64 [B], got the shape {tuple(given.shape)}")
+    if given.numel() and (given.device.type == "cpu" or check):
+        low, high = (int(v) for v in torch.aminmax(given))
+        if low < 0 or high >= len(images):
+            worst = low if low < 0 else high
+            raise IndexError(f"{op}: index must lie in 0 .. {len(images) - 1}, got {worst}")
+    return moved(given, images.device, torch.int64)
+
+
+def _on_host(name: str, values: Any) -> torch.Tensor:
     try:
-        tensor = torch.as_tensor(np.ascontiguousarray(ids) if isinstance(ids, np.ndarray) else ids, device=CPU)
+        tensor = torch.as_tensor(np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values, device=CPU)
     except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise TypeError(f"ids must be whole numbers, int64 [B], got {shown(ids)}") from None
+        raise TypeError(f"{name} must be whole numbers, int64 [B], got {shown(values)}") from None
     return tensor if tensor.numel() else tensor.to(torch.int64)  # an empty list is a float tensor
 
 

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .facts import counts
-from .kernels.shared import draw, geometry, pixel, plan
-from .program import OtherProgram, Program, one_size
-from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, canvas_after, tracked
+from .kernels.shared import blend, draw, geometry, pixel, plan
+from .order import in_order
+from .program import OtherProgram, Program
+from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, tracked
+
+if TYPE_CHECKING:
+    from .mixing import Mix
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 MAX_CHANNELS = 16
@@ -38,6 +44,7 @@ NEEDS = {
 }
 _GEOMETRY = {name: code for code, name in geometry.CASES.items()}
 _PIXEL = {name: code for code, name in (pixel.CASES | pixel.LOOPS).items()}
+_BLENDS = {name: code for code, name in blend.CASES.items()}
 _DRAWS = {name: code for code, name in draw.CASES.items()}
 
 
@@ -47,6 +54,9 @@ class Lowering:
     Attributes:
         channels, dtype: those that arrive at the op being lowered.
         width: channels of the engine, see `Program.channels`.
+        mix: what the blends so far agree on, None for none.
+        place: of the op being lowered, as the pipeline was written.
+        early: a blend is lowered in front of the ops that make floats of uint8, though it stands behind them.
     """
 
     def __init__(self, canvases: Canvases, channels: int, dtype: torch.dtype, width: int):
@@ -59,8 +69,16 @@ class Lowering:
         self._gate, self._want = -1, 0
         self._lines = self._stream = self._slot = 0
         self._op = ""
-        self._shared: dict[tuple, tuple[int, int]] = {}
+        self._known: dict[tuple, tuple[int, int]] = {}
         self._path: tuple = ()
+        self._blend = ""  # the op that blended, if one did
+        self.mix: Mix | None = None
+        self.place, self.early = 0, False
+
+    @property
+    def name(self) -> str:
+        """The op being lowered, as errors name it."""
+        return self._op
 
     @property
     def bound(self) -> int:
@@ -135,21 +153,21 @@ class Lowering:
     def _columns_for(self, names: Sequence[str]) -> tuple[int, int]:
         """First table column and stream number; copies of one op inside RandomOrder share both."""
         key = (self._path, tuple(names))
-        if key not in self._shared:
+        if key not in self._known:
             first = len(self.columns)
             self.columns += [f"{self._op}.{n}" for n in names]
-            self._shared[key] = first, self._stream
+            self._known[key] = first, self._stream
             self._stream += 1
             if self._stream >= 4096:
                 raise self.fail("a pipeline has at most 4096 draws")
-        return self._shared[key]
+        return self._known[key]
 
     def _constants(self, values: Sequence[float]) -> int:
         """Append to `config`; returns where."""
         self.config += values
         return len(self.config) - len(values)
 
-    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, **words) -> Entry:
+    def _entry(self, kind, op, arguments, draw, configuration, names, call=None, sizes=None, **words) -> Entry:
         first, stream = self._columns_for(names) if names else (0, 0)
         arguments = _twelve(arguments)
         config = self._constants(arguments + _twelve(configuration))
@@ -161,21 +179,31 @@ class Lowering:
         code[plan.CHANNELS], code[plan.STAGE_CHANNELS] = -1, self.channels
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
-        self.nodes.append(Entry(self._op.rsplit(".", 1)[-1], self._lines, tuple(code), tuple(arguments), call))
+        name = self._op.rsplit(".", 1)[-1]
+        self.nodes.append(Entry(name, self._lines, tuple(code), tuple(arguments), call, sizes, place=self.place))
         self._lines += 1
         self._slot += kind != plan.KIND_GATE
         return self.nodes[-1]
 
     def gate(
-        self, draw: str, configuration: Sequence[float], column: str, *, permutes: int = 0, counts: bool = False
+        self,
+        draw: str,
+        configuration: Sequence[float],
+        column: str,
+        *,
+        permutes: int = 0,
+        counts: bool = False,
+        shared: bool = False,
     ) -> Entry:
         """Draw a number that later slots stand behind; returns the gate for `behind`.
 
         Args:
             permutes: it numbers a permutation of so many.
             counts: slots want it greater than their own number, not equal to it.
+            shared: it is drawn once for the samples that share their draws, see `blend`.
         """
-        return self._entry(plan.KIND_GATE, 0, (), draw, configuration, (column,), trait=-1 if counts else permutes)
+        words = dict(trait=-1 if counts else permutes, shared=int(shared))
+        return self._entry(plan.KIND_GATE, 0, (), draw, configuration, (column,), **words)
 
     @contextmanager
     def behind(self, gate: Entry, number: int) -> Iterator[None]:
@@ -216,24 +244,24 @@ class Lowering:
             self.track.append(lambda canvases: join(canvases, (tracked(track, canvases) for track in tracks)))
 
     @contextmanager
-    def accept(self, p: float) -> Iterator[None]:
-        """What is lowered inside acts on a sample with probability `p`."""
+    def accept(self, p: float, shared: bool = False) -> Iterator[None]:
+        """What is lowered inside acts on a sample with probability `p`; `shared` as `gate`."""
         if p >= 1.0:
             yield
             return
-        with self.behind(self.gate("draw_accept", (p,), "applied"), 1):
+        with self.behind(self.gate("draw_accept", (p,), "applied", shared=shared), 1):
             yield
 
-    def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None) -> None:
-        """Lower one of `children` for each sample, with probabilities `p`."""
+    def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False) -> None:
+        """Lower one of `children` for each sample, with probabilities `p`; `shared` as `gate`."""
         n = len(children)
         if p is None:
-            gate = self.gate("draw_integer", (n,), "choice")
+            gate = self.gate("draw_integer", (n,), "choice", shared=shared)
         else:
             if n > 12:
                 raise self.fail(f"p may be given for at most 12 transforms, got {n}")
             ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
-            gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice")
+            gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice", shared=shared)
         self._choice(gate, children)
 
     def shuffled(self, children: Sequence[Callable[[], None]]) -> None:
@@ -247,17 +275,18 @@ class Lowering:
 
     def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], position: int = 0) -> None:
         """Lower children of which a row takes one; they share slots."""
-        canvases, kind, slot = self._canvases, self._kind(), self._slot
-        ways, kinds, ends = [], [], []
+        canvases, kind, slot, blend = self._canvases, self._kind(), self._slot, self._blend
+        ways, kinds, ends, blends = [], [], [], []
         for number, lower_child in enumerate(children):
-            self._canvases, (self.dtype, self.channels), self._slot = canvases, kind, slot
+            self._canvases, (self.dtype, self.channels), self._slot, self._blend = canvases, kind, slot, blend
             with self._way(gate, number, position) as (way, track):
                 lower_child()
             ways.append((number, tuple(way)))
             ends.append((self._canvases, track))
             kinds.append((self._kind(), self._slot))
+            blends.append(self._blend)
         self.nodes.append(Choice(gate, tuple(ways), position))
-        self._slot = max(slot for _, slot in kinds)
+        self._slot, self._blend = max(slot for _, slot in kinds), next(filter(None, blends), "")
         self._same_kind([kind for kind, _ in kinds])
         self._join(canvases, ends, reorders=gate.trait > 0)
 
@@ -288,6 +317,7 @@ class Lowering:
         border: str = "constant",
         sampling: int = geometry.NEAREST,
         fill: Sequence[float] | None = None,
+        sizes: Callable[[Canvas], Iterable[Canvas]] | None = None,
     ) -> None:
         """Append a geometry slot.
 
@@ -300,14 +330,16 @@ class Lowering:
                 it draws.
             exact: an integer map that never leaves its canvas.
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
+            sizes: canvas -> those that it may become, or their extremes, where that is drawn.
         """
+        self._check_front()
         opcode = _GEOMETRY[op]
         channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
-        self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, **words)
+        found = sizes and (lambda canvas: frozenset(sizes(canvas)))
+        entry = self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, found, **words)
         if op not in KEEP_CANVAS:
-            arguments = _twelve(arguments)
-            self._go(lambda canvases: frozenset(canvas_after(opcode, arguments, canvas) for canvas in canvases))
+            self._go(lambda canvases: frozenset().union(*map(entry.after, canvases)))
 
     def pixel(
         self,
@@ -329,9 +361,67 @@ class Lowering:
                 "neighbours", or its own "place".
             by_channel: eight arguments for each three channels; those that `columns` draw come first and are ignored.
         """
+        if needs not in ("pixel", "place"):
+            self._check_front()
         channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
         self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
+
+    def temporal(
+        self,
+        frames: Callable[[torch.Tensor, int], torch.Tensor],
+        *,
+        draw: str | None = None,
+        configuration: Sequence[float] = (),
+        columns: Sequence[str] = (),
+    ) -> None:
+        """Append an op that takes frames of a clip.
+
+        Args:
+            frames: (drawn values float32 [N, columns], T) -> the numbers, int64 [N or 1, T'], of the frames taken of
+                clips of T. T' may not depend on what was drawn.
+            draw, configuration, columns: as `geometry`.
+        """
+        if self._gate >= 0:
+            raise self.fail("an op on frames stands outside of random choices: a clip's length may not be drawn")
+        entry = self._entry(plan.KIND_NONE, 0, (), draw, configuration, columns, lambda values, canvas: [])
+        self.nodes[-1] = replace(entry, frames=frames)
+
+    def _check_front(self) -> None:
+        if self._blend:
+            raise self.fail(
+                f"{self._blend} stands in front of it, and behind a blend only ops may stand that need a pixel and its "
+                "place alone; put the blend behind it"
+            )
+
+    def blend(
+        self,
+        op: str,
+        mix: Mix,
+        *,
+        call: Callable[[Sequence[float], Canvas], dict[str, Any]],
+        draw: str,
+        configuration: Sequence[float],
+        columns: Sequence[str],
+        shared: bool,
+    ) -> None:
+        """Append a slot that blends the layers of an output, as `geometry`.
+
+        Args:
+            op: a function of `kernels.shared.blend`, whose arguments are what `columns` draw.
+            mix: how samples are paired; all blends of a pipeline agree on it.
+            call: (drawn values, canvas) -> what the slot's record says beside op and partner.
+            shared: it is drawn once for the samples that `mix.per` names.
+        """
+        if self._blend:
+            raise self.fail(f"{self._blend} stands in front of it, and a pipeline has one blend; use RandomChoice")
+        if self.mix not in (None, mix):
+            raise self.fail("MixUp and CutMix of a pipeline must agree on pair, per, num_classes and label_smoothing")
+        self._blend, self.mix = self._op, mix
+        settles = blend.ROUND if self.dtype == torch.uint8 and not self.early else blend.FLOAT
+        words = dict(trait=plan.BLEND, shared=int(shared))
+        arguments = [0.0] * 7 + [settles]
+        self._entry(plan.KIND_PIXEL, _BLENDS[op], arguments, draw, configuration, columns, call, **words)
 
     def to_dtype(self, dtype: torch.dtype, scale: bool) -> None:
         """Change the stage's dtype, scaling values as torchvision's `to_dtype` if `scale`."""
@@ -364,7 +454,7 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
 
     Raises:
         TypeError: a dtype or channel count that an op cannot take.
-        ValueError: a size that an op cannot take, or an output size that would depend on the draw.
+        ValueError: a size that an op cannot take.
     """
     if dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
@@ -387,17 +477,21 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
         out_channels=build.channels,
         in_dtype=dtype,
         out_dtype=build.dtype,
-        out_size=one_size(build._canvases),
+        out_sizes=build._canvases,
         groups=max(groups, 1),
         steps=max(steps, 1),
         asks=asks,
+        mix=build.mix,
         track=tuple(build.track),
     )
 
 
 def _walk(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype, width: int) -> Lowering:
     build = Lowering(canvases, channels, dtype, width)
-    for index, transform in enumerate(transforms):
-        with build.op(index, transform):
-            transform.lower(build)
+    for written in in_order(transforms, lambda: build.dtype):
+        with ExitStack() as levels:
+            for index, transform in written.path:
+                levels.enter_context(build.op(index, transform))
+            build.place, build.early = written.place, written.early
+            written.op.lower(build)
     return build

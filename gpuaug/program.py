@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +16,9 @@ from .facts import Facts, Sizes
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
 from .tree import Call, Canvas, Canvases, Choice, Entry, Nodes, Track, canvas_after, entries, tracked
+
+if TYPE_CHECKING:
+    from .mixing import Mix
 
 __all__ = ["Call", "Canvas", "Program", "canvas_after", "project_mask"]
 
@@ -35,8 +39,9 @@ class Program:
         channels: of the engine: the most of any stage. Where a stage has one channel and the engine three, all three
             are the same.
         in_channels, out_channels: of the input, of the output.
-        out_size: the output's (OH, OW).
+        out_sizes: the outputs' (OH, OW); the extremes where they are drawn.
         groups, steps, asks: the most geometry groups, pixel steps and asks that any row can have.
+        mix: what its blends agree on, None where it has none.
         track: functions from the canvases to those of the output, each of the step before; they raise as lowering does,
             and OtherProgram.
     """
@@ -50,10 +55,11 @@ class Program:
     out_channels: int
     in_dtype: torch.dtype
     out_dtype: torch.dtype
-    out_size: Canvas
+    out_sizes: Canvases
     groups: int
     steps: int
     asks: int
+    mix: Mix | None
     track: Track = field(compare=False, repr=False)
 
     def at(self, canvases: Canvases) -> Program | None:
@@ -63,12 +69,21 @@ class Program:
             ValueError: a size that an op cannot take, as `lower`.
         """
         try:
-            out_size = one_size(tracked(self.track, canvases))
+            out_sizes = tracked(self.track, canvases)
         except OtherProgram:
             return None
-        program = replace(self, canvases=canvases, out_size=out_size)
+        return self.of_sizes(canvases, out_sizes)
+
+    def of_sizes(self, canvases: Canvases, out_sizes: Canvases) -> Program:
+        """The program for inputs of other sizes, of which it is known what becomes of them."""
+        program = replace(self, canvases=canvases, out_sizes=out_sizes)
         program.__dict__.update(entries=self.entries, code=self.code, facts=self.facts)
         return program
+
+    @property
+    def out_size(self) -> Canvas | None:
+        """The outputs' (OH, OW), None where they differ."""
+        return next(iter(self.out_sizes)) if len(self.out_sizes) == 1 else None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -95,8 +110,37 @@ class Program:
         """Length of a row's plan, in float32."""
         return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
-    def describe(self, row: Sequence[float], canvas: Canvas) -> list[dict]:
-        """The functional calls that a sample of size `canvas` with the table row `row` gets, in order."""
+    @property
+    def draws_frames(self) -> bool:
+        """Whether the frames that are taken of a clip are drawn."""
+        return any(entry.columns for entry in self.temporal)
+
+    @cached_property
+    def temporal(self) -> tuple[Entry, ...]:
+        """The ops that take frames of clips."""
+        return tuple(entry for entry in self.entries if entry.frames is not None)
+
+    def frames(self, table: torch.Tensor | None, t: int) -> torch.Tensor:
+        """Which frames are taken of clips of `t`, for table rows [N, P]; None where they are not drawn. int64 [N or 1,
+        T']."""
+        chosen = torch.arange(t, device="cpu" if table is None else table.device)[None]
+        for entry in self.temporal:
+            values = None if table is None else table[:, entry.column : entry.column + entry.columns]
+            index = entry.frames(values, chosen.shape[1])
+            n = max(len(index), len(chosen))
+            chosen = chosen.expand(n, -1).gather(1, index.expand(n, -1))
+        return chosen
+
+    def describe(
+        self, row: Sequence[float], canvas: Canvas, partner: int | None = None, t: int | None = None
+    ) -> list[dict]:
+        """The functional calls that a sample of size `canvas` with the table row `row` gets, in order; of ops on
+        frames, which frames of what arrives they take.
+
+        Args:
+            partner: the sample that it is mixed with, None for none: then blends do not act.
+            t: of a clip, how many frames came in.
+        """
         records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
         for entry in self.entries:
             gate = self.entries[entry.gate_at]
@@ -106,23 +150,18 @@ class Program:
             if entry.call is None or not on[-1]:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
-            records += [
-                {"op": entry.name, "call": call, "kwargs": kwargs} for call, kwargs in entry.call(values, canvas)
-            ]
+            said = entry.call(values, canvas)
+            if entry.blends:
+                said = [] if partner is None else [{"partner": partner, **said}]
+            elif entry.frames is not None:
+                taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
+                said, t = [{"frames": taken}], len(taken)
+            else:
+                said = [{"call": call, "kwargs": kwargs} for call, kwargs in said]
+            records += [(entry.place, {"op": entry.name, **record}) for record in said]
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
-        return records
-
-
-def one_size(canvases: Canvases) -> Canvas:
-    """The only canvas; raises where there are several."""
-    if len(canvases) != 1:
-        sizes = ", ".join(f"{h}x{w}" for h, w in sorted(canvases))
-        raise ValueError(
-            f"the output size would depend on the draw or on the input ({sizes}); "
-            "end with an op of fixed size, as Resize((H, W)) or RandomCrop"
-        )
-    return next(iter(canvases))
+        return [record for _, record in sorted(records, key=lambda placed: placed[0])]
 
 
 def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch.uint8) -> Program:
@@ -136,7 +175,7 @@ def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch
         if op == "resized_crop" or (op.startswith("resize") and config[rule] != 2.0):
             config[rule - 1 : rule + 1] = 0.0, 1.0
     kind = dict(channels=channels, in_channels=channels, out_channels=channels, in_dtype=dtype, out_dtype=dtype)
-    return replace(program, nodes=_for_masks(program.nodes), config=tuple(config), **kind, steps=1, asks=0)
+    return replace(program, nodes=_for_masks(program.nodes), config=tuple(config), **kind, steps=1, asks=0, mix=None)
 
 
 def _for_masks(nodes: Nodes) -> Nodes:

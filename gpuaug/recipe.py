@@ -1,48 +1,124 @@
 """What a call needs beside the images, in two levels.
 
 A kind of input (its channels, dtype and device, and what of its size the backend's engine depends on) has a program and
-an engine. A batch (its shape and strides) has a recipe: those two, and its rows.
+an engine. A batch (its shape and strides, its views) has a recipe: those two, and its rows.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from . import backends
-from .backends.engine import Engine
-from .inputs import check_images, children_of
-from .kernels.shared import plan
+from .backends.engine import Engine, Plans
+from .inputs import check_images, check_list, children_of
 from .lowering import lower
 from .memory import check_memory
+from .mixing import Mixing, mixing_of
 from .program import Canvas, Program
+from .rows import batch_rows, by_pointer, framed, gathered, joined, list_rows
+from .tree import Canvases
 
 KEPT_RECIPES = 64
 KEPT_ENGINES = 32
+KEPT_SIZES = 4096
+
+
+class Asked(NamedTuple):
+    """What a call asks for beside the images.
+
+    Attributes:
+        views: their numbers; None for view 0 without an axis of its own.
+        view: the number of the only one.
+        count: how many samples an index chooses; None without.
+        single: the images are one sample, without an axis of its own.
+    """
+
+    views: tuple[int, ...] | None = None
+    view: int = 0
+    count: int | None = None
+    single: bool = False
+
+
+PLAIN = Asked()
 
 
 @dataclass(eq=False)
 class Recipe:
-    """All that batches of one shape, with one set of strides, need; `copies` says to use contiguous copies of them."""
+    """All that batches of one shape, with one set of strides, need.
+
+    Attributes:
+        rows: int64 [V * B * T, ROW]: by view, sample, frame.
+        mixing: None where nothing is mixed.
+        samples: B.
+        frames: of a clip of the output; None for images.
+        clip: of clips, how many frames those that come in have, and how many elements lie from one to the next.
+        lead: the output's axes in front of [C, OH, OW]: [V,] [B,] [T,], without the first two where not asked for.
+        sizes: each sample's (H, W).
+        out_sizes: each sample's (OH, OW), where they differ; DRAWN where a draw decides.
+        copies: what to use are contiguous copies of the images.
+        outputs: as `engine.Engine.write` takes them.
+        shape: of the output [R, C, OH, OW], where all have one size.
+    """
 
     program: Program
     module: ModuleType
     engine: Engine
     rows: torch.Tensor
-    shape: tuple[int, ...]
-    canvas: Canvas
+    mixing: Mixing | None
+    samples: int
+    views: tuple[int, ...] | None
+    frames: int | None
+    clip: tuple[int, int] | None
+    lead: tuple[int, ...]
+    sizes: tuple[Canvas, ...]
+    out_sizes: Sequence[Canvas] | None
     format: torch.memory_format
     copies: bool
 
+    def __post_init__(self):
+        self.outputs = None if self.mixing is None else self.mixing.outputs
+        self.shape = (len(self.rows), self.program.out_channels, *(self.program.out_size or ()))
+
+    @property
+    def draws(self) -> tuple[int, ...]:
+        """The axes of the table in front of its columns: [V,] B."""
+        return (self.samples,) if self.views is None else (len(self.views), self.samples)
+
+    @property
+    def single(self) -> bool:
+        """Whether the images are one sample, without an axis of its own."""
+        return len(self.lead) == (self.views is not None) + (self.frames is not None)
+
+    def takes(self, program: Program, sizes: tuple[Canvas, ...]) -> bool:
+        """Whether what was drawn in a program for such sizes is sure to fit."""
+        return program is self.program and (sizes is self.sizes or sizes == self.sizes)
+
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""
-        return torch.empty((self.shape[0], len(self.program.columns)), dtype=torch.float32, device=device)
+        return torch.empty((math.prod(self.draws), len(self.program.columns)), dtype=torch.float32, device=device)
+
+    def gathering(self, index: torch.Tensor, step: int) -> Recipe:
+        """For the samples of an index int64 [B] into images that lie `step` elements apart."""
+        chosen = copy.copy(self)
+        chosen.rows = gathered(self.rows, index * step, len(self.views or (0,)))
+        return chosen
+
+    def rows_of(self, plans: Plans) -> torch.Tensor:
+        """The rows, behind what was drawn: of clips, with the frames that are taken."""
+        if self.clip is None or not self.program.draws_frames:
+            return self.rows
+        t, step = self.clip
+        return framed(self.rows, self.program.frames(plans.table[: math.prod(self.draws)], t) * step)
+
+
+DRAWN: Sequence[Canvas] = ()
 
 
 class Recipes:
@@ -60,19 +136,74 @@ class Recipes:
         """Begin without any at the next call, as the backend or the format has changed."""
         self._transforms: list | None = None
 
-    def of(self, transforms: list, images: torch.Tensor, backend: str, memory_format: torch.memory_format) -> Recipe:
+    def of(
+        self,
+        transforms: list,
+        images: torch.Tensor,
+        backend: str,
+        memory_format: torch.memory_format,
+        asked: Asked = PLAIN,
+    ) -> Recipe:
         """The recipe for such images: made at the first call, then looked up."""
-        if transforms != self._transforms or (self._nested and any(c.transforms != seen for c, seen in self._nested)):
-            self._start_over(transforms)
+        self._follow(transforms)
         grad = images.requires_grad and torch.is_grad_enabled()
         key = (images.shape, images.dtype, images.device, images.stride(), grad)
+        if asked is not PLAIN:
+            key = (key if asked.count is None else (images.shape[1:], *key[1:]), asked)
         recipe = self._recipes.get(key)
         if recipe is None:
-            recipe = self._recipes[key] = self._new(images, backend, memory_format, grad)
+            recipe = self._recipes[key] = self._new(images, backend, memory_format, grad, asked)
             _drop_oldest(self._recipes, KEPT_RECIPES)
         if capturing(images) and recipe not in self.captured:
             self.captured.append(recipe)
         return recipe
+
+    def of_list(
+        self,
+        transforms: list,
+        images: Sequence[torch.Tensor],
+        backend: str,
+        memory_format: torch.memory_format,
+        asked: Asked = PLAIN,
+    ) -> tuple[torch.Tensor, Recipe]:
+        """For images [C, H, W] of any sizes and strides: a source that the rows count from, and the recipe."""
+        self._follow(transforms)
+        check_list("Compose", images)
+        first = images[0]
+        grad = torch.is_grad_enabled() and any(image.requires_grad for image in images)
+        sizes = [tuple(image.shape[1:]) for image in images]
+        program, ends = self._program_of_all(set(sizes), first.shape[0], first.dtype)
+        _frames(program, ())
+        check_memory(program, len(images), first.device)
+        module = backends.select(program, first, backend, grad)
+        listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
+        rows = list_rows(listed, _elements(program), asked.views or (asked.view,))
+        rows, mixing = mixing_of(program, rows, len(images), 1, first.device)
+        last = memory_format == torch.channels_last
+        if memory_format == torch.preserve_format:
+            last = all(image.stride(0) == 1 != image.stride(2) for image in images)
+        b, views = len(images), asked.views
+        return listed.source, Recipe(
+            program,
+            module,
+            self._engine(program, module, first.device),
+            rows.to(first.device),
+            mixing,
+            samples=b,
+            views=views,
+            frames=None,
+            clip=None,
+            lead=(b,) if views is None else (len(views), b),
+            sizes=tuple(sizes),
+            out_sizes=_out_sizes(program, [ends[size] for size in sizes]),
+            format=torch.channels_last if last else torch.contiguous_format,
+            copies=False,
+        )
+
+    def _follow(self, transforms: list) -> None:
+        """Forget what was made of other transforms."""
+        if transforms != self._transforms or (self._nested and any(c.transforms != seen for c, seen in self._nested)):
+            self._start_over(transforms)
 
     def _start_over(self, transforms: Sequence) -> None:
         """Forget what was made of the transforms, or of the format and the backend, as they were."""
@@ -80,36 +211,76 @@ class Recipes:
         self._recipes: dict[tuple, Recipe] = {}
         self._engines: dict[tuple, Engine] = {}
         self._programs: list[Program] = []
+        self._of_size: dict[tuple[Canvas, int, torch.dtype], Program] = {}
+        self._of_sizes: dict[tuple[Canvases, int, torch.dtype], Program] = {}
         pipelines = (t for t in _within(transforms) if isinstance(t, torch.nn.Module) and hasattr(t, "transforms"))
         self._nested = [(pipeline, list(pipeline.transforms)) for pipeline in pipelines]
         self._transforms = list(transforms)
 
-    def _new(self, images: torch.Tensor, backend: str, memory_format: torch.memory_format, grad: bool) -> Recipe:
+    def _new(self, images, backend: str, memory_format: torch.memory_format, grad: bool, asked: Asked) -> Recipe:
         check_images("Compose", images)
-        batch = images if images.dim() == 4 else images[None]
-        b, c, h, w = batch.shape
-        program = self._program((h, w), c, images.dtype)
-        check_memory(program, b, images.device)
+        batch = images if images.dim() > 3 else images[None]
+        *clip, c, h, w = batch.shape[1:]
+        b = batch.shape[0] if asked.count is None else asked.count
+        program = self._program(frozenset({(h, w)}), c, images.dtype)
+        views = asked.views or (asked.view,)
+        check_memory(program, len(views) * b * math.prod(clip), images.device)
         module = backends.select(program, images, backend, grad)
-        engine = self._engine(program, module, images.device)
         last = memory_format == torch.channels_last
         if memory_format == torch.preserve_format:
-            last = not batch.is_contiguous() and batch.is_contiguous(memory_format=torch.channels_last)
-        memory_format = torch.channels_last if last else torch.contiguous_format
-        spread = batch.expand(-1, program.channels, -1, -1) if c == 1 else batch
-        rows = batch_rows(spread, program.out_channels * math.prod(program.out_size)).to(images.device)
-        copies = w * batch.stride(3) >= 2**31  # a row is addressed by 32 bits
-        return Recipe(program, module, engine, rows, tuple(batch.shape), (h, w), memory_format, copies)
+            one = batch[:, 0] if clip and clip[0] else batch
+            last = one.dim() == 4 and not one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
+        spread = batch.expand(*[-1] * (1 + len(clip)), program.channels, -1, -1) if c == 1 else batch
+        frames = _frames(program, clip)
+        rows = batch_rows(spread, _elements(program), views, asked.count, frames)
+        rows, mixing = mixing_of(program, rows, b, len(frames), images.device)
+        many = () if asked.single or images.dim() == 3 else (b,)
+        return Recipe(
+            program,
+            module,
+            self._engine(program, module, images.device),
+            rows.to(images.device),
+            mixing,
+            samples=b,
+            views=asked.views,
+            frames=len(frames) if clip else None,
+            clip=(clip[0], batch.stride(1)) if clip else None,
+            lead=(*(() if asked.views is None else (len(views),)), *many, *([len(frames)] if clip else [])),
+            sizes=((h, w),) * b,
+            out_sizes=_out_sizes(program, [program.out_sizes]),
+            format=torch.channels_last if last else torch.contiguous_format,
+            copies=w * batch.stride(-1) >= 2**31,  # a row is addressed by 32 bits
+        )
 
-    def _program(self, canvas: Canvas, channels: int, dtype: torch.dtype) -> Program:
-        """The program for images of a size: one made for another size, where it is the same for this one."""
-        canvases = frozenset({canvas})
+    def _program(self, canvases: Canvases, channels: int, dtype: torch.dtype) -> Program:
+        """The program for images of some sizes: one made for others, where it is the same for these."""
         for known in self._programs:
             if (known.in_channels, known.in_dtype) == (channels, dtype) and (program := known.at(canvases)):
                 return program
         program = lower(self._transforms, canvases, channels, dtype)
         self._programs = [program, *self._programs][:KEPT_ENGINES]
         return program
+
+    def _program_of_all(
+        self, sizes: Set[Canvas], channels: int, dtype: torch.dtype
+    ) -> tuple[Program, dict[Canvas, Canvases]]:
+        """One program for images of several sizes, and the sizes that each of them may become."""
+        programs = {}
+        for size in sizes:
+            program = self._of_size.get((size, channels, dtype))
+            if program is None:
+                program = self._of_size[size, channels, dtype] = self._program(frozenset({size}), channels, dtype)
+                _drop_oldest(self._of_size, KEPT_SIZES)
+            programs[size] = program
+        ends = {size: program.out_sizes for size, program in programs.items()}
+        first, canvases = next(iter(programs.values())), frozenset(sizes)
+        if all(program.facts is first.facts for program in programs.values()):
+            return first.of_sizes(canvases, frozenset().union(*ends.values())), ends
+        key = (canvases, channels, dtype)
+        program = self._of_sizes.pop(key, None) or self._program(canvases, channels, dtype)
+        self._of_sizes[key] = program
+        _drop_oldest(self._of_sizes, KEPT_RECIPES)
+        return program, ends
 
     def _engine(self, program: Program, module: ModuleType, device: torch.device) -> Engine:
         key = (program.facts, module, device, module.size_key(program))
@@ -125,20 +296,38 @@ def capturing(images: torch.Tensor) -> bool:
     return images.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def batch_rows(batch: torch.Tensor, out_elements: int) -> torch.Tensor:
-    """`rows` (`kernels.shared.plan.ROW_*`) of a batch [B, C, H, W]: image i is sample i, table row i and output i."""
-    b, _, h, w = batch.shape
-    first, step = np.zeros((2, plan.ROW), np.int64)
-    first[[plan.ROW_H, plan.ROW_W]] = h, w
-    stride_n, *strides = batch.stride()
-    first[[plan.ROW_STRIDE_C, plan.ROW_STRIDE_Y, plan.ROW_STRIDE_X]] = strides
-    step[[plan.ROW_SOURCE, plan.ROW_SAMPLE, plan.ROW_TABLE, plan.ROW_OUT]] = stride_n, 1, 1, out_elements
-    return torch.from_numpy(first + np.arange(b, dtype=np.int64)[:, None] * step)
+def _frames(program: Program, clip: Sequence[int]) -> Sequence[int]:
+    """Which frames of clips of T = clip[0] the rows read; 0 for each whose number is drawn, and of images.
+
+    Raises:
+        TypeError: an op on frames meets images.
+    """
+    if not clip:
+        if program.temporal:
+            name = program.temporal[0].name
+            raise TypeError(f"{name}: expects clips [B, T, C, H, W] but meets images [B, C, H, W]")
+        return (0,)
+    if program.draws_frames:
+        nothing = torch.zeros((1, len(program.columns)), dtype=torch.float32, device="cpu")
+        return [0] * program.frames(nothing, *clip).shape[1]
+    return program.frames(None, *clip)[0].tolist()
+
+
+def _elements(program: Program) -> int:
+    """Of an image of the output, where all have one size."""
+    return 0 if program.out_size is None else program.out_channels * math.prod(program.out_size)
+
+
+def _out_sizes(program: Program, ends: Sequence[Canvases]) -> Sequence[Canvas] | None:
+    """As `Recipe.out_sizes`, for samples that may end with such sizes."""
+    if program.out_size is not None:
+        return None
+    return DRAWN if any(len(end) > 1 for end in ends) else [next(iter(end)) for end in ends]
 
 
 def _drop_oldest(kept: dict, most: int) -> list:
     """Leave the last `most` entries; threads that arrive together may each have made one. Returns what was dropped."""
-    return [kept.pop(key, None) for key in list(kept)[:-most]]
+    return [kept.pop(key, None) for key in list(kept)[:-most]] if len(kept) > most else []
 
 
 def _within(transforms: Sequence) -> Iterator[Any]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
@@ -37,18 +39,24 @@ class Entry:
         number: which line of code it is.
         words: that line, see `kernels.shared.plan`; most have a name here, too.
         arguments: twelve, of which the table replaces the first `columns`.
-        call: (drawn values, canvas) -> the functional calls that do the same.
+        call: (drawn values, canvas) -> the functional calls that do the same; of a blend, what its record says.
+        sizes: canvas -> the extremes of those that it may become, where that is drawn.
+        frames: of an op on clips, which frames it takes, see `program.frames`.
+        place: of its op in the pipeline, as it was written.
     """
 
     name: str
     number: int
     words: tuple[int, ...]
     arguments: tuple[float, ...]
-    call: Callable[[Sequence[float], Canvas], list[Call]] | None = field(default=None, compare=False, repr=False)
+    call: Callable[[Sequence[float], Canvas], Any] | None = field(default=None, compare=False, repr=False)
+    sizes: Callable[[Canvas], Canvases] | None = field(default=None, compare=False, repr=False)
+    frames: Callable[[torch.Tensor, int], torch.Tensor] | None = field(default=None, compare=False, repr=False)
+    place: int = 0
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)
-    column, columns = _word(plan.COLUMN), _word(plan.COLUMNS)
+    column, columns, shared = _word(plan.COLUMN), _word(plan.COLUMNS), _word(plan.SHARED)
     config, channels = _word(plan.CONFIG), _word(plan.CHANNELS)
     bound, lattice, stage_channels = _word(plan.BOUND), _word(plan.LATTICE), _word(plan.STAGE_CHANNELS)
     border, filter = _word(plan.BORDER), _word(plan.FILTER)
@@ -69,6 +77,17 @@ class Entry:
     def paints(self) -> bool:
         """Whether it is a pixel slot."""
         return self.words[plan.KIND] == plan.KIND_PIXEL
+
+    def after(self, canvas: Canvas) -> Canvases:
+        """The canvases that a geometry slot may make of one: the extremes where it is drawn."""
+        if self.sizes is not None:
+            return self.sizes(canvas)
+        return frozenset({canvas_after(self.op, self.arguments, canvas)})
+
+    @property
+    def blends(self) -> bool:
+        """Whether it is a pixel slot that blends the layers of an output."""
+        return self.paints and self.trait == plan.BLEND
 
     @property
     def smooth(self) -> bool:
@@ -137,7 +156,7 @@ def tracked(track: Track, canvases: Canvases) -> Canvases:
 
 
 def canvas_after(op: int, arguments: Sequence[float], canvas: Canvas) -> Canvas:
-    """The canvas (H, W) behind geometry opcode `op`; drawn arguments do not matter."""
+    """The canvas (H, W) behind geometry opcode `op`; drawn arguments matter where they are its size."""
     if geometry.CASES[op] in KEEP_CANVAS:
         return canvas
     t = torch_dialect.geometry_switch(op, tuple(arguments), float(canvas[0]), float(canvas[1]))

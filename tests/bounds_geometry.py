@@ -90,14 +90,15 @@ def _warp(coordinates: Callable) -> Callable:
 
     def bounds(state: Verdict, kwargs: dict, ref: Tensor) -> tuple[Tensor, Tensor, bool]:
         channels, height, width = state.lo.shape
-        x, y = (place.flatten() for place in coordinates(kwargs, height, width))
+        places = coordinates(kwargs, height, width)
+        x, y, size = places[0].flatten(), places[1].flatten(), places[0].shape
         planes = state.lo if torch.equal(state.lo, state.hi) else torch.cat([state.lo, state.hi])
         fill = fill_column(kwargs.get("fill"), channels)[:, 0].repeat(len(planes) // channels, 1)
         mode = name_of(kwargs.get("interpolation", "nearest"))
         delta = COORDINATE_ERROR * max(height, width)
         ends = _nearest(planes, x, y, delta, fill) if mode == "nearest" else _bilinear(planes, x, y, delta, fill)
         lo, hi = ends[0] if state.exact else (ends[0][0].minimum(ends[-1][0]), ends[0][1].maximum(ends[-1][1]))
-        lo, hi = lo.view(-1, channels, height, width).amin(0), hi.view(-1, channels, height, width).amax(0)
+        lo, hi = lo.view(-1, channels, *size).amin(0), hi.view(-1, channels, *size).amax(0)
         if mode == "nearest":
             return lo, hi, False
         error = VALUE_ERROR * state.white
@@ -183,7 +184,12 @@ def _affine_coordinates(kwargs: dict, height: int, width: int) -> tuple[Tensor, 
 
 
 def _rotate_coordinates(kwargs: dict, height: int, width: int) -> tuple[Tensor, Tensor]:
-    assert not kwargs.get("expand", False)
+    if kwargs.get("expand", False):
+        angle = math.radians(-kwargs["angle"])
+        tall, wide = F.rotate(torch.empty(1, height, width), kwargs["angle"], expand=True).shape[1:]
+        y, x = torch.meshgrid(torch.arange(tall).double(), torch.arange(wide).double(), indexing="ij")
+        x, y, cosine, sine = x - (wide - 1) / 2, y - (tall - 1) / 2, math.cos(angle), math.sin(angle)
+        return cosine * x + sine * y + (width - 1) / 2, cosine * y - sine * x + (height - 1) / 2
     return _affine_coordinates({"angle": -kwargs["angle"], "center": kwargs.get("center")}, height, width)
 
 

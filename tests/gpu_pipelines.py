@@ -18,6 +18,7 @@ from gpuaug.recipe import batch_rows
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 TO_FLOAT = [ga.ToDtype(torch.float32, scale=True), ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD)]
 JITTER = ga.ColorJitter(0.4, 0.4, 0.4, 0.1)
+JITTERED = ga.RandomApply([ga.ColorJitter(0.4, saturation=0.4)])
 LEVEL = 1.02 / 255 / 0.225  # a uint8 level, behind the smallest std
 # name: transforms, share of the pixels that may differ because a nearest snap or a threshold stands at a tie
 PIPELINES = {
@@ -54,6 +55,20 @@ PIPELINES = {
     ),
     "erasing": ([ga.RandomErasing(p=1.0), ga.RandomAffine(20), ga.CoarseDropout(), ga.GridMask((9, 30))], 0.005),
     "perspective": ([ga.RandomPerspective(0.5, p=1.0, interpolation="bilinear", fill=90), ga.CenterCrop(64)], 0.002),
+    "mixup": ([ga.RandomCrop(64), ga.RandomHorizontalFlip(), ga.MixUp(alpha=0.4), JITTERED, *TO_FLOAT], 0.0),
+    "cutmix": ([ga.RandomResizedCrop(64), JITTER, *TO_FLOAT, ga.CutMix(pair="flip")], 0.005),
+    "mixing": (
+        [
+            ga.RandomResizedCrop(64),
+            ga.RandomRotation(20),
+            ga.RandomAdjustSharpness(3.0),
+            *TO_FLOAT,
+            ga.RandomErasing(),
+            ga.RandomApply([ga.RandomChoice([ga.MixUp(per="batch"), ga.CutMix(per="batch")])], p=0.8),
+            ga.RandomErasing(value="random"),
+        ],
+        0.02,
+    ),
     "interleaved": (
         [
             ga.RandomRotation(30, fill=(1, 2, 3)),

@@ -88,11 +88,11 @@ def walked(program, rows: Tensor, table: Tensor, epoch: int | None = None) -> tu
     r = len(rows)
     plans = torch.zeros((r, program.plan_words))
     zero = torch.zeros(r, dtype=torch.int64)
-    key = None if epoch is None else (torch.arange(r), zero, zero + epoch, zero, zero + 7, zero + 11)
+    key = None if epoch is None else (torch.arange(r), zero, zero + epoch, zero, zero + 7, zero + 11, zero, zero)
     h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
     what = (program.code, len(program.entries), program.config, table, table.shape[1], plans)
     sizes = (program.channels, program.groups, program.steps)
-    torch_dialect.walk(*what, h, w, key, key is not None, *sizes)
+    torch_dialect.walk(*what, h, w, key, key is not None, *sizes, zero, False)
     return table, plans
 
 

@@ -163,7 +163,7 @@ BAD_ARGUMENTS = [
     (lambda: ga.RandomAffine(9, translate=(0.1, 1.2)), ["RandomAffine", "translate", "1.2"]),
     (lambda: ga.RandomAffine(9, shear=(1, 2, 3)), ["RandomAffine", "shear", "3"]),
     (lambda: ga.RandomRotation(-9), ["RandomRotation", "degrees", "-9"]),
-    (lambda: ga.RandomRotation(9, expand=True), ["RandomRotation", "expand"]),
+    (lambda: ga.RandomRotation(9, expand=True, center=(1, 2)), ["RandomRotation", "expand", "center", "(1.0, 2.0)"]),
     (lambda: ga.RandomRotation(9, center=(1, 2, 3)), ["RandomRotation", "center", "3"]),
     (lambda: ga.RandomPerspective(1.5), ["RandomPerspective", "distortion_scale", "1.5"]),
     (lambda: ga.Resize(9, interpolation="lanczos"), ["Resize", "interpolation", "lanczos"]),

@@ -169,7 +169,7 @@ def test_no_row_needs_more_taps_than_bounded(name: str, behind: ga.Transform) ->
     first = groups.gather(1, plans[:, plan.SMOOTH].long()[:, None, None].expand(-1, 1, words))[:, 0]
     support = torch_dialect.GEOMETRY["reach"](first[:, plan.G_FILTER, None]) * first[:, plan.G_WIDTH : plan.G_WIDTH + 2]
     assert torch.isfinite(support).all() and support.min() >= 1
-    assert (2 * support - 1e-4).ceil().max() <= recipe.engine.layout.taps <= 64
+    assert (2 * support - 1e-4).ceil().max() <= layout_of(recipe.engine).taps <= 64
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
@@ -184,6 +184,11 @@ def test_literal_walk_of_other_channels(channels: int, batch: Tensor) -> None:
 
 
 # --- the shortcuts change nothing -------------------------------------------------------------------------------------
+def layout_of(engine: backend.Engine) -> Layout:
+    """That of an engine for inputs of one size."""
+    return engine.layout_of(engine.canvas)
+
+
 def pedestrian(layout: Layout) -> Layout:
     """The layout without what the host may know to save work."""
     every = {op: None for ops in layout.step_ops for op in ops}
@@ -202,8 +207,8 @@ def test_shortcuts(name: str, batch: Tensor) -> None:
     params = augment.sample(batch, ids=range(4), epoch=5)
     engine = augment.recipe(batch).engine
     short = augment.apply(batch, params)
-    assert pedestrian(engine.layout) != engine.layout
-    engine.layout = pedestrian(engine.layout)
+    assert pedestrian(layout_of(engine)) != layout_of(engine)
+    engine.layouts[engine.canvas] = pedestrian(layout_of(engine))
     long = augment.apply(batch, params)
     levels = 1 if short.dtype == torch.uint8 else 255 * 0.229 if name == "imagenet" else 255
     error = (short.double() - long.double()).abs() * levels
@@ -216,9 +221,9 @@ def test_remap_is_the_literal_bilinear(height: int, width: int) -> None:
     noise = torch.rand((2, 3, height, width), generator=torch.Generator().manual_seed(0))
     augment = compose([ga.RandomHorizontalFlip(), ga.RandomAffine(**TURN, interpolation="bilinear", fill=0.3)])
     params, engine = augment.sample(noise, ids=[1, 2], epoch=0), augment.recipe(noise).engine
-    assert engine.layout.bilinear
+    assert layout_of(engine).bilinear
     by_remap = augment.apply(noise, params)
-    engine.layout = replace(engine.layout, bilinear=False)
+    engine.layouts[engine.canvas] = replace(layout_of(engine), bilinear=False)
     assert (by_remap - augment.apply(noise, params)).abs().max() < 1e-4
 
 

@@ -64,7 +64,7 @@ def test_two_views_of_each_image(backend):
     table = draw_and_write(engine, x, rows, 6, ids, 1, new_state(7, 0, 0, x.device), out)
     torch.testing.assert_close(out[::2], augment(x, ids=ids, epoch=1), rtol=0, atol=1e-5)
     assert not torch.equal(table[::2], table[1::2])
-    params = Params(table, program.columns, program, (20, 18))
+    params = Params(table, program.columns, program, ((20, 18),) * 6)
     for i in range(6):
         judges.check(out[i], x[i // 2], params.describe(i))
 

@@ -25,7 +25,7 @@ from gpuaug.lowering import lower
 from gpuaug.transforms.user import pixel_op
 
 ROOT = Path(__file__).resolve().parents[1]
-WHOLE = ["policy", "policy_before", "everything"]  # the other cases are parts of these
+WHOLE = ["policy", "policy_before", "policy_mixed", "everything"]  # the other cases are parts of these
 
 
 def builds():

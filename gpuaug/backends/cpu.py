@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from ..kernels.cpu import frame as F
 from ..kernels.shared import draw, geometry, pixel, plan
-from ..program import Program
+from ..program import Canvas, Program
 from . import cpu_buffers, cpu_helpers, missing
 from .cpu_buffers import allocate
 from .engine import Key
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
+POINTERS = True
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
 LAST = 2  # steps, and no more, that the output's store runs
+CHUNK = 16  # outputs that a thread takes at once, where they share layers
 PASSES = 4  # the most passes of a row in front of each ask, and in front of the output
 _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
 
@@ -69,17 +73,18 @@ class CpuPlans:
 
     @property
     def table(self) -> torch.Tensor:
-        self._work_out()
+        self.work_out()
         return self._table
 
     @property
     def words(self) -> torch.Tensor:
-        self._work_out()
+        self.work_out()
         n, engine = self.rows.shape[0], self._engine
         words = torch.from_numpy(self._memory)[n * engine.record_bytes :].view(torch.float32)
         return words.view(n, -1)[:, : engine.program.plan_words]
 
-    def _work_out(self) -> None:
+    def work_out(self) -> None:
+        """Plan all rows, if that is still to be done."""
         if not self.planned:
             self._engine.run(self.job, DRAW_WORK * self.rows.shape[0])
             self.are_there()
@@ -104,7 +109,7 @@ class Engine:
         self.program, self.kernels = program, kernels
         self.tail, self.packs = last_steps(program), packs(program)
         self.run_rows, self.take_samples = (kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
-        wanted = {phase: kernels.PHASES[phase] for phase in self._phases()} | self._loops()
+        wanted = {phase: kernels.PHASES[phase] for phase in self._phases()} | self._loops() | self._blends()
         self.phases = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
         for phase, name in wanted.items():
             self.phases[phase] = kernels.get(name).address
@@ -121,7 +126,10 @@ class Engine:
         job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
         job[F.JOB_PASSES], job[F.JOB_PHASES] = passes, self.phases.ctypes.data
         job[F.JOB_OUT_CHANNELS], job[F.JOB_TAIL], job[F.JOB_PACKS] = program.out_channels, len(self.tail), self.packs
+        job[F.JOB_BLENDS], job[F.JOB_LAYER_KIND] = program.mix is not None, self._layer_kind()
         self.job = job
+        if program.mix is not None:
+            self.run_outputs = kernels.get("run_outputs").ctypes
 
     def _code(self) -> np.ndarray:
         """The program's code, in which the addresses of draws and geometry functions take the place of opcodes."""
@@ -161,6 +169,16 @@ class Engine:
                 loops[phase] = "equalize_phase" if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
+    def _layer_kind(self) -> int:
+        """The elements of layers in front of a blend."""
+        return F.U8 if all(slot.lattice for slot in self.program.facts.blends) else F.F32
+
+    def _blends(self) -> dict[int, tuple]:
+        """What blends layers and what keeps them, as `_loops`."""
+        kind, slots = self._layer_kind(), self.program.facts.blends
+        found: dict[int, tuple] = {F.loop_index(slot.op, 0, 0): ("blend", slot.op, kind) for slot in slots}
+        return found | ({F.KEEP_LAYER: ("store", kind, False, ())} if slots else {})
+
     def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> CpuPlans:
         rows, n, job = rows.contiguous(), rows.shape[0], self.job.copy()
         if table is None:
@@ -185,40 +203,65 @@ class Engine:
         job[F.JOB_EPOCH] = epoch
         job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: CpuPlans, out: torch.Tensor) -> None:
+    def write(
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: CpuPlans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
+    ) -> None:
         job = plans.job
         if rows is not plans.rows:
             plans.rows = rows = rows.contiguous()
             job[F.JOB_ROWS] = rows.data_ptr()
+        run_rows, work = self.run_rows, out.numel()
+        if self.program.mix is not None:
+            plans.work_out()  # a row's plan may be read by several threads
+            outputs = torch.arange(len(rows))[:, None] if outputs is None else outputs.contiguous()
+            run_rows, job = self.run_outputs, self._of_outputs(job.copy(), outputs)
         job[F.JOB_WRITES] = 1
         self._images(job, source, out)
-        work = out.numel()
-        lacks = self.run(job, work)
+        lacks = self.run(job, work, run_rows)
         if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
             job[F.JOB_LACKS] = 0
-            lacks = self.run(job, work)
+            lacks = self.run(job, work, run_rows)
         if lacks:
             found = {(h, w) for h, w in rows[:, [plan.ROW_H, plan.ROW_W]].tolist()}
-            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(found)), out.shape[2:]
+            sizes, (height, width) = " or ".join(f"{h} x {w}" for h, w in sorted(found)), largest or out.shape[2:]
             raise MemoryError(
                 f"images of {sizes} into {height} x {width} take {lacks} bytes of work memory for each thread, which "
                 "cannot be had"
             )
         plans.are_there()
 
-    def run(self, job: np.ndarray, work: int) -> int:
+    def _of_outputs(self, job: np.ndarray, outputs: torch.Tensor) -> np.ndarray:
+        """The job for outputs of several rows. A thread takes neighbours, of which two may share a layer."""
+        n, layers = outputs.shape
+        share = n // (4 * torch.get_num_threads()) * 2
+        job[F.JOB_OUTPUTS], job[F.JOB_LAYERS], job[F.JOB_N] = outputs.data_ptr(), layers, n
+        job[F.JOB_CHUNK] = min(max(share, 2), CHUNK) if layers == 2 else 1
+        return job
+
+    def run(self, job: np.ndarray, work: int, run_rows: Callable | None = None) -> int:
         """Run a job of so many output values from its first row on; returns how many bytes of work memory could not be
         had. Behind it the job stays at its end: a helper that comes late has nothing to come again for."""
         job[F.JOB_NEXT] = 0
         threads = min(torch.get_num_threads(), int(job[F.JOB_N])) if work >= SMALL_WORK else 1
-        return cpu_helpers.run(self.run_rows, job, threads)
+        return cpu_helpers.run(run_rows or self.run_rows, job, threads)
 
     def _images(self, job: np.ndarray, source: torch.Tensor, out: torch.Tensor) -> None:
         job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
         job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
-        job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
-        strided = out.stride(3) != 1
-        if not self.phases[F.STORE_OUT + strided]:
-            store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
-            self.phases[F.STORE_OUT + strided] = store.address
+        job[F.JOB_RAGGED] = out.dim() == 1
+        if out.dim() == 1:
+            ways = {False, True}
+        else:
+            job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
+            ways = {out.stride(3) != 1}
+        for strided in ways:
+            if not self.phases[F.STORE_OUT + strided]:
+                store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
+                self.phases[F.STORE_OUT + strided] = store.address
         job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES

@@ -1,11 +1,12 @@
 """What an engine is: one program on one device, in two steps.
 
-    plans = engine.plan(rows, table, key)    draws, and each row's own short program: a value
-    engine.write(source, rows, plans, out)   the images
+    plans = engine.plan(rows, table, key)             draws, and each row's own short program: a value
+    engine.write(source, rows, plans, out, outputs)   the images
 
 Each backend has one implementation of the two, beside `supports(program, images)`, why it cannot run, if so,
-`allocate(shape, dtype, device, memory_format)`, an output buffer, and `size_key(program)`, what an engine depends on of
-the program's sizes: those that are equal otherwise, and in this, share one.
+`allocate(shape, dtype, device, memory_format)`, an output buffer, `size_key(program)`, what an engine depends on of the
+program's sizes (those that are equal otherwise, and in this, share one), and POINTERS, whether rows may say where an
+image lies though it is no part of the source.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from ..program import Program
+from ..program import Canvas, Program
 
 
 class Key(NamedTuple):
@@ -65,10 +66,22 @@ class Engine(Protocol):
                 rows that the rows name; None: row i names table row i, and the plans keep the table.
         """
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
-        """Write the images of the rows that were planned into `out` [R, C, OH, OW].
+    def write(
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: Plans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
+    ) -> None:
+        """Write the images of the rows that were planned into `out` [O, C, OH, OW].
 
         Args:
             source: the tensor from whose first element the rows' source offsets count.
-            out: any strides. A row's output offset counts in whole images of C x OH x OW elements.
+            out: any strides. A row's output offset counts in whole images of C x OH x OW elements. Or memory [N] for
+                images of sizes of their own: the rows have offsets in elements, and strides.
+            outputs: int64 [O, K]: the rows that each output is blended of, its own first, by whose plan and into whose
+                place it is written; -1 for none. None: each row is an output.
+            largest: of images of sizes of their own, the greatest height and width of any.
         """

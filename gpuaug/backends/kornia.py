@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 
 import torch
 
 from ..facts import layout
-from ..kernels.shared import plan
-from ..kernels.torch import dialect, write
+from ..kernels.shared import geometry, plan
+from ..kernels.torch import blend, dialect, write
+from ..kernels.torch.layout import Layout
 from ..program import Canvas, Program
 from . import missing
 from .engine import Key, Plans, allocate
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
+POINTERS = False
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
+KEPT_LAYOUTS = 256
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
 LOCKS: dict[int, threading.Lock] = {}
 if hasattr(os, "register_at_fork"):
@@ -31,17 +35,18 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
     if lacks := missing("kornia"):
         return lacks
-    if program.facts.projective and images.device.type == "mps":
-        return "RandomPerspective needs float64, which mps lacks"
+    needs = sorted(slot.name for slot in program.facts.moves if geometry.CASES[slot.op] in geometry.FLOAT64)
+    if needs and images.device.type == "mps":
+        return f"{needs[0]} needs float64, which mps lacks"
     taps = program.sizes.taps
     if taps > MOST_TAPS and not program.facts.axis_aligned:
         return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
     return None
 
 
-def size_key(program: Program) -> tuple:
-    """What an engine depends on of a program's sizes."""
-    return program.sizes.largest, program.sizes.taps
+def size_key(program: Program) -> Canvas | None:
+    """What an engine depends on of a program's sizes: the inputs' only one. For several it has a layout for each."""
+    return next(iter(program.canvases)) if len(program.canvases) == 1 else None
 
 
 class Engine:
@@ -53,8 +58,8 @@ class Engine:
     """
 
     def __init__(self, program: Program, device: torch.device):
-        self.program, self.code = program, program.code
-        self.layout = layout(program)
+        self.program, self.code, self.canvas = program, program.code, size_key(program)
+        self.layouts: dict[Canvas, Layout] = {}
 
     @torch.no_grad()
     def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> Plans:
@@ -71,11 +76,12 @@ class Engine:
         return Plans(table, self._walk(rows, table.index_select(0, own), None))
 
     def _words(self, rows: torch.Tensor, key: Key) -> tuple:
-        """The six words of each row's draws (`kernels.shared.draw`)."""
+        """The words of each row's draws (`kernels.shared.draw`), and of its lead's."""
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
-        name = _take_samples(state, sample) if key.ids is None else key.ids.index_select(0, sample)
+        name, lead = _names(key, sample, rows[:, plan.ROW_LEAD])
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        return dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        words = dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        return dialect.DRAW["with_lead"](words, lead)
 
     @torch.no_grad()
     def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:
@@ -85,33 +91,119 @@ class Engine:
         h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
         what = (self.code, len(program.entries), program.config, drawn, columns, plans)
         sizes = (program.channels, program.groups, program.steps)
-        dialect.walk(*what, h, w, key, key is not None, *sizes)
+        blends = program.mix is not None
+        dialect.walk(*what, h, w, key, key is not None, *sizes, rows[:, plan.ROW_LAYER], blends)
         return plans
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: Plans, out: torch.Tensor) -> None:
-        flat, size = _one_axis(source), tuple(out.shape[2:])
-        numbers = torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
-        chunk = max(1, CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"] // self._row_bytes(size))
-        for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            images = write.Writer(self.layout, flat, rows[part], plans.words[part], _remap).write(size)
-            if out.dtype == torch.uint8:
-                images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
-            out.index_copy_(0, numbers[part], images.to(out.dtype))
+    def write(
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: Plans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
+    ) -> None:
+        flat, size = _one_axis(source), largest or tuple(out.shape[2:])
+        place = _Ragged(rows, plans, out) if largest else _Places(rows, out)
+        if outputs is None:
+            for part, writer in self._writers(flat, rows, plans.words, size):
+                place.put(part, self._cast(writer.write(size, padded=largest is not None), out.dtype))
+            return
+        layers, own = self._layers(flat, rows, plans.words, size), outputs[:, 0]
+        for part, writer in self._writers(flat, rows[own], plans.words[own], size):
+            place.put(own[part], self._cast(blend.blended(writer, layers, outputs[part], size), out.dtype))
 
-    def _row_bytes(self, size: Canvas) -> int:
-        """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks,
-        and values of its output."""
-        (h, w), c = self.layout.canvas, self.layout.channels
-        return (32 if self.layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
+    def _writers(
+        self, flat: torch.Tensor, rows: torch.Tensor, words: torch.Tensor, size: Canvas
+    ) -> Iterator[tuple[slice | torch.Tensor, write.Writer]]:
+        """Which rows are written at once, and what writes them."""
+        for canvas, part in self._parts(rows, size):
+            yield part, write.Writer(self.layout_of(canvas), flat, rows[part], words[part], _remap)
+
+    def _layers(self, flat: torch.Tensor, rows: torch.Tensor, words: torch.Tensor, size: Canvas) -> torch.Tensor:
+        """What the rows are in front of a blend."""
+        numbers, images, every = [], [], torch.arange(len(rows), device=rows.device)
+        for part, writer in self._writers(flat, rows, words, size):
+            numbers.append(every[part])
+            images.append(writer.write(size).to(torch.uint8 if writer.layout.bytes else torch.float32))
+        layers = torch.cat(images)
+        return layers if self.canvas is not None else layers[torch.cat(numbers).argsort()]
+
+    def _cast(self, images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Images as the output has them."""
+        images = images[:, : self.program.out_channels]
+        if dtype == torch.uint8:
+            images = torch.nan_to_num(images, 0.0).clamp(0.0, 255.0)
+        return images.to(dtype)
+
+    def layout_of(self, canvas: Canvas) -> Layout:
+        """That of inputs of one size: the bits of an image do not hang on what else is in its list."""
+        found = self.layouts.get(canvas)
+        if found is None:
+            of_one = self.program.of_sizes(frozenset({canvas}), self.program.out_sizes)
+            found = self.layouts[canvas] = layout(of_one)
+            for old in list(self.layouts)[:-KEPT_LAYOUTS]:
+                self.layouts.pop(old, None)
+        return found
+
+    def _parts(self, rows: torch.Tensor, size: Canvas) -> Iterator[tuple[Canvas, slice | torch.Tensor]]:
+        """Rows that are written at once, as a slice or their numbers, with their inputs' size. Of inputs of several
+        sizes, waits for the device."""
+        most = CHUNK_BYTES["cpu" if rows.device.type == "cpu" else "other"]
+        if self.canvas is not None:
+            chunk = max(1, most // _row_bytes(self.layout_of(self.canvas), size))
+            yield from ((self.canvas, slice(start, start + chunk)) for start in range(0, len(rows), chunk))
+            return
+        groups: dict[Canvas, list[int]] = {}
+        for i, canvas in enumerate(rows[:, plan.ROW_H : plan.ROW_W + 1].tolist()):
+            groups.setdefault(tuple(canvas), []).append(i)
+        for canvas, numbers in groups.items():
+            chunk = max(1, most // _row_bytes(self.layout_of(canvas), size))
+            for part in torch.tensor(numbers, device=rows.device).split(chunk):
+                yield canvas, part
 
 
-def _take_samples(state: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
-    """The numbers of samples that are counted, and moves the counter on by as many; threads take turns."""
+def _row_bytes(layout: Layout, size: Canvas) -> int:
+    """About what one row needs at once: indices (int64) and values of its largest canvas, twice where it asks, and
+    values of its output."""
+    (h, w), c = layout.canvas, layout.channels
+    return (32 if layout.asks else 16) * (c + 2) * h * w + 24 * (c + 2) * size[0] * size[1]
+
+
+class _Places:
+    """Where the images of rows go in an output [R, C, OH, OW]."""
+
+    def __init__(self, rows: torch.Tensor, out: torch.Tensor):
+        self.out, self.numbers = out, torch.div(rows[:, plan.ROW_OUT], out[0].numel(), rounding_mode="floor")
+
+    def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
+        """Store the images [r, C, OH, OW] of some rows."""
+        self.out.index_copy_(0, self.numbers[part], images)
+
+
+class _Ragged:
+    """As `_Places`, in memory [N], each with a size and strides of its own. Waits for the device."""
+
+    def __init__(self, rows: torch.Tensor, plans: Plans, out: torch.Tensor):
+        places = rows[:, [plan.ROW_OUT, plan.ROW_OUT_C, plan.ROW_OUT_Y, plan.ROW_OUT_X]]
+        self.out, self.words = out, torch.cat((places, plans.words[:, plan.OUT_H : plan.OUT_W + 1].long()), 1)
+
+    def put(self, part: slice | torch.Tensor, images: torch.Tensor) -> None:
+        for image, (at, *strides, h, w) in zip(images, self.words[part].tolist(), strict=True):
+            self.out.as_strided((len(image), h, w), strides, at).copy_(image[:, :h, :w])
+
+
+def _names(key: Key, *samples: torch.Tensor) -> list[torch.Tensor]:
+    """What the draws of samples are keyed by: their ids, or their numbers, which moves the counter on by as many as the
+    first ones are; threads take turns."""
+    if key.ids is not None:
+        return [key.ids.index_select(0, sample) for sample in samples]
+    state = key.state
     with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
-        numbers = state[plan.STATE_COUNTER] + sample
-        state[plan.STATE_COUNTER] += sample.max() + 1
-    return numbers
+        names = [state[plan.STATE_COUNTER] + sample for sample in samples]
+        state[plan.STATE_COUNTER] += samples[0].max() + 1
+    return names
 
 
 def _one_axis(source: torch.Tensor) -> torch.Tensor:

@@ -13,20 +13,22 @@ import torch
 
 from ..kernels.shared import geometry, pixel, plan, user
 from ..kernels.shared.jpeg import MCU
-from ..kernels.triton.dialect import INTERPRETED
+from ..kernels.triton.blend import blend_kernel_for
+from ..kernels.triton.dialect import INTERPRETED, bits
 from ..kernels.triton.launch import TYPES, Kernel, launch, pointer
 from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
 from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
-from ..program import Program
+from ..program import Canvas, Program
 from .engine import Key, allocate
-from .triton_can import can
+from .triton_can import behind, can
 
 __all__ = ["Engine", "allocate", "size_key", "supports"]
 
 SMALL, LARGE = (8, 32), (16, 32)  # tiles in pixels, y and x; `write`: 2, 4 pixels a thread
 WARPS = 4
+POINTERS = True
 ASK_WARPS = 8  # half as many pixels a thread: what a chunk knows so far takes registers too
 MOST_ROWS = 65535  # of a launch: what the last axis of a grid can count
 KEPT_VARIANTS = 256  # pairs of tensors of which an engine remembers how they are launched
@@ -38,6 +40,7 @@ OUT_TYPES = dict(image_size="i64", out_n="i64", out_c="i64", out_y="i32", out_x=
 OUT_TYPES |= dict(i_first="i64")
 LAYOUT_TYPES = dict(scratch_size="i64", scratch_images="i32", plan_stride="i32", groups="i32", steps="i32")
 LAYOUT_TYPES |= dict(tables_at="i32")
+BLEND_TYPES = dict(outputs="*i64", n_layers="i32")
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
@@ -110,30 +113,33 @@ def quads_of(out: torch.Tensor) -> int:
     return INTERLEAVED if (c, stride_c, stride_x) == (3, 1, 3) else 0
 
 
-def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[str, Kernel]:
+def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bool = False) -> dict[str, Kernel]:
     """The kernels of a program: "draw" (draws and plans), "plan" (from a given table), "ask", "write".
 
     Args:
         quads: `quads_of` the output is not 0, as of a dense one whose width is a multiple of four.
         wide: `span` of the source or of the output is 2^31 or more.
+        ragged: the rows have sizes of their own.
     """
     facts = program.facts
     draws, maps = (frozenset(entries) for entries in ((e.draw for e in program.entries), (e.op for e in facts.moves)))
     function = plan_kernel_for(draws, maps)
     options = {"warps": 1, "enable_fp_fusion": False, "maxnreg": 255}
-    sizes = {"C": program.channels, "BLOCK": BLOCK}
+    sizes, shares = {"C": program.channels, "BLOCK": BLOCK}, any(entry.shared for entry in program.entries)
+    mixes = {"SHARES": shares, "BLENDS": program.mix is not None}
     found = {
-        "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True}, **options),
-        "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False}, **options),
+        "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True, **mixes}, **options),
+        "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False, **mixes}, **options),
     }
     meets = can(program)
-    if wide:
-        meets = replace(meets, wide=True)
+    if wide or ragged:
+        meets = replace(meets, wide=wide, ragged=ragged)
     tile = tile_of(meets)
     options = {"enable_fp_fusion": False}  # on the lattice a last place decides a whole level
     if not is_light(meets):
         options["maxnreg"] = 128  # left alone, ptxas gives these kernels fewer registers, and spills
-    functions = kernels_for(tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST})))
+    users = tuple(sorted({slot.op for slot in facts.paints if slot.op >= user.FIRST}))
+    functions = kernels_for(users)
     types = {
         "source": TYPES[program.in_dtype],
         "rows": "*i64",
@@ -145,12 +151,16 @@ def kernels(program: Program, quads: bool = True, wide: bool = False) -> dict[st
         constants = {"TILE_H": tall, "TILE_W": tile[0] * tile[1] // tall, "CHUNKS": CHUNKS, "CAN": meets}
         types_of_ask = {**types, "i_ask": "i32", **LAYOUT_TYPES}
         found["ask"] = _kernel(functions["ask_kernel"], types_of_ask, constants, ASK_WARPS, **options)
-    quads = quads and tile != SMALL  # else a quad would lie in two threads
+    quads = quads and tile != SMALL and not ragged  # else a quad would lie in two threads
     constants = {"TILE_H": tile[0], "TILE_W": tile[1], "OUT_C": program.out_channels, "QUADS": int(quads), "CAN": meets}
     types |= {"out": TYPES[program.out_dtype], **OUT_TYPES, **LAYOUT_TYPES}
     if wide:
         types |= {"out_y": "i64", "out_x": "i64"}
-    write = _kernel(functions["write_kernel"], types, constants, WARPS, **options)
+    function = functions["write_kernel"]
+    if program.mix is not None:
+        function, types = blend_kernel_for(users), {**types, **BLEND_TYPES}
+        constants |= {"BEHIND": behind(program, meets), "BLENDS": bits(slot.op for slot in facts.blends)}
+    write = _kernel(function, types, constants, WARPS, **options)
     found["write"] = replace(write, aligned=("out",)) if quads else write
     return found
 
@@ -200,7 +210,7 @@ class Engine:
         self.tile = tile_of(can(program))
         self.ask_programs = CHUNKS * ((program.channels + 2) // 3)
         self.program, self.compiled, self.variants = program, {}, {}
-        _, self.launches = self._compiled(quads=True, wide=False)
+        _, self.launches = self._compiled(quads=True, wide=False, ragged=False)
 
     def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> DevicePlans:
         if self._elsewhere():
@@ -219,25 +229,41 @@ class Engine:
         launch((n, 1, 1), at, *self.program_at, drawn, pointer(memory), *keys, n, *self.counts)
         return DevicePlans(self, n, memory, table)
 
-    def write(self, source: torch.Tensor, rows: torch.Tensor, plans: DevicePlans, out: torch.Tensor) -> None:
+    def write(
+        self,
+        source: torch.Tensor,
+        rows: torch.Tensor,
+        plans: DevicePlans,
+        out: torch.Tensor,
+        outputs: torch.Tensor | None = None,
+        largest: Canvas | None = None,
+    ) -> None:
         if self._elsewhere():
             with torch.cuda.device(self.index):
-                return self.write(source, rows, plans, out)
+                return self.write(source, rows, plans, out, outputs, largest)
         n, kept = rows.shape[0], plans.memory
         if self.scratch.images:
             size = n * self.scratch.images * self.scratch.size
             kept = torch.empty(size, dtype=self.scratch.dtype, device=self.device)
-        quads, launches, tiles, image_size = self._variant(source, out)
+        if largest is None:
+            quads, launches, tiles, image_size = self._variant(source, out)
+            _, _, height, width = out.shape
+            strides = out.stride()
+        else:
+            quads, launches = self._compiled(False, max(span(source), len(out)) >= 2**31, ragged=True)
+            tiles, image_size = self._tiles(largest), 0
+            height, width, strides = 0, 0, (0, 0, 0, 0)
         read = pointer(source), pointer(rows), pointer(plans.memory), pointer(kept)
         for i_ask in range(self.asks):
             launches["ask"]((n * self.ask_programs, 1, 1), *read, i_ask, *self.layout)
-        _, _, height, width = out.shape
-        strides = out.stride()
         if quads:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
-        target = pointer(out), image_size, *strides, height, width
+        target, last = (pointer(out), image_size, *strides, height, width), self.layout
+        if self.program.mix is not None:
+            outputs = torch.arange(n, device=self.device)[:, None] if outputs is None else outputs
+            n, last = outputs.shape[0], (*last, pointer(outputs), outputs.shape[1])
         for i_first in range(0, n, MOST_ROWS):
-            launches["write"]((*tiles, min(n - i_first, MOST_ROWS)), *read, *target, i_first, *self.layout)
+            launches["write"]((*tiles, min(n - i_first, MOST_ROWS)), *read, *target, i_first, *last)
 
     def _elsewhere(self) -> bool:
         """Whether another device than this engine's is current."""
@@ -249,18 +275,23 @@ class Engine:
         variant = self.variants.get(key)
         if variant is None:
             wide, quads, (c, h, w) = max(span(source), span(out)) >= 2**31, quads_of(out), out.shape[1:]
-            stores_quads, launches = self._compiled(quads > 0, wide)
-            tiles = -(-w // self.tile[1]) * ((c + 2) // 3), -(-h // self.tile[0])
-            variant = stores_quads and quads, launches, tiles, c * h * w
+            stores_quads, launches = self._compiled(quads > 0, wide, ragged=False)
+            variant = stores_quads and quads, launches, self._tiles((h, w)), c * h * w
             if len(self.variants) >= KEPT_VARIANTS:
                 self.variants = {}
             self.variants[key] = variant
         return variant
 
-    def _compiled(self, quads: bool, wide: bool) -> tuple[int, dict]:
+    def _tiles(self, size: Canvas) -> tuple[int, int]:
+        """The tiles of an image, of all its triples of channels, along x and y."""
+        h, w = size
+        return -(-w // self.tile[1]) * ((self.program.out_channels + 2) // 3), -(-h // self.tile[0])
+
+    def _compiled(self, quads: bool, wide: bool, ragged: bool) -> tuple[int, dict]:
         """Whether quads are stored, and the launches, of `kernels`."""
-        if (quads, wide) not in self.compiled:
-            found = kernels(self.program, quads, wide)
+        way = quads, wide, ragged
+        if way not in self.compiled:
+            found = kernels(self.program, *way)
             launches = {name: launch(kernel, self.index) for name, kernel in found.items()}
-            self.compiled[quads, wide] = dict(found["write"].constants)["QUADS"], launches
-        return self.compiled[quads, wide]
+            self.compiled[way] = dict(found["write"].constants)["QUADS"], launches
+        return self.compiled[way]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..kernels.shared import geometry, pixel, plan
 from ..kernels.triton.dialect import bits
@@ -77,12 +79,33 @@ def before_smooth(program: Program) -> tuple[bool, bool]:
     return groups, steps
 
 
+def _before_tail(program: Program) -> list[Entry]:
+    facts = program.facts
+    return facts.paints[: len(facts.paints) - len(facts.tail)]
+
+
+def behind(program: Program, meets: Can) -> Can:
+    """What they can meet between the blend and the tail."""
+    first = min(slot.number for slot in program.facts.blends)
+    pixels = [slot for slot in _before_tail(program) if slot.number > first]
+    return replace(
+        meets,
+        ops=bits(slot.op for slot in pixels if slot.trait in (plan.POINTWISE, plan.PLACE)),
+        lattice=_common(slot.lattice for slot in pixels),
+        stage_channels=_common(slot.stage_channels for slot in pixels),
+        fill=False,
+        steps_before=False,
+        histogram=False,
+    )
+
+
 def can(program: Program) -> Can:
-    """What the rows of a program can meet."""
+    """What the rows of a program can meet; in front of its blend, if it has one, and in its tail."""
     facts = program.facts
     checked = [slot for slot in facts.moves if not slot.trait]
     smooth = [slot for slot in checked if slot.smooth]
-    pixels = facts.paints[: len(facts.paints) - len(facts.tail)]
+    last = max((slot.number for slot in facts.blends), default=math.inf)
+    pixels = [slot for slot in _before_tail(program) if slot.number < last]
     groups, steps = before_smooth(program)
     return Can(
         channels=program.channels,
@@ -97,6 +120,7 @@ def can(program: Program) -> Can:
         smooth_border=_common(slot.border for slot in smooth),
         always_smooth=always_smooth(program) and not (groups or steps),
         wide=False,
+        ragged=False,
         fill=geometry.FILL in facts.borders,
         fold=any(map(geometry.folds, facts.borders)),
         drop=geometry.DROP in facts.borders,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from ..compose import Compose
 from .decode import DataError, decode
 from .sources import Source
 
@@ -71,13 +72,17 @@ class _Loader:
 class ResidentLoader(_Loader):
     """All images of ``source`` on ``device`` at once as uint8; a batch is one gather there, without a host sync.
 
-    ``source``: a decoded :class:`Source`. ``drop_last``: leave out the last, smaller batch. ``rank``, ``world``: this
-    process and how many share the epoch. Raises ValueError for a source of files, or a batch size below 1 or above what
-    ``drop_last`` allows.
+    ``source``: a decoded :class:`Source`. ``transform``: a pipeline that makes the batches: it reads the images where
+    they lie, and the gathered batch is never stored; the loader tells it the epoch. ``drop_last``: leave out the last,
+    smaller batch. ``rank``, ``world``: this process and how many share the epoch. Raises ValueError for a source of
+    files, or a batch size below 1 or above what ``drop_last`` allows.
     """
 
-    def __init__(self, source: Source, batch_size: int, **keywords) -> None:
+    def __init__(self, source: Source, batch_size: int, *, transform: Compose | None = None, **keywords) -> None:
         super().__init__(source, batch_size, **keywords)
+        self.transform = transform
+        if transform is not None:
+            self.pipelines += (transform,)
         if source.images is None:
             raise ValueError("ResidentLoader needs decoded images: pass source.decoded(), or use StreamingLoader")
         self.images, self.labels, self.ids = (x.to(self.device) for x in (source.images, source.labels, source.ids))
@@ -87,7 +92,11 @@ class ResidentLoader(_Loader):
         if self.device.type == "cuda":
             order = order.pin_memory().to(self.device, non_blocking=True)
         for index in order.split(self.batch_size):
-            yield self.images[index], self.labels[index], self.ids[index]
+            labels, ids = self.labels[index], self.ids[index]
+            if self.transform is None:
+                yield self.images[index], labels, ids
+            else:
+                yield *self.transform(self.images, labels, index=index, ids=ids), ids
 
 
 class _Files(Dataset):

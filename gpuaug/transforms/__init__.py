@@ -30,24 +30,29 @@ from .geometry import (
     Resize,
 )
 from .jpeg import JPEG
+from .mixing import CutMix, MixUp
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
-from .timm import TimmAugment, timm_augment
+from .resizing import RandomResize, RandomShortestSize, ScaleJitter
+from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
+from .timm import TimmAugment, timm_augment, timm_mixup
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
 __all__ = [
-    "JPEG",
     "AutoAugment",
     "CenterCrop",
     "CoarseDropout",
     "ColorJitter",
+    "CutMix",
     "ElasticTransform",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",
     "GridMask",
     "Identity",
+    "JPEG",
+    "MixUp",
     "Normalize",
     "Pad",
     "PixelOp",
@@ -69,12 +74,17 @@ __all__ = [
     "RandomPerspective",
     "RandomPhotometricDistort",
     "RandomPosterize",
+    "RandomResize",
     "RandomResizedCrop",
     "RandomRotation",
+    "RandomShortestSize",
     "RandomSolarize",
+    "RandomTemporalCrop",
+    "RandomTemporalFlip",
     "RandomVerticalFlip",
     "Resize",
     "SaltAndPepper",
+    "ScaleJitter",
     "SolarizeAdd",
     "TimmAugment",
     "ToDtype",
@@ -82,6 +92,8 @@ __all__ = [
     "ToPureTensor",
     "Transform",
     "TrivialAugmentWide",
+    "UniformTemporalSubsample",
     "pixel_op",
     "timm_augment",
+    "timm_mixup",
 ]

@@ -31,6 +31,22 @@ class Transform:
             check_keywords(cls.__name__, keywords, [field.name for field in dataclasses.fields(cls) if field.init])
         return super().__new__(cls)
 
+    @property
+    def affine(self) -> bool:
+        """Whether it does the same affine map to every channel of every pixel, and leaves floats: where such ops stand
+        directly in front of a weighted sum of images, the sum may as well be taken first."""
+        return False
+
+    @property
+    def sums(self) -> bool:
+        """Whether all that it does is to take weighted sums of images, with weights that sum up to 1."""
+        return False
+
+    @property
+    def shared(self) -> bool:
+        """Whether all that it draws is the same for several samples."""
+        return False
+
     def lower(self, build: Lowering) -> None:
         """Append this op's slots."""
         raise NotImplementedError

@@ -26,6 +26,14 @@ class _Container(Transform):
     def __hash__(self) -> int:
         return hash((type(self), tuple(self.transforms)))
 
+    @property
+    def sums(self) -> bool:
+        return all(getattr(child, "sums", False) for child in self.transforms)
+
+    @property
+    def shared(self) -> bool:
+        return all(getattr(child, "shared", False) for child in self.transforms)
+
     def _lowerers(self, build: Lowering) -> list:
         def lowerer(index, child):
             def run() -> None:
@@ -39,7 +47,10 @@ class _Container(Transform):
 
 @dataclass(frozen=True)
 class RandomApply(_Container):
-    """All of `transforms`, one after the other, with probability `p` (torchvision.transforms.v2.RandomApply)."""
+    """All of `transforms`, one after the other, with probability `p` (torchvision.transforms.v2.RandomApply).
+
+    Of blends that share their draws, `MixUp(per="batch")`, it draws once for those that do.
+    """
 
     p: float = 0.5
 
@@ -50,7 +61,7 @@ class RandomApply(_Container):
     __hash__ = _Container.__hash__
 
     def lower(self, build: Lowering) -> None:
-        with build.accept(self.p):
+        with build.accept(self.p, self.shared):
             for run in self._lowerers(build):
                 run()
 
@@ -58,6 +69,8 @@ class RandomApply(_Container):
 @dataclass(frozen=True)
 class RandomChoice(_Container):
     """One of `transforms` for each sample (torchvision.transforms.v2.RandomChoice).
+
+    Among blends that share their draws, `[MixUp(per="batch"), CutMix(per="batch")]`, it draws once for those that do.
 
     Args:
         transforms: the ops to choose from; all must give the same image size.
@@ -82,7 +95,7 @@ class RandomChoice(_Container):
     __hash__ = _Container.__hash__
 
     def lower(self, build: Lowering) -> None:
-        build.branches(self._lowerers(build), self.p)
+        build.branches(self._lowerers(build), self.p, self.shared)
 
 
 @dataclass(frozen=True)

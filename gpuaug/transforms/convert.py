@@ -54,6 +54,10 @@ class ToDtype(Transform):
         check_dtype("ToDtype", self.dtype)
         flag("ToDtype", "scale", self.scale)
 
+    @property
+    def affine(self) -> bool:
+        return self.dtype.is_floating_point
+
     def lower(self, build: Lowering) -> None:
         build.to_dtype(self.dtype, bool(self.scale))
 
@@ -79,6 +83,10 @@ class Normalize(Transform):
         flag("Normalize", "inplace", self.inplace)
         self._set(mean=mean, std=std)
 
+    @property
+    def affine(self) -> bool:
+        return True
+
     def lower(self, build: Lowering) -> None:
         build.require_float()
         n = build.channels
@@ -97,6 +105,10 @@ class Normalize(Transform):
 @dataclass(frozen=True)
 class Identity(Transform):
     """Nothing (torchvision.transforms.v2.Identity)."""
+
+    @property
+    def affine(self) -> bool:
+        return True
 
     def lower(self, build: Lowering) -> None:
         pass

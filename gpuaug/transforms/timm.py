@@ -1,4 +1,5 @@
-"""Policies by timm's strings: its ops, probabilities and magnitudes are drawn, by the formulas of this library."""
+"""timm's policies by their strings, and its mixing by its arguments: they are drawn as timm does, by the formulas of
+this library."""
 
 from __future__ import annotations
 
@@ -9,9 +10,13 @@ from typing import Any
 
 from ..lowering import Lowering
 from ..messages import meant, shown, spelt
-from .arguments import Fill
+from .arguments import Fill, choice, number, probability
+from .base import Transform
+from .beta import ALPHAS
 from .blur import lower_blur
 from .color import half, lower_solarize_add
+from .containers import RandomApply, RandomChoice
+from .mixing import CutMix, MixUp
 from .policies import Policy, lower_op, lower_pairs
 from .policy_tables import AUTOAUGMENT, V0, Pairs
 
@@ -204,3 +209,49 @@ def timm_augment(config: str, interpolation: Any = "bilinear", fill: Fill = None
         ValueError: an unknown section, or one of the weighted sets, which are drawn without replacement.
     """
     return TimmAugment(config, interpolation, fill)
+
+
+MODES = {"batch": "batch", "pair": "pair", "elem": "sample"}
+
+
+@spelt
+def timm_mixup(
+    mixup_alpha: float = 1.0,
+    cutmix_alpha: float = 0.0,
+    prob: float = 1.0,
+    switch_prob: float = 0.5,
+    mode: str = "batch",
+    correct_lam: bool = True,
+    label_smoothing: float = 0.1,
+    num_classes: int = 1000,
+) -> Transform:
+    """timm's Mixup (timm.data.Mixup), its arguments and defaults, as the ops of this library that do the same.
+
+    Args:
+        mixup_alpha, cutmix_alpha: MixUp(alpha=...), CutMix(alpha=...), each with pair="flip"; 0 leaves it out, and the
+            other stands alone.
+        prob: RandomApply(..., p=prob), if it is below 1.
+        switch_prob: RandomChoice([MixUp, CutMix], p=[1 - switch_prob, switch_prob]).
+        mode: "batch" is per="batch", "pair" per="pair", "elem" per="sample". Samples are not dropped ("half").
+        correct_lam: of CutMix.
+        label_smoothing, num_classes: of both; labels that are not mixed are smoothed, too.
+
+    CutMix's box is torchvision's, whose sides are even before they are cut off. `cutmix_minmax` and `multi_label` are
+    not offered.
+
+    Raises:
+        ValueError: neither alpha is above 0, or a bad argument.
+    """
+    name = "timm_mixup"
+    alphas = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha}
+    alphas = {argument: number(name, argument, value, 0.0, ALPHAS[1]) for argument, value in alphas.items()}
+    if not any(alphas.values()):
+        raise ValueError(f"{name}: mixup_alpha or cutmix_alpha must be above 0, else nothing is mixed")
+    prob, switch_prob = probability(name, prob, "prob"), probability(name, switch_prob, "switch_prob")
+    shared = dict(pair="flip", per=MODES[choice(name, "mode", mode, tuple(MODES))])
+    shared |= dict(num_classes=num_classes, label_smoothing=label_smoothing)
+    blends = [MixUp(alpha=alphas["mixup_alpha"], **shared)] if alphas["mixup_alpha"] else []
+    if alphas["cutmix_alpha"]:
+        blends.append(CutMix(alpha=alphas["cutmix_alpha"], correct_lam=correct_lam, **shared))
+    blend = RandomChoice(blends, p=[1.0 - switch_prob, switch_prob]) if len(blends) == 2 else blends[0]
+    return blend if prob == 1.0 else RandomApply([blend], p=prob)

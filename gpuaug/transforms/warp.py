@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..kernels.torch import dialect as torch_dialect
 from ..lowering import Lowering
 from ..messages import shown
 from ..program import Call, Canvas
@@ -40,8 +41,9 @@ class RandomRotation(Transform):
     Args:
         degrees: (low, high), or one number for plus and minus.
         interpolation: "nearest", "bilinear" or "bicubic" (which torchvision's tensors lack).
-        expand: only False: in a batch all images keep one size.
-        center: (x, y) in pixels from the upper left corner; None is the middle.
+        expand: make the canvas as large as the turned image needs; its size is drawn with the angle, and a pipeline
+            that ends so gives a list of images.
+        center: (x, y) in pixels from the upper left corner; None is the middle, about which expand turns.
         fill: outside of the image; a number or one for each channel. Bilinear blends it once with the edge
             (torchvision: twice).
     """
@@ -56,10 +58,8 @@ class RandomRotation(Transform):
         name = "RandomRotation"
         self._plain()
         angle_interval(name, "degrees", self.degrees)
-        if flag(name, "expand", self.expand):
-            raise ValueError(
-                f"{name}: expand=True would give each image its own size; use Pad in front, and expand=False"
-            )
+        if flag(name, "expand", self.expand) and self.center is not None:
+            raise ValueError(f"{name}: expand=True turns about the middle; leave out center={shown(self.center)}")
         self._set(
             interpolation=interpolation_name(name, self.interpolation, WARPS),
             center=center_argument(name, self.center),
@@ -69,17 +69,35 @@ class RandomRotation(Transform):
     def lower(self, build: Lowering) -> None:
         limits = angle_interval("RandomRotation", "degrees", self.degrees)
         drawn = {"draw": "draw_uniform", "configuration": limits, "columns": ("angle",)}
+        if self.expand:
+            drawn["sizes"] = lambda canvas: turned_sizes(canvas, limits)
         lower_rotation(build, self.interpolation, self.fill, self.center, **drawn)
 
 
+def turned_sizes(canvas: Canvas, limits: tuple[float, float]) -> list[Canvas]:
+    """The extremes of the canvases that hold an image turned by angles within limits, in degrees."""
+    h, w = map(float, canvas)
+    tip = math.degrees(math.atan2(h, w))  # where a diagonal lies level, or upright
+    turns = range(math.floor(limits[0] / 180) - 1, math.ceil(limits[1] / 180) + 2)
+    corners = [180.0 * k + sign * angle for k in turns for sign in (1, -1) for angle in (tip, 90.0 - tip, 0.0, 90.0)]
+    angles = [*limits, *(angle for angle in corners if limits[0] < angle < limits[1])]
+    found = [torch_dialect.GEOMETRY["rotate_expand"]((angle, *[0.0] * 11), h, w)[15:] for angle in angles]
+    heights, widths = ([int(size[axis]) for size in found] for axis in (0, 1))
+    if len(set(found)) == 1:
+        return [(heights[0], widths[0])]
+    return [(min(heights), min(widths)), (max(heights), max(widths))]
+
+
 def lower_rotation(build: Lowering, interpolation: str, fill: Fill, center=None, **drawn: Any) -> None:
-    """A slot that turns by the angle drawn, in degrees."""
+    """A slot that turns by the angle drawn, in degrees; with `sizes`, onto a canvas that holds all of it."""
+    expand = "sizes" in drawn
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
-        kwargs = {"angle": values[0], "interpolation": interpolation, "expand": False}
+        kwargs = {"angle": values[0], "interpolation": interpolation, "expand": expand}
         return [("rotate", kwargs | {"center": center and list(center), "fill": fill})]
 
-    _lower_warp(build, "rotate", (0, *center_words(center)), interpolation, fill, call, drawn)
+    op, arguments = ("rotate_expand", (0,)) if expand else ("rotate", (0, *center_words(center)))
+    _lower_warp(build, op, arguments, interpolation, fill, call, drawn)
 
 
 def lower_shear(build: Lowering, axis: int, interpolation: str, fill: Fill, **drawn: Any) -> None:

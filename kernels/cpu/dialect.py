@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -307,6 +307,7 @@ _words = dialect.bind(
 )
 _elementary = _bind(elementary, inlined)
 PIXEL = _bind(pixel, inlined, **_elementary, **_words)
+BLEND = _bind(blend, inlined, within=PIXEL["within"], half_even=_elementary["half_even"])
 JPEG = _bind(jpeg, inlined, **_elementary)
 ELASTIC = _bind(
     elastic,

@@ -54,6 +54,12 @@ JOB_LACKS = 35  # bytes of work memory that a thread could not get, 0 for none
 JOB_PLANS = 36  # float32 [rows, JOB_ROW_WORDS]: each row's plan, then its own copy of its table row
 JOB_ROW_WORDS = 37
 JOB_PLANNED = 38  # 1 if the plans are there
+JOB_BLENDS = 39  # 1 if the program has a blend
+JOB_OUTPUTS = 40  # int64 [outputs, JOB_LAYERS]: of a program with a blend, the rows that each output is blended of
+JOB_LAYERS = 41
+JOB_CHUNK = 42  # how many outputs a thread takes at once
+JOB_LAYER_KIND = 43
+JOB_RAGGED = 44  # 1 if each row has a place and strides of its own in the output
 JOB_NEXT = 46  # the row that is taken next; in a cache line that holds nothing else but
 JOB_BUSY = 47  # how many threads are inside, 0 before the job is opened and after it is closed
 JOB_WORDS = 56
@@ -71,9 +77,10 @@ ASKS = 8  # + the trait of what is asked for: MEAN, EXTREMES, HISTOGRAM
 STORE_OUT = 12  # the output's, + 1 if its columns are not neighbours
 KEEP = 14  # a scratch image's
 KEEP_PACKED = 15
-JPEG = 16
-ELASTIC = 17
-LOOPS = 18  # `loop_index`
+KEEP_LAYER = 16  # a layer's
+JPEG = 17
+ELASTIC = 18
+LOOPS = 19  # `loop_index`
 
 # A draw's arguments and results, in words of 8 bytes.
 DRAW_KEY = 0  # int64 [6]
@@ -98,18 +105,20 @@ PASS_GROUPS = 0
 PASS_GROUPS_TO = 1
 PASS_STEPS = 2
 PASS_STEPS_TO = 3
-PASS_BASE = 4  # SOURCE, or a scratch image
+PASS_BASE = 4  # SOURCE, LAYERS, or a scratch image
 PASS_BASE_H = 5
 PASS_BASE_W = 6
-PASS_SINK = 7  # OUT, NOWHERE, or a scratch image
+PASS_SINK = 7  # OUT, NOWHERE, LAYER, or a scratch image
 PASS_OH = 8
 PASS_OW = 9
 PASS_ASK = 10  # the ask for a statistic that the pass answers, -1 for none
 PASS_SMOOTH = 11  # its smooth group, if among its groups
 PASS_WORDS = 12
 SOURCE = -1
+LAYERS = -3
 OUT = -1
 NOWHERE = -2
+LAYER = -3
 WIDENED = 2  # the scratch image that a 16-bit source is converted into
 PACKED = 3  # a scratch image of bytes in its place: [H, W, 4], the fourth channel is not used
 
@@ -197,7 +206,18 @@ IN_SINK = 77  # 1 if the tile lies in the sink
 PACKED_BASE = 78  # 1 if the base is a scratch image of packed bytes
 PACKS = 79  # as JOB_PACKS
 TAIL = 80  # as JOB_TAIL
-FRAME_WORDS = 82
+LAYER_AT = 81  # where a layer is kept: [C, OH, OW] of the kind JOB_LAYER_KIND
+LAYERS_AT = 82  # int64: where the layers lie that are blended
+N_LAYERS = 83
+BLENDING = 84  # the address of the step that blends them, 0 for none
+FRAME_WORDS = 86
+
+# What a thread keeps of layers in front of its work memory: three int64s for each layer that it has room for, then the
+# layers themselves.
+CACHE_ROW = 0  # the row, -1 for none
+CACHE_USED = 1  # the output that used it last
+CACHE_AT = 2  # of the output being written, where its k-th layer lies
+CACHE_WORDS = 3
 
 TILE_PIXELS = 1024
 

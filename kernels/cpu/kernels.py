@@ -8,17 +8,18 @@ be compiled once for itself and once more for each of its callers.
 import types
 from functools import cache
 
-from ..shared import pixel, user
+from ..shared import blend, pixel, user
 from ..shared import plan as P
 from . import frame as F
 from .asks import equalize, extremes, grey_sum, histogram
+from .blend import blend_loop, write_output
 from .compile import compiled, whole
-from .dialect import call, f32, i64, over_memory, xp
+from .dialect import f32, i64, over_memory, xp
 from .elastic import elastic_lines
 from .jpeg import jpeg_lines
 from .neighbours import neighbours
 from .points import places, points
-from .process import acquire, enter, fetch_add, work_memory
+from .process import come_in, fetch_add, go_out, work_memory
 from .sample import nearest_lines, smooth_lines
 from .steps import finish, loop
 from .store import store, store_packed, widen
@@ -58,11 +59,7 @@ def functions():
         number at once, pass 1: outside of that time they touch no row. They return 1 if it is still to come, else 0.
         """
         words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
-        busy = i64(job + 8 * F.JOB_BUSY)
-        if helps == 0:
-            words[F.JOB_LOCK] = thread[F.OWN_LOCK]
-            fetch_add(busy, 1)
-        elif enter(busy) == 0:
+        if not come_in(words, thread, job, helps):
             return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
         r = fetch_add(following, 1)
         while r < words[F.JOB_N]:
@@ -76,21 +73,30 @@ def functions():
                 need = divide(frame, row[P.ROW_H], row[P.ROW_W])
                 memory = work_memory(thread, need)
                 if memory != 0:
-                    schedule_row(words, row, frame, record + 8 * F.FRAME_WORDS)
+                    steps = xp.i64(f32(plan)[P.N_STEPS])
+                    schedule_row(words, row, frame, record + 8 * F.FRAME_WORDS, steps, xp.i64(F.OUT))
                     write_row(words, row, record, memory)
                 else:
                     words[F.JOB_LACKS] = need
                     fetch_add(following, words[F.JOB_N])
             r = fetch_add(following, 1)
-        lock = words[F.JOB_LOCK]
-        left = fetch_add(busy, -1)
-        if helps != 0:
-            if left == 1:
-                call(thread[F.OWN_RELEASE], lock)
-            return 0
-        if left != 1:
-            acquire(thread[F.OWN_ACQUIRE], lock)
-        return words[F.JOB_LACKS]
+        return go_out(words, thread, job, helps)
+
+    def run_outputs(job, own, helps):
+        """As `run_rows`, for the outputs of a program with a blend, whose rows are planned; some at once."""
+        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
+        if not come_in(words, thread, job, helps):
+            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
+        first = fetch_add(following, words[F.JOB_CHUNK])
+        while first < words[F.JOB_N]:
+            for o in range(first, min(first + words[F.JOB_CHUNK], words[F.JOB_N])):
+                need = write_output(words, thread, o, o == first)
+                if need != 0:
+                    words[F.JOB_LACKS] = need
+                    fetch_add(following, words[F.JOB_N])
+                    break
+            first = fetch_add(following, words[F.JOB_CHUNK])
+        return go_out(words, thread, job, helps)
 
     def take_samples(rows, n, counter):
         """Count the samples that n rows read; returns the counter's value before."""
@@ -101,6 +107,7 @@ def functions():
 
     return {
         "run_rows": ("int64(int64, int64, int64)", run_rows),
+        "run_outputs": ("int64(int64, int64, int64)", run_outputs),
         "take_samples": ("int64(int64, int64, int64)", take_samples),
     }
 
@@ -141,6 +148,15 @@ def store_phase(kind, strided, tail):
     return named(run_store, f"store_{'_'.join(words)}", STORE_TILE=store(kind, strided, tail))
 
 
+def blend_phase(opcode, kind):
+    """The C function of a blend of layers of a kind, with its signature."""
+
+    def run_blend(frame):
+        BLEND_TILE(i64(frame))
+
+    return named(run_blend, f"blend_{blend.CASES[opcode]}_{KINDS[kind]}", BLEND_TILE=blend_loop(opcode, kind))
+
+
 def row_function(name):
     """The C function of a draw or a geometry function, with its signature."""
 
@@ -176,13 +192,14 @@ def _fixed():
 def _made(name):
     """The function of a key of `get`, with its signature."""
     if isinstance(name, tuple):
-        return store_phase(*name[1:]) if name[0] == "store" else pixel_loop(*name)
+        made = {"store": store_phase, "blend": blend_phase}.get(name[0])
+        return pixel_loop(*name) if made is None else made(*name[1:])
     return _fixed()[name] if name in _fixed() else row_function(name)
 
 
 def get(name):
-    """The C function of that name, a phase, a draw or a geometry function; the loop (opcode, lattice, grey); or the
-    store ("store", kind, strided, tail) of `store`.
+    """The C function of that name, a phase, a draw or a geometry function; the loop (opcode, lattice, grey); the store
+    ("store", kind, strided, tail) of `store`; or the blend ("blend", opcode, kind of the layers).
 
     `.ctypes` calls it, `.address` is where it lies.
     """

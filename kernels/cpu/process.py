@@ -5,7 +5,7 @@ from numba import types as nt
 from numba.extending import intrinsic
 
 from . import frame as F
-from .dialect import call, exact
+from .dialect import call, exact, i64
 
 LINE = 64  # bytes
 LARGE = 4 << 20  # bytes from which on huge pages are asked for, which a loop over scratch images feels
@@ -79,6 +79,31 @@ def enter(busy):
             return True
         seen = found
     return False
+
+
+@exact
+def come_in(words, thread, job, helps):
+    """Open a job, or, to help, go into one that is open; returns whether the thread is inside."""
+    busy = i64(job + 8 * F.JOB_BUSY)
+    if helps != 0:
+        return enter(busy)
+    words[F.JOB_LOCK] = thread[F.OWN_LOCK]
+    fetch_add(busy, 1)
+    return True
+
+
+@exact
+def go_out(words, thread, job, helps):
+    """Leave a job; who opened it waits until nobody is inside. Returns its JOB_LACKS, to a helper 0."""
+    lock = words[F.JOB_LOCK]
+    left = fetch_add(i64(job + 8 * F.JOB_BUSY), -1)
+    if helps != 0:
+        if left == 1:
+            call(thread[F.OWN_RELEASE], lock)
+        return 0
+    if left != 1:
+        acquire(thread[F.OWN_ACQUIRE], lock)
+    return words[F.JOB_LACKS]
 
 
 @exact

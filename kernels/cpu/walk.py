@@ -15,7 +15,7 @@ from . import frame as F
 from .dialect import DRAW, PLAN, exact, f32, i64, xp
 from .tables import ask_at, group_at, step_at, tap_count
 
-row_key = DRAW["row_key"]
+row_key, with_lead = DRAW["row_key"], DRAW["with_lead"]
 walk, group_words, step_words, steps_from, asks_from = (
     PLAN[name] for name in ("walk", "group_words", "step_words", "step_at", "ask_at")
 )
@@ -215,18 +215,27 @@ def schedule_ask(frame, passes, state, k):
 
 
 @exact
-def schedule_row(job, row, frame, passes):
-    """Write down the passes of a row at the address `passes`."""
+def schedule_row(job, row, frame, passes, steps, sink):
+    """Write down the passes of a row up to so many steps, into the sink, at the address `passes`."""
     plan, base = f32(frame[F.PLAN]), xp.where(job[F.JOB_SOURCE_KIND] >= F.BF16, F.WIDENED, F.SOURCE)
     frame[F.PASSES] = 0
     state = (base, row[P.ROW_H], row[P.ROW_W], xp.i64(0), xp.i64(0))
     asks = xp.i64(plan[P.N_ASKS])
     for k in range(asks):
         state = schedule_ask(frame, passes, state, k)
-    groups, steps, smooth = xp.i64(plan[P.N_GROUPS]), xp.i64(plan[P.N_STEPS]), xp.i64(plan[P.SMOOTH])
+    groups, smooth = xp.i64(plan[P.N_GROUPS]), xp.i64(plan[P.SMOOTH])
     alone = smooth_within(frame, smooth + 1, groups) == 0
     state = in_front(frame, passes, state, groups, steps, smooth, alone)
-    note(frame, passes, state, groups, steps, smooth, xp.i64(F.OUT), xp.i64(-1))
+    note(frame, passes, state, groups, steps, smooth, sink, xp.i64(-1))
+
+
+@exact
+def name_of(job, sample):
+    """A sample's id, or its number."""
+    name = job[F.JOB_COUNTER] + sample
+    if job[F.JOB_IDS] != 0:
+        name = i64(job[F.JOB_IDS])[sample]
+    return name
 
 
 @exact
@@ -234,10 +243,10 @@ def plan_row(job, row, plan, table):
     """Draw or read the row's columns (`table` is its own copy of its table row), and write its plan."""
     columns, fresh = job[F.JOB_COLUMNS], job[F.JOB_FRESH] != 0
     shared = f32(job[F.JOB_TABLE] + 4 * row[P.ROW_TABLE] * columns)
-    name = job[F.JOB_COUNTER] + row[P.ROW_SAMPLE]
-    if job[F.JOB_IDS] != 0:
-        name = i64(job[F.JOB_IDS])[row[P.ROW_SAMPLE]]
-    key = row_key(name, job[F.JOB_EPOCH], row[P.ROW_VIEW], job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH])
+    key = row_key(
+        name_of(job, row[P.ROW_SAMPLE]), job[F.JOB_EPOCH], row[P.ROW_VIEW], job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH]
+    )
+    key = with_lead(key, name_of(job, row[P.ROW_LEAD]))
     if not fresh:
         for i in range(columns):
             table[i] = shared[i]
@@ -245,7 +254,8 @@ def plan_row(job, row, plan, table):
         f32(plan)[i] = xp.f32(0.0)
     code, config, h, w = i64(job[F.JOB_CODE]), f32(job[F.JOB_CONFIG]), xp.f32(row[P.ROW_H]), xp.f32(row[P.ROW_W])
     entries, channels, groups, steps = job[F.JOB_ENTRIES], job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS]
-    walk(code, entries, config, table, columns, f32(plan), h, w, key, fresh, channels, groups, steps)
+    layer, blends = row[P.ROW_LAYER], job[F.JOB_BLENDS] != 0
+    walk(code, entries, config, table, columns, f32(plan), h, w, key, fresh, channels, groups, steps, layer, blends)
     if fresh:
         for i in range(columns):
             shared[i] = table[i]

@@ -5,6 +5,7 @@ from ..shared import plan as P
 from . import frame as F
 from .asks import close_ask, open_ask
 from .dialect import call, exact, f32, i64, xp
+from .steps import loop_index
 from .tables import element_bytes, step_at
 from .vector import drain
 
@@ -31,16 +32,20 @@ def open_sink(frame, job, row, sink):
     frame[F.SINK_CHANNELS] = channels
     if sink == F.OUT:
         kind, channels = job[F.JOB_OUT_KIND], job[F.JOB_OUT_CHANNELS]
-        image = row[P.ROW_OUT] // (channels * height * width)
-        frame[F.SINK] = job[F.JOB_OUT] + element_bytes(kind) * image * job[F.JOB_OUT_B]
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = job[F.JOB_OUT_C], job[F.JOB_OUT_Y], job[F.JOB_OUT_X]
+        at = row[P.ROW_OUT]
+        if job[F.JOB_RAGGED] != 0:
+            frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = row[P.ROW_OUT_C], row[P.ROW_OUT_Y], row[P.ROW_OUT_X]
+        else:
+            at = at // (channels * height * width) * job[F.JOB_OUT_B]
+        frame[F.SINK] = job[F.JOB_OUT] + element_bytes(kind) * at
         frame[F.SINK_STORE] = F.STORE_OUT + xp.where(frame[F.SINK_X] == 1, 0, 1)
         frame[F.STREAMS], frame[F.SINK_CHANNELS] = job[F.JOB_STREAMS], channels
         frame[F.STEPS_TO] -= job[F.JOB_TAIL]
     else:
-        keeps = xp.where(sink == F.PACKED, F.KEEP_PACKED, F.KEEP)
+        keeps = xp.where(sink == F.PACKED, F.KEEP_PACKED, xp.where(sink == F.LAYER, F.KEEP_LAYER, F.KEEP))
         frame[F.SINK_STORE] = xp.where(sink == F.NOWHERE, F.NONE, keeps)
-        frame[F.SINK] = scratch_at(frame, sink)
+        frame[F.SINK] = xp.where(sink == F.LAYER, frame[F.LAYER_AT], scratch_at(frame, sink))
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = height * width, width, 1
         frame[F.STREAMS] = 0
 
@@ -55,12 +60,14 @@ def open_pass(frame, job, row, p):
     frame[F.BASE_H], frame[F.BASE_W] = height, width
     base = p[F.PASS_BASE]
     frame[F.PACKED_BASE] = xp.where(base == F.PACKED, 1, 0)
+    blending = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + (frame[F.STEPS] - 1) * frame[F.STEP_WORDS])
+    frame[F.BLENDING] = xp.where(base == F.LAYERS, blending, 0)
     if base == F.SOURCE:
         open_source(frame, job, row)
     elif base == F.PACKED:
         frame[F.BASE_KIND], frame[F.BASE] = F.U8, scratch_at(frame, base)
         frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = 1, 4 * width, 4
-    else:
+    elif base != F.LAYERS:
         frame[F.BASE_KIND], frame[F.BASE] = F.F32, scratch_at(frame, base)
         frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = height * width, width, 1
     open_sink(frame, job, row, p[F.PASS_SINK])
@@ -79,6 +86,9 @@ def near_phase(opcode):
 def begin(frame, record):
     """Prepare a pass; returns the address of the phase that samples its tiles."""
     phases = i64(frame[F.PHASES])
+    if frame[F.BLENDING] != 0:
+        frame[F.SMOOTH], frame[F.BORN] = -1, 0
+        return phases[loop_index(xp.i64(f32(frame[F.BLENDING])[P.S_OP]), 0, 0)]
     if frame[F.STEPS] < frame[F.STEPS_TO]:
         step = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + frame[F.STEPS] * frame[F.STEP_WORDS])
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
@@ -109,7 +119,8 @@ def write_tiles(frame, record, sample, keeps, tile):
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.BASE] + 4 * y * width, height * width
         elif fits:
             frame[F.TILE], frame[F.TILE_PITCH] = frame[F.SINK] + 4 * y * width, height * width
-        frame[F.IN_SINK] = xp.where(frame[F.TILE] == frame[F.SINK] + 4 * y * width, 1, 0)
+        lies_there = (frame[F.SINK_STORE] == F.KEEP) & (frame[F.TILE] == frame[F.SINK] + 4 * y * width)
+        frame[F.IN_SINK] = xp.where(lies_there, 1, 0)
         if frame[F.IN_PLACE] == 0:
             call(sample, record)
         call(finish, record)
@@ -122,7 +133,7 @@ def write_row(job, row, record, memory):
     frame[F.PHASES], frame[F.TAIL] = job[F.JOB_PHASES], job[F.JOB_TAIL]
     for field in range(F.TILE, F.SCRATCH + 1):
         frame[field] += memory
-    if job[F.JOB_SOURCE_KIND] >= F.BF16:
+    if i64(record + 8 * F.FRAME_WORDS)[F.PASS_BASE] == F.WIDENED:
         open_source(frame, job, row)
         call(i64(frame[F.PHASES])[F.WIDEN], record)
     tile = frame[F.TILE]

@@ -42,6 +42,12 @@ def row_key(name, epoch, view, low, high):
     return name & WORD, (name >> 32) & WORD, epoch & WORD, view << 20, low, high
 
 
+def with_lead(key, name):
+    """A row's key, and behind it the two words of the id or number of its lead, which keys shared draws in place of its
+    own."""
+    return key + (name & WORD, (name >> 32) & WORD)
+
+
 def words(key, block):
     """Four words of the key's stream; `block` counts them off."""
     return philox(key[0], key[1], key[2], key[3] + block, key[4], key[5])
@@ -193,6 +199,14 @@ def draw_seeds(key, c, h, w):
     return unit(a), unit(b), value, value, value, value, value, value
 
 
+def draw_scale_jitter(key, c, h, w):
+    """torchvision's ScaleJitter: height, width. c: target height, width, scale low, high."""
+    a, _, _, _ = words(key, 0)
+    factor = xp.minimum(xp.div_rn(c[1], h), xp.div_rn(c[0], w)) * between(a, c[2], c[3])
+    height, width = xp.floor(h * factor), xp.floor(w * factor)
+    return height, width, width, width, width, width, width, width
+
+
 def draw_permutation(key, c, h, w):
     """A permutation of 0 .. c[0] - 1, for up to three."""
     word, _, _, _ = words(key, 0)
@@ -301,6 +315,55 @@ def draw_noisy_level(key, c, h, w):
     return v, v, v, v, v, v, v, v
 
 
+def symmetric_beta(a, b, c):
+    """A number of the distribution Beta(alpha, alpha), from two words.
+
+    Its lower half is s h(s), where s = (u alpha B(alpha, alpha))^(1 / alpha) for u uniform in (0, 0.5] and h is
+    smooth; the upper one mirrors it. c: 1 / alpha, ln s at u = 0.5, then z = c[2] s + c[3] in [0, 1], of which h is the
+    polynomial c[4], c[5], ... (`gpuaug.transforms.beta.configuration`).
+    """
+    s = decaying(logarithm(unit(a) + UNIT) * c[0] + c[1])
+    z = s * c[2] + c[3]
+    h = c[11]
+    for i in xp.static_range(7):
+        h = h * z + c[10 - i]
+    low = xp.minimum(s * h, 0.5)
+    return xp.where(unit(b) < 0.5, low, 1.0 - low)
+
+
+def draw_mixup(key, c, h, w):
+    """The partner's share. c: as `symmetric_beta`."""
+    a, b, _, _ = words(key, 0)
+    share = symmetric_beta(a, b, c)
+    return share, share, share, share, share, share, share, share
+
+
+def mixed_box(key, c, h, w):
+    """torchvision's CutMix box (top, left, height, width), and the share of which it was made.
+
+    Its centre is a pixel, its half sides are 0.5 sqrt(share) of the canvas's, truncated; it is clamped to the canvas.
+    """
+    a, b, d, e = words(key, 0)
+    share = symmetric_beta(a, b, c)
+    r = xp.sqrt_rn(share) * 0.5
+    x, y, half_w, half_h = integer(d, w), integer(e, h), xp.floor(r * w), xp.floor(r * h)
+    left, top = xp.maximum(x - half_w, 0.0), xp.maximum(y - half_h, 0.0)
+    return top, left, xp.minimum(y + half_h, h) - top, xp.minimum(x + half_w, w) - left, share
+
+
+def draw_cutmix(key, c, h, w):
+    """CutMix's box (top, left, height, width), and the part of the canvas that it has. c: as `symmetric_beta`."""
+    top, left, tall, wide, _ = mixed_box(key, c, h, w)
+    share = xp.div_rn(tall * wide, h * w)
+    return top, left, tall, wide, share, share, share, share
+
+
+def draw_cutmix_drawn(key, c, h, w):
+    """As `draw_cutmix`, with the share of which the box was made, whatever of it lies on the canvas."""
+    top, left, tall, wide, share = mixed_box(key, c, h, w)
+    return top, left, tall, wide, share, share, share, share
+
+
 CASES = {
     1: "draw_accept",
     2: "draw_integer",
@@ -317,4 +380,8 @@ CASES = {
     13: "draw_grid",
     14: "draw_level",
     15: "draw_noisy_level",
+    16: "draw_mixup",
+    17: "draw_cutmix",
+    18: "draw_cutmix_drawn",
+    19: "draw_scale_jitter",
 }

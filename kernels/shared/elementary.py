@@ -41,6 +41,21 @@ def exponential(x):
     return p * p
 
 
+def decaying(x):
+    """exp(x) for x <= 0, relative error below 1e-5; 0 below -80."""
+    n = xp.floor(x * 1.4426950408889634 + 0.5)
+    least = xp.maximum(n, -120.0)
+    e, k = exponential(xp.maximum(x, -80.0) - least * LN2), 0.0 - least
+    e, k = xp.where(k >= 64.0, e * 5.421010862427522e-20, e), xp.where(k >= 64.0, k - 64.0, k)
+    e, k = xp.where(k >= 32.0, e * 2.3283064365386963e-10, e), xp.where(k >= 32.0, k - 32.0, k)
+    e, k = xp.where(k >= 16.0, e * 1.52587890625e-05, e), xp.where(k >= 16.0, k - 16.0, k)
+    e, k = xp.where(k >= 8.0, e * 0.00390625, e), xp.where(k >= 8.0, k - 8.0, k)
+    e, k = xp.where(k >= 4.0, e * 0.0625, e), xp.where(k >= 4.0, k - 4.0, k)
+    e, k = xp.where(k >= 2.0, e * 0.25, e), xp.where(k >= 2.0, k - 2.0, k)
+    e = xp.where(k >= 1.0, e * 0.5, e)
+    return xp.where(x < -80.0, 0.0, e)
+
+
 def logarithm(x):
     """ln(x) for 2^-31 < x <= 1, absolute error below 1e-6: doublings into (0.7, 1.42], then the series of 2 atanh."""
     k = x * 0.0

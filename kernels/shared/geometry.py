@@ -111,6 +111,21 @@ def resize(a, h, w):
     return resized_crop((h * 0.0, h * 0.0, h, w, a[0], a[1], a[6], a[7]), h, w)
 
 
+def shortest_lengths(h, w, size, longest):
+    """Height and width when the shorter side becomes `size`, and both are held below `longest` where that is positive:
+    scaled in float64 and truncated (torchvision's RandomShortestSize)."""
+    factor = xp.f64(size) / xp.f64(xp.minimum(h, w))
+    most = xp.f64(longest) / xp.f64(xp.maximum(h, w))
+    factor = xp.where((longest > 0.0) & (most < factor), most, factor)
+    return xp.f32(xp.i64(xp.f64(h) * factor)), xp.f32(xp.i64(xp.f64(w) * factor))
+
+
+def resize_shortest(a, h, w):
+    """The canvas resampled to the `shortest_lengths` of a[0] and a[1]; a[6], a[7] as `resized_crop`."""
+    oh, ow = shortest_lengths(h, w, a[0], a[1])
+    return resized_crop((h * 0.0, h * 0.0, h, w, oh, ow, a[6], a[7]), h, w)
+
+
 def affine(a, h, w):
     """The inverse of M = T C R S Sh C^-1 (torchvision).
 
@@ -136,6 +151,24 @@ def rotate(a, h, w):
     """Turn by a[0] degrees counter-clockwise about centre x, y = a[1], a[2] if a[3] is 1, else about the middle."""
     zero = h * 0.0
     return affine((0.0 - a[0], zero, zero, zero + 1.0, zero, zero, a[1], a[2], a[3]), h, w)
+
+
+def spanned(half, far):
+    """How many whole pixels cover -far .. far about a middle at `half`, to 1e-4 (torchvision, after Pillow)."""
+    high, low = truncate((half + far) * 10000.0) * 0.0001, truncate((half - far) * 10000.0) * 0.0001
+    return xp.ceil(high) - xp.floor(low)
+
+
+def rotate_expand(a, h, w):
+    """Turn by a[0] degrees counter-clockwise, onto a canvas that holds the whole image."""
+    sine, cosine = sine_cosine(0.0 - a[0])
+    tall, wide = h * 0.5, w * 0.5
+    oh = spanned(tall, wide * xp.abs(sine) + tall * xp.abs(cosine))
+    ow = spanned(wide, wide * xp.abs(cosine) + tall * xp.abs(sine))
+    x, y = (ow - 1.0) * 0.5, (oh - 1.0) * 0.5
+    tx, ty = (w - 1.0) * 0.5 - cosine * x - sine * y, (h - 1.0) * 0.5 + sine * x - cosine * y
+    minus = 0.0 - sine
+    return cosine, sine, tx, minus, cosine, ty, 0.0, 0.0, 1.0, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, oh, ow
 
 
 def shear_x(a, h, w):
@@ -256,5 +289,9 @@ CASES = {
     13: "shear_y",
     14: "translate_x",
     15: "translate_y",
+    16: "resize_shortest",
+    17: "rotate_expand",
 }
-AXIS_ALIGNED = frozenset(CASES.values()) - {"affine", "rotate", "perspective", "shear_x", "shear_y"}
+TURNING = frozenset({"affine", "rotate", "rotate_expand", "perspective", "shear_x", "shear_y"})
+AXIS_ALIGNED = frozenset(CASES.values()) - TURNING
+FLOAT64 = frozenset({"perspective", "resize_shortest"})  # ops that compute in it

@@ -28,6 +28,7 @@ BORDER = 13
 FILTER = 14
 CHANNELS = 15  # offset in `config` of values by channel (fill; mean and std), -1 for none
 STAGE_CHANNELS = 16  # of the stage; of an image of one channel, all channels of the engine are the same
+SHARED = 17  # 1 if the row's lead keys its draw
 ENTRY = 18
 KIND_GATE = 0
 KIND_GEOMETRY = 1
@@ -41,6 +42,9 @@ EXTREMES = 2  # least and greatest value of each channel, in arguments 0 .. 5
 HISTOGRAM = 3  # a table of 256 levels a channel; argument 7 is the number of the ask that makes it
 NEIGHBOURS = 4  # the image as it stands in front of the step
 PLACE = 5  # its place in the canvas; argument 7 is the triple of channels
+BLEND = 6  # the colours of the output's layers (`blend`)
+
+LAYER = -2  # trait of a gate that draws nothing: its number is the row's layer
 
 # Fields of `rows` (int64), one output image each.
 ROW_SOURCE = 0  # offset of its source, in elements
@@ -76,7 +80,8 @@ OUT_H = 4
 OUT_W = 5
 SPARE = 6  # for a backend's own use
 BASE = 7  # the last ask for NEIGHBOURS, -1 for none: the story begins there, not at the source
-HEADER = 8
+FRONT = 8  # of a program with a blend: how many steps stand in front of it; what those leave is the row as a layer
+HEADER = 9
 
 MOST_DRAWN = 16777216.0  # of a gate: what float32 counts to
 STRETCH = 4.0  # the most that a smooth group other than an antialiased resize widens the filter of one merged into it
@@ -143,18 +148,18 @@ def ask_at(channels, groups, steps, i):
 def lets_through(drawn, want, trait):
     """Whether a gate that drew the whole number `drawn` lets through what wants `want`.
 
-    Its trait says how they compare. 0: equal. n > 0, a permutation of n children: want = child * 16 + position. -1, a
-    count: greater.
+    Its trait says how they compare. 0, LAYER: equal. n > 0, a permutation of n children: want = child * 16 + position.
+    -1, a count: greater.
     """
     through = drawn == want
     if trait > 0:
         through = position(drawn, want // 16, trait) == want % 16
-    elif trait < 0:
+    elif trait == -1:
         through = drawn > want
     return through
 
 
-def entry_active(code, table, at, h):
+def entry_active(code, table, at, h, layer, blends):
     """Whether every gate in front of an entry lets it through."""
     on = h > 0.0
     gate = xp.load(code, at + GATE_AT)
@@ -162,6 +167,8 @@ def entry_active(code, table, at, h):
     while gate >= 0:
         up = gate * ENTRY
         drawn = xp.i32(clamp(xp.load(table, xp.load(code, up + COLUMN)), 0.0, MOST_DRAWN))
+        if blends:
+            drawn = xp.where(xp.load(code, up + TRAIT) == LAYER, layer, drawn)
         on = on & lets_through(drawn, want, xp.load(code, up + TRAIT))
         want = xp.load(code, up + WANT)
         gate = xp.load(code, up + GATE_AT)
@@ -217,7 +224,9 @@ def draw_columns(code, config, table, at, on, key, h, w):
     draw = xp.load(code, at + DRAW)
     c = twelve(config, xp.load(code, at + CONFIG) + 12)
     stream = key[3] + xp.load(code, at + STREAM) * 256
-    d = draw_switch(draw, (key[0], key[1], key[2], stream, key[4], key[5]), c, h, w)
+    shared = xp.load(code, at + SHARED) > 0
+    low, high = xp.where(shared, key[6], key[0]), xp.where(shared, key[7], key[1])
+    d = draw_switch(draw, (low, high, key[2], stream, key[4], key[5]), c, h, w)
     first = xp.load(code, at + COLUMN)
     n = xp.load(code, at + COLUMNS)
     xp.store(table, first, d[0], on & (n > 0))
@@ -427,11 +436,12 @@ def clear(table, n_columns, h):
     xp.fence()
 
 
-def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, channels, groups, steps):
+def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, channels, groups, steps, layer, blends):
     """Draw a row's columns (if `fresh`; else they are read) and write its plan.
 
     `groups` and `steps` are the program's largest counts, which fix the layout; `h, w` the source canvas as float32;
-    `key` the six integers of `draw` without the slot's number.
+    `key` the six integers of `draw` without the slot's number, and the two of the lead's id; `layer` which layer of its
+    output the row is, where the program `blends`.
     """
     first_step, first_ask = step_at(channels, groups, 0), ask_at(channels, groups, steps, 0)
     zero = h * 0.0
@@ -439,13 +449,17 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     none = (zero - 1.0, zero, zero, zero, zero, zero, zero)
     smooth = none
     g = fresh_group(h, w)
+    front, blended = n_steps, h < 0.0
     if fresh:
         clear(table, n_columns, h)
     e = 0
     while e < n_entries:
         at = e * ENTRY
         kind = xp.load(code, at + KIND)
-        on = entry_active(code, table, at, h)
+        on = entry_active(code, table, at, h, layer, blends)
+        if blends:
+            if (kind == KIND_PIXEL) & (xp.load(code, at + TRAIT) == BLEND):
+                front, blended = xp.where(blended, front, n_steps), blended | on
         if xp.some(on):
             columns = xp.load(code, at + COLUMNS)
             if fresh & (columns > 0):
@@ -479,3 +493,5 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     xp.store(plan, OUT_H, h, always)
     xp.store(plan, OUT_W, w, always)
     xp.store(plan, BASE, base, always)
+    if blends:
+        xp.store(plan, FRONT, xp.f32(front), always)

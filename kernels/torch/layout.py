@@ -44,9 +44,10 @@ class Layout:
         asks: what each can be.
         step_ops: the opcodes that can stand at each pixel step, with (bound, lattice, channels), or None where rows
             differ.
-        fixed_steps: whether every row has the one opcode at that step.
+        fixed_steps: whether every row has the one opcode at that step, in front of any blend.
         moved_steps: whether geometry can stand behind an op at that step that depends on its place.
         needs: the traits of the opcodes.
+        blends: the opcodes that blend layers, and whether those hold bytes.
         radii: the most that each blur reaches, in pixels.
         elastic: the most that the blurs of elastic transforms reach, and their taps along an axis.
     """
@@ -73,5 +74,7 @@ class Layout:
     fixed_steps: tuple[bool, ...]
     moved_steps: tuple[bool, ...]
     needs: dict[int, int]
+    blends: tuple[int, ...]
+    bytes: bool
     radii: dict[int, int]
     elastic: tuple[int, int]

@@ -69,18 +69,23 @@ class Writer:
         self.tables: dict[int, torch.Tensor] = {}
         self.kept: torch.Tensor | None = None  # where stories go on from: images [R, C, *canvas]
         self.first_group = self.first_step = torch.zeros_like(self.header[plan.N_GROUPS])
+        self.behind = False  # of a blend: no step that is left asks for anything
 
-    def write(self, size: tuple[int, int]) -> torch.Tensor:
-        """The images float32 [R, out channels, OH, OW]."""
-        header, layout, self.size = self.header, self.layout, torch.Size(size)
+    def write(self, size: tuple[int, int], padded: bool = False) -> torch.Tensor:
+        """The images float32 [R, C, OH, OW]; of a program with a blend, as they are in front of it.
+
+        Args:
+            padded: the upper left part of them has sizes of its own.
+        """
+        header, layout, self.size = self.header, self.layout, None if padded else torch.Size(size)
         smooth = header[plan.SMOOTH]
         if not layout.inline:
             for k in range(len(layout.asks)):
                 self.hear(k)
         elif layout.asks:  # the story begins at the source for all that, and an ask stands behind all geometry
             smooth = torch.where(header[plan.N_ASKS] > 0, self.asked[:, 0, plan.A_SMOOTH, None, None], smooth)
-        reach = (header[plan.N_GROUPS], header[plan.N_STEPS], smooth)
-        return self.image(size, Reach(*reach, layout.groups, layout.steps))[:, : layout.out_channels]
+        reach = (header[plan.N_GROUPS], header[plan.FRONT if layout.blends else plan.N_STEPS], smooth)
+        return self.image(size, Reach(*reach, layout.groups, layout.steps))
 
     # --- asks that geometry follows -----------------------------------------------------------------------------------
     def hear(self, k: int) -> None:
@@ -218,13 +223,15 @@ class Writer:
     def forward(self, image: torch.Tensor, plane: Plane, reach: Reach, after, before, born) -> torch.Tensor:
         """The pixel steps whose slot lies between `after` and `before` and behind each pixel's birth."""
         layout = self.layout
-        whole_run = born is None and not layout.front and layout.inline
+        whole_run = born is None and not (layout.front or self.behind) and layout.inline
         for j, ops in enumerate(layout.step_ops[: reach.most_steps]):
             step = self.steps[:, j, :, None, None].unbind(1)
             slot = step[plan.S_SLOT]
             row_on = (reach.steps > j) & (self.first_step <= j) & (slot > after) & (slot < before)
             on = row_on if born is None else row_on & (slot > born)
             for op, stage in ops.items():
+                if self.behind and layout.needs[op] not in (plan.POINTWISE, plan.PLACE):
+                    continue
                 if not layout.inline and (op in NEIGHBOURS or op == pixel.EQUALIZE and not self.tables):
                     continue  # a story begins behind the one, and ends in front of the other
                 fixed = whole_run and layout.fixed_steps[j]

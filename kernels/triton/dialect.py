@@ -12,7 +12,7 @@ import types
 import triton
 import triton.language as tl
 
-from ..shared import dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, user
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, user
 
 xp = types.ModuleType("xp_triton")
 xp.__getattr__ = lambda name: getattr(tl, name)
@@ -117,7 +117,7 @@ xp.fma = _fma_interpreted if INTERPRETED else _fma
 xp.load, xp.store, xp.gather = _load, _store, _gather
 xp.some, xp.pending, xp.choose, xp.fence = _some, _pending, _choose, _fence
 
-_SHARED = (draw, elastic, elementary, geometry, jpeg, pixel, plan)
+_SHARED = (blend, draw, elastic, elementary, geometry, jpeg, pixel, plan)
 _NUMBERS = {n: tl.constexpr(v) for module in _SHARED for n, v in dialect.constants(module).items()}
 
 
@@ -149,6 +149,8 @@ bind_module(
     unit=DRAW["unit"],
     snap=GEOMETRY["snap"],
 )
+
+BLEND = bind_module(blend, half_even=ELEMENTARY["half_even"], within=PIXEL["within"])
 
 
 def define(name: str, source: str, functions: dict):
@@ -200,3 +202,15 @@ def pixel_switch(users: tuple[int, ...] = ()):
         bound = user.FORMULAS[opcode].bind(xp, triton.jit, scope, tl.constexpr)
         functions[f"user_{opcode}"], formulas[opcode] = bound, (f"user_{opcode}", bound.fn)
     return define("pixel_switch", _pixel_switch(formulas), functions)
+
+
+def _blend_switch() -> str:
+    """Source of `blend_switch`: the blend of three channels with those of layer k."""
+    lines = ["def blend_switch(op, k, r, g, b, nr, ng, nb, x, y, p, OPS: tl.constexpr):", "    fr, fg, fb = nr, ng, nb"]
+    for opcode, name in blend.CASES.items():
+        lines += [f"    if (OPS >> {opcode}) & 1:", f"        if op == {opcode}:"]
+        lines += [f"            f{c} = {name}(k, {c}, n{c}, x, y, p)" for c in "rgb"]
+    return "\n".join([*lines, "    return fr, fg, fb"]) + "\n"
+
+
+blend_switch = define("blend_switch", _blend_switch(), BLEND)

@@ -6,10 +6,12 @@ import sys
 import triton.language as tl
 
 from ..shared import plan
-from ..shared.draw import row_key
+from ..shared.draw import row_key, with_lead
 from ..shared.plan import (
     ROW,
     ROW_H,
+    ROW_LAYER,
+    ROW_LEAD,
     ROW_SAMPLE,
     ROW_TABLE,
     ROW_VIEW,
@@ -26,15 +28,26 @@ BLOCK = 32
 TICKET = plan.SPARE  # how many chunks of an ask are done
 
 
-def key_at(o_row, ids, has_ids, state, epoch):
-    """The key of a row's draws."""
-    i_sample = tl.load(o_row + ROW_SAMPLE)
+def name_at(o_sample, ids, has_ids, state):
+    """A sample's id, or its number."""
+    i_sample = tl.load(o_sample)
     if has_ids != 0:
-        sample_id = tl.load(ids + i_sample)
+        name = tl.load(ids + i_sample)
     else:
-        sample_id = tl.load(state + STATE_COUNTER) + i_sample
+        name = tl.load(state + STATE_COUNTER) + i_sample
+    return name
+
+
+def key_at(o_row, ids, has_ids, state, epoch, SHARES: tl.constexpr):
+    """The key of a row's draws, and its lead's words where draws are shared."""
+    name = name_at(o_row + ROW_SAMPLE, ids, has_ids, state)
     low, high = tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH)
-    return row_key(sample_id, epoch.to(tl.int64), tl.load(o_row + ROW_VIEW), low, high)
+    key = row_key(name, epoch.to(tl.int64), tl.load(o_row + ROW_VIEW), low, high)
+    if SHARES:
+        key = with_lead(key, name_at(o_row + ROW_LEAD, ids, has_ids, state))
+    else:
+        key = key + (key[0], key[1])
+    return key
 
 
 def count_samples(o_row, state, n_rows):
@@ -78,25 +91,29 @@ def plan_kernel(
     C: tl.constexpr,
     BLOCK: tl.constexpr,
     FRESH: tl.constexpr,
+    SHARES: tl.constexpr,
+    BLENDS: tl.constexpr,
 ):
     """table row, plan row = walk(code, config, key). Grid: (rows,).
 
     A fresh draw works on a copy of the table row, behind the plan, because rows may share a table row.
-    The words behind it are zeroed: the asks count into them.
+    The words behind it are zeroed: the asks count into them. SHARES: some draws are keyed by the row's lead; BLENDS:
+    the program has a blend.
     """
     i_row = tl.program_id(0).to(tl.int64)
     o_row = rows + i_row * ROW
     o_plan = plan + i_row * plan_stride
     o_table = table + tl.load(o_row + ROW_TABLE) * n_columns
     h, w = tl.load(o_row + ROW_H).to(tl.float32), tl.load(o_row + ROW_W).to(tl.float32)
+    layer = tl.load(o_row + ROW_LAYER).to(tl.int32)
     tl.store(o_plan + TICKET, 0.0)
     clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
     if FRESH:
         o_own = o_plan + plan_words
-        key = key_at(o_row, ids, has_ids, state, epoch)
+        key = key_at(o_row, ids, has_ids, state, epoch, SHARES)
         if has_ids == 0:
             count_samples(o_row, state, n_rows)
-        walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, True, C, groups, steps)
+        walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, True, C, groups, steps, layer, BLENDS)
         tl.debug_barrier()
         i_column = 0
         while i_column < n_columns:
@@ -106,8 +123,8 @@ def plan_kernel(
             i_column += BLOCK
     else:
         none = i_row * 0
-        key = (none, none, none, none, none, none)
-        walk(code, n_entries, config, o_table, n_columns, o_plan, h, w, key, False, C, groups, steps)
+        key = (none, none, none, none, none, none, none, none)
+        walk(code, n_entries, config, o_table, n_columns, o_plan, h, w, key, False, C, groups, steps, layer, BLENDS)
 
 
 @functools.cache

@@ -42,6 +42,7 @@ class Can:
         smooth_border: the one border rule of all smooth groups, MIXED for several.
         always_smooth: every story has a smooth group, and no pixel steps in front of it.
         wide: images of which a channel spans 2^31 elements and more.
+        ragged: images of which each has a size, a place and strides of its own in the output.
         fill, fold, drop: leave a window whose border answers so.
         filter: the one filter of all smooth groups, MIXED for several, NEAREST for no such groups.
         groups_before, steps_before: have geometry groups, or pixel steps, in front of the smooth group.
@@ -63,6 +64,7 @@ class Can:
     smooth_border: int
     always_smooth: bool
     wide: bool
+    ragged: bool
     fill: bool
     fold: bool
     drop: bool

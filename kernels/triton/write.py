@@ -28,8 +28,13 @@ from ..shared.plan import (
     N_GROUPS,
     N_STEPS,
     NEIGHBOURS,
+    OUT_H,
+    OUT_W,
     ROW,
     ROW_OUT,
+    ROW_OUT_C,
+    ROW_OUT_X,
+    ROW_OUT_Y,
     ROW_SOURCE,
     ROW_STRIDE_C,
     ROW_STRIDE_X,
@@ -170,11 +175,64 @@ def put(out, o_out, out_c, out_x, rgb, i_channel, m_out, OUT_C: tl.constexpr, QU
         put_planes(out, o_out, out_c, rgb, i_channel, m_out, OUT_C, QUADS)
 
 
+def own_place(o_row, o_plan, CAN: tl.constexpr):
+    """A row's own strides (C, Y, X) in the output, and its size (OH, OW)."""
+    out_y, out_x = stride(o_row, ROW_OUT_Y, CAN), stride(o_row, ROW_OUT_X, CAN)
+    out_h, out_w = tl.load(o_plan + OUT_H).to(tl.int32), tl.load(o_plan + OUT_W).to(tl.int32)
+    return tl.load(o_row + ROW_OUT_C), out_y, out_x, out_h, out_w
+
+
 def apart(o_image, image_size, out_n):
     """The offset of an image where images of `image_size` elements lie `out_n` apart."""
     if out_n != image_size:
         o_image = o_image // image_size * out_n
     return o_image
+
+
+def tile_place(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr, OUT_C: tl.constexpr, QUADS: tl.constexpr):
+    """A program's tile: first channel, column and line; columns and lines of its pixels, and which lie in the image."""
+    TRIPLES: tl.constexpr = (OUT_C + 2) // 3
+    i_channel = tl.program_id(0) % TRIPLES * 3
+    x_tile, y_tile = tl.program_id(0) // TRIPLES * TILE_W, tl.program_id(1) * TILE_H
+    i_x, i_y = pixels_of(TILE_H, TILE_W, QUADS)
+    m_pixel = (y_tile + i_y < out_h) & (x_tile + i_x < out_w)
+    i_x, i_y = tl.minimum(x_tile + i_x, out_w - 1), tl.minimum(y_tile + i_y, out_h - 1)
+    return i_channel, x_tile, y_tile, i_x, i_y, m_pixel
+
+
+def row_story(source, o_row, o_plan, kept, i_row, n_steps, layout, x, y, i_channel, CAN: tl.constexpr):
+    """The colour of a row's pixels behind all of its geometry and `n_steps` steps; `kept`: the scratch images, how many
+    a row has, and their size."""
+    scratch, scratch_images, scratch_size = kept
+    n_groups = tl.load(o_plan + N_GROUPS).to(tl.int32)
+    i_smooth, i_base = tl.load(o_plan + SMOOTH).to(tl.int32), tl.load(o_plan + BASE).to(tl.int32)
+    part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
+    o_scratch = scratch + i_row * scratch_images * scratch_size
+    image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
+    return story(image, o_plan, x, y, part, i_channel, CAN)
+
+
+def put_tile(
+    out,
+    o_image,
+    shape,
+    place,
+    rgb,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    OUT_C: tl.constexpr,
+    QUADS: tl.constexpr,
+):
+    """Store a tile of an image; `shape`: the output's strides (C, Y, X), height and width as in `write_kernel`."""
+    out_c, out_y, out_x, out_h, out_w = shape
+    i_channel, x_tile, y_tile, i_x, i_y, m_pixel = place
+    if QUADS != 0:
+        i_x, i_y = quads_of(TILE_H, TILE_W)
+        i_x, i_y = x_tile // 4 + i_x, y_tile + i_y
+        m_pixel = (i_y < out_h) & (i_x < out_w // 4)
+        o_image = o_image >> 2
+    o_out = o_image + i_channel * out_c + i_y.to(tl.int64) * out_y + i_x * out_x
+    put(out, o_out, out_c, out_x, rgb, i_channel, m_pixel, OUT_C, QUADS)
 
 
 def write_kernel(
@@ -207,36 +265,29 @@ def write_kernel(
 
     A tile is one-dimensional to the compiler, so that `pixels_of` says which thread has which pixels, whatever the
     compiler guesses about strides. An offset of the output counts as if images of `image_size` elements lay back to
-    back; they lie `out_n` apart. QUADS: each four neighbours in x lie side by side, or their twelve numbers. Then OW
-    and all strides are multiples of four and counted in fours, and `out_x` is PLANES or INTERLEAVED.
+    back; they lie `out_n` apart, unless each row has a place of its own. QUADS: each four neighbours in x lie side by
+    side, or their twelve numbers. Then OW and all strides are multiples of four and counted in fours, and `out_x` is
+    PLANES or INTERLEAVED.
     """
-    TRIPLES: tl.constexpr = (OUT_C + 2) // 3
-    i_channel = tl.program_id(0) % TRIPLES * 3
-    x_tile, y_tile = tl.program_id(0) // TRIPLES * TILE_W, tl.program_id(1) * TILE_H
     i_row = i_first + tl.program_id(2).to(tl.int64)
-    i_x, i_y = pixels_of(TILE_H, TILE_W, QUADS)
-    m_pixel = (y_tile + i_y < out_h) & (x_tile + i_x < out_w)
-    i_x, i_y = tl.minimum(x_tile + i_x, out_w - 1), tl.minimum(y_tile + i_y, out_h - 1)
-    o_row = rows + i_row * ROW
-    o_plan = plan + i_row * plan_stride
+    if CAN.ragged:
+        out_c, out_y, out_x, out_h, out_w = own_place(rows + i_row * ROW, plan + i_row * plan_stride, CAN)
+    place = tile_place(out_h, out_w, TILE_H, TILE_W, OUT_C, QUADS)
+    i_channel, x_tile, y_tile, i_x, i_y, _ = place
+    if CAN.ragged:
+        if (x_tile >= out_w) | (y_tile >= out_h):
+            return
     layout = layout_of(groups, steps, tables_at, CAN)
-    n_groups, n_steps = tl.load(o_plan + N_GROUPS).to(tl.int32), tl.load(o_plan + N_STEPS).to(tl.int32)
-    i_smooth, i_base = tl.load(o_plan + SMOOTH).to(tl.int32), tl.load(o_plan + BASE).to(tl.int32)
-    n_steps -= len(CAN.tail)
-    part = part_behind(o_plan, i_base, n_groups, n_steps, i_smooth, layout, CAN)
-    o_scratch = scratch + i_row * scratch_images * scratch_size
-    image = image_behind(o_plan, i_base, image_of(source, o_row, CAN), o_scratch, scratch_size, layout, CAN)
+    o_plan = plan + i_row * plan_stride
+    n_steps = tl.load(o_plan + N_STEPS).to(tl.int32) - len(CAN.tail)
+    kept = (scratch, scratch_images, scratch_size)
     x, y = i_x.to(tl.float32), i_y.to(tl.float32)
-    rgb = story(image, o_plan, x, y, part, i_channel, CAN)
+    rgb = row_story(source, rows + i_row * ROW, o_plan, kept, i_row, n_steps, layout, x, y, i_channel, CAN)
     rgb = finish(o_plan, layout[0] + n_steps * step_words(CAN.channels), rgb, x, y, i_channel, CAN)
-    o_image = apart(tl.load(o_row + ROW_OUT), image_size, out_n)
-    if QUADS != 0:
-        i_x, i_y = quads_of(TILE_H, TILE_W)
-        i_x, i_y = x_tile // 4 + i_x, y_tile + i_y
-        m_pixel = (i_y < out_h) & (i_x < out_w // 4)
-        o_image = o_image >> 2
-    o_out = o_image + i_channel * out_c + i_y.to(tl.int64) * out_y + i_x * out_x
-    put(out, o_out, out_c, out_x, rgb, i_channel, m_pixel, OUT_C, QUADS)
+    o_image = tl.load(rows + i_row * ROW + ROW_OUT)
+    if not CAN.ragged:
+        o_image = apart(o_image, image_size, out_n)
+    put_tile(out, o_image, (out_c, out_y, out_x, out_h, out_w), place, rgb, TILE_H, TILE_W, OUT_C, QUADS)
 
 
 def counts_of(v, lattice, m_pixel):

@@ -174,5 +174,5 @@ def test_rows_of_two_sizes_ask_for_different_things():
     table = draw_and_write(engine, flat, rows, 8, index, 3, new_state(4, 5, 0, flat.device), out)
     assert len(set(table[:, 0].tolist())) > 3, "rows chose several ops"
     for i, image in enumerate([*small, *large]):
-        params = Params(table, program.columns, program, tuple(image.shape[1:]))
+        params = Params(table, program.columns, program, (tuple(image.shape[1:]),) * len(table))
         judges.check(out[i], image, params.describe(i))

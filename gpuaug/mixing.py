@@ -1,0 +1,165 @@
+"""Mixing: which samples of a batch are blended, what they share, and the labels that come of it.
+
+Partners, the rows' leads and the outputs' layers depend on the batch alone, not on the draws.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .kernels.shared import plan
+from .messages import shown
+
+if TYPE_CHECKING:
+    from .program import Program
+    from .recipe import Recipe
+
+PAIRS = ("roll", "flip")
+PER = ("sample", "batch", "pair")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What the blends of a pipeline agree on.
+
+    Attributes:
+        pair: who is whose partner: "roll", i and i - 1 (torchvision); "flip", i and B - 1 - i (timm).
+        per: whose draw it is: "sample", "batch" (its first sample's) or "pair" (its lower sample's).
+        num_classes: of hard labels; None where labels are soft.
+        label_smoothing: of hard labels, as timm's.
+    """
+
+    pair: str
+    per: str
+    num_classes: int | None
+    label_smoothing: float
+
+
+# --- who with whom ----------------------------------------------------------------------------------------------------
+def partner(i: int, n: int, pair: str) -> int:
+    """The partner of sample i of n; itself where it has none."""
+    return (i - 1) % n if pair == "roll" else n - 1 - i
+
+
+def partners(n: int, pair: str) -> np.ndarray:
+    """`partner` of each of n samples."""
+    return np.array([partner(i, n, pair) for i in range(n)], np.int64).reshape(n)
+
+
+def leads(n: int, mix: Mix) -> np.ndarray:
+    """The sample that keys what each of n samples shares."""
+    own = np.arange(n, dtype=np.int64)
+    if mix.per == "batch":
+        return own * 0
+    return np.minimum(own, partners(n, mix.pair)) if mix.per == "pair" else own
+
+
+def lay_down(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows that know their leads, and the `outputs` int64 [R, 2] (`engine.Engine.write`) that they are layers of.
+
+    Args:
+        rows: by view, by sample, of n that are mixed within their view, by frame. Samples keep their order in `outputs`
+            under "roll"; under "flip" pairs stand together: what two outputs in a row share is rendered once.
+    """
+    if not len(rows):
+        return rows, rows.new_empty((0, 2))
+    rows = rows.clone()
+    rows.view(-1, n, frames, plan.ROW)[..., plan.ROW_LEAD] = torch.from_numpy(leads(n, mix))[:, None]
+    number = np.arange(len(rows)).reshape(-1, n, frames).transpose(0, 2, 1)  # by view, frame, sample
+    own, other = np.arange(n, dtype=np.int64), partners(n, mix.pair)
+    order = np.stack([own, other], 1)[: (n + 1) // 2].reshape(-1)[:n] if mix.pair == "flip" else own
+    second = np.where((other == own)[order], -1, number[..., other[order]])
+    return rows, torch.from_numpy(np.stack([number[..., order], second], -1).reshape(-1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class Mixing:
+    """A batch's part of mixing, on its device.
+
+    Attributes:
+        outputs: int64 [O, 2], as `engine.Engine.write` takes them.
+        others: int64 [B], each sample's partner, itself where it has none.
+        shares: the columns of the table that hold the partner's share; of them one at most is not 0.
+    """
+
+    mix: Mix
+    outputs: torch.Tensor
+    others: torch.Tensor
+    shares: tuple[int, ...]
+
+    def soft(self, labels: torch.Tensor, table: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+        """What becomes of the labels of `mixable`, float32 [V, B, K], without axes that were not asked for: (1 - share)
+        own + share partner's."""
+        targets = targets_of(labels, self.mix, table.device)
+        share = sum(table[: math.prod(recipe.draws), i] for i in self.shares).view(*recipe.draws, 1)
+        mixed = targets * (1.0 - share) + targets.index_select(0, self.others) * share
+        return mixed.squeeze(-2) if recipe.single else mixed
+
+
+def mixing_of(
+    program: Program, rows: torch.Tensor, n: int, frames: int, device: torch.device
+) -> tuple[torch.Tensor, Mixing | None]:
+    """The rows of `lay_down`, and a batch's part of mixing; the rows as they are, and None, where nothing is mixed.
+
+    Raises:
+        ValueError: images to be mixed that are not of one size.
+    """
+    mix = program.mix
+    if mix is None:
+        return rows, None
+    if program.out_size is None:
+        op = next(slot.name for slot in program.facts.slots if slot.blends)
+        raise ValueError(
+            f"{op}: blends images of one size, and here each has its own; put an op of fixed size in front, as "
+            "Resize((H, W)) or RandomCrop"
+        )
+    rows, outputs = lay_down(rows, mix, n, frames)
+    others = torch.from_numpy(partners(n, mix.pair))
+    shares = tuple(i for i, name in enumerate(program.columns) if name.endswith(".share"))
+    return rows, Mixing(mix, outputs.to(device), others.to(device), shares)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+def mixable(labels: Any, recipe: Recipe) -> torch.Tensor:
+    """Labels [B] of whole numbers, or [B, K], as a tensor; [1] or [1, K] beside one sample.
+
+    Raises:
+        TypeError, ValueError: labels that cannot be mixed, with the mend; labels out of range, if they are on the host.
+    """
+    if not isinstance(labels, torch.Tensor):
+        try:
+            labels = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"labels to be mixed must be a tensor [B] or [B, K], got {shown(labels)}") from None
+    mix, n = recipe.mixing.mix, recipe.samples
+    labels = labels[None] if recipe.single else labels
+    if labels.dim() not in (1, 2) or labels.shape[0] != n:
+        raise ValueError(f"labels to be mixed must be [{n}] or [{n}, K], got the shape {tuple(labels.shape)}")
+    if labels.dim() == 2:
+        if mix.num_classes is not None and labels.shape[1] != mix.num_classes:
+            raise ValueError(f"labels have {labels.shape[1]} classes, and num_classes is {mix.num_classes}")
+        return labels
+    if labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"hard labels must be whole numbers, got {labels.dtype}; soft ones are [B, K]")
+    if mix.num_classes is None:
+        raise ValueError("hard labels become soft where a pipeline mixes: pass num_classes= to MixUp or CutMix")
+    if labels.device.type == "cpu" and labels.numel():
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= mix.num_classes:
+            raise ValueError(f"labels must lie in 0 .. {mix.num_classes - 1} (num_classes), got {low} .. {high}")
+    return labels
+
+
+def targets_of(labels: torch.Tensor, mix: Mix, device: torch.device) -> torch.Tensor:
+    """Checked labels as float32 [n, K]: hard ones smoothed as timm's, 1 - s + s / K for the class, s / K elsewhere."""
+    if labels.dim() == 2:
+        return labels.to(device, torch.float32)
+    off = mix.label_smoothing / mix.num_classes
+    index = labels.to(device, torch.int64)[:, None]
+    targets = torch.full((len(labels), mix.num_classes), off, dtype=torch.float32, device=device)
+    return targets.scatter_(1, index, 1.0 - mix.label_smoothing + off)

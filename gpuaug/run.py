@@ -1,0 +1,95 @@
+"""A call's steps behind its recipe: an output buffer, the plans, the pixels."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .backends.engine import Key, Plans
+from .kernels.shared import plan
+from .memory import no_memory
+from .program import Canvas
+from .recipe import DRAWN, Recipe, capturing
+from .rows import ragged
+
+Images = torch.Tensor | list
+
+
+def run(
+    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None, out: torch.Tensor | None = None
+) -> tuple[Images, Plans | None]:
+    """The images of a recipe's rows, and their plans.
+
+    Args:
+        source, table, key: as `engine.Engine.plan` and `write`.
+        out: a buffer [*lead, C, OH, OW], where all outputs have one size.
+
+    Returns:
+        A tensor [*lead, C, OH, OW], or, of outputs with sizes of their own, lists nested likewise; and the plans, None
+        of no rows.
+    """
+    if recipe.out_sizes is not None:
+        return _run_ragged(recipe, source, table, key)
+    rows, shape, plans = recipe.rows, recipe.shape, None
+    batch = allocate(recipe, source.device) if out is None else out.view(shape)
+    if shape[0]:
+        plans = recipe.engine.plan(rows, table, key)
+        if recipe.clip is not None:
+            rows = recipe.rows_of(plans)
+        recipe.engine.write(source, rows, plans, batch, recipe.outputs)
+    if out is None:
+        out = batch if len(recipe.lead) == 1 else batch.view(*recipe.lead, *shape[1:])
+    return out, plans
+
+
+def allocate(recipe: Recipe, device: torch.device) -> torch.Tensor:
+    """An output buffer [R, C, OH, OW], not initialised."""
+    try:
+        return recipe.module.allocate(recipe.shape, recipe.program.out_dtype, device, recipe.format)
+    except (RuntimeError, MemoryError, ValueError):
+        if device.type != "cpu":
+            raise
+        raise no_memory(recipe.program, recipe.shape[0]) from None
+
+
+def _run_ragged(
+    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None
+) -> tuple[Images, Plans | None]:
+    """As `run`, of outputs with sizes of their own."""
+    program, rows = recipe.program, recipe.rows
+    if not rows.shape[0]:
+        return _nested([], recipe), None
+    if recipe.out_sizes is DRAWN and capturing(source):
+        raise RuntimeError(
+            "the output sizes are drawn, so the host must know the draw, and a CUDA graph cannot be captured; end the "
+            "pipeline with an op of fixed size, as Resize((H, W)) or RandomCrop"
+        )
+    plans = recipe.engine.plan(rows, table, key)
+    sizes = recipe.out_sizes
+    if sizes is DRAWN:
+        sizes = drawn_sizes(plans.words)[:: recipe.frames or 1]
+    elif recipe.views is not None:
+        sizes = list(sizes) * len(recipe.views)
+    last = recipe.format == torch.channels_last
+    placed = ragged(recipe.rows_of(plans), sizes, recipe.frames, program.out_channels, program.out_dtype.itemsize, last)
+    shape = (1, 1, 1, placed.elements)
+    memory = recipe.module.allocate(shape, program.out_dtype, source.device, torch.contiguous_format).view(-1)
+    recipe.engine.write(source, placed.rows, plans, memory, largest=placed.largest)
+    return _nested(placed.views(memory), recipe), plans
+
+
+def drawn_sizes(words: torch.Tensor) -> list[Canvas]:
+    """The output sizes (OH, OW) of plans [R, words]. Waits for the device."""
+    return [(int(h), int(w)) for h, w in words[:, plan.OUT_H : plan.OUT_W + 1].tolist()]
+
+
+def _nested(outputs: list[torch.Tensor], recipe: Recipe) -> Images:
+    """Outputs as lists by view and sample, or the only sample's."""
+    lead = recipe.lead if recipe.frames is None else recipe.lead[:-1]
+    if not lead:
+        return outputs[0]
+    if len(lead) == 1:
+        return outputs
+    n = math.prod(lead[1:])
+    return [outputs[i * n : (i + 1) * n] for i in range(lead[0])]

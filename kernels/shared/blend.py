@@ -1,0 +1,28 @@
+"""Blends: how the layers of an output become one image.
+
+A blend goes over the layers, k = 0 (the output's own), 1, ..., and folds each into a channel of what it has so far: a
+function of `k`, `total` (0 in front of the first), the layer's value `v`, the pixel's column and row `x, y` in the
+output, and `p`, the eight arguments of the own row's step. `settled` ends it: p[7] says how.
+"""
+
+FLOAT = 0.0  # the sum as it is
+ROUND = 1.0  # half to even, back onto the lattice
+TRUNCATE = 2.0
+
+
+def mixup(k, total, v, x, y, p):
+    """(1 - p[0]) own + p[0] partner (Zhang et al., "mixup", arXiv 1710.09412)."""
+    return xp.where(k == 0, v * (1.0 - p[0]), total + v * p[0])
+
+
+def cutmix(k, total, v, x, y, p):
+    """The partner inside of the rectangle p[0 .. 3] (Yun et al., "CutMix", arXiv 1905.04899)."""
+    return xp.where((k == 0) | within(x, y, p), v, total)
+
+
+CASES = {24: "mixup", 25: "cutmix"}
+
+
+def settled(v, p):
+    """A channel behind all layers."""
+    return xp.where(p[7] == ROUND, half_even(v), xp.where(p[7] == TRUNCATE, xp.floor(v), v))
