@@ -215,6 +215,12 @@ def blur(c: Canvas) -> Any:
     return ga.GaussianBlur(kernel, c.one(c.real(0.1, 3), c.span(0.1, 3)))
 
 
+def elastic(c: Canvas) -> Any:
+    most = min(c.height, c.width) / 4 - 0.25  # a blur reaches four times its sigma
+    sigma = c.real(0.05, min(most, 3)) if most > 0.05 else 0.0
+    return ga.ElasticTransform(c.one(c.real(0, 60), (c.real(0, 60), c.real(0, 60))), sigma, c.one(*SMOOTH), c.fill())
+
+
 def jpeg(c: Canvas) -> Any:
     return ga.JPEG(c.one(c.whole(1, 100), tuple(sorted((c.whole(1, 100), c.whole(1, 100))))))
 
@@ -386,7 +392,7 @@ Kind = Callable[[Canvas], Any]
 WARPS: list[Kind] = [
     lambda c: ga.RandomHorizontalFlip(c.p()),
     lambda c: ga.RandomVerticalFlip(c.p()),
-    *[rotation, affine, affine, perspective],
+    *[rotation, affine, affine, perspective, elastic],
 ]
 PIXELS: list[Kind] = [  # of any number of channels
     lambda c: ga.RandomInvert(c.p()),

@@ -4,7 +4,8 @@ Names and arguments are torchvision.transforms.v2.functional's; `solarize_add`, 
 our own. Images are uint8, float16, bfloat16 or float32, [B, C, H, W] or [C, H, W]. Where an argument is called *per
 sample*, it takes a number, a sequence of B numbers or a tensor [B] (a pair takes [2] or [B, 2], corners [4, 2] or
 [B, 4, 2]). Numbers are checked: they are finite, and lie in the range that is told. A tensor is not looked at, and
-where it lies on the host it reaches a GPU without a wait. Every function takes `backend`.
+where it lies on the host it reaches a GPU without a wait. Every function takes `backend`. There is no `elastic`: what
+each pixel is moved by is no column of a table.
 
 Raises:
     TypeError: images that are no tensor, of the wrong dtype or number of channels; a keyword that is not known.

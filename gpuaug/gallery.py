@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "RandomVerticalFlip": lambda: [ga.RandomVerticalFlip(1.0)],
         "RandomRotation": lambda: [ga.RandomRotation(45, interpolation="bilinear")],
         "RandomAffine": lambda: [ga.RandomAffine(30, (0.1, 0.1), (0.7, 1.3), 20, interpolation="bilinear")],
+        "ElasticTransform": lambda: [ga.ElasticTransform(120.0, 6.0)],
         "RandomPerspective": lambda: [ga.RandomPerspective(0.6, 1.0)],
     },
     "Colour": {

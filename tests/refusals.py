@@ -20,6 +20,7 @@ CLASSES = {  # arguments of each op that can be made with them, and take float i
     "CoarseDropout": {"height": 3, "width": 3},
     "ColorJitter": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1},
     "CutMix": {"alpha": 0.5, "num_classes": 9, "label_smoothing": 0.1},
+    "ElasticTransform": {"alpha": 9.0, "sigma": 0.5},
     "GaussianBlur": {"kernel_size": 3, "sigma": 1.0},
     "GaussianNoise": {},
     "Grayscale": {},
