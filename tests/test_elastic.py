@@ -23,7 +23,7 @@ CASES = {  # size; alpha, sigma, interpolation, fill on [0, 1]
     "far": ((8, 11), (4000.0, 0.4, "bilinear", 0.6)),
 }
 if judges.INTERPRETED:
-    CASES = {name: CASES[name] for name in ("odd", "axes", "nearest", "bicubic")}
+    CASES = {name: CASES[name] for name in ("axes", "nearest", "bicubic")}
 
 
 def smooth(shape: tuple[int, ...]) -> Tensor:
@@ -40,7 +40,7 @@ def moved(image: Tensor, displacement: Tensor, interpolation: str, fill: float) 
 
 
 @pytest.mark.parametrize("backend", judges.BACKENDS)
-@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("channels", [3] if judges.INTERPRETED else [1, 3, 5])
 @pytest.mark.parametrize("name", CASES)
 def test_torchvisions_pixels(name: str, channels: int, backend: str) -> None:
     size, (alpha, sigma, mode, fill) = CASES[name]
@@ -87,7 +87,8 @@ def _correlation(v: Tensor, lag: int) -> float:
 
 @pytest.mark.parametrize("backend", judges.BACKENDS)
 def test_each_sample_its_own_in_any_batch(backend: str) -> None:
-    images, ids = smooth((4, 3, 15, 18)), [5, 2**40, 0, 77]
+    ids = [5, 2**40] if judges.INTERPRETED else [5, 2**40, 0, 77]
+    images = smooth((len(ids), 3, 15, 18))
     transforms = [
         ga.RandomApply([ga.ElasticTransform(30.0, 1.0)], p=0.7),
         ga.RandomHorizontalFlip(),

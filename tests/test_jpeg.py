@@ -15,9 +15,9 @@ from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
 
-QUALITIES = [5, 50, 95] if judges.INTERPRETED else [1, *range(5, 100, 5), 49, 51, 100]
+QUALITIES = [23] if judges.INTERPRETED else [1, *range(5, 100, 5), 49, 51, 100]
 SIZES = [(1, 1), (7, 9), (1, 21), (21, 3), (17, 4), (18, 5), (16, 32), (33, 34)]
-SIZES = SIZES[1:6:2] if judges.INTERPRETED else SIZES
+SIZES = [(7, 9), (18, 21)] if judges.INTERPRETED else SIZES
 KINDS = ["noise", "smooth", "ends"]
 
 
@@ -96,7 +96,8 @@ def test_grey_in_the_middle(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", judges.BACKENDS)
 def test_each_sample_its_own_quality_in_any_batch(backend: str) -> None:
-    images, ids = made("smooth", (4, 3, 19, 26)), [5, 2**40, 0, 77]
+    ids = [5, 2**40] if judges.INTERPRETED else [5, 2**40, 0, 77]
+    images = made("smooth", (len(ids), 3, 19, 26))
     transforms = [ga.RandomApply([ga.JPEG((3, 90))], p=0.7), ga.RandomHorizontalFlip(), ga.RandomApply([ga.JPEG(30)])]
     together = run(transforms, images, backend, ids=ids, epoch=1)
     for i in range(len(images)):
