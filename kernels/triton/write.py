@@ -10,7 +10,7 @@ import sys
 
 import triton.language as tl
 
-from ..shared.pixel import equalized, level_of, luma
+from ..shared.pixel import JPEG, equalized, level_of, luma
 from ..shared.plan import (
     A_BASE,
     A_GROUPS,
@@ -40,15 +40,19 @@ from ..shared.plan import (
     ROW_STRIDE_X,
     ROW_STRIDE_Y,
     S_ARGUMENTS,
+    S_OP,
     SMOOTH,
     ask_at,
     step_at,
     step_words,
 )
 from . import dialect
+from .elastic import keep_drift
+from .jpeg import keep_jpeg, tables
 from .plan import TICKET
 from .story import (
     LEVELS,
+    arguments,
     finish,
     image_behind,
     part_behind,
@@ -406,6 +410,40 @@ def answer(found, kind, o_plan, o_step, o_tables, o_partials, i_chunk, area, CHU
         tl.store(ticket, 0)
 
 
+def keep(
+    o_kept,
+    image,
+    rgb,
+    known,
+    o_step,
+    at,
+    i_channel,
+    m_pixel,
+    h,
+    w,
+    TILE_H: tl.constexpr,
+    TILE_W: tl.constexpr,
+    CAN: tl.constexpr,
+):
+    """Keep a tile of an image h x w, whose story began at `image`, for the step at `o_step`; `at`: the tile's corner,
+    then its pixels."""
+    x_tile, y_tile, i_x, i_y = at
+    area = h.to(tl.int64) * w
+    o_pixel = i_channel * area + i_y.to(tl.int64) * w + i_x
+    if CAN.jpeg:
+        op, _, lattice, channels = stage(o_step, CAN)
+        if op == JPEG:
+            keep_jpeg(o_kept, rgb, known, (x_tile, y_tile), (h, w), lattice, channels, TILE_H, TILE_W, CAN)
+        else:
+            put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+    else:
+        put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+    if CAN.elastic:
+        if i_channel == 0:
+            op = tl.load(o_step + S_OP).to(tl.int32)
+            keep_drift(o_kept, image[2], op, arguments(o_step + S_ARGUMENTS, 0), i_x, i_y, h, w, m_pixel, CAN)
+
+
 def ask_kernel(
     source,
     rows,
@@ -446,6 +484,9 @@ def ask_kernel(
         n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
         x_tile, y_tile = i_chunk * n_tiles % tiles_x * TILE_W, i_chunk * n_tiles // tiles_x * TILE_H
         found = nothing(kind)
+        known = kind
+        if CAN.jpeg:
+            known = tables(tl.load(o_step + S_ARGUMENTS))
         dx, dy = pixels_of(TILE_H, TILE_W, 0)
         while (n_tiles > 0) & (y_tile < h):
             m_pixel = (x_tile + dx < w) & (y_tile + dy < h)
@@ -454,8 +495,8 @@ def ask_kernel(
             if CAN.neighbours:
                 if kind == NEIGHBOURS:
                     o_kept = o_scratch + scratch_number(o_plan, layout[1], i_ask) * scratch_size
-                    o_pixel = i_channel * area + i_y.to(tl.int64) * w + i_x
-                    put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
+                    at = (x_tile, y_tile, i_x, i_y)
+                    keep(o_kept, image, rgb, known, o_step, at, i_channel, m_pixel, h, w, TILE_H, TILE_W, CAN)
             found = gathered(found, kind, rgb, o_step, m_pixel, CAN)
             n_tiles -= 1
             x_tile += TILE_W
