@@ -13,13 +13,14 @@ import torch
 
 from ..kernels.shared import geometry, pixel, plan, user
 from ..kernels.shared.jpeg import MCU
+from ..kernels.triton.asks import PARTIALS
 from ..kernels.triton.blend import blend_kernel_for
 from ..kernels.triton.dialect import INTERPRETED, bits
 from ..kernels.triton.launch import TYPES, Kernel, launch, pointer
 from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
-from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
+from ..kernels.triton.write import INTERLEAVED, PLANES, kernels_for
 from ..program import Canvas, Program
 from .engine import Key, allocate
 from .triton_can import behind, can
