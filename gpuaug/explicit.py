@@ -107,8 +107,8 @@ def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], 
 
 
 def count(images: torch.Tensor) -> int:
-    """B, or 1 for [C, H, W]."""
-    return images.shape[0] if images.dim() == 4 else 1
+    """B of images or clips, or 1 for [C, H, W]."""
+    return images.shape[0] if images.dim() > 3 else 1
 
 
 def table(columns: Sequence[Column], b: int, device: torch.device) -> torch.Tensor:

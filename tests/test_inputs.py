@@ -41,7 +41,7 @@ def test_what_would_come_back_as_it_was_is_refused() -> None:
     augment, x = flip(), noise(2, 3, 8, 8)
     boxes = tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYXY", canvas_size=(8, 8))
     mask = tv_tensors.Mask(torch.zeros(2, 8, 8, dtype=torch.uint8))
-    for images, name in ((boxes, "BoundingBoxes"), (mask, "Mask"), (tv_tensors.Video(x[None]), "Video")):
+    for images, name in ((boxes, "BoundingBoxes"), (mask, "Mask")):
         refused(lambda images=images: augment(images), "images", name)
         refused(lambda images=images: augment.sample(images), "images", name)
     for labels in (boxes, mask, {"boxes": boxes}, [boxes, mask], torch.zeros(2, 8, 8), np.zeros((2, 5, 4))):
@@ -61,7 +61,7 @@ def test_an_image_of_torchvision_is_an_image() -> None:
 def test_other_things_are_named_with_a_mend() -> None:
     augment = flip()
     refused(lambda: augment(np.zeros((8, 8, 3), np.uint8)), "ndarray", "torch.from_numpy")
-    refused(lambda: augment([noise(3, 8, 8)]), "list", "torch.stack")
+    refused(lambda: augment((noise(3, 8, 8),)), "tuple", "a list of images is a batch")
     refused(lambda: augment(None), "Compose", "None")
     refused(lambda: augment(noise(2, 40, 50, 3)), "(2, 40, 50, 3)", "permute(0, 3, 1, 2)")
     refused(lambda: augment(noise(40, 50, 3)), "(40, 50, 3)", "permute(2, 0, 1)")

@@ -98,7 +98,9 @@ PIPELINES = {
     "policy": (
         3,
         lambda white: [
-            ga.RandomChoice([ga.RandomErasing(1.0, value=white), ga.RandomEqualize(1.0), ga.GaussianBlur(3)]),
+            ga.RandomChoice(
+                [ga.RandomErasing(1.0, value=white), ga.RandomEqualize(1.0), ga.GaussianBlur(3), ga.JPEG(60)]
+            ),
             ga.RandomChoice([ga.RandomAffine(20), ga.RandomAdjustSharpness(2.0, 1.0), ga.RandomAutocontrast(1.0)]),
             ga.RandomResizedCrop(SIZE),
             ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
