@@ -25,7 +25,8 @@ PADDINGS = ("constant", "edge", "reflect", "symmetric")
 CONTENTS = ("noise", "ramp", "few", "flat", "ends", "between", "wild")
 LAYOUTS = ("contiguous", "channels_last", "sliced", "permuted", "expanded")
 LARGE = 128  # one case in so many is large
-TIMM = "rand-m9-mstd0.5-inc1 rand-m5-n3-p0.8 rand-t3a-m7 original-mstd0.5 originalr v0 v0r-mstd1 3a".split()
+TIMM = ("rand-m9-mstd0.5-inc1", "rand-m5-n3-p0.8", "rand-t3a-m7")
+TIMM += ("original-mstd0.5", "originalr", "v0", "v0r-mstd1", "3a")
 
 
 @ga.pixel_op
