@@ -192,7 +192,7 @@ class Compose(nn.Module):
             check_labels(labels, recipe.single)
             labels = labels if recipe.mixing is None else mixable(labels, recipe)
         key = self._draw_keys(recipe, images.device, ids, epoch)
-        out, plans = run(recipe, images, None, key)
+        out, plans = run(recipe, images, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))
         if labels is not None and recipe.mixing is not None:
             table = recipe.table(images.device) if plans is None else plans.table
             labels = recipe.mixing.soft(labels, table, recipe)
@@ -203,7 +203,8 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().views_of(self, images, asked, ids, epoch, index)
         source, recipe = self.take(images, asked, index)
-        return run(recipe, source, None, self._draw_keys(recipe, source.device, ids, epoch))[0]
+        key = self._draw_keys(recipe, source.device, ids, epoch)
+        return run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))[0]
 
     def sample(
         self,
@@ -343,6 +344,11 @@ class Compose(nn.Module):
         if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
             self._warn_once("ids repeat within a batch: equal ids get equal draws")
         return Key(ids, word, self._keys.of_ids(device))
+
+    def _host_key(self, recipe: Recipe, ids, epoch: int | None) -> Key | None:
+        """As `_draw_keys`, on the host, where that knows the ids."""
+        known = ids is not None and not (isinstance(ids, torch.Tensor) and ids.device.type != "cpu")
+        return self._draw_keys(recipe, torch.device("cpu"), ids, epoch) if known else None
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 
 from . import backends
-from .backends.engine import Engine, Plans
+from .backends.engine import Engine, Key, Plans
 from .inputs import check_images, check_list, children_of
+from .kernels.shared import plan
 from .keys import whole
 from .lowering import lower
 from .memory import check_memory
@@ -70,6 +71,7 @@ class Recipe:
 
     Attributes:
         rows: int64 [V * B * T, ROW]: by view, sample, frame.
+        host_rows: the same on the host, without what an index or a draw has changed.
         mixing: None where nothing is mixed.
         samples: B.
         frames: of a clip of the output; None for images.
@@ -79,6 +81,7 @@ class Recipe:
         out_sizes: each sample's (OH, OW), where they differ; DRAWN where a draw decides.
         copies: what to use are contiguous copies of the images.
         outputs: as `engine.Engine.write` takes them.
+        draws_size: a draw decides the output's size, and the images are not on the host.
         shape: of the output [R, C, OH, OW], where all have one size.
     """
 
@@ -86,6 +89,7 @@ class Recipe:
     module: ModuleType
     engine: Engine
     rows: torch.Tensor
+    host_rows: torch.Tensor
     mixing: Mixing | None
     samples: int
     views: tuple[int, ...] | None
@@ -98,6 +102,7 @@ class Recipe:
     copies: bool
 
     def __post_init__(self):
+        self.draws_size = self.out_sizes is DRAWN and self.rows.device.type != "cpu"
         self.outputs = None if self.mixing is None else self.mixing.outputs
         self.shape = (len(self.rows), self.program.out_channels, *(self.program.out_size or ()))
 
@@ -125,6 +130,11 @@ class Recipe:
         chosen.rows = gathered(self.rows, index * step, len(self.views or (0,)))
         return chosen
 
+    def host_sizes(self, key: Key) -> list[Canvas]:
+        """The output sizes (OH, OW) of the rows, drawn on the host: equal to the device's."""
+        engine = backends.on_host().Engine(self.program, torch.device("cpu"))
+        return drawn_sizes(engine.plan(self.host_rows, None, key))
+
     def rows_of(self, plans: Plans) -> torch.Tensor:
         """The rows, behind what was drawn: of clips, with the frames that are taken."""
         if self.clip is None or not self.program.draws_frames:
@@ -134,6 +144,11 @@ class Recipe:
 
 
 DRAWN: Sequence[Canvas] = ()
+
+
+def drawn_sizes(plans: Plans) -> list[Canvas]:
+    """The output sizes (OH, OW) of the rows that were planned. Waits for the device."""
+    return [(int(h), int(w)) for h, w in plans.words[:, plan.OUT_H : plan.OUT_W + 1].tolist()]
 
 
 class Recipes:
@@ -203,6 +218,7 @@ class Recipes:
             module,
             self._engine(program, module, first.device),
             rows.to(first.device),
+            rows,
             mixing,
             samples=b,
             views=views,
@@ -261,6 +277,7 @@ class Recipes:
             module,
             self._engine(program, module, images.device),
             rows.to(images.device),
+            rows,
             mixing,
             samples=b,
             views=asked.views,
