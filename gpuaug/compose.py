@@ -57,8 +57,8 @@ class Params:
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
         arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
-        numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box". Reads the
-        table from the device.
+        numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box", of
+        AugMix {"op", "weights", "chains"}. Reads the table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
@@ -71,7 +71,7 @@ class Params:
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        other = None if mix is None else partner(i % n, n, mix.pair)
+        other = None if mix is None or mix.pair is None else partner(i % n, n, mix.pair)
         return self.program.describe(row, self.sizes[i], None if other == i % n else other, self.frames)
 
     def __len__(self) -> int:
@@ -190,10 +190,10 @@ class Compose(nn.Module):
         images, recipe = self.take(images, asked_for(views, view), index)
         if labels is not None:
             check_labels(labels, recipe.single)
-            labels = labels if recipe.mixing is None else mixable(labels, recipe)
+            labels = mixable(labels, recipe) if recipe.mixes else labels
         key = self._draw_keys(recipe, images.device, ids, epoch)
         out, plans = run(recipe, images, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))
-        if labels is not None and recipe.mixing is not None:
+        if labels is not None and recipe.mixes:
             table = recipe.table(images.device) if plans is None else plans.table
             labels = recipe.mixing.soft(labels, table, recipe)
         return out if labels is None else (out, labels)

@@ -172,7 +172,8 @@ def counts(nodes: Nodes) -> tuple[int, int, int]:
             total[2] += node.asks
     for trait, ways in choices.values():
         of_number = [_each(max if trait > 0 else sum, way) for way in ways.values()]
-        total = _each(sum, [total, _each(sum if trait else max, of_number)])
+        one = trait in (0, plan.LAYER)  # a row takes one way
+        total = _each(sum, [total, _each(max if one else sum, of_number)])
     return tuple(total)
 
 

@@ -205,6 +205,10 @@ class Lowering:
         words = dict(trait=-1 if counts else permutes, shared=int(shared))
         return self._entry(plan.KIND_GATE, 0, (), draw, configuration, (column,), **words)
 
+    def layers(self) -> Entry:
+        """A gate that draws nothing: its number is the layer of its output that a row is, 0 the output's own."""
+        return self._entry(plan.KIND_GATE, 0, (), None, (), (), trait=plan.LAYER)
+
     @contextmanager
     def behind(self, gate: Entry, number: int) -> Iterator[None]:
         """What is lowered inside acts on the samples whose gate drew `number`; the others skip it."""
@@ -389,10 +393,8 @@ class Lowering:
 
     def _check_front(self) -> None:
         if self._blend:
-            raise self.fail(
-                f"{self._blend} stands in front of it, and behind a blend only ops may stand that need a pixel and its "
-                "place alone; put the blend behind it"
-            )
+            why = "behind a blend only ops may stand that need a pixel and its place alone; put the blend behind it"
+            raise self.fail(f"{self._blend} stands in front of it, and {why}")
 
     def blend(
         self,
@@ -416,9 +418,10 @@ class Lowering:
         if self._blend:
             raise self.fail(f"{self._blend} stands in front of it, and a pipeline has one blend; use RandomChoice")
         if self.mix not in (None, mix):
-            raise self.fail("MixUp and CutMix of a pipeline must agree on pair, per, num_classes and label_smoothing")
+            raise self.fail("blends of a pipeline must agree on pair, per, num_classes and label_smoothing")
         self._blend, self.mix = self._op, mix
-        settles = blend.ROUND if self.dtype == torch.uint8 and not self.early else blend.FLOAT
+        exact = self.dtype == torch.uint8 and not self.early
+        settles = (blend.ROUND if mix.pair else blend.TRUNCATE) if exact else blend.FLOAT
         words = dict(trait=plan.BLEND, shared=int(shared))
         arguments = [0.0] * 7 + [settles]
         self._entry(plan.KIND_PIXEL, _BLENDS[op], arguments, draw, configuration, columns, call, **words)

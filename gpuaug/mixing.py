@@ -28,16 +28,19 @@ class Mix:
     """What the blends of a pipeline agree on.
 
     Attributes:
-        pair: who is whose partner: "roll", i and i - 1 (torchvision); "flip", i and B - 1 - i (timm).
+        pair: who is whose partner: "roll", i and i - 1 (torchvision); "flip", i and B - 1 - i (timm). None: a sample is
+            blended of layers of its own.
         per: whose draw it is: "sample", "batch" (its first sample's) or "pair" (its lower sample's).
         num_classes: of hard labels; None where labels are soft.
         label_smoothing: of hard labels, as timm's.
+        layers: of an output, its own among them.
     """
 
-    pair: str
-    per: str
-    num_classes: int | None
-    label_smoothing: float
+    pair: str | None
+    per: str = "sample"
+    num_classes: int | None = None
+    label_smoothing: float = 0.0
+    layers: int = 2
 
 
 # --- who with whom ----------------------------------------------------------------------------------------------------
@@ -77,20 +80,28 @@ def lay_down(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[tor
     return rows, torch.from_numpy(np.stack([number[..., order], second], -1).reshape(-1, 2))
 
 
+def spread(rows: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row as so many layers of an output, one behind the other, with one table row, and the `outputs`."""
+    layer = torch.arange(layers)
+    rows = rows.repeat_interleave(layers, 0)
+    rows[:, plan.ROW_LAYER] = layer.repeat(len(rows) // layers)
+    return rows, torch.arange(0, len(rows), layers)[:, None] + layer
+
+
 @dataclass(frozen=True, eq=False)
 class Mixing:
     """A batch's part of mixing, on its device.
 
     Attributes:
-        outputs: int64 [O, 2], as `engine.Engine.write` takes them.
-        others: int64 [B], each sample's partner, itself where it has none.
+        outputs: int64 [O, K], as `engine.Engine.write` takes them.
+        others: int64 [B], each sample's partner, itself where it has none; None where samples are not mixed.
         shares: the columns of the table that hold the partner's share; of them one at most is not 0.
     """
 
     mix: Mix
     outputs: torch.Tensor
-    others: torch.Tensor
-    shares: tuple[int, ...]
+    others: torch.Tensor | None = None
+    shares: tuple[int, ...] = ()
 
     def soft(self, labels: torch.Tensor, table: torch.Tensor, recipe: Recipe) -> torch.Tensor:
         """What becomes of the labels of `mixable`, float32 [V, B, K], without axes that were not asked for: (1 - share)
@@ -119,6 +130,9 @@ def mixing_of(
             f"{op}: blends images of one size, and these have {h}x{w} to {last_h}x{last_w}; put an op of fixed size in "
             "front, as Resize((H, W)) or RandomCrop"
         )
+    if mix.pair is None:
+        rows, outputs = spread(rows, mix.layers)
+        return rows, Mixing(mix, outputs.to(device))
     rows, outputs = lay_down(rows, mix, n, frames)
     others = torch.from_numpy(partners(n, mix.pair))
     shares = tuple(i for i, name in enumerate(program.columns) if name.endswith(".share"))

@@ -141,24 +141,35 @@ class Program:
             partner: the sample that it is mixed with, None for none: then blends do not act.
             t: of a clip, how many frames came in.
         """
-        records, on, lets_through = [], [], torch_dialect.PLAN["lets_through"]
+        records, layers, lets_through = [], [], torch_dialect.PLAN["lets_through"]
+        chains: dict[int, list[dict]] = {}  # of what acts on one layer alone
         for entry in self.entries:
-            gate = self.entries[entry.gate_at]
-            on.append(
-                entry.gate_at < 0 or (on[entry.gate_at] and lets_through(int(row[gate.column]), entry.want, gate.trait))
-            )
-            if entry.call is None or not on[-1]:
+            gate, layer = self.entries[entry.gate_at], 0 if entry.gate_at < 0 else layers[entry.gate_at]
+            if entry.gate_at >= 0 and gate.trait == plan.LAYER:
+                layer = entry.want
+            elif entry.gate_at >= 0 and not lets_through(int(row[gate.column]), entry.want, gate.trait):
+                layer = None
+            layers.append(layer)
+            if layer:
+                chains.setdefault(layer, [])
+            if entry.call is None or layer is None:
                 continue
             values = [float(v) for v in row[entry.column : entry.column + entry.columns]]
             said = entry.call(values, canvas)
-            if entry.blends:
+            if entry.blends and self.mix.pair is None:
+                said = [{**said, "chains": [chains[k] for k in sorted(chains)]}]
+            elif entry.blends:
                 said = [] if partner is None else [{"partner": partner, **said}]
             elif entry.frames is not None:
                 taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
                 said, t = [{"frames": taken}], len(taken)
             else:
                 said = [{"call": call, "kwargs": kwargs} for call, kwargs in said]
-            records += [(entry.place, {"op": entry.name, **record}) for record in said]
+            said = [{"op": entry.name, **record} for record in said]
+            if layer:
+                chains[layer] += said
+            else:
+                records += [(entry.place, record) for record in said]
             if entry.moves:
                 canvas = canvas_after(entry.op, values + list(entry.arguments[entry.columns :]), canvas)
         return [record for _, record in sorted(records, key=lambda placed: placed[0])]
@@ -184,13 +195,15 @@ def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch
     return replace(program, nodes=_for_masks(program.nodes), config=tuple(config), **kind, steps=1, asks=0, mix=None)
 
 
-def _for_masks(nodes: Nodes) -> Nodes:
+def _for_masks(nodes: Nodes, of_layer: bool = False) -> Nodes:
+    """`of_layer`: of a layer beside an output's own, which masks have not."""
     projected = []
     for node in nodes:
         if isinstance(node, Choice):
-            node = replace(node, ways=tuple((number, _for_masks(way)) for number, way in node.ways))
+            alone = of_layer or node.gate.trait == plan.LAYER
+            node = replace(node, ways=tuple((number, _for_masks(way, alone)) for number, way in node.ways))
         else:
-            kind = plan.KIND_NONE if node.paints else node.kind
+            kind = plan.KIND_NONE if node.paints or (of_layer and node.moves) else node.kind
             border = geometry.EDGE if node.border == geometry.DROP else node.border
             node = node.changed(kind=kind, filter=geometry.NEAREST, border=border, channels=-1)
         projected.append(node)

@@ -72,7 +72,7 @@ class Recipe:
     Attributes:
         rows: int64 [V * B * T, ROW]: by view, sample, frame.
         host_rows: the same on the host, without what an index or a draw has changed.
-        mixing: None where nothing is mixed.
+        mixing: None where nothing is blended; `mixes`, whether samples are, and their labels.
         samples: B.
         frames: of a clip of the output; None for images.
         clip: of clips, how many frames those that come in have, and how many elements lie from one to the next.
@@ -104,7 +104,9 @@ class Recipe:
     def __post_init__(self):
         self.draws_size = self.out_sizes is DRAWN and self.rows.device.type != "cpu"
         self.outputs = None if self.mixing is None else self.mixing.outputs
-        self.shape = (len(self.rows), self.program.out_channels, *(self.program.out_size or ()))
+        written = self.rows if self.outputs is None else self.outputs
+        self.shape = (len(written), self.program.out_channels, *(self.program.out_size or ()))
+        self.mixes = self.mixing is not None and self.mixing.others is not None
 
     @property
     def draws(self) -> tuple[int, ...]:

@@ -116,7 +116,8 @@ def gathered(rows: torch.Tensor, offsets: torch.Tensor, views: int) -> torch.Ten
 def framed(rows: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Rows of clips whose frames lie so many elements further, int64 [V * B, T]."""
     rows = rows.clone()
-    rows[:, plan.ROW_SOURCE] += offsets.reshape(-1)
+    offsets = offsets.reshape(-1)
+    rows[:, plan.ROW_SOURCE] += offsets.repeat_interleave(len(rows) // max(len(offsets), 1))  # layers share one
     return rows
 
 

@@ -15,6 +15,7 @@ import gpuaug as ga
 NAN, INF = float("nan"), float("inf")
 CORNERS = [[0, 0], [7, 0], [7, 7], [0, 7]]
 CLASSES = {  # arguments of each op that can be made with them, and take float images [B, 3, 8, 8]
+    "AugMix": {},
     "AutoAugment": {},
     "CenterCrop": {"size": 5},
     "CoarseDropout": {"height": 3, "width": 3},

@@ -1,5 +1,6 @@
 """The ops, one frozen description each, with the names, arguments and defaults of torchvision.transforms.v2."""
 
+from .augmix import AugMix
 from .base import Transform
 from .blur import GaussianBlur, RandomAdjustSharpness
 from .color import (
@@ -40,6 +41,7 @@ from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
 __all__ = [
+    "AugMix",
     "AutoAugment",
     "CenterCrop",
     "CoarseDropout",

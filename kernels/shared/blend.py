@@ -20,7 +20,14 @@ def cutmix(k, total, v, x, y, p):
     return xp.where((k == 0) | within(x, y, p), v, total)
 
 
-CASES = {24: "mixup", 25: "cutmix"}
+def augmix(k, total, v, x, y, p):
+    """The sum of p[k] times layer k, for up to seven (Hendrycks et al., "AugMix", arXiv 1912.02781)."""
+    low = xp.where(k == 0, p[0], xp.where(k == 1, p[1], xp.where(k == 2, p[2], p[3])))
+    share = xp.where(k < 4, low, xp.where(k == 4, p[4], xp.where(k == 5, p[5], p[6])))
+    return xp.where(k == 0, v * share, total + v * share)
+
+
+CASES = {24: "mixup", 25: "cutmix", 26: "augmix"}
 
 
 def settled(v, p):

@@ -364,6 +364,23 @@ def draw_cutmix_drawn(key, c, h, w):
     return top, left, tall, wide, share, share, share, share
 
 
+def draw_augmix(key, c, h, w):
+    """AugMix's weights for alpha = 1: the image's own, uniform, and of the rest the parts of c[0] chains, at most six,
+    of the distribution Dirichlet(1, ..., 1): exponential numbers over their sum."""
+    own, a, b, d = words(key, 0)
+    e, f, g, _ = words(key, 1)
+    one, two, three = waited(a, 0.0, c[0]), waited(b, 1.0, c[0]), waited(d, 2.0, c[0])
+    four, five, six = waited(e, 3.0, c[0]), waited(f, 4.0, c[0]), waited(g, 5.0, c[0])
+    kept = unit(own)
+    rest = xp.div_rn(1.0 - kept, one + two + three + four + five + six)
+    return kept, rest * one, rest * two, rest * three, rest * four, rest * five, rest * six, kept
+
+
+def waited(word, i, n):
+    """An exponentially distributed number, above 0; 0 unless i < n."""
+    return xp.where(i < n, UNIT - logarithm(unit(word) + UNIT), 0.0)
+
+
 CASES = {
     1: "draw_accept",
     2: "draw_integer",
@@ -384,4 +401,5 @@ CASES = {
     17: "draw_cutmix",
     18: "draw_cutmix_drawn",
     19: "draw_scale_jitter",
+    20: "draw_augmix",
 }

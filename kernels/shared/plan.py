@@ -161,19 +161,27 @@ def lets_through(drawn, want, trait):
 
 
 def entry_active(code, table, at, h, layer, blends):
-    """Whether every gate in front of an entry lets it through."""
+    """Whether every gate in front of an entry lets it through: of those that draw, and of all. What one layer alone
+    does is drawn for all of them, as they share a table row."""
     on = h > 0.0
+    here = on
     gate = xp.load(code, at + GATE_AT)
     want = xp.load(code, at + WANT)
     while gate >= 0:
         up = gate * ENTRY
+        trait = xp.load(code, up + TRAIT)
         drawn = xp.i32(clamp(xp.load(table, xp.load(code, up + COLUMN)), 0.0, MOST_DRAWN))
+        through = lets_through(drawn, want, trait)
         if blends:
-            drawn = xp.where(xp.load(code, up + TRAIT) == LAYER, layer, drawn)
-        on = on & lets_through(drawn, want, xp.load(code, up + TRAIT))
+            of_layer = trait == LAYER
+            here = here & xp.where(of_layer, want == layer, through)
+            through = through | of_layer
+        on = on & through
         want = xp.load(code, up + WANT)
         gate = xp.load(code, up + GATE_AT)
-    return on
+    if not blends:
+        here = on
+    return on, here
 
 
 def twelve(config, at):
@@ -230,14 +238,8 @@ def draw_columns(code, config, table, at, on, key, h, w):
     d = draw_switch(draw, (low, high, key[2], stream, key[4], key[5]), c, h, w)
     first = xp.load(code, at + COLUMN)
     n = xp.load(code, at + COLUMNS)
-    xp.store(table, first, d[0], on & (n > 0))
-    xp.store(table, first + 1, d[1], on & (n > 1))
-    xp.store(table, first + 2, d[2], on & (n > 2))
-    xp.store(table, first + 3, d[3], on & (n > 3))
-    xp.store(table, first + 4, d[4], on & (n > 4))
-    xp.store(table, first + 5, d[5], on & (n > 5))
-    xp.store(table, first + 6, d[6], on & (n > 6))
-    xp.store(table, first + 7, d[7], on & (n > 7))
+    for i in xp.static_range(8):
+        xp.store(table, first + i, d[i], on & (n > i))
     xp.fence()
 
 
@@ -458,14 +460,14 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     while e < n_entries:
         at = e * ENTRY
         kind = xp.load(code, at + KIND)
-        on = entry_active(code, table, at, h, layer, blends)
+        drawn, on = entry_active(code, table, at, h, layer, blends)
         if blends:
             if (kind == KIND_PIXEL) & (xp.load(code, at + TRAIT) == BLEND):
                 front, blended = xp.where(blended, front, n_steps), blended | on
-        if xp.some(on):
+        if xp.some(drawn):
             columns = xp.load(code, at + COLUMNS)
             if fresh & (columns > 0):
-                draw_columns(code, config, table, at, on, key, h, w)
+                draw_columns(code, config, table, at, drawn, key, h, w)
             a = twelve(config, xp.load(code, at + CONFIG))
             a = from_table(table, xp.load(code, at + COLUMN), columns, a)
             if kind == KIND_GEOMETRY:
