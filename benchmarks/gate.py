@@ -24,7 +24,7 @@ SAMPLES = 128
 MOST_LEFT_OUT = 0.1
 SPARED = 0.01
 RESIZES = ("resize", "resized_crop")
-WARPS = ("affine", "rotate", "perspective")
+WARPS = ("affine", "rotate", "perspective", "elastic")
 ENLARGING = (
     "adjust_brightness",
     "adjust_contrast",
@@ -35,6 +35,7 @@ ENLARGING = (
     "autocontrast",
     "equalize",
     "gaussian_blur",
+    "jpeg",
     "posterize",
     "solarize",
     "solarize_add",

@@ -81,6 +81,14 @@ CASES = {
     "erasing": [ga.RandomResizedCrop(224), *TO_FLOAT, ga.RandomErasing(value="random")],
     "equalize": [ga.RandomResizedCrop(224), ga.RandomAutocontrast(), ga.RandomEqualize(), *TO_FLOAT],
     "sharpness": [ga.RandomResizedCrop(224), ga.RandomAdjustSharpness(2.0), *TO_FLOAT],
+    "elastic": [
+        ga.RandomResizedCrop(224),
+        ga.ElasticTransform(),
+        ga.JPEG(50),
+        ga.RandomAdjustSharpness(2.0),
+        *TO_FLOAT,
+    ],
+    "jpeg": [ga.RandomResizedCrop(224), ga.JPEG((30, 90)), ga.RandomAffine(30, interpolation="bilinear"), *TO_FLOAT],
     "mixing": [
         ga.RandomResizedCrop(224),
         ga.RandomHorizontalFlip(),

@@ -31,6 +31,7 @@ class Facts:
         smooth: the geometry slots that read between pixels.
         tail: the pixel slots that every row ends with, which need nothing beside the pixel.
         needs: traits of the pixel slots (`plan.MEAN`, ...).
+        near: opcodes of those that need neighbours.
         borders: of the geometry slots that may leave their canvas.
         axis_aligned: no slot mixes x and y.
         projective: a coordinate may need a division.
@@ -46,6 +47,7 @@ class Facts:
         self.smooth = [slot for slot in self.moves if slot.smooth]
         self.tail = list(itertools.takewhile(_ends, reversed(self.slots)))[::-1]
         self.needs = {slot.trait for slot in self.paints}
+        self.near = {slot.op for slot in self.paints if slot.trait == plan.NEIGHBOURS}
         self.borders = {slot.border for slot in self.moves if not slot.trait}
         maps = {geometry.CASES[slot.op] for slot in self.moves}
         self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, "perspective" in maps
@@ -187,7 +189,14 @@ def layout(program: Program) -> Layout:
     ways = {(slot.filter, slot.border) for slot in program.facts.smooth}
     bilinear = ways == {(geometry.LINEAR, geometry.FILL)} and taps == 2 and remaps
     radii = _radii(program, canvas)
-    return Layout(**program.facts.of_plans, canvas=canvas, taps=taps, bilinear=bilinear, radii=radii)
+    return Layout(
+        **program.facts.of_plans,
+        canvas=canvas,
+        taps=taps,
+        bilinear=bilinear,
+        radii=radii,
+        elastic=_elastic(program),
+    )
 
 
 def _stages(slots: Sequence[Entry], key: Callable[[Entry], Hashable]) -> dict[Hashable, Stage | None]:
@@ -214,6 +223,17 @@ def _radii(program: Program, canvas: Canvas) -> dict[int, int]:
             radius = program.config[RADIUS + (slot.channels if slot.channels >= 0 else slot.config)]
         radii[slot.op] = max(radii.get(slot.op, 0), int(radius))
     return radii
+
+
+def _elastic(program: Program) -> tuple[int, int]:
+    """The most that the blurs of elastic transforms reach, and the most taps that these take along an axis."""
+    reach, taps = 0, 2
+    for slot in program.facts.paints:
+        if slot.op == pixel.ELASTIC:
+            _, _, *sigmas, kind = program.config[slot.channels : slot.channels + 5]
+            reach = max(reach, *(int(torch_dialect.ELASTIC["blur_radius"](sigma)) for sigma in sigmas))
+            taps = max(taps, 4 if kind == geometry.CUBIC else 2)
+    return reach, taps
 
 
 def _stretch(config: Sequence[float], slot: Entry, ratio: float) -> float:

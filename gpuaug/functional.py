@@ -4,7 +4,8 @@ Names and arguments are torchvision.transforms.v2.functional's; `solarize_add`, 
 our own. Images are uint8, float16, bfloat16 or float32, [B, C, H, W] or [C, H, W]. Where an argument is called *per
 sample*, it takes a number, a sequence of B numbers or a tensor [B] (a pair takes [2] or [B, 2], corners [4, 2] or
 [B, 4, 2]). Numbers are checked: they are finite, and lie in the range that is told. A tensor is not looked at, and
-where it lies on the host it reaches a GPU without a wait. Every function takes `backend`.
+where it lies on the host it reaches a GPU without a wait. Every function takes `backend`. There is no `elastic`: what
+each pixel is moved by is no column of a table.
 
 Raises:
     TypeError: images that are no tensor, of the wrong dtype or number of channels; a keyword that is not known.
@@ -37,6 +38,7 @@ from .transforms.base import resampling
 from .transforms.color import Grayscale, grey_channels
 from .transforms.convert import Normalize, ToDtype, check_dtype, mean_and_std
 from .transforms.geometry import PADDING_MODES, RESIZES, CenterCrop, Pad, Resize, pad_sides, resize_lengths
+from .transforms.jpeg import QUALITIES
 from .transforms.noise import SEEDS
 from .transforms.ops import ADJUSTMENTS
 from .transforms.warp import WARPS, center_words
@@ -340,6 +342,15 @@ def gaussian_blur(images, kernel_size, sigma=None, *, backend: str = "auto"):
         value = value * 2 if len(value) == 1 and not isinstance(value[0], tuple) else value
     columns = vector(name, "sigma", value, (2,), count(images), above=0.0)
     return run(name, images, backend, columns, ExplicitBlur, kernel)
+
+
+@of_images
+def jpeg(images, quality, *, backend: str = "auto"):
+    """Compress as JPEG at a whole quality in 1 .. 100, per sample, and decompress; see `gpuaug.JPEG`."""
+    low, high = QUALITIES
+    columns = [column("jpeg", "quality", quality, count(images), low=low, high=high, whole=True)]
+    options = (("colour", True), ("needs", "neighbours"))
+    return run("jpeg", images, backend, columns, Explicit, "pixel", "jpeg", ("quality",), options=options)
 
 
 def _seeds(op: str, images: torch.Tensor, seeds: Any) -> list[Column]:

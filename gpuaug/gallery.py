@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "RandomVerticalFlip": lambda: [ga.RandomVerticalFlip(1.0)],
         "RandomRotation": lambda: [ga.RandomRotation(45, interpolation="bilinear")],
         "RandomAffine": lambda: [ga.RandomAffine(30, (0.1, 0.1), (0.7, 1.3), 20, interpolation="bilinear")],
+        "ElasticTransform": lambda: [ga.ElasticTransform(120.0, 6.0)],
         "RandomPerspective": lambda: [ga.RandomPerspective(0.6, 1.0)],
     },
     "Colour": {
@@ -48,6 +49,7 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "RandomEqualize": lambda: [ga.RandomEqualize(1.0)],
         "RandomAdjustSharpness": lambda: [ga.RandomAdjustSharpness(8.0, 1.0)],
         "GaussianBlur": lambda: [ga.GaussianBlur(9, (3.0, 3.0))],
+        "JPEG": lambda: [ga.JPEG(5)],
     },
     "Erasing and noise": {
         "RandomErasing": lambda: [ga.RandomErasing(1.0)],

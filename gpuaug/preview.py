@@ -16,7 +16,7 @@ from gpuaug.data import DataError, decode
 
 INK, FAINT, PAPER = (32, 34, 40), (120, 124, 134), (255, 255, 255)
 GAP, MARGIN, TEXT = 10, 24, 11
-SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma")
+SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma", "quality")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .facts import Facts, Sizes
-from .kernels.shared import geometry, plan
+from .kernels.shared import geometry, pixel, plan
 from .kernels.torch import dialect as torch_dialect
 from .tree import Call, Canvas, Canvases, Choice, Entry, Nodes, Track, canvas_after, entries, tracked
 
@@ -179,7 +179,13 @@ def project_mask(program: Program, channels: int = 1, dtype: torch.dtype = torch
     """The same geometry for masks beside the images, the same table: read nearest, filled with 0, no pixel slots.
 
     As torchvision resizes masks: by the legacy rule of `geometry.resized_crop`, unless a `Resize` says nearest-exact.
+
+    Raises:
+        ValueError: an op that moves pixels otherwise than as geometry, which masks would not follow.
     """
+    for slot in program.facts.paints:
+        if slot.op == pixel.ELASTIC:
+            raise ValueError(f"{slot.name} moves pixels, and masks do not follow it yet; leave it out beside masks")
     config = list(program.config)
     for slot in program.facts.moves:
         op, rule = geometry.CASES[slot.op], slot.config + 7

@@ -7,30 +7,34 @@ import math
 import torch
 
 from .backends.engine import Key, Plans
-from .kernels.shared import plan
 from .memory import no_memory
-from .program import Canvas
-from .recipe import DRAWN, Recipe, capturing
+from .recipe import DRAWN, Recipe, capturing, drawn_sizes
 from .rows import ragged
 
 Images = torch.Tensor | list
 
 
 def run(
-    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None, out: torch.Tensor | None = None
+    recipe: Recipe,
+    source: torch.Tensor,
+    table: torch.Tensor | None,
+    key: Key | None,
+    out: torch.Tensor | None = None,
+    host: Key | None = None,
 ) -> tuple[Images, Plans | None]:
     """The images of a recipe's rows, and their plans.
 
     Args:
         source, table, key: as `engine.Engine.plan` and `write`.
         out: a buffer [*lead, C, OH, OW], where all outputs have one size.
+        host: the key on the host, where that knows it: for drawn sizes nobody has to wait for the device then.
 
     Returns:
         A tensor [*lead, C, OH, OW], or, of outputs with sizes of their own, lists nested likewise; and the plans, None
         of no rows.
     """
     if recipe.out_sizes is not None:
-        return _run_ragged(recipe, source, table, key)
+        return _run_ragged(recipe, source, table, key, host or None)
     rows, shape, plans = recipe.rows, recipe.shape, None
     batch = allocate(recipe, source.device) if out is None else out.view(shape)
     if shape[0]:
@@ -54,7 +58,7 @@ def allocate(recipe: Recipe, device: torch.device) -> torch.Tensor:
 
 
 def _run_ragged(
-    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None
+    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None, host: Key | None
 ) -> tuple[Images, Plans | None]:
     """As `run`, of outputs with sizes of their own."""
     program, rows = recipe.program, recipe.rows
@@ -68,7 +72,7 @@ def _run_ragged(
     plans = recipe.engine.plan(rows, table, key)
     sizes = recipe.out_sizes
     if sizes is DRAWN:
-        sizes = drawn_sizes(plans.words)[:: recipe.frames or 1]
+        sizes = (drawn_sizes(plans) if host is None else recipe.host_sizes(host))[:: recipe.frames or 1]
     elif recipe.views is not None:
         sizes = list(sizes) * len(recipe.views)
     last = recipe.format == torch.channels_last
@@ -77,11 +81,6 @@ def _run_ragged(
     memory = recipe.module.allocate(shape, program.out_dtype, source.device, torch.contiguous_format).view(-1)
     recipe.engine.write(source, placed.rows, plans, memory, largest=placed.largest)
     return _nested(placed.views(memory), recipe), plans
-
-
-def drawn_sizes(words: torch.Tensor) -> list[Canvas]:
-    """The output sizes (OH, OW) of plans [R, words]. Waits for the device."""
-    return [(int(h), int(w)) for h, w in words[:, plan.OUT_H : plan.OUT_W + 1].tolist()]
 
 
 def _nested(outputs: list[torch.Tensor], recipe: Recipe) -> Images:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COORDINATE_ERROR = 96 * 2.0**-24  # of a source coordinate, in pixels per pixel of the longer side
 VALUE_ERROR = 1e-5  # of a smooth sample or a blend, relative to the white level
 SMOOTH = ("bilinear", "bicubic")
-WARPS = ("affine", "rotate", "perspective")
+WARPS = ("affine", "rotate", "perspective", "elastic")
 SAMPLED = ("resize", "resized_crop", *WARPS)
 
 
@@ -203,6 +203,13 @@ def _perspective_coordinates(kwargs: dict, height: int, width: int) -> tuple[Ten
     return (a * x + b * y + c) / depth - 0.5, (d * x + e * y + f) / depth - 0.5
 
 
+def _elastic_coordinates(kwargs: dict, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Each pixel's own and its displacement, which is told in halves of the image's sides."""
+    moved = kwargs["displacement"][0].double()
+    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
+    return x + moved[..., 0] * width / 2, y + moved[..., 1] * height / 2
+
+
 GEOMETRY: dict[str, Callable] = {
     **{call: _moved(call) for call in ("horizontal_flip", "hflip", "vertical_flip", "vflip", "crop", "center_crop")},
     "pad": _pad,
@@ -211,6 +218,7 @@ GEOMETRY: dict[str, Callable] = {
     "affine": _warp(_affine_coordinates),
     "rotate": _warp(_rotate_coordinates),
     "perspective": _warp(_perspective_coordinates),
+    "elastic": _warp(_elastic_coordinates),
 }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from bounds_geometry import VALUE_ERROR, fill_column, on_lattice
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
 if TYPE_CHECKING:
     from judges import Verdict
@@ -294,6 +295,18 @@ def _filtered(plane: Tensor, kernel: Tensor) -> Tensor:
     return torch.nn.functional.conv2d(plane[:, None], kernel[None, None])[:, 0]
 
 
+def _jpeg(state: Verdict, kwargs: dict, ref: Tensor) -> Bounds:
+    """The levels decide: where one in a block of 16 x 16 has several answers, anything may come out of the block, and
+    of the pixels around it, whose chroma is interpolated."""
+    least, most = (b if state.lattice else (b.clamp(0, 1) * SATURATED).floor() for b in (state.lo, state.hi))
+    height, width = ref.shape[-2:]
+    unsure = torch.nn.functional.pad((least != most).any(0)[None].double(), (0, -width % 16, 0, -height % 16))
+    unsure = torch.nn.functional.max_pool2d(unsure, 16).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    unsure = torch.nn.functional.max_pool2d(unsure, 5, 1, 2)[:, :height, :width] > 0
+    lo, hi = (ref.double(),) * 2 if state.lattice else _to_floats(*((ref.double() * 255).round(),) * 2)
+    return torch.where(unsure, 0.0, lo), torch.where(unsure, state.white, hi), False
+
+
 def _erase(state: Verdict, kwargs: dict, ref: Tensor) -> Bounds:
     top, left, value = kwargs["i"], kwargs["j"], kwargs["v"]
     lo, hi = state.lo.clone(), state.hi.clone()
@@ -322,6 +335,7 @@ PIXEL: dict[str, Callable] = {
     "autocontrast": _autocontrast,
     "equalize": _equalize,
     "gaussian_blur": _gaussian_blur,
+    "jpeg": _jpeg,
     "erase": _erase,
     "grid_mask": _grid_mask,
     "to_dtype": _to_dtype,
@@ -346,4 +360,10 @@ def grid_mask(image: Tensor, period: int, offset_x: int, offset_y: int, side: in
     return torch.where(rows[:, None] & columns, fill_column(fill, len(image)).to(image.dtype), image)
 
 
-OWN: dict[str, Callable] = {"solarize_add": solarize_add, "grid_mask": grid_mask}
+def jpeg(image: Tensor, quality: int) -> Tensor:
+    """torchvision's, which takes uint8 alone."""
+    levels = functional.jpeg(functional.to_dtype(image, torch.uint8, scale=True), quality)
+    return functional.to_dtype(levels, image.dtype, scale=True)
+
+
+OWN: dict[str, Callable] = {"solarize_add": solarize_add, "grid_mask": grid_mask, "jpeg": jpeg}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import subprocess
@@ -57,6 +58,25 @@ def fresh_accelerate() -> Iterator[None]:
 
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
+
+
+@pytest.fixture
+def dynamo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing compiled before; and what torch.compile keeps does not stay: names among globals, a path, a variable."""
+    from gpuaug import compiling
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+    gc.collect()
+    os.environ.pop("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", None)
+    modules = [module for name, module in sys.modules.items() if name.startswith("gpuaug.")]
+    for place in map(vars, (request.module, *modules)):
+        for name in [name for name in place if name.startswith("gpuaug_program")]:
+            if place[name] is not compiling.gpuaug_program:
+                del place[name]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

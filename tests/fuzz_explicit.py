@@ -303,6 +303,7 @@ GENERATORS: dict[str, Callable[[Draw], dict]] = {
     "grid_mask": _grid_mask,
     "horizontal_flip": _none,
     "invert": _none,
+    "jpeg": lambda draw: {"quality": draw.values(1, 100, whole=True)},
     "normalize": _normalize,
     "pad": _pad,
     "permute_channels": lambda draw: {"permutation": draw.values(0, min(draw.c, 3) - 1, whole=True, last=(draw.c,))},

@@ -41,6 +41,24 @@ PIPELINES = {
         ],
         0.02,
     ),
+    "jpeg": (
+        [ga.RandomCrop((77, 83)), ga.RandomApply([ga.JPEG((5, 95))]), ga.RandomVerticalFlip(), ga.JPEG((1, 100))],
+        0.0,
+    ),
+    "jpeg_and_more": (
+        [ga.RandomGrayscale(), ga.JPEG((5, 95)), ga.RandomRotation(20), ga.RandomAdjustSharpness(3.0), ga.JPEG(50)],
+        0.01,
+    ),
+    "elastic": (
+        [
+            ga.RandomResizedCrop(64),
+            ga.RandomApply([ga.ElasticTransform((40.0, 20.0), (3.0, 2.0), fill=90)]),
+            ga.RandomAdjustSharpness(2.0),
+            ga.ElasticTransform(20.0, 1.0, "bicubic"),
+            *TO_FLOAT,
+        ],
+        0.005,
+    ),
     "noise": (
         [ga.GaussianNoise(), ga.RandomRotation(30), ga.SaltAndPepper(0.1), *TO_FLOAT, ga.RandomErasing(value="random")],
         0.02,

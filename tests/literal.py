@@ -10,6 +10,7 @@ import inspect
 import math
 
 import torch
+from bounds_pixel import jpeg
 from torch import Tensor
 
 from gpuaug.kernels.shared import geometry, pixel, plan
@@ -61,6 +62,11 @@ class Literal:
         """The whole image through a sharpness or a blur."""
         op, p, stage = int(step[plan.S_OP]), step[plan.S_ARGUMENTS :][:8], step[plan.S_BOUND : plan.S_LATTICE + 1]
         h, w, formula = len(image), len(image[0]), torch_dialect.PIXEL
+        if op == pixel.JPEG:
+            channels = self.c if step[plan.S_CHANNELS] > 1 else 1
+            known = torch.tensor(image, dtype=torch.float64).permute(2, 0, 1)[:channels] / stage[0]
+            made = jpeg(known, int(p[0])) * stage[0]
+            return made.expand(self.c, h, w).permute(1, 2, 0).tolist()
 
         def pixel_at(x: int, y: int, c: int) -> float:
             if op == pixel.SHARPNESS:

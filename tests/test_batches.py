@@ -18,8 +18,9 @@ from torchvision.transforms.v2 import functional as F
 import gpuaug as ga
 from gpuaug.benchmarks.cases import CASES
 from gpuaug.data import ResidentLoader, Source
-from gpuaug.kernels.shared import plan
 from gpuaug.kernels.torch import dialect as torch_dialect
+from gpuaug.recipe import Asked, drawn_sizes
+from gpuaug.run import run
 
 SIZES = [(20, 30), (21, 29), (25, 25), (33, 17), (20, 30)]
 JITTER = ga.ColorJitter(brightness=0.4, contrast=0.4)
@@ -238,13 +239,23 @@ def test_drawn_sizes_are_equal_to_the_bit_on_all_backends(name: str) -> None:
         augment = compose(PIPELINES[name], backend)
         images, recipe = augment.take(given)
         plans = recipe.engine.plan(recipe.rows, None, augment._draw_keys(recipe, given.device, range(1000), 5))
-        found.append((plans.table, plans.words[:, plan.OUT_H : plan.OUT_W + 1]))
-        sizes = {tuple(size) for size in found[-1][1].int().tolist()}
+        found.append((plans.table, drawn_sizes(plans)))
+        sizes = set(found[-1][1])
         (low_h, low_w), (high_h, high_w) = min(recipe.program.out_sizes), max(recipe.program.out_sizes)
         if name != "choice":
             assert all(low_h <= h <= high_h and low_w <= w <= high_w for h, w in sizes)
         assert len(sizes) > 1
-    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_the_host_draws_sizes_as_the_device_does(name: str) -> None:
+    augment, given = compose(PIPELINES[name], "kornia"), images("cpu")
+    source, recipe = augment.take(given, Asked(views=(0, 1)))
+    key = augment._draw_keys(recipe, source.device, range(5), 3)
+    expected, plans = run(recipe, source, None, key)
+    assert recipe.host_sizes(key) == drawn_sizes(plans)
+    assert same(run(recipe, source, None, key, host=key)[0], expected)
 
 
 def drawn(op, count: int = 2000, size: tuple[int, int] = (37, 53)) -> np.ndarray:
@@ -406,3 +417,11 @@ def test_equal_ids_warn_once_and_views_do_not() -> None:
         augment(batch, ids=[3, 3], epoch=0)
     augment(batch, ids=[3, 3], epoch=0)
     compose(FIXED["crop"], "cpu")(batch, ids=[3, 4], epoch=0, views=2)
+
+
+def test_functions_take_clips() -> None:
+    clips, angles = noise(2, 3, 3, 12, 10), torch.tensor([10.0, -20.0])
+    for backend in ("cpu", "kornia"):
+        found = ga.functional.rotate(clips, angles, backend=backend)
+        for t in range(3):
+            assert same(found[:, t], ga.functional.rotate(clips[:, t], angles, backend=backend))

@@ -345,6 +345,7 @@ FUNCTIONAL = {
     "autocontrast": {},
     "equalize": {},
     "gaussian_blur": {"kernel_size": [5, 3], "sigma": torch.tensor([[0.4, 1.0], [2.0, 0.7], [1.0, 1.0], [3.0, 3.0]])},
+    "jpeg": {"quality": torch.tensor([1, 30, 75, 100])},
     "solarize_add": {"addition": torch.tensor([0, 20, -30, 110]), "threshold": torch.tensor([128, 60, 200, 128])},
     "erase": {
         "i": torch.tensor([0, 3, 10, 5]),

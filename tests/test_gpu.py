@@ -20,6 +20,7 @@ from gpu_pipelines import (
 )
 
 import gpuaug as ga
+from gpuaug.benchmarks.timing import captured
 from gpuaug.recipe import KEPT_RECIPES
 
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -114,32 +115,12 @@ def test_rows_of_two_sizes_and_two_views():
 
 def test_a_captured_graph_replays_with_fresh_draws():
     x, augment, eager = images(8).to(DEVICE), compose("interleaved"), compose("interleaved")
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        augment(x)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        y = augment(x)
+    graph, y = captured(lambda: augment(x))
     eager(x)
     for _ in range(3):
         graph.replay()
         assert torch.equal(y, eager(x)), "each replay is the next batch"
     assert augment.get_extra_state()[2] == eager.get_extra_state()[2] == 32
-
-
-def captured(call):
-    """A CUDA graph of a call, and what the call returned."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        y = call()
-    return graph, y
 
 
 def test_a_captured_graph_follows_a_loaded_state_and_outlives_its_recipe():
@@ -156,6 +137,88 @@ def test_a_captured_graph_follows_a_loaded_state_and_outlives_its_recipe():
     for _ in range(2):
         graph.replay()
         assert torch.equal(y, other(x))
+
+
+class Step:
+    """A training step with a pipeline and labels inside; the twin of each other one with the same pipeline."""
+
+    def __init__(self, transforms: list, compiled: bool = False):
+        torch.manual_seed(0)
+        self.augment = ga.Compose([ga.RandomResizedCrop(32), *transforms, *TO_FLOAT], seed=3, backend="triton")
+        self.model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 5)).to(DEVICE)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
+        self.loss = torch.compile(self._loss, mode="reduce-overhead", fullgraph=True) if compiled else self._loss
+
+    def _loss(self, x, labels, ids):
+        x, labels = self.augment(x, labels, ids=ids)
+        return torch.nn.functional.cross_entropy(self.model(x), labels)
+
+    def __call__(self, x, labels, ids=None):
+        loss = self.loss(x, labels, ids)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+MIXED = pytest.mark.parametrize("transforms", [[ga.RandomHorizontalFlip()], [ga.MixUp(num_classes=5)]], ids=str)
+
+
+@MIXED
+def test_a_captured_training_step_draws_afresh(transforms):
+    x, labels, step, eager = (
+        images(8).to(DEVICE),
+        torch.arange(8, device=DEVICE) % 5,
+        Step(transforms),
+        Step(transforms),
+    )
+    graph, loss = captured(lambda: step(x, labels))
+    losses = [float(eager(x, labels))]
+    for _ in range(5):
+        graph.replay()
+        losses.append(float(eager(x, labels)))
+        assert abs(float(loss) - losses[-1]) <= 1e-4 * losses[-1]
+    assert len(set(losses)) == 6 and step.augment.get_extra_state()[2] == 48
+
+
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("keyed", [False, True], ids=["counted", "keyed"])
+@MIXED
+def test_a_step_compiled_to_cuda_graphs_draws_afresh(transforms, keyed):
+    counters = torch._dynamo.utils.counters
+    step, eager = Step(transforms, compiled=True), Step(transforms)
+    x, labels = images(8).to(DEVICE), torch.arange(8, device=DEVICE) % 5
+    ids, losses = torch.arange(8, device=DEVICE) if keyed else None, []
+    for epoch in range(8):
+        step.augment.set_epoch(epoch), eager.augment.set_epoch(epoch)
+        torch.compiler.cudagraph_mark_step_begin()
+        found = float(step(x, labels, ids))
+        losses.append(float(eager(x, labels, ids)))
+        assert abs(found - losses[-1]) <= 1e-3 * losses[-1], epoch
+    assert len(set(losses)) == 8 and counters["stats"]["unique_graphs"] == 1
+    assert counters["inductor"]["cudagraph_skips"] == 0, "each step is one graph"
+    assert torch.equal(step.augment.get_extra_state(), eager.augment.get_extra_state())
+
+
+def test_a_captured_graph_follows_set_epoch():
+    x, ids, augment, eager = images(8).to(DEVICE), torch.arange(8, device=DEVICE), compose("jitter"), compose("jitter")
+    augment.set_epoch(1)
+    graph, y = captured(lambda: augment(x, ids=ids))
+    for epoch in (1, 2, 2**32 - 1):
+        augment.set_epoch(epoch)
+        graph.replay()
+        assert torch.equal(y, eager(x, ids=ids, epoch=epoch))
+
+
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("name", ["interleaved", "neighbours"])
+def test_any_batch_in_a_compiled_graph(name):
+    augment, eager = compose(name), compose(name)
+    step = torch.compile(lambda x, ids, epoch: augment(x, ids=ids, epoch=epoch) + 0, fullgraph=True)
+    for b in (4, 7, 3, 16):
+        x, ids = images(b).to(DEVICE), torch.arange(b, device=DEVICE) + b
+        assert torch.equal(step(x, ids, b), eager(x, ids=ids, epoch=b))
+    assert torch.equal(augment(x[:, :, :60, :61]), eager(x[:, :, :60, :61]))
 
 
 def test_apply_in_a_graph_and_single_images():

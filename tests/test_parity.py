@@ -198,6 +198,37 @@ OPS |= {
         ga.RandomHorizontalFlip(),
         ga.RandomAdjustSharpness(0.3, p=0.7),
     ],
+    "jpeg": lambda fill, fills, white: [ga.JPEG((5, 95))],
+    "jpeg-low": lambda fill, fills, white: [ga.JPEG(2)],
+    "jpeg-between-crops": lambda fill, fills, white: [
+        ga.RandomCrop((29, 21)),
+        ga.RandomApply([ga.JPEG((1, 100))], p=0.7),
+        ga.RandomHorizontalFlip(),
+        ga.RandomSolarize(white * 0.5, p=0.5),
+        ga.CenterCrop((22, 25)),
+    ],
+    "jpeg-or-not": lambda fill, fills, white: [
+        ga.RandomChoice([ga.JPEG((5, 60)), ga.RandomInvert(1.0), ga.RandomVerticalFlip(1.0)]),
+        ga.RandomApply([ga.JPEG(35)]),
+    ],
+    "warp-after-jpeg": lambda fill, fills, white: [
+        ga.JPEG((5, 60)),
+        ga.RandomAdjustSharpness(2.0, p=0.5),
+        ga.RandomAffine(30, interpolation="bilinear", fill=fills),
+    ],
+    "elastic": lambda fill, fills, white: [ga.ElasticTransform(30.0, 1.5, fill=fills)],
+    "elastic-nearest": lambda fill, fills, white: [ga.ElasticTransform((20.0, 60.0), (0.4, 2.0), "nearest", fill)],
+    "elastic-between": lambda fill, fills, white: [
+        ga.ColorJitter(brightness=0.5, contrast=0.5),
+        ga.RandomCrop((25, 21)),
+        ga.RandomApply([ga.ElasticTransform(40.0, 1.0, fill=fill)], p=0.7),
+        ga.RandomHorizontalFlip(),
+        ga.RandomChoice([ga.ColorJitter(0.3), ga.RandomInvert(1.0)]),
+        ga.Pad(2, fill=fills),
+    ],
+    "elastic-order": lambda fill, fills, white: [
+        ga.RandomOrder([ga.ElasticTransform(20.0, 0.8), ga.RandomVerticalFlip(), ga.RandomSolarize(white * 0.5)]),
+    ],
     "blur-after-resize": lambda fill, fills, white: [ga.Resize((20, 26)), ga.GaussianBlur(3, (0.5, 1.5))],
     "statistic-between-flips": lambda fill, fills, white: [
         ga.RandomOrder(
@@ -260,7 +291,7 @@ UNCERTAIN = {
 ONE_CHANNEL = [
     *("brightness", "contrast", "solarize", "invert", "affine-bilinear", "rrc", "jitter", "random-grayscale"),
     *("grayscale", "grayscale-3", "photometric", "permutation", "posterize", "autocontrast", "equalize"),
-    *("sharpness-2", "blur", "gamma", "solarize-add", "erase", "dropout", "grid", "two-statistics"),
+    *("sharpness-2", "blur", "jpeg", "elastic", "gamma", "solarize-add", "erase", "dropout", "grid", "two-statistics"),
 ]
 POINTWISE = ["brightness", "jitter-saturation", "random-grayscale", "permutation", "posterize", "solarize"]
 POINTWISE += ["solarize-add", "invert", "erase-colour", "dropout", "grid", "jitter-hue", "gamma"]

@@ -63,6 +63,12 @@ def select(program, images: torch.Tensor, backend: str = "auto", grad: bool = Fa
     raise RuntimeError(f"no backend can run this pipeline on {images.device} ({told})")
 
 
+def on_host() -> ModuleType:
+    """The backend module that draws on the host: the CPU's, or where Numba is missing, kornia's, which draws without
+    it."""
+    return importlib.import_module(f"{__name__}.{'kornia' if missing('numba') else 'cpu'}")
+
+
 def _say(name: str, reasons: dict[str, str]) -> None:
     if not reasons:
         return

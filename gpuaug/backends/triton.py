@@ -12,13 +12,15 @@ from typing import NamedTuple
 import torch
 
 from ..kernels.shared import geometry, pixel, plan, user
+from ..kernels.shared.jpeg import MCU
+from ..kernels.triton.asks import PARTIALS
 from ..kernels.triton.blend import blend_kernel_for
 from ..kernels.triton.dialect import INTERPRETED, bits
 from ..kernels.triton.launch import TYPES, Kernel, launch, pointer
 from ..kernels.triton.plan import BLOCK, plan_kernel_for
 from ..kernels.triton.story import LEVELS
 from ..kernels.triton.walk import Can
-from ..kernels.triton.write import INTERLEAVED, PARTIALS, PLANES, kernels_for
+from ..kernels.triton.write import INTERLEAVED, PLANES, kernels_for
 from ..program import Canvas, Program
 from .engine import Key, allocate
 from .triton_can import behind, can
@@ -71,8 +73,9 @@ def scratch(program: Program) -> Scratch:
     largest = max(h * w for slot in asking for h, w in program.sizes.canvases[slot.number])
     unit = 1 << max(largest.bit_length() - 3, 0)
     largest = -(-largest // unit) * unit
-    exact = all(slot.lattice and slot.op == pixel.SHARPNESS for slot in asking)
-    return Scratch(min(len(asking), 2), program.channels * largest, torch.uint8 if exact else torch.float32)
+    exact = all(slot.op == pixel.JPEG or (slot.lattice and slot.op == pixel.SHARPNESS) for slot in asking)
+    planes = program.channels + 2 * (pixel.ELASTIC in program.facts.near)  # behind an image, what moves its pixels
+    return Scratch(min(len(asking), 2), planes * largest, torch.uint8 if exact else torch.float32)
 
 
 def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Kernel:
@@ -81,7 +84,8 @@ def _kernel(function, types: dict, constants: dict, warps: int, **options) -> Ke
 
 def tile_of(meets: Can) -> tuple[int, int]:
     """The tile of a program's kernels: as many pixels a thread as leave the registers in peace."""
-    return SMALL if meets.groups_before or meets.steps_before or (meets.neighbours and meets.place) else LARGE
+    near = meets.neighbours and (meets.place or ((meets.jpeg or meets.elastic) and meets.filter != geometry.NEAREST))
+    return SMALL if meets.groups_before or meets.steps_before or near else LARGE
 
 
 def is_light(meets: Can) -> bool:
@@ -143,13 +147,13 @@ def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bo
         "plan": "*fp32",
         "scratch": TYPES[scratch(program).dtype],
     }
-    sizes = {"TILE_H": tile[0], "TILE_W": tile[1]}
     if program.asks:
-        constants = {**sizes, "CHUNKS": CHUNKS, "CAN": meets}
+        tall = MCU if meets.jpeg else tile[0]  # JPEG's blocks are wholly in one tile
+        constants = {"TILE_H": tall, "TILE_W": tile[0] * tile[1] // tall, "CHUNKS": CHUNKS, "CAN": meets}
         types_of_ask = {**types, "i_ask": "i32", **LAYOUT_TYPES}
         found["ask"] = _kernel(functions["ask_kernel"], types_of_ask, constants, ASK_WARPS, **options)
     quads = quads and tile != SMALL and not ragged  # else a quad would lie in two threads
-    constants = {**sizes, "OUT_C": program.out_channels, "QUADS": int(quads), "CAN": meets}
+    constants = {"TILE_H": tile[0], "TILE_W": tile[1], "OUT_C": program.out_channels, "QUADS": int(quads), "CAN": meets}
     types |= {"out": TYPES[program.out_dtype], **OUT_TYPES, **LAYOUT_TYPES}
     if wide:
         types |= {"out_y": "i64", "out_x": "i64"}

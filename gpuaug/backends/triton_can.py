@@ -132,5 +132,8 @@ def can(program: Program) -> Can:
         histogram=plan.HISTOGRAM in facts.needs,
         neighbours=plan.NEIGHBOURS in facts.needs,
         place=plan.PLACE in facts.needs,
-        blur=any(slot.op in BLURS for slot in facts.paints),
+        blur=bool(facts.near & BLURS),
+        jpeg=pixel.JPEG in facts.near,
+        elastic=pixel.ELASTIC in facts.near,
+        sums=bool(facts.near & (BLURS | {pixel.SHARPNESS})),
     )

@@ -19,6 +19,7 @@ from .color import (
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, ToDtype, ToImage, ToPureTensor
+from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
     CenterCrop,
@@ -29,6 +30,7 @@ from .geometry import (
     RandomVerticalFlip,
     Resize,
 )
+from .jpeg import JPEG
 from .mixing import CutMix, MixUp
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
@@ -45,11 +47,13 @@ __all__ = [
     "CoarseDropout",
     "ColorJitter",
     "CutMix",
+    "ElasticTransform",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",
     "GridMask",
     "Identity",
+    "JPEG",
     "MixUp",
     "Normalize",
     "Pad",

@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import blend, dialect, draw, elementary, geometry, pixel, plan
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -305,8 +305,20 @@ GEOMETRY = _bind(geometry, exact, **ELEMENTARY)
 _words = dialect.bind(
     {name: getattr(draw, name) for name in ("philox", "unit")}, xp, inlined, {"__name__": __name__, **_numbers(draw)}
 )
-PIXEL = _bind(pixel, inlined, **_bind(elementary, inlined), **_words)
-BLEND = _bind(blend, inlined, within=PIXEL["within"], half_even=_bind(elementary, inlined)["half_even"])
+_elementary = _bind(elementary, inlined)
+PIXEL = _bind(pixel, inlined, **_elementary, **_words)
+BLEND = _bind(blend, inlined, within=PIXEL["within"], half_even=_elementary["half_even"])
+JPEG = _bind(jpeg, inlined, **_elementary)
+ELASTIC = _bind(
+    elastic,
+    inlined,
+    **_elementary,
+    **{name: PIXEL[name] for name in ("noise_words", "blur_weight")},
+    unit=_words["unit"],
+    snap=GEOMETRY["snap"],
+    NEAREST=geometry.NEAREST,
+    LINEAR=geometry.LINEAR,
+)
 draw_memory, map_memory = stack(F.DRAW_WORDS), stack(F.MAP_WORDS)
 
 
@@ -370,4 +382,5 @@ PLAN = _bind(
     draw_switch=draw_switch,
     geometry_switch=geometry_switch,
     position=DRAW["position"],
+    stays=GEOMETRY["stays"],
 )

@@ -78,7 +78,9 @@ STORE_OUT = 12  # the output's, + 1 if its columns are not neighbours
 KEEP = 14  # a scratch image's
 KEEP_PACKED = 15
 KEEP_LAYER = 16  # a layer's
-LOOPS = 17  # `loop_index`
+JPEG = 17
+ELASTIC = 18
+LOOPS = 19  # `loop_index`
 
 # A draw's arguments and results, in words of 8 bytes.
 DRAW_KEY = 0  # int64 [6]
@@ -146,7 +148,9 @@ PLACE_X = 19  # float32 [PITCH]: where the tile's pixels lie in the canvas of a 
 PLACE_Y = 20
 COUNTS = 21  # int32 [4, 3, 256]: histograms of every fourth pixel
 LEVELS = 22  # float32 [asks, 3, 256]: the tables that were made of them
-BLUR = 23  # float32: the weights of a blur, then a line with its margins
+NEAR_MEMORY = (
+    23  # of the step that reads neighbours: weights and a line with its margins of a blur, planes of JPEG, noise
+)
 SCRATCH = 24  # three float32 images [C, max H, max W]
 SCRATCH_BYTES = 25
 PITCH = 26  # of SPARE and STAGING, and of a TILE beside them

@@ -15,6 +15,8 @@ from .asks import equalize, extremes, grey_sum, histogram
 from .blend import blend_loop, write_output
 from .compile import compiled, whole
 from .dialect import f32, i64, over_memory, xp
+from .elastic import elastic_lines
+from .jpeg import jpeg_lines
 from .neighbours import neighbours
 from .points import places, points
 from .process import come_in, fetch_add, go_out, work_memory
@@ -35,6 +37,8 @@ PHASES = {
     F.POINTS: "points_phase",
     F.FINISH: "finish_phase",
     F.NEIGHBOURS: "neighbours_phase",
+    F.JPEG: "jpeg_phase",
+    F.ELASTIC: "elastic_phase",
     F.PLACES: "places_phase",
     F.KEEP: ("store", F.F32, False, ()),
     F.KEEP_PACKED: "packed_phase",
@@ -119,6 +123,7 @@ def phases():
     """The phases of a pass, as `functions`; some take the frame's address too."""
     of_frame = {"widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points}
     of_frame |= {"neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed}
+    of_frame |= {"jpeg": jpeg_lines, "elastic": elastic_lines}
     of_both = {"finish": finish, "mean": grey_sum, "extremes": extremes, "histogram": histogram}
 
     def run_of_frame(frame):

@@ -54,7 +54,7 @@ def sharpness(frame, step):
 @fast
 def blur_weights(frame, p):
     """The weights of a blur, normalised, at the start of its memory; returns how many lie on each side."""
-    weights, radius, total = f32(frame[F.BLUR]), xp.i64(p[1]), xp.f32(0.0)
+    weights, radius, total = f32(frame[F.NEAR_MEMORY]), xp.i64(p[1]), xp.f32(0.0)
     for k in range(2 * radius + 1):
         weights[k] = blur_weight(xp.f32(k - radius), p)
         total += weights[k]
@@ -79,7 +79,7 @@ def blur_line(out, n, p, bound, lattice):
 def blur_x(frame, step):
     p, n = eight(step, 0), frame[F.OW]
     radius = blur_weights(frame, p)
-    weights, margins = f32(frame[F.BLUR]), frame[F.BLUR] + 4 * (2 * radius + 1)
+    weights, margins = f32(frame[F.NEAR_MEMORY]), frame[F.NEAR_MEMORY] + 4 * (2 * radius + 1)
     wide, last = f32(margins), xp.f32(n - 1)
     for c in range(frame[F.CHANNELS]):
         for r in range(frame[F.LINES]):
@@ -98,7 +98,7 @@ def blur_x(frame, step):
 def blur_y(frame, step):
     p, n, last = eight(step, 0), frame[F.OW], xp.f32(frame[F.OH] - 1)
     radius = blur_weights(frame, p)
-    weights = f32(frame[F.BLUR])
+    weights = f32(frame[F.NEAR_MEMORY])
     for c in range(frame[F.CHANNELS]):
         for r in range(frame[F.LINES]):
             out = tile_line(frame, c, r)

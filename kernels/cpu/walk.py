@@ -10,6 +10,7 @@ rest goes on.
 from ..shared import geometry as G
 from ..shared import pixel
 from ..shared import plan as P
+from . import elastic, jpeg
 from . import frame as F
 from .dialect import DRAW, PLAN, exact, f32, i64, xp
 from .tables import ask_at, group_at, step_at, tap_count
@@ -36,15 +37,20 @@ def extents(frame, height, width):
 
 
 @exact
-def blur_words(frame, wide):
-    """The floats that the row's widest blur needs: its weights, and a line with margins."""
-    most = xp.f32(-1.0)
+def near_words(frame, height, width):
+    """The floats that a step which reads neighbours needs, of a row whose canvases are at most so large: the weights
+    of the widest blur, and a line with margins; or what JPEG or an elastic transform does."""
+    most, words = xp.f32(-1.0), xp.i64(0)
     for k in range(xp.i64(f32(frame[F.PLAN])[P.N_STEPS])):
         step = step_at(frame, k)
         if (step[P.S_OP] == pixel.BLUR_X) | (step[P.S_OP] == pixel.BLUR_Y):
             most = xp.maximum(most, step[P.S_ARGUMENTS + 1])
+        elif step[P.S_OP] == pixel.JPEG:
+            words = max(words, jpeg.memory_words(frame[F.CHANNELS], height, width))
+        elif step[P.S_OP] == pixel.ELASTIC:
+            words = max(words, elastic.memory_words(step, height, width))
     radius = xp.i64(most)
-    return xp.where(radius < 0, 0, 4 * radius + 1 + wide)
+    return max(words, xp.where(radius < 0, 0, 4 * radius + 1 + width))
 
 
 @exact
@@ -79,7 +85,7 @@ def divide(frame, height, width):
     at = give(frame, F.PLACE_Y, at, 4 * pitch)
     at = give(frame, F.COUNTS, at, xp.i64(4 * 4 * 3 * 256))
     at = give(frame, F.LEVELS, at, 4 * 3 * 256 * xp.i64(f32(frame[F.PLAN])[P.N_ASKS]))
-    at = give(frame, F.BLUR, at, 4 * blur_words(frame, wide))
+    at = give(frame, F.NEAR_MEMORY, at, 4 * near_words(frame, tall, wide))
     return give(frame, F.SCRATCH, at, 3 * frame[F.SCRATCH_BYTES])
 
 

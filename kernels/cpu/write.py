@@ -1,5 +1,6 @@
 """Write the image of a row that was walked: pass by pass, tile by tile, phase by phase."""
 
+from ..shared import pixel
 from ..shared import plan as P
 from . import frame as F
 from .asks import close_ask, open_ask
@@ -75,6 +76,13 @@ def open_pass(frame, job, row, p):
 
 
 @exact
+def near_phase(opcode):
+    """The phase of a step that reads neighbours."""
+    moves = (opcode == pixel.ELASTIC_NOISE) | (opcode == pixel.ELASTIC)
+    return xp.where(opcode == pixel.JPEG, F.JPEG, xp.where(moves, F.ELASTIC, F.NEIGHBOURS))
+
+
+@exact
 def begin(frame, record):
     """Prepare a pass; returns the address of the phase that samples its tiles."""
     phases = i64(frame[F.PHASES])
@@ -86,7 +94,7 @@ def begin(frame, record):
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
             frame[F.NEAR], frame[F.SMOOTH], frame[F.BORN], frame[F.IN_PLACE] = step, -1, 0, 0
             frame[F.STEPS] += 1
-            return phases[F.NEIGHBOURS]
+            return phases[near_phase(xp.i64(f32(step)[P.S_OP]))]
     if frame[F.IN_PLACE] != 0:
         frame[F.SMOOTH], frame[F.BORN] = -1, 0
         return xp.i64(0)

@@ -27,9 +27,9 @@ def shared_functions(module: types.ModuleType) -> dict[str, Callable]:
     return {n: f for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__}
 
 
-def constants(module: types.ModuleType) -> dict[str, int | float]:
-    """The upper-case numbers of a shared module."""
-    return {n: v for n, v in vars(module).items() if n.isupper() and isinstance(v, int | float)}
+def constants(module: types.ModuleType) -> dict[str, int | float | tuple]:
+    """The upper-case numbers of a shared module, and tuples of them."""
+    return {n: v for n, v in vars(module).items() if n.isupper() and isinstance(v, int | float | tuple)}
 
 
 def bind(functions: dict[str, Callable], xp: types.ModuleType, wrap: Callable, extra: dict) -> dict[str, Callable]:

@@ -263,7 +263,11 @@ EQUALIZE = 20
 SHARPNESS = 21
 BLUR_X = 22
 BLUR_Y = 23
-LOOPS = {EQUALIZE: "equalize", SHARPNESS: "sharpness", BLUR_X: "blur_x", BLUR_Y: "blur_y"}
+JPEG = 24  # see `jpeg`
+ELASTIC_NOISE = 25  # see `elastic`
+ELASTIC = 26
+LOOPS = {EQUALIZE: "equalize", SHARPNESS: "sharpness", BLUR_X: "blur_x", BLUR_Y: "blur_y", JPEG: "jpeg"}
+LOOPS |= {ELASTIC_NOISE: "elastic_noise", ELASTIC: "elastic"}
 
 
 def level_of(v, lattice):

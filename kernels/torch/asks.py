@@ -9,14 +9,10 @@ import torch
 
 from ..shared import geometry, pixel
 from .dialect import GEOMETRY, PIXEL
-from .sample import grid, whole
+from .jpeg import compressed
+from .sample import deep, grid, whole
 
 LEVELS = 256
-
-
-def deep(v):
-    """A number, or [R, 1, 1] for images [R, C, Y, X]."""
-    return v[:, None] if isinstance(v, torch.Tensor) else v
 
 
 def colour(image: torch.Tensor, t: int = 0) -> list[torch.Tensor]:
@@ -77,11 +73,13 @@ def equalize(image: torch.Tensor, table: torch.Tensor, lattice) -> torch.Tensor:
 
 
 def neighbourhood(op: int, image: torch.Tensor, p, stage, height, width, radii: dict[int, int]) -> torch.Tensor:
-    """SHARPNESS, BLUR_X or BLUR_Y of images whose canvas is `height` x `width` [R, 1, 1] at the upper left.
+    """SHARPNESS, BLUR_X, BLUR_Y or JPEG of images whose canvas is `height` x `width` [R, 1, 1] at the upper left.
 
     Args:
         radii: the most that each blur reaches.
     """
+    if op == pixel.JPEG:
+        return compressed(image, p[0], stage, height, width)
     p, (bound, lattice, _) = [v[:, None] for v in p], map(deep, stage)
     if op == pixel.SHARPNESS:
         value = PIXEL["sharpen"](image, around(image), p, bound, lattice)

@@ -12,7 +12,7 @@ import types
 
 import torch
 
-from ..shared import blend, dialect, draw, elementary, geometry, pixel, plan, user
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, user
 
 xp = types.ModuleType("xp_torch")
 
@@ -143,10 +143,20 @@ ELEMENTARY = _bind(elementary)
 DRAW = _bind(draw, **ELEMENTARY)
 GEOMETRY = _bind(geometry, **ELEMENTARY)
 PIXEL = _bind(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
+JPEG = _bind(jpeg, **ELEMENTARY)
+ELASTIC = _bind(
+    elastic,
+    **ELEMENTARY,
+    **{name: PIXEL[name] for name in ("noise_words", "blur_weight")},
+    unit=DRAW["unit"],
+    snap=GEOMETRY["snap"],
+    NEAREST=geometry.NEAREST,
+    LINEAR=geometry.LINEAR,
+)
 BLEND = _bind(blend, half_even=ELEMENTARY["half_even"], within=PIXEL["within"])
 draw_switch = _switch("draw_switch", draw.CASES, "key, c, h, w", [f"d{i}" for i in range(8)], DRAW)
 geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", [f"t{i}" for i in range(17)], GEOMETRY)
-_CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"]}
+_CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"], "stays": GEOMETRY["stays"]}
 PLAN = _bind(plan, draw_switch=draw_switch, geometry_switch=geometry_switch, **_CALLED)
 walk = PLAN["walk"]
 

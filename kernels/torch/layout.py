@@ -49,6 +49,7 @@ class Layout:
         needs: the traits of the opcodes.
         blends: the opcodes that blend layers, and whether those hold bytes.
         radii: the most that each blur reaches, in pixels.
+        elastic: the most that the blurs of elastic transforms reach, and their taps along an axis.
     """
 
     channels: int
@@ -76,3 +77,4 @@ class Layout:
     blends: tuple[int, ...]
     bytes: bool
     radii: dict[int, int]
+    elastic: tuple[int, int]

@@ -15,6 +15,11 @@ from .layout import Layout
 WHOLLY = 1e-06  # what is missing where weights that cover a pixel do not quite add up to 1
 
 
+def deep(v):
+    """A number, or [R, 1, 1] for images [R, C, Y, X]."""
+    return v[:, None] if isinstance(v, torch.Tensor) else v
+
+
 def grid(size: tuple[int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixel indices x [1, 1, W] and y [1, H, 1] as float32."""
     y = torch.arange(size[0], device=device, dtype=torch.float32)[None, :, None]

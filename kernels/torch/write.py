@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 
 from ..shared import geometry, pixel, plan
-from .asks import colour, deep, equalize, equalize_table, extremes, mean_grey, neighbourhood
+from .asks import colour, equalize, equalize_table, extremes, mean_grey, neighbourhood
 from .dialect import GEOMETRY, formula
+from .elastic import elastic
 from .layout import Layout, Stage
-from .sample import Resampler, answer, grid, through, whole
+from .sample import Resampler, answer, deep, grid, through, whole
 
 INFINITY = float("inf")
-NEIGHBOURS = (pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y)
+NEIGHBOURS = (pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y, pixel.JPEG, pixel.ELASTIC_NOISE, pixel.ELASTIC)
 MEAN_AT = 7  # which arguments a statistic becomes
 EXTREMES_AT = 0
 
@@ -111,12 +112,22 @@ class Writer:
                 self.tables[k] = torch.where(here, table, self.tables.get(k, table))
             else:
                 value = self.safely(here, here, list(own[plan.S_ARGUMENTS :][:8]), image)
-                value = neighbourhood(op, value[1], value[0], stage, h, w, self.layout.radii)
+                value = self.near_step(op, value[1], value[0], own, at, stage, h, w)
                 after = torch.where(here[:, None], value, after)
         if self.layout.resumes or after is not image:
             neighbours = on & (kind == plan.NEIGHBOURS)
             kept = on if self.layout.resumes else neighbours
             self.keep(kept, after, groups, step + neighbours.float())
+
+    def near_step(self, op: int, image, p, step, number: torch.Tensor, stage: Stage, height, width) -> torch.Tensor:
+        """What a step, `number` [R, 1, words] of its row, makes of an image and its neighbours."""
+        if op == pixel.ELASTIC_NOISE:  # which the step behind it draws
+            return image
+        if op == pixel.ELASTIC:
+            before = self.steps.gather(1, (number - 1).clamp(min=0))[:, 0, :, None, None].unbind(1)
+            seeds = before[plan.S_ARGUMENTS : plan.S_ARGUMENTS + 2]
+            return elastic(image, step, seeds, stage, height, width, self.layout.elastic)
+        return neighbourhood(op, image, p, stage, height, width, self.layout.radii)
 
     def note(self, here: torch.Tensor, step: torch.Tensor, fact: torch.Tensor, at: int) -> None:
         """Write `fact` [R, n] into the arguments of a row's step, from argument `at` on."""
@@ -243,8 +254,10 @@ class Writer:
         if op == pixel.EQUALIZE:
             return equalize(image, self.table(blocks[0][7]) if table is None else table, stage.lattice)
         if op in NEIGHBOURS:
-            h, w = self.header[plan.OUT_H], self.header[plan.OUT_W]
-            return neighbourhood(op, image, blocks[0], stage, h, w, layout.radii)
+            at = torch.full_like(self.steps[:, :1], j, dtype=torch.int64)
+            return self.near_step(
+                op, image, blocks[0], step, at, stage, self.header[plan.OUT_H], self.header[plan.OUT_W]
+            )
         function = formula(op)
         names = function.__code__.co_varnames[: function.__code__.co_argcount]
         if names[0] == "v":

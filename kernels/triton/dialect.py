@@ -12,7 +12,7 @@ import types
 import triton
 import triton.language as tl
 
-from ..shared import blend, dialect, draw, elementary, geometry, pixel, plan, user
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, user
 
 xp = types.ModuleType("xp_triton")
 xp.__getattr__ = lambda name: getattr(tl, name)
@@ -117,7 +117,7 @@ xp.fma = _fma_interpreted if INTERPRETED else _fma
 xp.load, xp.store, xp.gather = _load, _store, _gather
 xp.some, xp.pending, xp.choose, xp.fence = _some, _pending, _choose, _fence
 
-_SHARED = (blend, draw, elementary, geometry, pixel, plan)
+_SHARED = (blend, draw, elastic, elementary, geometry, jpeg, pixel, plan)
 _NUMBERS = {n: tl.constexpr(v) for module in _SHARED for n, v in dialect.constants(module).items()}
 
 
@@ -140,7 +140,15 @@ ELEMENTARY = bind_module(elementary)
 DRAW = bind_module(draw, **ELEMENTARY)
 GEOMETRY = bind_module(geometry, **ELEMENTARY)
 bind_module(plan)  # its lengths; what draws and maps is bound by `walk`
+bind_module(jpeg, **ELEMENTARY)
 PIXEL = bind_module(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
+bind_module(
+    elastic,
+    **ELEMENTARY,
+    **{name: PIXEL[name] for name in ("noise_words", "blur_weight")},
+    unit=DRAW["unit"],
+    snap=GEOMETRY["snap"],
+)
 
 BLEND = bind_module(blend, half_even=ELEMENTARY["half_even"], within=PIXEL["within"])
 
@@ -165,7 +173,7 @@ def walk(draw_ops: frozenset, geometry_ops: frozenset):
     """`plan.walk` for programs that use no opcodes but these, so that no others are compiled."""
     draws = _switch("draw_switch", draw, DRAW, draw_ops, "key, c, h, w", [f"d{i}" for i in range(8)])
     maps = _switch("geometry_switch", geometry, GEOMETRY, geometry_ops, "a, h, w", [f"t{i}" for i in range(17)])
-    called = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"]}
+    called = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"], "stays": GEOMETRY["stays"]}
     return bind_module(plan, draw_switch=draws, geometry_switch=maps, **called)["walk"]
 
 

@@ -19,7 +19,10 @@ from ..shared.geometry import DROP, FILL, LINEAR, NEAREST, first_tap, reach, sna
 from ..shared.pixel import (
     BLUR_X,
     BLUR_Y,
+    ELASTIC,
+    ELASTIC_NOISE,
     EQUALIZE,
+    JPEG,
     SHARPNESS,
     blur_weight,
     blurred,
@@ -54,36 +57,12 @@ from ..shared.plan import (
 )
 from . import dialect
 from .dialect import level_half_even, pixel_switch
+from .elastic import elastic_colour
+from .jpeg import jpeg_colour
+from .pixels import mirrored, read, second_third
 from .walk import MIXED, inside, through, walk_back, window
 
 LEVELS = 256
-
-
-def second_third(i_channel, CAN: tl.constexpr):
-    """The other two channels of a triple; the last one again where there are fewer."""
-    return tl.minimum(i_channel + 1, CAN.channels - 1), tl.minimum(i_channel + 2, CAN.channels - 1)
-
-
-def offset(i_x, i_y, stride_x, stride_y, CAN: tl.constexpr):
-    """Of pixels of one channel, in elements."""
-    if CAN.wide:
-        o_pixel = i_y.to(tl.int64) * stride_y + i_x.to(tl.int64) * stride_x
-    else:
-        o_pixel = i_y * stride_y + i_x * stride_x
-    return o_pixel
-
-
-def read(source, strides, i_x, i_y, i_channel, CAN: tl.constexpr):
-    """The colour of pixels of an image with strides C, Y, X."""
-    stride_c, stride_y, stride_x = strides
-    o_pixel = offset(i_x, i_y, stride_x, stride_y, CAN)
-    r = tl.load(source + i_channel * stride_c + o_pixel).to(tl.float32)
-    g, b = r, r
-    if CAN.channels > 1:
-        i_second, i_third = second_third(i_channel, CAN)
-        g = tl.load(source + i_second * stride_c + o_pixel).to(tl.float32)
-        b = tl.load(source + i_third * stride_c + o_pixel).to(tl.float32)
-    return r, g, b
 
 
 def gather(image, plan, x, y, i_channel, CAN: tl.constexpr):
@@ -100,11 +79,6 @@ def gather(image, plan, x, y, i_channel, CAN: tl.constexpr):
     return r, g, b
 
 
-def mirrored(i, n):
-    """The pixel of 0 .. n - 1 that stands for pixel i, less than n away: the border is not repeated."""
-    return tl.maximum(n - 1 - tl.abs(n - 1 - tl.abs(i)), 0)
-
-
 def tap(op, i_tap, p, CAN: tl.constexpr):
     """How far a neighbourhood's tap lies from its centre, x and y, and its weight; the sharpness's centre has none."""
     dx, dy, w = i_tap % 3 - 1, i_tap // 3 - 1, tl.where(i_tap == 4, 0.0, 1.0)
@@ -117,6 +91,31 @@ def tap(op, i_tap, p, CAN: tl.constexpr):
 
 def neighbourhood(image, plan, i_x, i_y, i_channel, CAN: tl.constexpr):
     """What the step in front of the story makes of pixels of the scratch image and their neighbours."""
+    _, _, scratch, h, w, o_step = image
+    op, bound, lattice, channels = stage(plan + o_step, CAN)
+    r = i_x.to(tl.float32) * 0.0
+    g, b = r, r
+    if CAN.jpeg:
+        if op == JPEG:
+            r, g, b = jpeg_colour(scratch, i_x, i_y, h, w, lattice, channels, CAN)
+    if CAN.elastic:
+        if op == ELASTIC_NOISE:
+            strides = (h.to(tl.int64) * w, w, tl.full((), 1, tl.int32))
+            r, g, b = read(scratch, strides, i_x, i_y, i_channel, CAN)
+        if op == ELASTIC:
+            p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8, 0)
+            r, g, b = elastic_colour(scratch, i_x, i_y, h, w, p, bound, lattice, i_channel, CAN)
+    if CAN.sums:
+        if CAN.jpeg or CAN.elastic:
+            if (op == SHARPNESS) | (op == BLUR_X) | (op == BLUR_Y):
+                r, g, b = sums(image, plan, i_x, i_y, i_channel, CAN)
+        else:
+            r, g, b = sums(image, plan, i_x, i_y, i_channel, CAN)
+    return r, g, b
+
+
+def sums(image, plan, i_x, i_y, i_channel, CAN: tl.constexpr):
+    """What sharpness or a blur makes of pixels, a sum over their neighbours."""
     _, _, scratch, h, w, o_step = image
     op, bound, lattice, _ = stage(plan + o_step, CAN)
     p = arguments(plan + o_step + S_ARGUMENTS + i_channel // 3 * 8, 0)

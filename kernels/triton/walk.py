@@ -47,7 +47,9 @@ class Can:
         filter: the one filter of all smooth groups, MIXED for several, NEAREST for no such groups.
         groups_before, steps_before: have geometry groups, or pixel steps, in front of the smooth group.
         mean, extremes, histogram, neighbours, place: have a pixel step that needs so.
-        blur: need neighbours for more than sharpness.
+        blur: need neighbours for a blur.
+        jpeg, elastic: need them for JPEG, for an elastic transform.
+        sums: need them for sharpness or a blur.
     """
 
     channels: int
@@ -75,6 +77,9 @@ class Can:
     neighbours: bool
     place: bool
     blur: bool
+    jpeg: bool
+    elastic: bool
+    sums: bool
 
 
 def through(plan, o_group, x, y, CAN: tl.constexpr):

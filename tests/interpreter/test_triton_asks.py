@@ -46,6 +46,16 @@ PIPELINES = {
         3,
         torch.float32,
     ),
+    "JPEG at the taps of a smooth warp": (
+        [ga.JPEG((20, 60)), ga.RandomInvert(1.0), ga.RandomRotation(30, interpolation="bilinear", fill=FILL)],
+        1,
+        torch.uint8,
+    ),
+    "an elastic transform in front of sharpness": (
+        [ga.RandomHorizontalFlip(1.0), ga.ElasticTransform(30.0, 0.6, fill=FILL), ga.RandomAdjustSharpness(2.0, 1.0)],
+        3,
+        torch.float32,
+    ),
     "neighbours behind a smooth warp": (
         [
             ga.RandomAffine(30, **WARP, interpolation="bilinear", fill=FILL),

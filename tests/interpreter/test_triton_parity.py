@@ -98,7 +98,9 @@ PIPELINES = {
     "policy": (
         3,
         lambda white: [
-            ga.RandomChoice([ga.RandomErasing(1.0, value=white), ga.RandomEqualize(1.0), ga.GaussianBlur(3)]),
+            ga.RandomChoice(
+                [ga.RandomErasing(1.0, value=white), ga.RandomEqualize(1.0), ga.GaussianBlur(3), ga.JPEG(60)]
+            ),
             ga.RandomChoice([ga.RandomAffine(20), ga.RandomAdjustSharpness(2.0, 1.0), ga.RandomAutocontrast(1.0)]),
             ga.RandomResizedCrop(SIZE),
             ga.ColorJitter(0.4, 0.4, 0.4, 0.1),
@@ -174,6 +176,17 @@ def test_tables_are_equal_to_the_bit(name):
     triton, torch_dialect = (augment.sample(x, ids=ids, epoch=2) for augment in pair(name, x))
     assert triton.columns == torch_dialect.columns
     assert torch.equal(triton.table, torch_dialect.table)
+
+
+def test_a_key_without_an_epoch_takes_the_states():
+    x, ids = source("flips", torch.uint8), torch.tensor([5, 2**40 + 3])
+    for augment in pair("flips", x):
+        recipe = augment.recipe(x)
+        tables = [
+            drawn_table(recipe.engine, recipe.rows, 2, ids, epoch, new_state(1, 2, 0, x.device, epoch=2**32 - 5))
+            for epoch in (-1, 2**32 - 5, 0)
+        ]
+        assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[0], tables[2])
 
 
 @parametrize

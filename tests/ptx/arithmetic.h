@@ -141,11 +141,12 @@ template <class T> static inline T shift_right(T a, u32 n) {
     return std::is_signed_v<T> && a < 0 ? (T)-1 : (T)0;
 }
 
-// Bits at .. at + n - 1.
+// Bits at .. at + n - 1, of a signed type with the sign of the last one.
 template <class T> static inline T bit_field(T a, u32 at, u32 n) {
-    static_assert(!std::is_signed_v<T>);
-    a = shift_right(a, at & 255);
-    return (n & 255) < 8 * sizeof(T) ? (T)(a & (((T)1 << (n & 255)) - 1)) : a;
+    a = shift_right(a, at & 255), n &= 255;
+    if (n == 0) return 0;
+    u32 above = n < 8 * sizeof(T) ? 8 * sizeof(T) - n : 0;
+    return shift_right((T)((std::make_unsigned_t<T>)a << above), above);
 }
 
 // Four bytes of the eight of a and b, as the four nibbles of `which` say; a nibble's high bit spreads the byte's sign.

@@ -78,3 +78,12 @@ template <int N> static inline std::array<u32, N> load_matrices(Thread& t, u64 a
     }
     return values;
 }
+
+// stmatrix, as ldmatrix the other way.
+template <int N> static inline void store_matrices(Thread& t, u64 address, std::array<u32, N> values, u32 site) {
+    u32 lane = thread_number(t) % 32;
+    for (int i = 0; i < N; i++) {
+        u64 row = exchange(t, (u32)address, IDX, 8 * i + lane / 4, site);
+        store<u32, 1>(t, SHARED, row + lane % 4 * 4, {values[i]}, site);
+    }
+}

@@ -365,6 +365,10 @@ def ballot(of: Translation, x: Instruction) -> str:
 def matrices(of: Translation, x: Instruction) -> str:
     if "trans" in x.modifiers or "m8n8" not in x.modifiers:
         raise Unknown("it")
+    if x.name == "stmatrix":
+        values = ", ".join(f"{Operand(value, 'u32')}" for value in vector(x.operands[1]))
+        n = len(vector(x.operands[1]))
+        return f"store_matrices<{n}>(t, {of.address(x.operands[0])}, {{{values}}}, {of.site(x)});"
     n = len(vector(x.operands[0]))
     return f"{{ auto v = load_matrices<{n}>(t, {of.address(x.operands[1])}, {of.site(x)}); {unpacked(x)} }}"
 
@@ -397,6 +401,7 @@ HANDLERS: dict[str, Callable[[Translation, Instruction], str]] = {
     "ret": lambda of, x: "return;",
     "shfl": shuffle,
     "st": store,
+    "stmatrix": matrices,
     "vote": ballot,
 }
 
