@@ -22,7 +22,7 @@ demo: setup
 
 # Triton decides between its compiler and its interpreter when a kernel is defined, so what runs Triton kernels on a
 # machine without a GPU has an invocation of its own. The interpreter is slow: it gets the judges of every op.
-INTERPRETED := tests/interpreter $(addprefix tests/test_,$(addsuffix .py,parity rows random_pipelines noise policies user_op))
+INTERPRETED := tests/interpreter $(addprefix tests/test_,$(addsuffix .py,parity rows random_pipelines noise policies user_op compiling))
 
 test: TESTS := not slow
 test-slow: TESTS := slow

@@ -5,34 +5,34 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from . import backends
+from . import backends, operator
 from .backends.engine import Key
 from .explain import explain
 from .inputs import (
-    NO_EXPORT,
+    NO_TRACE,
     as_images,
     check_labels,
     check_out,
     check_pixels,
     children_of,
     is_clip,
+    is_fake,
     moved,
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .messages import warn
 from .mixing import mixable, partner
 from .program import Canvas, Program
-from .recipe import PLAIN, Asked, Recipe, Recipes
+from .recipe import PLAIN, VIEWS, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
 
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
-VIEWS = 4096  # a key has 12 bits for the view
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Compose(nn.Module):
         super().__init__()
         self.transforms = list(children_of("Compose", transforms))
         self._keys = Keys(int.from_bytes(os.urandom(6), "little") if seed is None else seed)
-        self._recipes, self._warned = Recipes(), set()
+        self._recipes, self._warned, self._number = Recipes(), set(), operator.register(self)
         self.backend, self.memory_format, self.check = backend, memory_format, check
 
     @property
@@ -185,9 +185,8 @@ class Compose(nn.Module):
             inputs' or is drawn, a list of [C, OH, OW] takes the place of a tensor. For a drawn size the host must know
             the draw: on a GPU such a call waits for it.
         """
-        if torch.compiler.is_dynamo_compiling():
-            keywords = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
-            return outside_the_graph(self.forward, images, labels, **keywords)
+        if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
+            return in_a_graph().forward(self, images, labels, ids, epoch, views, view, index)
         images, recipe = self.take(images, asked_for(views, view), index)
         if labels is not None:
             check_labels(labels, recipe.single)
@@ -201,6 +200,8 @@ class Compose(nn.Module):
 
     def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:
         """The call, for the views that are asked for."""
+        if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
+            return in_a_graph().views_of(self, images, asked, ids, epoch, index)
         source, recipe = self.take(images, asked, index)
         return run(recipe, source, None, self._draw_keys(recipe, source.device, ids, epoch))[0]
 
@@ -215,10 +216,13 @@ class Compose(nn.Module):
         index=None,
     ) -> Params:
         """Draw for a batch without touching its pixels; arguments as for the call."""
-        if torch.compiler.is_dynamo_compiling():
-            keywords = dict(ids=ids, epoch=epoch, views=views, view=view, index=index)
-            return outside_the_graph(self.sample, images, **keywords)
-        images, recipe = self.take(images, asked_for(views, view), index)
+        if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
+            return in_a_graph().sample(self, images, ids, epoch, views, view, index)
+        return self.params_of(images, asked_for(views, view), ids=ids, epoch=epoch, index=index)
+
+    def params_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Params:
+        """`sample`, for the views that are asked for."""
+        images, recipe = self.take(images, asked, index)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         table, program = recipe.table(images.device), recipe.program
         if recipe.rows.shape[0]:
@@ -241,14 +245,14 @@ class Compose(nn.Module):
         Returns:
             As the call.
         """
-        if torch.compiler.is_dynamo_compiling():
-            return outside_the_graph(self.apply, images, params, out=out, view=view, index=index)
+        if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
+            return in_a_graph().apply(self, images, params, out, view, index)
         table = params.table
         if view is not None:
-            table = _one_view(params, view)
+            table = one_view(params, view)
         images, recipe = self.take(images, asked_for(None if table.dim() == 2 else table.shape[0], None), index)
         if table.shape != (*recipe.draws, len(params.columns)) or not recipe.takes(params.program, params.sizes):
-            _check_params(recipe, params, table)
+            check_params(params, table, recipe.program, recipe.draws, recipe.sizes)
         return self.replay(images, recipe, table, out)
 
     def replay(
@@ -283,7 +287,7 @@ class Compose(nn.Module):
     def take(self, images, asked: Asked = PLAIN, index=None) -> tuple[torch.Tensor, Recipe]:
         """A plain tensor from whose first element the recipe's rows count, and the recipe."""
         if torch.jit.is_tracing():
-            raise RuntimeError(NO_EXPORT)
+            raise RuntimeError(NO_TRACE)
         if type(images) is not torch.Tensor or images.is_neg():
             if type(images) is list:
                 return self._take_list(images, asked, index)
@@ -329,16 +333,16 @@ class Compose(nn.Module):
 
     def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None) -> Key:
         """What the samples' draws are keyed by, on the device."""
-        epoch = self._keys.epoch if epoch is None else whole("epoch", epoch, EPOCHS)
+        word = self._keys.epoch_on(device) if epoch is None else whole("epoch", epoch, EPOCHS)
         if ids is None:
-            return Key(None, epoch or 0, self._keys.of_counted(device))
+            return Key(None, word, self._keys.of_counted(device))
         b = recipe.samples
         given, ids = ids, as_ids(ids, device, b)
-        if epoch is None:
+        if epoch is None and self._keys.epoch is None:
             self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
         if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
             self._warn_once("ids repeat within a batch: equal ids get equal draws")
-        return Key(ids, epoch or 0, self._keys.of_ids(device))
+        return Key(ids, word, self._keys.of_ids(device))
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -361,12 +365,12 @@ class Compose(nn.Module):
 
     def __getstate__(self) -> dict:
         state = dict(self.__dict__)
-        del state["_recipes"], state["_warned"]
+        del state["_recipes"], state["_warned"], state["_number"]
         return state
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
-        self._recipes, self._warned = Recipes(), set()
+        self._recipes, self._warned, self._number = Recipes(), set(), operator.register(self)
 
     def __deepcopy__(self, memo: dict) -> Compose:
         new = type(self).__new__(type(self))
@@ -382,20 +386,7 @@ class Compose(nn.Module):
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
 
 
-def asked_for(views: int | None, view: int | None) -> Asked:
-    """What views a call asks for."""
-    if views is None and view is None:
-        return PLAIN
-    if views is not None and view is not None:
-        raise ValueError(f"views={views} asks for views 0 .. {views} - 1 and view={view} for one; give one of the two")
-    if views is None:
-        return Asked(view=whole("view", view, VIEWS))
-    if whole("views", views, VIEWS + 1) == 0:
-        raise ValueError("views must be at least 1, got 0")
-    return Asked(views=tuple(range(views)))
-
-
-def _one_view(params: Params, view: int) -> torch.Tensor:
+def one_view(params: Params, view: int) -> torch.Tensor:
     """The table [B, P] of one of the views."""
     n = params.table.shape[0] if params.table.dim() == 3 else 0
     if whole("view", view, VIEWS) >= n:
@@ -403,28 +394,27 @@ def _one_view(params: Params, view: int) -> torch.Tensor:
     return params.table[view]
 
 
-def _check_params(recipe: Recipe, params: Params, table: torch.Tensor) -> None:
-    """Raise on params of another pipeline, batch or size."""
-    columns = recipe.program.columns
-    found, needs = tuple(table.shape), (*recipe.draws, len(columns))
+def check_params(
+    params: Params, table: torch.Tensor, program: Program, draws: tuple[int, ...], sizes: Sequence[Canvas]
+) -> None:
+    """Raise on params of another pipeline, batch or size than of a recipe with such a program, draws and sizes."""
+    found, needs = tuple(table.shape), (*draws, len(program.columns))
     if found != needs:
         raise ValueError(
             f"params hold a table of {found}, and this pipeline and batch need {needs}; draw them by sample()"
         )
-    for theirs, own in zip(params.columns, columns, strict=True):
+    for theirs, own in zip(params.columns, program.columns, strict=True):
         if theirs != own:
             raise ValueError(f"params were drawn by another pipeline: {theirs} stands for {own}; draw them by sample()")
-    for (h, w), (own_h, own_w) in zip(params.sizes, recipe.sizes, strict=True):
+    for (h, w), (own_h, own_w) in zip(params.sizes, sizes, strict=True):
         if (h, w) != (own_h, own_w):
             raise ValueError(
                 f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
             )
 
 
-def outside_the_graph(method: Callable, *args, **keywords):
-    """Call a method as torch.compile leaves it: with the graph broken in front of it."""
-    if torch.compiler.is_exporting():
-        raise RuntimeError(NO_EXPORT)
-    from .uncompiled import run
+def in_a_graph():
+    """The module that stands for the methods where torch.compile or torch.export traces them."""
+    from . import compiling
 
-    return run(method, *args, **keywords)
+    return compiling

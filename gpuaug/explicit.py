@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .compose import Compose, outside_the_graph
-from .inputs import check_images, moved
+from .compose import Compose, in_a_graph
+from .inputs import check_images, is_fake, moved
 from .lowering import Lowering
 from .messages import check_keywords, shown
 from .transforms.arguments import FLOAT32, INF, number, plain
@@ -76,8 +76,8 @@ def of_images(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def checked(images, *arguments: Any, **keywords: Any) -> torch.Tensor:
-        if torch.compiler.is_dynamo_compiling():
-            return outside_the_graph(checked, images, *arguments, **keywords)
+        if torch.compiler.is_dynamo_compiling() or is_fake(images):
+            return in_a_graph().break_for(checked, function.__name__, images, *arguments, **keywords)
         check_keywords(function.__name__, keywords, names)
         check_images(function.__name__, images)
         return function(images, *arguments, **keywords)
@@ -107,8 +107,8 @@ def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], 
 
 
 def count(images: torch.Tensor) -> int:
-    """B, or 1 for [C, H, W]."""
-    return images.shape[0] if images.dim() == 4 else 1
+    """B of images or clips, or 1 for [C, H, W]."""
+    return images.shape[0] if images.dim() > 3 else 1
 
 
 def table(columns: Sequence[Column], b: int, device: torch.device) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from .lowering import MAX_CHANNELS
 from .messages import shown
 
-NO_EXPORT = "a gpuaug pipeline cannot be exported or traced; leave it out of the exported model"
+NO_TRACE = "torch.jit cannot trace a gpuaug pipeline; use torch.export, or leave it out of the traced model"
 _CHANNELS_LAST = {
     3: ("2, 0, 1", "[H, W, C]"),
     4: ("0, 3, 1, 2", "[B, H, W, C]"),
@@ -54,11 +54,14 @@ def as_images(images: Any) -> torch.Tensor:
     """
     kind = type(images)
     if kind is not torch.Tensor:
-        if torch.compiler.is_exporting():
-            raise RuntimeError(NO_EXPORT)
         check_images("Compose", images)
         images = images.as_subclass(torch.Tensor)
     return images.resolve_neg() if images.is_neg() else images
+
+
+def is_fake(images: Any) -> bool:
+    """Whether it stands for images that there are not, as while torch.export traces, or under FakeTensorMode."""
+    return isinstance(images, torch._subclasses.FakeTensor)
 
 
 def is_clip(images: Any) -> bool:

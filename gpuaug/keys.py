@@ -145,6 +145,14 @@ class Keys:
             self._epoch.value = word
         else:
             self._follow(word)
+        for state in list(self._states.values()):
+            state[plan.STATE_EPOCH] = epoch or 0
+
+    def epoch_on(self, device: torch.device) -> int:
+        """The epoch of a key (`engine.Key`) on the device: in a CUDA graph that is being captured the state's."""
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return NO_EPOCH
+        return self.epoch or 0
 
     def of_ids(self, device: torch.device) -> torch.Tensor:
         """The state int64 [STATE] of draws with ids."""
@@ -166,7 +174,7 @@ class Keys:
         state = self._states.get(key)
         if state is None:  # setdefault: threads that arrive together share one
             device = key[0] if isinstance(key, tuple) else key
-            state = self._states.setdefault(key, new_state(*self._words(key), self._counter, device))
+            state = self._states.setdefault(key, new_state(*self._words(key), self._counter, device, self.epoch or 0))
         return state
 
     def _words(self, key: torch.device | tuple) -> tuple[int, int]:
@@ -200,7 +208,7 @@ class Keys:
         for key, state in self._states.items():
             low, high = self._words(key)
             counted = int(state[plan.STATE_COUNTER]) if counter is None else counter
-            state.copy_(new_state(low, high, counted, torch.device("cpu")))
+            state.copy_(new_state(low, high, counted, CPU, self.epoch or 0))
 
     @property
     def counter(self) -> int:
@@ -245,8 +253,10 @@ def _capturing(stream) -> bool:
         return torch.cuda.is_current_stream_capturing()
 
 
-def new_state(seed_low: int, seed_high: int, counter: int, device: torch.device) -> torch.Tensor:
+def new_state(seed_low: int, seed_high: int, counter: int, device: torch.device, epoch: int = 0) -> torch.Tensor:
     """The state tensor (`kernels.shared.plan.STATE_*`) of a stream of draws."""
-    state = torch.zeros(plan.STATE, dtype=torch.int64, device="cpu")
-    state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH], state[plan.STATE_COUNTER] = seed_low, seed_high, counter
-    return state.to(device)
+    with torch.inference_mode(False):  # it may be written to outside of that mode, too
+        state = torch.zeros(plan.STATE, dtype=torch.int64, device="cpu")
+        state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH] = seed_low, seed_high
+        state[plan.STATE_COUNTER], state[plan.STATE_EPOCH] = counter, epoch
+        return state.to(device)

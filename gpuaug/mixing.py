@@ -114,9 +114,10 @@ def mixing_of(
         return rows, None
     if program.out_size is None:
         op = next(slot.name for slot in program.facts.slots if slot.blends)
+        (h, w), (last_h, last_w) = min(program.out_sizes), max(program.out_sizes)
         raise ValueError(
-            f"{op}: blends images of one size, and here each has its own; put an op of fixed size in front, as "
-            "Resize((H, W)) or RandomCrop"
+            f"{op}: blends images of one size, and these have {h}x{w} to {last_h}x{last_w}; put an op of fixed size in "
+            "front, as Resize((H, W)) or RandomCrop"
         )
     rows, outputs = lay_down(rows, mix, n, frames)
     others = torch.from_numpy(partners(n, mix.pair))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .compose import VIEWS, Compose
+from .compose import Compose
 from .keys import whole
 from .messages import shown
-from .recipe import Asked
+from .recipe import VIEWS, Asked
 from .run import Images
 
 
@@ -37,7 +37,7 @@ class MultiCrop(nn.Module):
         found, first = [], 0
         for pipeline, count in zip(self.pipelines, self.counts, strict=True):
             asked = Asked(views=tuple(range(first, first + count)))
-            found += pipeline.views_of(images, asked, ids=ids, epoch=epoch, index=index)
+            found += [*pipeline.views_of(images, asked, ids=ids, epoch=epoch, index=index)]
             first += count
         return found
 

@@ -18,6 +18,7 @@ import torch
 from . import backends
 from .backends.engine import Engine, Plans
 from .inputs import check_images, check_list, children_of
+from .keys import whole
 from .lowering import lower
 from .memory import check_memory
 from .mixing import Mixing, mixing_of
@@ -28,6 +29,7 @@ from .tree import Canvases
 KEPT_RECIPES = 64
 KEPT_ENGINES = 32
 KEPT_SIZES = 4096
+VIEWS = 4096  # a key has 12 bits for the view
 
 
 class Asked(NamedTuple):
@@ -47,6 +49,19 @@ class Asked(NamedTuple):
 
 
 PLAIN = Asked()
+
+
+def asked_for(views: int | None, view: int | None) -> Asked:
+    """What views a call asks for."""
+    if views is None and view is None:
+        return PLAIN
+    if views is not None and view is not None:
+        raise ValueError(f"views={views} asks for views 0 .. {views} - 1 and view={view} for one; give one of the two")
+    if views is None:
+        return Asked(view=whole("view", view, VIEWS))
+    if whole("views", views, VIEWS + 1) == 0:
+        raise ValueError("views must be at least 1, got 0")
+    return Asked(views=tuple(range(views)))
 
 
 @dataclass(eq=False)
@@ -173,7 +188,7 @@ class Recipes:
         grad = torch.is_grad_enabled() and any(image.requires_grad for image in images)
         sizes = [tuple(image.shape[1:]) for image in images]
         program, ends = self._program_of_all(set(sizes), first.shape[0], first.dtype)
-        _frames(program, ())
+        frames_of(program, ())
         check_memory(program, len(images), first.device)
         module = backends.select(program, first, backend, grad)
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
@@ -200,6 +215,14 @@ class Recipes:
             copies=False,
         )
 
+    def is_new(self, transforms: list, kind: tuple) -> bool:
+        """Whether a kind of call has not been made before, and is no longer."""
+        self._follow(transforms)
+        new = kind not in self._met
+        self._met[kind] = None
+        _drop_oldest(self._met, KEPT_RECIPES)
+        return new
+
     def _follow(self, transforms: list) -> None:
         """Forget what was made of other transforms."""
         if transforms != self._transforms or (self._nested and any(c.transforms != seen for c, seen in self._nested)):
@@ -209,6 +232,7 @@ class Recipes:
         """Forget what was made of the transforms, or of the format and the backend, as they were."""
         children_of("Compose", transforms)
         self._recipes: dict[tuple, Recipe] = {}
+        self._met: dict[tuple, None] = {}
         self._engines: dict[tuple, Engine] = {}
         self._programs: list[Program] = []
         self._of_size: dict[tuple[Canvas, int, torch.dtype], Program] = {}
@@ -226,12 +250,9 @@ class Recipes:
         views = asked.views or (asked.view,)
         check_memory(program, len(views) * b * math.prod(clip), images.device)
         module = backends.select(program, images, backend, grad)
-        last = memory_format == torch.channels_last
-        if memory_format == torch.preserve_format:
-            one = batch[:, 0] if clip and clip[0] else batch
-            last = one.dim() == 4 and not one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
+        last = is_channels_last(batch, memory_format)
         spread = batch.expand(*[-1] * (1 + len(clip)), program.channels, -1, -1) if c == 1 else batch
-        frames = _frames(program, clip)
+        frames = frames_of(program, clip)
         rows = batch_rows(spread, _elements(program), views, asked.count, frames)
         rows, mixing = mixing_of(program, rows, b, len(frames), images.device)
         many = () if asked.single or images.dim() == 3 else (b,)
@@ -291,12 +312,20 @@ class Recipes:
         return engine
 
 
+def is_channels_last(batch: torch.Tensor, memory_format: torch.memory_format) -> bool:
+    """Whether the output for images [B, C, H, W] or clips [B, T, C, H, W] has its channels last."""
+    if memory_format != torch.preserve_format:
+        return memory_format == torch.channels_last
+    one = batch[:, 0] if batch.dim() == 5 and batch.shape[1] else batch
+    return one.dim() == 4 and not one.is_contiguous() and one.is_contiguous(memory_format=torch.channels_last)
+
+
 def capturing(images: torch.Tensor) -> bool:
     """Whether what is done with the images now becomes part of a CUDA graph."""
     return images.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def _frames(program: Program, clip: Sequence[int]) -> Sequence[int]:
+def frames_of(program: Program, clip: Sequence[int]) -> Sequence[int]:
     """Which frames of clips of T = clip[0] the rows read; 0 for each whose number is drawn, and of images.
 
     Raises:

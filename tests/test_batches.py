@@ -406,3 +406,11 @@ def test_equal_ids_warn_once_and_views_do_not() -> None:
         augment(batch, ids=[3, 3], epoch=0)
     augment(batch, ids=[3, 3], epoch=0)
     compose(FIXED["crop"], "cpu")(batch, ids=[3, 4], epoch=0, views=2)
+
+
+def test_functions_take_clips() -> None:
+    clips, angles = noise(2, 3, 3, 12, 10), torch.tensor([10.0, -20.0])
+    for backend in ("cpu", "kornia"):
+        found = ga.functional.rotate(clips, angles, backend=backend)
+        for t in range(3):
+            assert same(found[:, t], ga.functional.rotate(clips[:, t], angles, backend=backend))

@@ -271,7 +271,7 @@ ONLY_THEIRS: list[tuple[Callable, Callable, list[str]]] = [
     (lambda: F.permute_channels(X, [-1, 0, 1]), lambda: G.permute_channels(X, [-1, 0, 1]), ["permutation", "-1"]),
     (lambda: F.invert(X.short()), lambda: G.invert(X.short()), ["invert", "int16"]),
     (lambda: F.invert(Y.double()), lambda: G.invert(Y.double()), ["invert", "float64"]),
-    (lambda: F.invert(X[None]), lambda: G.invert(X[None]), ["invert", "(1, 2, 3, 9, 12)"]),
+    (lambda: F.invert(X[None, None]), lambda: G.invert(X[None, None]), ["invert", "(1, 1, 2, 3, 9, 12)"]),
     (lambda: F.invert(X[0, 0]), lambda: G.invert(X[0, 0]), ["invert", "(9, 12)"]),
 ]
 

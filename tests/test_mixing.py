@@ -383,3 +383,57 @@ def test_threads_and_chunks_change_nothing(threads) -> None:
         expected = ga.Compose(pair_ops, seed=2, backend="kornia")(x, ids=range(37), epoch=0)
         torch.testing.assert_close(results[0], expected, rtol=0, atol=2 * 1.02 / 255 / 0.2)
         assert (results[0] - expected).abs().gt(1e-4).float().mean() < 0.01
+
+
+# --- views, clips, lists, an index ------------------------------------------------------------------------------------
+MIXED = [
+    ga.RandomResizedCrop(SIZE),
+    ga.RandomHorizontalFlip(),
+    *FLOAT,
+    ga.RandomChoice([ga.MixUp(num_classes=9, pair="flip"), ga.CutMix(num_classes=9, pair="flip")]),
+]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "kornia"])
+def test_views_are_mixed_within_themselves(backend: str) -> None:
+    x, labels, call = pictures(5), torch.tensor([0, 8, 2, 5, 1]), dict(ids=range(5), epoch=3)
+    augment = ga.Compose(MIXED, seed=2, backend=backend)
+    y, soft = augment(x, labels, views=3, **call)
+    assert y.shape == (3, 5, 3, *SIZE) and soft.shape == (3, 5, 9)
+    for v in range(3):
+        one, own = augment(x, labels, view=v, **call)
+        assert torch.equal(y[v], one) and torch.equal(soft[v], own)
+    assert not torch.equal(soft[0], soft[1])
+    assert torch.equal(augment.apply(x, augment.sample(x, views=3, **call)), y)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "kornia"])
+def test_frames_share_partner_and_lambda(backend: str) -> None:
+    clips = torch.stack([pictures(3, seed=t) for t in range(4)], 1)
+    augment = ga.Compose(MIXED, seed=2, backend=backend)
+    y, soft = augment(clips, torch.arange(3), ids=range(3), epoch=3)
+    assert soft.shape == (3, 9)
+    for t in range(4):
+        one, own = augment(clips[:, t], torch.arange(3), ids=range(3), epoch=3)
+        assert torch.equal(y[:, t], one) and torch.equal(own, soft)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "kornia"])
+def test_lists_and_indices(backend: str) -> None:
+    x = pictures(6)
+    augment = ga.Compose(MIXED, seed=2, backend=backend)
+    expected = augment(x, torch.arange(6), ids=range(6), epoch=3)
+    found = augment(list(x), torch.arange(6), ids=range(6), epoch=3)
+    assert all(map(torch.equal, found, expected))
+    index = torch.tensor([4, 0, 3])
+    expected = augment(x[index], torch.arange(3), ids=range(3), epoch=3)
+    found = augment(x, torch.arange(3), ids=range(3), epoch=3, index=index)
+    assert all(map(torch.equal, found, expected))
+    sizes = [pictures(1, i, size=(20 + 2 * i, 30 - 2 * i))[0] for i in range(4)]
+    y, params = augment(sizes, ids=range(4), epoch=0), augment.sample(sizes, ids=range(4), epoch=0)
+    front = ga.Compose(MIXED[:-1], seed=2, backend=backend)
+    alone = [front(image[None], ids=[i], epoch=0)[0] for i, image in enumerate(sizes)]
+    for i in range(4):
+        record = split(params.describe(i))[1]
+        torch.testing.assert_close(y[i], mix(alone[i], alone[record["partner"]], record), rtol=0, atol=1e-5)
+    refusal(lambda: ga.Compose([ga.MixUp()], backend=backend)(sizes), ["one size", "20x30", "26x24"])

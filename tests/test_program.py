@@ -83,7 +83,7 @@ def test_what_stands_in_front_of_a_slot_is_followed_through_the_gates():
     either = {(32, 40), (40, 48)}
     assert in_front == {"Pad": {(32, 40)}, "RandomInvert": {(40, 48)}, "GaussianBlur": either, "RandomCrop": either}
     assert sizes.largest == (40, 48)
-    steps = reached(program.nodes, frozenset({0}), lambda n, slot: n + slot.paints)
+    steps = reached(program.nodes, frozenset({0}), lambda n, slot: {n + slot.paints})
     assert set(steps[facts.slots[-1].number]) == {1, 2}
 
 
@@ -99,11 +99,15 @@ def test_identity_slots_vanish():
     assert lowered(ga.ColorJitter(brightness=0, contrast=(1, 1))).entries == ()
 
 
-def test_several_input_sizes_need_an_op_of_fixed_size():
+def test_output_sizes_follow_those_of_the_inputs_and_the_draws():
     sizes = frozenset({(32, 40), (20, 20)})
     assert lower([ga.RandomResizedCrop(8)], sizes, 3, torch.uint8).out_size == (8, 8)
-    with pytest.raises(ValueError, match="20x20, 32x40"):
-        lower([ga.RandomHorizontalFlip()], sizes, 3, torch.uint8)
+    flip = lower([ga.RandomHorizontalFlip()], sizes, 3, torch.uint8)
+    assert flip.out_sizes == sizes and flip.out_size is None
+    assert lowered(ga.RandomApply([ga.CenterCrop(4)])).out_sizes == {(4, 4), (32, 40)}
+    assert lowered(ga.RandomResize(8, 11)).out_sizes == {(8, 10), (10, 12)}
+    jittered = lowered(ga.ScaleJitter((40, 32), (0.5, 2.0)), ga.Pad(1))
+    assert jittered.out_sizes == {(18, 22), (66, 82)} and jittered.sizes.largest == (66, 82)
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,32 @@ def test_a_loaded_state_is_copied_into_the_one_that_is_read(batch: Tensor) -> No
     assert torch.equal(augment(batch, ids=IDS, epoch=1), fresh(batch, ids=IDS, epoch=1))
 
 
+def test_the_epoch_lies_in_the_states_for_graphs_to_read(batch: Tensor) -> None:
+    augment = flip()
+    augment.set_epoch(3)
+    augment(batch)
+    augment(batch, ids=IDS)
+    for epoch, change in (
+        (3, lambda: None),
+        (7, lambda: augment.set_epoch(7)),
+        (7, lambda: setattr(augment, "seed", 5)),
+        (2, lambda: augment.load_state_dict({"_extra_state": torch.tensor([6, 2, 640])})),
+        (0, lambda: setattr(augment, "epoch", None)),
+    ):
+        change()
+        assert [int(state[plan.STATE_EPOCH]) for state in augment._keys._states.values()] == [epoch, epoch]
+
+
+def test_states_made_in_inference_mode_can_be_written_to_outside(batch: Tensor) -> None:
+    augment, expected = flip(), flip()
+    with torch.inference_mode():
+        augment(batch), augment(batch, ids=IDS, epoch=0)
+    augment.set_epoch(1)
+    expected(batch)
+    expected.set_epoch(1)
+    assert torch.equal(augment(batch), expected(batch))
+
+
 def test_recipes_used_while_capturing_are_kept(batch: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     augment, capturing = flip(), []
     monkeypatch.setattr(recipe, "capturing", lambda images: bool(capturing))

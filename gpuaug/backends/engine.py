@@ -24,7 +24,7 @@ class Key(NamedTuple):
 
     Attributes:
         ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
-        epoch: 0 .. 2^32 - 1.
+        epoch: 0 .. 2^32 - 1; -1 on a GPU: the state's, as it is when a captured CUDA graph is replayed.
         state: int64 [STATE] (`kernels.shared.plan.STATE_*`).
     """
 

@@ -80,7 +80,8 @@ class Engine:
         sample, state = rows[:, plan.ROW_SAMPLE], key.state
         name, lead = _names(key, sample, rows[:, plan.ROW_LEAD])
         seed = (state[plan.STATE_SEED_LOW], state[plan.STATE_SEED_HIGH])
-        words = dialect.DRAW["row_key"](name, torch.full_like(name, key.epoch), rows[:, plan.ROW_VIEW], *seed)
+        epoch = torch.full_like(name, key.epoch) if key.epoch >= 0 else state[plan.STATE_EPOCH].expand_as(name)
+        words = dialect.DRAW["row_key"](name, epoch, rows[:, plan.ROW_VIEW], *seed)
         return dialect.DRAW["with_lead"](words, lead)
 
     @torch.no_grad()

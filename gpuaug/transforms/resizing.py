@@ -66,15 +66,15 @@ class ScaleJitter(Transform):
     def __post_init__(self) -> None:
         name = "ScaleJitter"
         self._plain()
-        pair(name, "target_size", self.target_size)
         scale = interval(name, "scale_range", self.scale_range, 0.0)
         if scale[0] <= 0.0:
             raise ValueError(f"{name}: scale_range must be positive, got {shown(self.scale_range)}")
         flag(name, "antialias", self.antialias)
-        self._set(scale_range=scale, interpolation=interpolation_name(name, self.interpolation, RESIZES))
+        self._set(target_size=pair(name, "target_size", self.target_size), scale_range=scale)
+        self._set(interpolation=interpolation_name(name, self.interpolation, RESIZES))
 
     def lower(self, build: Lowering) -> None:
-        target = pair("ScaleJitter", "target_size", self.target_size)
+        target = self.target_size
 
         def sizes(canvas: Canvas) -> list[Canvas]:
             h, w = map(float, canvas)

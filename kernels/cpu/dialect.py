@@ -382,4 +382,5 @@ PLAN = _bind(
     draw_switch=draw_switch,
     geometry_switch=geometry_switch,
     position=DRAW["position"],
+    stays=GEOMETRY["stays"],
 )

@@ -220,6 +220,13 @@ def perspective(a, h, w):
     return m00, m01, m02, m10, m11, m12, m20, m21, m22, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
 
 
+def stays(t, kind, h, w):
+    """Whether an op of filter `kind` leaves each pixel of its canvas h x w where it is, and adds none."""
+    turns = (t[0] != 1.0) | (t[1] != 0.0) | (t[3] != 0.0) | (t[4] != 1.0) | (t[6] != 0.0) | (t[7] != 0.0)
+    moves = (t[2] != 0.0) | (t[5] != 0.0) | (t[15] != h) | (t[16] != w)
+    return (kind == NEAREST) & ((turns | moves) == 0)
+
+
 def snap(x):
     """The pixel that holds a coordinate."""
     return xp.floor(x + 0.5)

@@ -69,6 +69,7 @@ STATE_SEED_LOW = 0
 STATE_SEED_HIGH = 1
 STATE_COUNTER = 2
 STATE_TICKET = 3  # and the word behind it
+STATE_EPOCH = 5  # for draws whose key has none of its own, as in a CUDA graph
 STATE = 8
 
 # Header of a plan.
@@ -393,11 +394,12 @@ def geometry_step(code, config, plan, at, on, a, g, h, w, n_groups, smooth, chan
     """Compose a geometry entry into the open group g, or close that group and open the next.
 
     A flip merges with a smooth neighbour, but where rounding to the nearest pixel lies between, a mirrored tie would
-    fall to the other side.
+    fall to the other side. What moves nothing is left out: a Pad of a list that this image does not need.
     """
     trait = xp.load(code, at + TRAIT)
     kind = xp.f32(xp.load(code, at + FILTER))
     t = geometry_switch(xp.load(code, at + OP), a, h, w)
+    on = on & (stays(t, kind, h, w) == 0)
     flipped = (g[0] < 0.0) | (g[4] < 0.0)
     mirrors = (t[0] < 0.0) | (t[4] < 0.0)
     snapped = (g[CHECKED] > 0.0) & (g[G_FILTER] == 0.0) & ((g[0] != 1.0) | (g[4] != 1.0))

@@ -156,7 +156,7 @@ ELASTIC = _bind(
 BLEND = _bind(blend, half_even=ELEMENTARY["half_even"], within=PIXEL["within"])
 draw_switch = _switch("draw_switch", draw.CASES, "key, c, h, w", [f"d{i}" for i in range(8)], DRAW)
 geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", [f"t{i}" for i in range(17)], GEOMETRY)
-_CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"]}
+_CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"], "stays": GEOMETRY["stays"]}
 PLAN = _bind(plan, draw_switch=draw_switch, geometry_switch=geometry_switch, **_CALLED)
 walk = PLAN["walk"]
 

@@ -173,7 +173,7 @@ def walk(draw_ops: frozenset, geometry_ops: frozenset):
     """`plan.walk` for programs that use no opcodes but these, so that no others are compiled."""
     draws = _switch("draw_switch", draw, DRAW, draw_ops, "key, c, h, w", [f"d{i}" for i in range(8)])
     maps = _switch("geometry_switch", geometry, GEOMETRY, geometry_ops, "a, h, w", [f"t{i}" for i in range(17)])
-    called = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"]}
+    called = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"], "stays": GEOMETRY["stays"]}
     return bind_module(plan, draw_switch=draws, geometry_switch=maps, **called)["walk"]
 
 

@@ -17,6 +17,7 @@ from ..shared.plan import (
     ROW_VIEW,
     ROW_W,
     STATE_COUNTER,
+    STATE_EPOCH,
     STATE_SEED_HIGH,
     STATE_SEED_LOW,
     STATE_TICKET,
@@ -42,7 +43,8 @@ def key_at(o_row, ids, has_ids, state, epoch, SHARES: tl.constexpr):
     """The key of a row's draws, and its lead's words where draws are shared."""
     name = name_at(o_row + ROW_SAMPLE, ids, has_ids, state)
     low, high = tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH)
-    key = row_key(name, epoch.to(tl.int64), tl.load(o_row + ROW_VIEW), low, high)
+    epoch = tl.where(epoch < 0, tl.load(state + STATE_EPOCH), epoch.to(tl.int64))
+    key = row_key(name, epoch, tl.load(o_row + ROW_VIEW), low, high)
     if SHARES:
         key = with_lead(key, name_at(o_row + ROW_LEAD, ids, has_ids, state))
     else:

@@ -178,6 +178,17 @@ def test_tables_are_equal_to_the_bit(name):
     assert torch.equal(triton.table, torch_dialect.table)
 
 
+def test_a_key_without_an_epoch_takes_the_states():
+    x, ids = source("flips", torch.uint8), torch.tensor([5, 2**40 + 3])
+    for augment in pair("flips", x):
+        recipe = augment.recipe(x)
+        tables = [
+            drawn_table(recipe.engine, recipe.rows, 2, ids, epoch, new_state(1, 2, 0, x.device, epoch=2**32 - 5))
+            for epoch in (-1, 2**32 - 5, 0)
+        ]
+        assert torch.equal(tables[0], tables[1]) and not torch.equal(tables[0], tables[2])
+
+
 @parametrize
 def test_plans_are_equal(name):
     x = source(name, torch.uint8)
