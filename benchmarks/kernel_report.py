@@ -105,6 +105,7 @@ CASES = {
         *TO_FLOAT,
         ga.RandomErasing(value="random"),
     ],
+    "augmix": [ga.RandomResizedCrop(224), ga.RandomHorizontalFlip(), ga.AugMix(), *TO_FLOAT],
     "policy": [ga.RandomResizedCrop(224), ONE_OF_ALL, ONE_OF_ALL, *TO_FLOAT, ga.RandomErasing(value="random")],
     "policy_before": [ONE_OF_ALL, ONE_OF_ALL, ga.RandomResizedCrop(224), *TO_FLOAT],
     "everything": [

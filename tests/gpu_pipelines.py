@@ -79,6 +79,7 @@ PIPELINES = {
         ],
         0.02,
     ),
+    "augmix": ([ga.RandomCrop(64), ga.AugMix(), *TO_FLOAT], 0.02),
     "interleaved": (
         [
             ga.RandomRotation(30, fill=(1, 2, 3)),

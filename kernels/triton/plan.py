@@ -121,6 +121,8 @@ def plan_kernel(
         while i_column < n_columns:
             o_column = i_column + tl.arange(0, BLOCK)
             m_column = o_column < n_columns
+            if BLENDS:
+                m_column = m_column & (layer == 0)  # the others have drawn the same
             tl.store(o_table + o_column, tl.load(o_own + o_column, mask=m_column), mask=m_column)
             i_column += BLOCK
     else:
