@@ -155,7 +155,7 @@ def test_wrong_arguments_are_named(make, message: str) -> None:
         (ga.RandAugment(), 5, torch.uint8, TypeError, "RandAugment: .* 1 or 3 channels but meets 5"),
         (ga.RandomApply([ga.Grayscale()]), 3, torch.uint8, ValueError, "use RandomGrayscale"),
         (ga.GaussianBlur((61, 3)), 3, torch.uint8, ValueError, "kernel of 61x3 .* images of 30x24"),
-        (ga.ElasticTransform(), 3, torch.uint8, ValueError, "kernel of 41x41 .* images of 20x16"),
+        (ga.ElasticTransform(9, 6), 3, torch.uint8, ValueError, "kernel of 49x49 .*30x24; take a smaller sigma"),
         (ga.ElasticTransform(1, 1, fill=(1, 2)), 3, torch.uint8, ValueError, "fill has 2 values for images of 3"),
         (ga.JPEG(50), 4, torch.uint8, TypeError, "JPEG: .* 1 or 3 channels but meets 4"),
         (ga.GaussianNoise(clip=False), 3, torch.uint8, ValueError, "clip=False would wrap around"),

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from test_parity import OPS
+from torch.overrides import TorchFunctionMode
 
 import gpuaug as ga
 from gpuaug.explain import floor_bytes
-from gpuaug.facts import reached
+from gpuaug.facts import layout, reached
 from gpuaug.kernels.shared import plan
 from gpuaug.lowering import lower
 from gpuaug.tree import Choice
@@ -22,6 +24,20 @@ def test_a_program_is_hashable_data():
     assert a != lowered(ga.RandomResizedCrop(25), *ops[1:])
     assert len(a.code) == plan.ENTRY * len(a.entries)
     assert all(isinstance(word, int) for word in a.code)
+
+
+class NoTensors(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        raise AssertionError(f"lowering calls {function}")
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_lowering_makes_no_tensors(name):
+    """It is done while torch.compile and torch.export trace, and under any torch function or dispatch mode."""
+    ops = OPS[name](201, (11, 128, 240), 255)
+    with NoTensors():
+        program = lowered(*ops, size=(64, 71))
+        assert layout(program).channels >= 3
 
 
 def test_columns_hold_what_is_drawn_and_nothing_else():

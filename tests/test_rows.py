@@ -115,12 +115,6 @@ def test_a_mask_beside_its_image(name, backend):
             assert torch.equal(judges.replay(tv_tensors.Mask(mask[i]), moves).as_subclass(torch.Tensor), verdict.ref)
 
 
-def test_no_mask_beside_an_elastic_transform():
-    program = lower([ga.RandomApply([ga.ElasticTransform(9.0, 0.5)])], frozenset({(9, 8)}), 3, torch.uint8)
-    with pytest.raises(ValueError, match="ElasticTransform moves pixels, and masks do not follow it"):
-        project_mask(program)
-
-
 def nearest(op, call, kwargs):
     """What torchvision makes of a call for a mask."""
     keeps = "interpolation" not in kwargs or (call == "resize" and kwargs["interpolation"] == "nearest-exact")

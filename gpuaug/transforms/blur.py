@@ -40,15 +40,15 @@ class RandomAdjustSharpness(Transform):
             lower_adjustment(build, "sharpness", self.sharpness_factor)
 
 
-def check_kernel(build: Lowering, kernel: tuple[int, int]) -> None:
-    """Raise where reflecting the border needs more pixels than there are."""
+def check_kernel(build: Lowering, kernel: tuple[int, int], smaller: str = "one") -> None:
+    """Raise where reflecting the border needs more pixels than there are; `smaller` is what would mend it."""
 
     def fault(canvas: Canvas) -> str | None:
         h, w = canvas
         if kernel[0] // 2 < w and kernel[1] // 2 < h:
             return None
         size = f"{kernel[0]}x{kernel[1]} (width x height)"
-        return f"a kernel of {size} reaches over images of {w}x{h}; take a smaller one"
+        return f"a kernel of {size} reaches over images of {w}x{h}; take a smaller {smaller}"
 
     build.check_canvas(fault)
 

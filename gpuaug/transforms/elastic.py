@@ -63,7 +63,7 @@ class ElasticTransform(Transform):
     def lower(self, build: Lowering) -> None:
         alphas, sigmas = axes("alpha", self.alpha), axes("sigma", self.sigma)
         sizes = [int(8 * s + 1) // 2 * 2 + 1 for s in sigmas]
-        check_kernel(build, (max(sizes), max(sizes)))
+        check_kernel(build, (max(sizes), max(sizes)), "sigma")
         fill = fill_argument("ElasticTransform", self.fill)
         colour, kind = fill_by_channel(build, fill), float(FILTERS[self.interpolation])
 

@@ -109,14 +109,11 @@ class RandomErasing(Transform):
 
 def lower_erase(build: Lowering, colour: Sequence[float], columns: Sequence[str], **drawn: Any) -> None:
     """A slot that fills the rectangle drawn into `columns` with a colour."""
-    value = torch.tensor(colour, dtype=torch.float32, device="cpu").view(-1, 1, 1)
-    build.pixel(
-        "erase",
-        columns=columns,
-        by_channel=colour_blocks(build, colour),
-        call=lambda values, canvas: erase_call(values, value.clone()),
-        **drawn,
-    )
+
+    def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
+        return erase_call(values, torch.tensor(colour, dtype=torch.float32, device="cpu").view(-1, 1, 1))
+
+    build.pixel("erase", columns=columns, by_channel=colour_blocks(build, colour), call=call, **drawn)
 
 
 def _counts(op: str, value: Any) -> tuple[int, int]:

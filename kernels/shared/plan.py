@@ -412,10 +412,9 @@ def geometry_step(code, config, plan, at, on, a, g, h, w, n_groups, smooth, chan
     if trait == 1:
         g = xp.choose(on, append_exact(g, t), g)
     else:
-        border = xp.f32(xp.load(code, at + BORDER))
+        border, slot = xp.f32(xp.load(code, at + BORDER)), xp.f32(xp.load(code, at + SLOT))
         bound = xp.f32(xp.load(code, at + BOUND)) * xp.f32(xp.load(code, at + LATTICE))
         fill = xp.f32(xp.load(code, at + CHANNELS))
-        slot = xp.f32(xp.load(code, at + SLOT))
         g = xp.choose(on, append_checked(g, t, slot, border, kind, bound, fill), g)
     return g, n_groups, smooth, xp.where(on, t[15], h), xp.where(on, t[16], w)
 

@@ -95,7 +95,7 @@ def keep_plane(o_plane, v, known, i_x, i_y, h, w, pitch, TILE_H: tl.constexpr, T
 def keep_jpeg(
     o_kept,
     rgb,
-    known,
+    quality,
     corner,
     size,
     lattice,
@@ -105,10 +105,10 @@ def keep_jpeg(
     CAN: tl.constexpr,
 ):
     """Keep what JPEG makes of a tile, whole blocks of chroma, of an image of `size`; what lies outside of the image
-    repeats its last line and column. `known`: as `tables`."""
+    repeats its last line and column."""
     (x_tile, y_tile), (h, w) = corner, size
     r, g, b = level_of(rgb[0], lattice), level_of(rgb[1], lattice), level_of(rgb[2], lattice)
-    basis, b_luma, b_chroma = known
+    basis, b_luma, b_chroma = tables(quality)
     v = r
     if CAN.channels > 1:
         v = tl.where(channels == 1.0, r, luma_of(r, g, b))

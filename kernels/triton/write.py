@@ -46,7 +46,7 @@ from ..shared.plan import (
 from . import asks, dialect
 from .asks import PARTIALS, answer, gathered, nothing
 from .elastic import keep_drift
-from .jpeg import keep_jpeg, tables
+from .jpeg import keep_jpeg
 from .story import (
     LEVELS,
     arguments,
@@ -298,7 +298,6 @@ def keep(
     o_kept,
     image,
     rgb,
-    known,
     o_step,
     at,
     i_channel,
@@ -317,7 +316,8 @@ def keep(
     if CAN.jpeg:
         op, _, lattice, channels = stage(o_step, CAN)
         if op == JPEG:
-            keep_jpeg(o_kept, rgb, known, (x_tile, y_tile), (h, w), lattice, channels, TILE_H, TILE_W, CAN)
+            quality = tl.load(o_step + S_ARGUMENTS)
+            keep_jpeg(o_kept, rgb, quality, (x_tile, y_tile), (h, w), lattice, channels, TILE_H, TILE_W, CAN)
         else:
             put_planes(o_kept, o_pixel, area, rgb, i_channel, m_pixel, CAN.channels, 0)
     else:
@@ -368,9 +368,6 @@ def ask_kernel(
         n_tiles = (tiles_x * tiles_y + CHUNKS - 1) // CHUNKS
         x_tile, y_tile = i_chunk * n_tiles % tiles_x * TILE_W, i_chunk * n_tiles // tiles_x * TILE_H
         found = nothing(kind)
-        known = kind
-        if CAN.jpeg:
-            known = tables(tl.load(o_step + S_ARGUMENTS))
         dx, dy = pixels_of(TILE_H, TILE_W, 0)
         while (n_tiles > 0) & (y_tile < h):
             m_pixel = (x_tile + dx < w) & (y_tile + dy < h)
@@ -380,7 +377,7 @@ def ask_kernel(
                 if kind == NEIGHBOURS:
                     o_kept = o_scratch + scratch_number(o_plan, layout[1], i_ask) * scratch_size
                     at = (x_tile, y_tile, i_x, i_y)
-                    keep(o_kept, image, rgb, known, o_step, at, i_channel, m_pixel, h, w, TILE_H, TILE_W, CAN)
+                    keep(o_kept, image, rgb, o_step, at, i_channel, m_pixel, h, w, TILE_H, TILE_W, CAN)
             found = gathered(found, kind, rgb, o_step, m_pixel, CAN)
             n_tiles -= 1
             x_tile += TILE_W
