@@ -459,6 +459,8 @@ AUGMIX = {
     "few ops, floats": (dict(interpolation="nearest", all_ops=False, mixture_width=1, fill=0.25), True),
     "deep": (dict(interpolation="nearest", chain_depth=4, severity=1, mixture_width=2), True),
 }
+if judges.INTERPRETED:  # which takes seconds for each of a program's lines
+    AUGMIX = {"small": (dict(interpolation="nearest", all_ops=False, mixture_width=2, chain_depth=1), False)}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -99,3 +99,58 @@ def test_boxes(alpha: float, per: str) -> None:
     for i, j in pairs:
         pair = stats.ks_2samp(one[:, i] - one[:, j], other[:, i] - other[:, j])
         assert pair.pvalue > LEVEL / (5 + len(pairs)), (i, j)
+
+
+# --- AugMix -----------------------------------------------------------------------------------------------------------
+def augmixed(n: int, **arguments: object) -> list[dict]:
+    params = sampled(ga.AugMix(**arguments), n)
+    return [params.describe(i)[0] for i in range(n)]
+
+
+def test_weights_of_augmix() -> None:
+    """The image's own is uniform, and of the rest each chain's part is of Dirichlet(1, 1, 1), one of three."""
+    weights = np.array([record["weights"] for record in augmixed(4000)])
+    assert stats.kstest(weights[:, 0], stats.uniform.cdf).pvalue > LEVEL / 5
+    parts = weights[:, 1:] / (1.0 - weights[:, :1])
+    for chain in range(3):
+        assert stats.kstest(parts[:, chain], stats.beta(1, 2).cdf).pvalue > LEVEL / 5
+    assert stats.kstest(parts[:, 0] + parts[:, 1], stats.beta(2, 1).cdf).pvalue > LEVEL / 5
+
+
+def test_chains_of_augmix() -> None:
+    """Depths, ops and the steps of each op's magnitude: all equally likely, and torchvision's."""
+    chains = [chain for record in augmixed(1500, severity=10) for chain in record["chains"]]
+    depths = [len(chain) for chain in chains]
+    assert stats.chisquare([depths.count(d) for d in (1, 2, 3)]).pvalue > LEVEL / 2
+    calls = [(record["call"], record["kwargs"]) for chain in chains for record in chain]
+    names = [call for call, _ in calls]
+    assert {names.count(name) > 0 for name in set(names)} == {True} and len(set(names)) == 10
+    found = {name: names.count(name) for name in sorted(set(names))}
+    ideal = np.array([4 if name == "affine" else 1 for name in found]) * len(names) / 13
+    assert stats.chisquare(list(found.values()), ideal).pvalue > LEVEL / 2
+    space = {name: levels(10, HEIGHT, WIDTH) for name, (levels, _) in v2.AugMix._AUGMENTATION_SPACE.items()}
+    assert of(calls, "posterize", "bits") == {int(v) for v in space["Posterize"]}
+    close(of(calls, "solarize", "threshold"), [255.0 * float(v) for v in space["Solarize"]])
+    close(of(calls, "rotate", "angle"), both(space["Rotate"]))
+    for op in ("Brightness", "Contrast", "Sharpness"):
+        close(of(calls, f"adjust_{op.lower()}", f"{op.lower()}_factor"), [1.0 + v for v in both(space[op])])
+    close(of(calls, "adjust_saturation", "saturation_factor"), [1.0 + v for v in both(space["Color"])])
+    affine = [kwargs for call, kwargs in calls if call == "affine"]
+    for axis, side in enumerate("XY"):
+        lean = {round(float(np.tan(np.deg2rad(kwargs["shear"][axis]))), 5) for kwargs in affine}
+        close({abs(v) for v in lean}, [float(v) for v in space[f"Shear{side}"]])
+        shifts = {abs(int(kwargs["translate"][axis])) for kwargs in affine}
+        assert shifts == {int(v) for v in space[f"Translate{side}"]}
+
+
+def of(calls: list[tuple[str, dict]], name: str, argument: str) -> set[float]:
+    return {kwargs[argument] for call, kwargs in calls if call == name}
+
+
+def both(levels: torch.Tensor) -> list[float]:
+    return [float(sign * v) for v in levels for sign in (1.0, -1.0)]
+
+
+def close(found: set[float], expected: list[float]) -> None:
+    """The same numbers, but for float32's rounding."""
+    assert {round(float(v) + 0.0, 3) for v in found} == {round(float(v) + 0.0, 3) for v in expected}
