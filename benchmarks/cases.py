@@ -32,6 +32,7 @@ class Case:
 
     Attributes:
         batch, size, out_size: B, the uint8 input's H = W, the output's OH = OW; 3 channels.
+        last: gpuaug's ops that stand behind all others.
         dtype, channels_last: of the output. gpuaug stores it so; a peer's float32 result is cast at the end.
         ops: by library, a function that makes its ops (timm, triton_augment: their keyword arguments; nvidia.dali,
             cvcuda: the names of steps in `peers_nvidia`).
@@ -52,6 +53,7 @@ class Case:
     differs: Mapping[str, str] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    last: Callable[[], list] = list
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
 
@@ -67,7 +69,8 @@ class Case:
     def ours(self, backend: str) -> ga.Compose:
         """gpuaug's pipeline."""
         tail = [ga.ToDtype(self.dtype, scale=True), ga.Normalize(self.mean, self.std)]
-        return ga.Compose([*self.ops["gpuaug"](), *tail], seed=0, backend=backend, memory_format=self.memory_format)
+        ops = [*self.ops["gpuaug"](), *tail, *self.last()]
+        return ga.Compose(ops, seed=0, backend=backend, memory_format=self.memory_format)
 
 
 def _torchvision(build: Callable[[Any], list]) -> Callable[[], list]:
@@ -141,6 +144,7 @@ LACKS = {
     "nvidia.dali": "no version was written",
     "cvcuda": "no version was written",
 }
+LIBRARIES = ("torchvision", "kornia", "albumentations", "timm", "triton_augment", "nvidia.dali", "cvcuda")
 NO_POLICIES = {
     "kornia": "its policies draw the operations once for the batch",
     "albumentations": "it has no such policy",
@@ -237,6 +241,19 @@ CASES = {
             **TRAIN,
             dtype=torch.bfloat16,
             channels_last=True,
+        ),
+        *(
+            Case(
+                f"imagenet-{op.__name__.lower()}",
+                f"RandomResizedCrop 256 -> 224, flip, ColorJitter; to floats, {op.__name__}",
+                64,
+                256,
+                224,
+                {"gpuaug": _train(224)["gpuaug"]},
+                lacks=dict.fromkeys(LIBRARIES, "it mixes a batch by one draw, in a call of its own"),
+                last=lambda op=op: [op()],
+            )
+            for op in (ga.MixUp, ga.CutMix)
         ),
         Case(
             "randaugment",

@@ -80,8 +80,7 @@ def parity(augment: ga.Compose, images: torch.Tensor, samples: int = SAMPLES) ->
     chosen = sorted({round(i * (b - 1) / max(1, count - 1)) for i in range(count)})
     worst = left_out = touched = 0.0
     for i in chosen:
-        records = params.describe(i)
-        reference = replay(host[i], records)
+        records, reference = replayed(params, host, i)
         dtype = next((r["kwargs"]["dtype"] for r in reversed(records) if r["call"] == "to_dtype"), host.dtype)
         if output[i].shape != reference.shape or output[i].dtype != dtype:
             got, right = f"{tuple(output[i].shape)} {output[i].dtype}", f"{tuple(reference.shape)} {dtype}"
@@ -101,6 +100,28 @@ def parity(augment: ga.Compose, images: torch.Tensor, samples: int = SAMPLES) ->
     if left_out > MOST_LEFT_OUT:
         return Verdict(False, f"{left_out:.0%} of the pixels could not be judged", len(chosen), worst, left_out)
     return Verdict(True, None, len(chosen), worst, left_out, touched)
+
+
+def replayed(params: ga.Params, images: torch.Tensor, i: int) -> tuple[list[dict], torch.Tensor]:
+    """The calls that made sample i, its partner's behind its own where it is mixed, and their replay."""
+    records = params.describe(i)
+    at = _blend_of(records)
+    if at == len(records):
+        return records, replay(images[i], records)
+    blend, theirs = records[at], params.describe(records[at]["partner"])
+    theirs = theirs[: _blend_of(theirs)]
+    own, other = replay(images[i], records[:at]), replay(images[blend["partner"]], theirs)
+    if blend["op"] == "CutMix":
+        x1, y1, x2, y2 = blend["box"]
+        own[:, y1:y2, x1:x2] = other[:, y1:y2, x1:x2]
+    else:
+        own = own * blend["lam"] + other * (1.0 - blend["lam"])
+    behind = [record for record in theirs if record["call"] in ENLARGING]
+    return [*records[:at], *behind, *records[at + 1 :]], replay(own, records[at + 1 :])
+
+
+def _blend_of(records: Sequence[dict]) -> int:
+    return next((k for k, record in enumerate(records) if "partner" in record), len(records))
 
 
 def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:

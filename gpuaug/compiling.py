@@ -64,7 +64,8 @@ def forward(pipeline, images, labels, ids, epoch, views, view, index):
     if views is not None and view is not None:
         call = "views= asks for several views and view= for one; give one of the two"
     mix = None if labels is None or isinstance(call, str) else call.program.mix
-    classes = None if mix is None else _classes(labels, mix, images.dim() == 3)
+    mixes = mix is not None and mix.pair is not None
+    classes = _classes(labels, mix, images.dim() == 3) if mixes else None
     if isinstance(classes, str):
         call = classes
     if isinstance(call, str):
@@ -72,7 +73,7 @@ def forward(pipeline, images, labels, ids, epoch, views, view, index):
     if labels is None:
         return _augment(call)
     check_labels(labels, images.dim() == 3)
-    if mix is None:
+    if not mixes:
         return _augment(call), labels
     table = _sample(call)
     soft = torch.ops.gpuaug.soft_labels(labels, images.detach(), table, index, call.number, classes)

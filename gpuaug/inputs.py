@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses import FakeTensor
 
 from .lowering import MAX_CHANNELS
 from .messages import shown
@@ -61,7 +62,7 @@ def as_images(images: Any) -> torch.Tensor:
 
 def is_fake(images: Any) -> bool:
     """Whether it stands for images that there are not, as while torch.export traces, or under FakeTensorMode."""
-    return isinstance(images, torch._subclasses.FakeTensor)
+    return isinstance(images, FakeTensor)
 
 
 def is_clip(images: Any) -> bool:

@@ -16,6 +16,7 @@ import torch
 LONGEST = 80  # characters of a value in an error
 _SHARE = 0.65  # of two names that must be alike
 _INSIDE = tuple(os.path.join(os.path.dirname(path), "") for path in (__file__, torch.__file__))
+_INSIDE += ("<eval_with_key>",)  # what torch.fx makes of a graph
 
 
 def shown(value: Any) -> str:

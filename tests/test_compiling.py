@@ -182,6 +182,14 @@ def test_sample_and_apply_in_a_graph(backend: str) -> None:
     refused(lambda: augment.apply(x[:2], params), "params hold a table")
 
 
+def test_a_warning_points_at_the_callers_line() -> None:
+    augment, x, ids = pipeline(), noise(2, 3, 16, 16), torch.arange(2)
+    step = compiled(lambda images, i: augment(images, ids=i) + 0)
+    with pytest.warns(UserWarning, match="ids without an epoch") as caught:
+        step(x, ids)
+    assert caught[0].filename == __file__
+
+
 def test_a_trained_model_with_a_pipeline_inside() -> None:
     class Model(nn.Module):
         def __init__(self):
@@ -242,7 +250,7 @@ def test_mixed_labels_in_a_graph(backend: str) -> None:
     mixing = [*CROP, ga.RandomChoice([ga.MixUp(num_classes=4), ga.CutMix(num_classes=4)])]
     calls: dict[str, Callable[[ga.Compose], tuple]] = {
         "hard": lambda one: one(x, labels),
-        "soft": lambda one: one(x, soft, ids=labels, epoch=3),
+        "soft": lambda one: one(x, soft, ids=torch.arange(6), epoch=3),
         "of one": lambda one: one(x[0], soft[0]),
         "views": lambda one: one(x, labels, views=2),
         "an index": lambda one: one(x, labels[few], index=few),
@@ -253,6 +261,15 @@ def test_mixed_labels_in_a_graph(backend: str) -> None:
         augment, eager = pipeline(backend, mixing), pipeline(backend, mixing)
         found, expected = compiled(lambda augment=augment, call=call: call(augment))(), call(eager)
         assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(found, expected, strict=True)), name
+
+
+def test_labels_beside_layers_of_ones_own_pass_through() -> None:
+    transforms = [ga.RandomResizedCrop(12), ga.AugMix()]
+    augment, eager = pipeline(transforms=transforms), pipeline(transforms=transforms)
+    x, labels = noise(4, 3, 16, 16), torch.arange(4)
+    found, through = compiled(lambda images, targets: augment(images, targets))(x, labels)
+    same(found, eager(x))
+    assert torch.equal(through, labels)
 
 
 @pytest.mark.parametrize("grad", [False, True])
