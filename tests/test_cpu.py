@@ -370,7 +370,7 @@ def test_forked_workers_after_the_parent_used_its_threads(threads) -> None:
 
 # --- compilation ------------------------------------------------------------------------------------------------------
 def test_pixel_loops_are_vectors_of_float32() -> None:
-    """No float64 but the sum of a statistic, which is a scalar."""
+    """No float64 but the sum of a statistic, which is a scalar, and JPEG's DCT, whose sums float32 cannot hold."""
     from numba import cfunc
 
     from gpuaug.kernels.cpu import kernels
@@ -382,5 +382,5 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
     for name, (signature, function) in made.items():
         text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
         assert name == "prepare_phase" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
-        assert not re.search(r"<\d+ x double>", text), name
-        assert name == "mean_phase" or "double" not in text, name
+        assert name == "jpeg_phase" or not re.search(r"<\d+ x double>", text), name
+        assert name in ("mean_phase", "jpeg_phase") or "double" not in text, name
