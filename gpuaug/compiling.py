@@ -13,11 +13,11 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .backends import select
-from .compose import Params, check_params, one_view
 from .inputs import check_images, check_labels, children_of, is_fake
 from .lowering import lower
 from .mixing import Mix
 from .operator import find, views_in
+from .params import Params, check_params, one_view
 from .program import Canvas, Program
 from .recipe import frames_of, is_channels_last
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -27,55 +25,12 @@ from .inputs import (
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .messages import warn
-from .mixing import mixable, partner
-from .program import Canvas, Program
-from .recipe import PLAIN, VIEWS, Asked, Recipe, Recipes, asked_for
+from .mixing import mixable
+from .params import Params, check_params, one_view
+from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
 
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
-
-
-@dataclass(frozen=True)
-class Params:
-    """What a pipeline drew for a batch.
-
-    Attributes:
-        table: float32 [B, P], a row a sample; [V, B, P] of several views.
-        columns: P names, "2.RandomAffine.angle". A column of an op that did not act holds 0.
-        sizes: each sample's (H, W).
-        frames: of the clips that came in; None for images.
-    """
-
-    table: torch.Tensor
-    columns: tuple[str, ...]
-    program: Program
-    sizes: tuple[Canvas, ...]
-    frames: int | None = None
-
-    def describe(self, i: int, view: int = 0) -> list[dict]:
-        """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them.
-
-        Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
-        arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
-        numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box", of
-        AugMix {"op", "weights", "chains"}. Reads the table from the device.
-
-        Raises:
-            ValueError: a table, made by hand, with values that are not finite.
-        """
-        row, mix, n = (
-            (self.table if self.table.dim() == 2 else self.table[view])[i].tolist(),
-            self.program.mix,
-            len(self),
-        )
-        for name, value in zip(self.columns, row, strict=True):
-            if not math.isfinite(value):
-                raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        other = None if mix is None or mix.pair is None else partner(i % n, n, mix.pair)
-        return self.program.describe(row, self.sizes[i], None if other == i % n else other, self.frames)
-
-    def __len__(self) -> int:
-        return self.table.shape[-2]
 
 
 class Compose(nn.Module):
@@ -390,33 +345,6 @@ class Compose(nn.Module):
         extras += "" if self.memory_format == torch.preserve_format else f", memory_format={self.memory_format}"
         extras += ", check=True" if self.check else ""
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
-
-
-def one_view(params: Params, view: int) -> torch.Tensor:
-    """The table [B, P] of one of the views."""
-    n = params.table.shape[0] if params.table.dim() == 3 else 0
-    if whole("view", view, VIEWS) >= n:
-        raise ValueError(f"view must be one of the {n} views of params, got {view}; sample with views=")
-    return params.table[view]
-
-
-def check_params(
-    params: Params, table: torch.Tensor, program: Program, draws: tuple[int, ...], sizes: Sequence[Canvas]
-) -> None:
-    """Raise on params of another pipeline, batch or size than of a recipe with such a program, draws and sizes."""
-    found, needs = tuple(table.shape), (*draws, len(program.columns))
-    if found != needs:
-        raise ValueError(
-            f"params hold a table of {found}, and this pipeline and batch need {needs}; draw them by sample()"
-        )
-    for theirs, own in zip(params.columns, program.columns, strict=True):
-        if theirs != own:
-            raise ValueError(f"params were drawn by another pipeline: {theirs} stands for {own}; draw them by sample()")
-    for (h, w), (own_h, own_w) in zip(params.sizes, sizes, strict=True):
-        if (h, w) != (own_h, own_w):
-            raise ValueError(
-                f"params were drawn for images of {h}x{w}, and these are {own_h}x{own_w}; draw them by sample()"
-            )
 
 
 def in_a_graph():

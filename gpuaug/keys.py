@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 DISTRIBUTED = torch.distributed.is_available()
 NO_EPOCH = -1
 EPOCHS = 2**32  # a key has 32 bits for the epoch
+VIEWS = 4096  # and 12 for the view
 SEEDS = 2**64
 SAVED = 3  # words of a saved state: seed (as a signed number), epoch, counter
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)

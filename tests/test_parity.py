@@ -201,7 +201,7 @@ OPS |= {
     "jpeg": lambda fill, fills, white: [ga.JPEG((5, 95))],
     "jpeg-low": lambda fill, fills, white: [ga.JPEG(2)],
     "jpeg-between-crops": lambda fill, fills, white: [
-        ga.RandomCrop((29, 21)),
+        ga.RandomCrop((19, 21)),
         ga.RandomApply([ga.JPEG((1, 100))], p=0.7),
         ga.RandomHorizontalFlip(),
         ga.RandomSolarize(white * 0.5, p=0.5),

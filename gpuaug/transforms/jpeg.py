@@ -38,6 +38,7 @@ class JPEG(Transform):
             raise ValueError(
                 f"JPEG: quality must be a whole number in 1 .. 100, or two ascending ones, got {shown(self.quality)}"
             )
+        self._set(quality=(int(low), int(high)) if isinstance(self.quality, tuple) else int(low))
 
     def _qualities(self) -> tuple:
         both = ends(self.quality)
