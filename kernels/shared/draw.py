@@ -16,6 +16,7 @@ W0 = 0x9E3779B9
 W1 = 0xBB67AE85
 WORD = 0xFFFFFFFF
 UNIT = 5.9604644775390625e-08
+BELOW_ONE = 0.9999999403953552
 TRIES = 10
 
 
@@ -319,8 +320,8 @@ def symmetric_beta(a, b, c):
     """A number of the distribution Beta(alpha, alpha), from two words.
 
     Its lower half is s h(s), where s = (u alpha B(alpha, alpha))^(1 / alpha) for u uniform in (0, 0.5] and h is
-    smooth; the upper one mirrors it. c: 1 / alpha, ln s at u = 0.5, then z = c[2] s + c[3] in [0, 1], of which h is the
-    polynomial c[4], c[5], ... (`gpuaug.transforms.beta.configuration`).
+    smooth; the upper one mirrors it, below 1 as torch's. c: 1 / alpha, ln s at u = 0.5, then z = c[2] s + c[3] in
+    [0, 1], of which h is the polynomial c[4], c[5], ... (`gpuaug.transforms.beta.configuration`).
     """
     s = decaying(logarithm(unit(a) + UNIT) * c[0] + c[1])
     z = s * c[2] + c[3]
@@ -328,7 +329,7 @@ def symmetric_beta(a, b, c):
     for i in xp.static_range(7):
         h = h * z + c[10 - i]
     low = xp.minimum(s * h, 0.5)
-    return xp.where(unit(b) < 0.5, low, 1.0 - low)
+    return xp.where(unit(b) < 0.5, low, xp.minimum(1.0 - low, BELOW_ONE))
 
 
 def draw_mixup(key, c, h, w):
