@@ -29,6 +29,10 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "RandomAffine": lambda: [ga.RandomAffine(30, (0.1, 0.1), (0.7, 1.3), 20, interpolation="bilinear")],
         "ElasticTransform": lambda: [ga.ElasticTransform(120.0, 6.0)],
         "RandomPerspective": lambda: [ga.RandomPerspective(0.6, 1.0)],
+        "RandomRotation, expand": lambda: [ga.RandomRotation(45, interpolation="bilinear", expand=True)],
+        "ScaleJitter": lambda: [ga.ScaleJitter((160, 160), (0.4, 1.0))],
+        "RandomResize": lambda: [ga.RandomResize(64, 192)],
+        "RandomShortestSize": lambda: [ga.RandomShortestSize([96, 128, 160])],
     },
     "Colour": {
         "ColorJitter": lambda: [ga.ColorJitter(0.5, 0.5, 0.5, 0.2)],
@@ -59,6 +63,11 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "GaussianNoise": lambda: [ga.GaussianNoise(sigma=0.15)],
         "SaltAndPepper": lambda: [ga.SaltAndPepper(0.08, p=1.0)],
     },
+    "Mixing": {
+        "MixUp": lambda: [ga.MixUp()],
+        "CutMix": lambda: [ga.CutMix()],
+        "AugMix": lambda: [ga.AugMix(severity=5)],
+    },
     "Policies": {
         "RandAugment": lambda: [ga.RandAugment()],
         "RandAugment ": lambda: [ga.RandAugment(num_ops=3, magnitude=15)],
@@ -84,11 +93,11 @@ def sample_photos() -> list[torch.Tensor]:
     return [fit(photo) for photo in photos]
 
 
-def tile(name: str, ops: list, photo: torch.Tensor, sample: int) -> Tile:
-    """What `ops` make of a photo under a sample id, and what was drawn."""
+def tile(name: str, ops: list, photos: torch.Tensor, sample: int) -> Tile:
+    """What `ops` make of the first photo under a sample id, and what was drawn."""
     augment = ga.Compose(ops, seed=0)
-    params = augment.sample(photo[None], ids=[sample], epoch=0)
-    out = augment.apply(photo[None], params)[0]
+    params = augment.sample(photos, ids=range(sample, sample + len(photos)), epoch=0)
+    out = augment.apply(photos, params)[0]
     mean, std = ((0.5,) * 3, (0.25,) * 3) if out.is_floating_point() else (None, None)
     records = params.describe(0)
     drawn = caption(records) if params.columns else ""  # nothing is drawn, and nothing to be said
@@ -98,10 +107,11 @@ def tile(name: str, ops: list, photo: torch.Tensor, sample: int) -> Tile:
 def gallery(out: str | Path) -> Path:
     """Write the gallery; returns its path. Raises ValueError for an output that is not an image file."""
     out = check_sheet(out)
-    photos = sample_photos()
+    photos = torch.stack(sample_photos())
     rows: list[tuple[str, list[Tile]]] = []
     for title, ops in SECTIONS.items():
-        tiles = [tile(name, make(), photos[i % 2], FIRST_ID + i) for i, (name, make) in enumerate(ops.items())]
+        makers = enumerate(ops.items())
+        tiles = [tile(name, make(), photos.roll(-i, 0), FIRST_ID + i) for i, (name, make) in makers]
         rows += [(title if i == 0 else "", tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
     step = SIDE + 2 * LINE + 14
     titled = sum(bool(title) for title, _ in rows)

@@ -47,8 +47,16 @@ def one_line(pipeline) -> str:
 
 def caption(records: Sequence[dict]) -> str:
     """A few words for what ``Params.describe`` says of one sample: ``flip · ↻23° · +3,-1 · ×1.04``."""
-    words = [word for record in records if (word := _word(record["call"], record["kwargs"]))]
+    words = [word for record in records if (word := _said(record))]
     return " · ".join(words) if words else "unchanged"
+
+
+def _said(record: dict) -> str:
+    if "call" in record:
+        return _word(record["call"], record["kwargs"])
+    if "chains" in record:
+        return "weights " + " ".join(f"{w:.2f}" for w in record["weights"])
+    return f"lambda {record['lam']:.2f}" if "lam" in record else f"frames {record['frames']}"
 
 
 def _word(call: str, kw: dict) -> str:

@@ -20,7 +20,7 @@ from gpuaug.benchmarks import random_cases
 
 SEED = 10
 CASES = {"cpu": 150, "kornia": 40, "triton": 3 if judges.INTERPRETED else 100}
-COUNT = int(os.environ.get("GPUAUG_CASES", 0))  # more of them, by hand
+COUNT = int(os.environ.get("CASES", 0))  # more of them, by hand
 
 
 def outcome(call) -> Any:
@@ -55,7 +55,11 @@ def one_by_one(augment: ga.Compose, images: Any, **keywords: Any) -> list:
 
 
 def check_shapes(case: random_cases.Case, random: Random, backend: str, device: str) -> None:
-    augment = ga.Compose(case.transforms, seed=case.seed, backend=backend, memory_format=case.memory_format)
+    sized = random.choice(
+        [[], [ga.ScaleJitter((9, 11), (0.5, 2.0))], [ga.RandomResize(3, 9)], [ga.RandomShortestSize([4, 7])]]
+    )
+    ops = [*case.transforms, *(sized if random.random() < 0.5 else [])]
+    augment = ga.Compose(ops, seed=case.seed, backend=backend, memory_format=case.memory_format)
     images = pixels(case, random, 4, device)
     ids = range(len(images))
     for keywords in ({}, {"view": 1}):

@@ -65,6 +65,12 @@ def count_samples(o_row, state, n_rows):
         tl.store(state + STATE_TICKET, 0)
 
 
+def is_first(o_row, i_row):
+    """Whether a row is the first of those, neighbours, that have one table row: frames of a clip, layers."""
+    i_table = tl.load(o_row + ROW_TABLE)
+    return (i_row == 0) | (tl.load(o_row + ROW_TABLE - ROW, mask=i_row > 0, other=-1) != i_table)
+
+
 def clear_words(o_plan, i_word, n_words, BLOCK: tl.constexpr):
     """Zero the words i_word .. n_words - 1 of a plan row."""
     while i_word < n_words:
@@ -108,6 +114,7 @@ def plan_kernel(
     o_table = table + tl.load(o_row + ROW_TABLE) * n_columns
     h, w = tl.load(o_row + ROW_H).to(tl.float32), tl.load(o_row + ROW_W).to(tl.float32)
     layer = tl.load(o_row + ROW_LAYER).to(tl.int32)
+    own = is_first(o_row, i_row)
     tl.store(o_plan + TICKET, 0.0)
     clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
     if FRESH:
@@ -121,8 +128,7 @@ def plan_kernel(
         while i_column < n_columns:
             o_column = i_column + tl.arange(0, BLOCK)
             m_column = o_column < n_columns
-            if BLENDS:
-                m_column = m_column & (layer == 0)  # the others have drawn the same
+            m_column = m_column & own  # the others have drawn the same
             tl.store(o_table + o_column, tl.load(o_own + o_column, mask=m_column), mask=m_column)
             i_column += BLOCK
     else:
