@@ -29,7 +29,7 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "RandomAffine": lambda: [ga.RandomAffine(30, (0.1, 0.1), (0.7, 1.3), 20, interpolation="bilinear")],
         "ElasticTransform": lambda: [ga.ElasticTransform(120.0, 6.0)],
         "RandomPerspective": lambda: [ga.RandomPerspective(0.6, 1.0)],
-        "RandomRotation, expand": lambda: [ga.RandomRotation(45, interpolation="bilinear", expand=True)],
+        "RandomRotation, expand": lambda: [ga.RandomRotation((20, 70), interpolation="bilinear", expand=True)],
         "ScaleJitter": lambda: [ga.ScaleJitter((160, 160), (0.4, 1.0))],
         "RandomResize": lambda: [ga.RandomResize(64, 192)],
         "RandomShortestSize": lambda: [ga.RandomShortestSize([96, 128, 160])],
@@ -101,6 +101,8 @@ def tile(name: str, ops: list, photos: torch.Tensor, sample: int) -> Tile:
     mean, std = ((0.5,) * 3, (0.25,) * 3) if out.is_floating_point() else (None, None)
     records = params.describe(0)
     drawn = caption(records) if params.columns else ""  # nothing is drawn, and nothing to be said
+    if drawn == "unchanged" and out.shape[1:] != photos.shape[2:]:
+        drawn = "to {1}x{0}".format(*out.shape[1:])
     return Tile(to_image(out, mean, std), f"{name.strip()}\n{drawn}")
 
 
