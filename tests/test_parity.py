@@ -220,7 +220,7 @@ OPS |= {
     "elastic-nearest": lambda fill, fills, white: [ga.ElasticTransform((20.0, 60.0), (0.4, 2.0), "nearest", fill)],
     "elastic-between": lambda fill, fills, white: [
         ga.ColorJitter(brightness=0.5, contrast=0.5),
-        ga.RandomCrop((25, 21)),
+        ga.RandomCrop((19, 21)),
         ga.RandomApply([ga.ElasticTransform(40.0, 1.0, fill=fill)], p=0.7),
         ga.RandomHorizontalFlip(),
         ga.RandomChoice([ga.ColorJitter(0.3), ga.RandomInvert(1.0)]),

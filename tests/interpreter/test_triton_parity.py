@@ -204,7 +204,8 @@ def test_plans_are_equal(name):
 def plan_words_in_use(plans: torch.Tensor, program) -> torch.Tensor:
     """A mask of the words that a plan's header says are there."""
     used = torch.zeros_like(plans, dtype=torch.bool)
-    used[:, [i for i in range(plan.HEADER) if i != plan.SPARE]] = True
+    unset = {plan.SPARE} if program.mix else {plan.SPARE, plan.FRONT}
+    used[:, [i for i in range(plan.HEADER) if i not in unset]] = True
     triples = (program.channels + 2) // 3
     group = list(range(plan.G_FILL + program.channels))
     step = [*range(plan.S_TRAIT + 1), *range(plan.S_ARGUMENTS, plan.S_ARGUMENTS + 8 * triples)]
