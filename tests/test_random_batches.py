@@ -19,7 +19,7 @@ import gpuaug as ga
 from gpuaug.benchmarks import random_cases
 
 SEED = 10
-CASES = {"cpu": 150, "kornia": 40, "triton": 3 if judges.INTERPRETED else 100}
+CASES = {"cpu": 60, "kornia": 12, "triton": 2 if judges.INTERPRETED else 100}
 COUNT = int(os.environ.get("CASES", 0))  # more of them, by hand
 
 
