@@ -122,8 +122,7 @@ class Sizes:
             if not slot.smooth:
                 return now
             made = self.canvases[slot.number]
-            after = frozenset().union(*made.values())
-            ratio = max(1.0, *(a[axis] / b[axis] for a in made for b in after for axis in (0, 1)))
+            ratio = max(1.0, *(a[axis] / b[axis] for a, after in made.items() for b in after for axis in (0, 1)))
             antialias = geometry.CASES[slot.op].startswith("resize") and slot.arguments[6] > 0
             last = 1.0 if antialias else _stretch(self.config, slot, ratio)
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last

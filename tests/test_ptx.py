@@ -182,13 +182,13 @@ FAULTS = {  # transforms, channels, where and what is planted, what is found
     "no barrier before a chunk's ticket": (
         PIPELINES["jitter"][0],
         3,
-        ("write.py", "tl.debug_barrier()", r"bar\.sync.*", ""),
+        ("asks.py", "tl.debug_barrier()", r"bar\.sync.*", ""),
         "ask_kernel: race with ",
     ),
     "a chunk's ticket that releases nothing": (
         PIPELINES["jitter"][0],
         3,
-        ("write.py", "tl.atomic_add(ticket, 1)", r"\.acq_rel", ".relaxed"),
+        ("asks.py", "tl.atomic_add(ticket, 1)", r"\.acq_rel", ".relaxed"),
         "ask_kernel: race with thread 0 of block",
     ),
     "no fence behind a draw": (
@@ -224,8 +224,8 @@ FAULTS = {  # transforms, channels, where and what is planted, what is found
     "counts of several blocks added up without atomics": (
         PIPELINES["statistics"][0],
         3,
-        ("write.py", "tl.atomic_add(o_level", COUNT, r"\1 ld.global.b32 {\2}, \3; \1 st.global.b32 \3, {\4};"),
-        r"ask_kernel: race with thread \d+ of block \d+ .*by (ld|st)\.global\.b32 at write\.py",
+        ("asks.py", "tl.atomic_add(o_level", COUNT, r"\1 ld.global.b32 {\2}, \3; \1 st.global.b32 \3, {\4};"),
+        r"ask_kernel: race with thread \d+ of block \d+ .*by (ld|st)\.global\.b32 at asks\.py",
     ),
 }
 

@@ -39,6 +39,8 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     if needs and images.device.type == "mps":
         return f"{needs[0]} needs float64, which mps lacks"
     taps = program.sizes.taps
+    if taps > MOST_TAPS and len(program.canvases) > 1:  # of a list each size is written by itself
+        taps = max(program.of_sizes(frozenset({c}), program.out_sizes).sizes.taps for c in program.canvases)
     if taps > MOST_TAPS and not program.facts.axis_aligned:
         return f"its merged resamplings may need {taps} x {taps} taps a pixel, more than {MOST_TAPS} x {MOST_TAPS}"
     return None
