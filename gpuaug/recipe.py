@@ -206,7 +206,7 @@ class Recipes:
         sizes = [tuple(image.shape[1:]) for image in images]
         program, ends = self._program_of_all(set(sizes), first.shape[0], first.dtype)
         frames_of(program, ())
-        check_memory(program, len(images), first.device)
+        check_memory(program, len(images) * len(asked.views or (0,)), first.device)
         module = backends.select(program, first, backend, grad)
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
         rows = list_rows(listed, _elements(program), asked.views or (asked.view,))
