@@ -72,6 +72,7 @@ def dynamo(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     torch._dynamo.reset()
     gc.collect()
     os.environ.pop("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", None)
+    os.environ.pop("TRITON_PTXAS_PATH", None)
     modules = [module for name, module in sys.modules.items() if name.startswith("gpuaug.")]
     for place in map(vars, (request.module, *modules)):
         for name in [name for name in place if name.startswith("gpuaug_program")]:

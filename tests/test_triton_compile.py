@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -123,6 +124,15 @@ def test_only_what_a_program_needs_sets_its_kernels_apart():
     one, other = (kernels(program_of(name)) for name in ("resized_crop", "eval"))
     assert one["write"] == other["write"] and one["draw"] != other["draw"]
     assert kernels(program_of("resized_crop")) == one
+
+
+def test_no_target_within_a_target():
+    """`(a, b), c = ...`: Triton 3.6 meets it with a TypeError, the first time that a process compiles the kernel."""
+    for path in sorted((ROOT / "kernels" / "triton").glob("*.py")) + sorted((ROOT / "kernels" / "shared").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for target in node.targets if isinstance(node, ast.Assign) else ():
+                parts = target.elts if isinstance(target, ast.Tuple) else ()
+                assert not any(isinstance(part, ast.Tuple) for part in parts), f"{path}:{node.lineno}"
 
 
 @pytest.mark.slow

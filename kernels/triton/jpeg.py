@@ -106,7 +106,8 @@ def keep_jpeg(
 ):
     """Keep what JPEG makes of a tile, whole blocks of chroma, of an image of `size`; what lies outside of the image
     repeats its last line and column."""
-    (x_tile, y_tile), (h, w) = corner, size
+    x_tile, y_tile = corner
+    h, w = size
     r, g, b = level_of(rgb[0], lattice), level_of(rgb[1], lattice), level_of(rgb[2], lattice)
     basis, b_luma, b_chroma = tables(quality)
     v = r
