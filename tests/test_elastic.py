@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
 from gpuaug.lowering import lower
-from gpuaug.program import project_mask
+from gpuaug.projection import project_mask
 
 CASES = {  # size; alpha, sigma, interpolation, fill on [0, 1]
     "one pixel": ((1, 1), (40.0, 0.0, "bilinear", 0.3)),

@@ -20,7 +20,7 @@ from gpuaug.compose import Params
 from gpuaug.kernels.shared import plan
 from gpuaug.keys import new_state
 from gpuaug.lowering import lower
-from gpuaug.program import project_mask
+from gpuaug.projection import project_mask
 from gpuaug.recipe import batch_rows
 
 BACKENDS = ("triton",) if os.environ.get("TRITON_INTERPRET") == "1" else ("cpu", "kornia")
