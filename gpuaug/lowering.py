@@ -321,6 +321,7 @@ class Lowering:
         border: str = "constant",
         sampling: int = geometry.NEAREST,
         fill: Sequence[float] | None = None,
+        mask_fill: float | None = 0,
         sizes: Callable[[Canvas], Iterable[Canvas]] | None = None,
     ) -> None:
         """Append a geometry slot.
@@ -334,6 +335,7 @@ class Lowering:
                 it draws.
             exact: an integer map that never leaves its canvas.
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
+            mask_fill: the same of masks; None where the pipeline does not say.
             sizes: canvas -> those that it may become, or their extremes, where that is drawn.
         """
         self._check_front()
@@ -342,6 +344,7 @@ class Lowering:
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
         found = sizes and (lambda canvas: frozenset(sizes(canvas)))
         entry = self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, found, **words)
+        self.nodes[-1] = entry = replace(entry, mask_fill=mask_fill)
         if op not in KEEP_CANVAS:
             self._go(lambda canvases: frozenset().union(*map(entry.after, canvases)))
 
@@ -356,6 +359,7 @@ class Lowering:
         columns: Sequence[str] = (),
         needs: str = "pixel",
         by_channel: Sequence[Sequence[float]] | None = None,
+        mask_fill: float | None = 0,
     ) -> None:
         """Append a pixel slot, as `geometry`.
 
@@ -369,7 +373,8 @@ class Lowering:
             self._check_front()
         channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
-        self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
+        entry = self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
+        self.nodes[-1] = replace(entry, mask_fill=mask_fill)
 
     def temporal(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -83,6 +83,7 @@ class Recipe:
         outputs: as `engine.Engine.write` takes them.
         draws_size: a draw decides the output's size, and the images are not on the host.
         shape: of the output [R, C, OH, OW], where all have one size.
+        beside: the recipes of what comes beside such images, kept by its kind and layout.
     """
 
     program: Program
@@ -107,6 +108,7 @@ class Recipe:
         written = self.rows if self.outputs is None else self.outputs
         self.shape = (len(written), self.program.out_channels, *(self.program.out_size or ()))
         self.mixes = self.mixing is not None and self.mixing.others is not None
+        self.beside: dict[tuple, Recipe] = {}
 
     @property
     def draws(self) -> tuple[int, ...]:
@@ -129,6 +131,7 @@ class Recipe:
     def gathering(self, index: torch.Tensor, step: int) -> Recipe:
         """For the samples of an index int64 [B] into images that lie `step` elements apart."""
         chosen = copy.copy(self)
+        chosen.beside = self.beside
         chosen.rows = gathered(self.rows, index * step, len(self.views or (0,)))
         return chosen
 
@@ -233,6 +236,17 @@ class Recipes:
             copies=False,
         )
 
+    def projected(
+        self, recipe: Recipe, project: Callable[..., Program], *arguments: Hashable
+    ) -> tuple[Program, Engine]:
+        """What another kind of input beside a recipe's images takes: `project` of their program, and an engine."""
+        key = (recipe.program.facts, project, *arguments)
+        program = self._projected.pop(key, None) or project(recipe.program, *arguments)
+        self._projected[key] = program
+        _drop_oldest(self._projected, KEPT_ENGINES)
+        program = program.of_sizes(recipe.program.canvases, recipe.program.out_sizes)
+        return program, self._engine(program, recipe.module, recipe.rows.device)
+
     def is_new(self, transforms: list, kind: tuple) -> bool:
         """Whether a kind of call has not been made before, and is no longer."""
         self._follow(transforms)
@@ -253,6 +267,7 @@ class Recipes:
         self._met: dict[tuple, None] = {}
         self._engines: dict[tuple, Engine] = {}
         self._programs: list[Program] = []
+        self._projected: dict[tuple, Program] = {}
         self._of_size: dict[tuple[Canvas, int, torch.dtype], Program] = {}
         self._of_sizes: dict[tuple[Canvases, int, torch.dtype], Program] = {}
         pipelines = (t for t in _within(transforms) if isinstance(t, torch.nn.Module) and hasattr(t, "transforms"))

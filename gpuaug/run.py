@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -10,6 +11,7 @@ from .backends.engine import Key, Plans
 from .memory import no_memory
 from .recipe import DRAWN, Recipe, capturing, drawn_sizes
 from .rows import ragged
+from .tree import Canvas
 
 Images = torch.Tensor | list
 
@@ -21,6 +23,7 @@ def run(
     key: Key | None,
     out: torch.Tensor | None = None,
     host: Key | None = None,
+    sizes: Sequence[Canvas] | None = None,
 ) -> tuple[Images, Plans | None]:
     """The images of a recipe's rows, and their plans.
 
@@ -28,13 +31,14 @@ def run(
         source, table, key: as `engine.Engine.plan` and `write`.
         out: a buffer [*lead, C, OH, OW], where all outputs have one size.
         host: the key on the host, where that knows it: for drawn sizes nobody has to wait for the device then.
+        sizes: (OH, OW) by view and sample, where they differ and are known.
 
     Returns:
         A tensor [*lead, C, OH, OW], or, of outputs with sizes of their own, lists nested likewise; and the plans, None
         of no rows.
     """
     if recipe.out_sizes is not None:
-        return _run_ragged(recipe, source, table, key, host or None)
+        return _run_ragged(recipe, source, table, key, host or None, sizes)
     rows, shape, plans = recipe.rows, recipe.shape, None
     batch = allocate(recipe, source.device) if out is None else out.view(shape)
     if shape[0]:
@@ -58,7 +62,12 @@ def allocate(recipe: Recipe, device: torch.device) -> torch.Tensor:
 
 
 def _run_ragged(
-    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None, host: Key | None
+    recipe: Recipe,
+    source: torch.Tensor,
+    table: torch.Tensor | None,
+    key: Key | None,
+    host: Key | None,
+    sizes: Sequence[Canvas] | None,
 ) -> tuple[Images, Plans | None]:
     """As `run`, of outputs with sizes of their own."""
     program, rows = recipe.program, recipe.rows
@@ -70,11 +79,10 @@ def _run_ragged(
             "pipeline with an op of fixed size, as Resize((H, W)) or RandomCrop"
         )
     plans = recipe.engine.plan(rows, table, key)
-    sizes = recipe.out_sizes
-    if sizes is DRAWN:
+    if sizes is None and recipe.out_sizes is DRAWN:
         sizes = (drawn_sizes(plans) if host is None else recipe.host_sizes(host))[:: recipe.frames or 1]
-    elif recipe.views is not None:
-        sizes = list(sizes) * len(recipe.views)
+    elif sizes is None:
+        sizes = list(recipe.out_sizes) * len(recipe.views or (0,))
     last = recipe.format == torch.channels_last
     placed = ragged(recipe.rows_of(plans), sizes, recipe.frames, program.out_channels, program.out_dtype.itemsize, last)
     shape = (1, 1, 1, placed.elements)

@@ -43,6 +43,7 @@ class Entry:
         sizes: canvas -> the extremes of those that it may become, where that is drawn.
         frames: of an op on clips, which frames it takes, see `program.frames`.
         place: of its op in the pipeline, as it was written.
+        mask_fill: what masks get from outside of them; None where the pipeline does not say.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Entry:
     sizes: Callable[[Canvas], Canvases] | None = field(default=None, compare=False, repr=False)
     frames: Callable[[torch.Tensor, int], torch.Tensor] | None = field(default=None, compare=False, repr=False)
     place: int = 0
+    mask_fill: float | None = 0
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ FILTERS = {
     "bicubic": geometry.CUBIC,
 }
 Fill = float | Sequence[float] | None  # one number, or one for each channel; None is the op's default
+Fills = Fill | Mapping[Any, Fill]  # or one by kind
+_KINDS = {"image": "image", "Image": "image", "Video": "image", "Tensor": "image", "mask": "mask", "Mask": "mask"}
 MOST_SIDE = 1 << 24  # pixels; whole numbers up to here are exact in float32, which coordinates are
 INF = math.inf
 FLOAT32 = 3.4028234663852886e38  # the largest finite one
@@ -174,6 +176,41 @@ def fill_argument(op: str, fill: Any, name: str = "fill") -> float | tuple[float
     if is_number(v) or (isinstance(v, tuple) and v and all(is_number(n) for n in v)):
         return v
     raise ValueError(f"{op}: {name} must be a finite number or one for each channel, got {shown(fill)}")
+
+
+def fills_argument(op: str, fill: Any) -> float | tuple[float, ...] | dict[str, Any]:
+    """`fill_argument`, or such by kind: "image", "mask" and "others", or torchvision's types, as {"image", "mask"}."""
+    if not isinstance(fill, Mapping):
+        return fill_argument(op, fill)
+    found: dict[str, Any] = {}
+    for key, value in fill.items():
+        name = key.__name__ if isinstance(key, type) else key
+        kind = "others" if name == "others" else _KINDS.get(name)
+        value = fill_argument(op, value, f"fill[{name!r}]")
+        if kind is None and name not in ("BoundingBoxes", "KeyPoints"):
+            raise ValueError(f"{op}: fill is by 'image', 'mask' and 'others', got {shown(key)}")
+        if found.setdefault(kind, value) != value:
+            raise ValueError(f"{op}: fill has two values for images, {shown(found[kind])} and {shown(value)}")
+    others = found.get("others")
+    if found.get("image", others) is None:
+        raise ValueError(f"{op}: fill says nothing of images; add 'image' or 'others' to {shown(fill)}")
+    by_kind = {kind: found.get(kind, others) for kind in ("image", "mask")}
+    if isinstance(by_kind["mask"], tuple):
+        raise ValueError(f"{op}: fill of masks must be one number, got {shown(by_kind['mask'])}")
+    return by_kind
+
+
+def image_fill(fill: Any) -> float | tuple[float, ...]:
+    """What of `fills_argument` images take; of None 0."""
+    return 0 if fill is None else fill["image"] if isinstance(fill, Mapping) else fill
+
+
+def mask_fill(fill: Any) -> float | None:
+    """What of `fills_argument` masks take: as torchvision's, a number goes for them too; 0 for a colour, None where
+    none is named."""
+    if isinstance(fill, Mapping):
+        return fill["mask"]
+    return fill if is_number(fill) else 0
 
 
 def center_argument(op: str, center: Any) -> tuple[float, float] | None:

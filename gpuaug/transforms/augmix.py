@@ -10,7 +10,7 @@ from ..lowering import Lowering
 from ..messages import shown
 from ..mixing import Mix
 from ..program import Canvas
-from .arguments import Fill, flag, number, whole
+from .arguments import Fills, flag, number, whole
 from .policies import UNLEVELLED, Policy, Space, lower_op
 
 BINS = 10
@@ -46,7 +46,7 @@ class AugMix(Policy):
     alpha: float = 1.0
     all_ops: bool = True
     interpolation: Any = "bilinear"
-    fill: Fill = None
+    fill: Fills = None
 
     def __post_init__(self) -> None:
         self._check_warps()

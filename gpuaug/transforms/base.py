@@ -12,7 +12,7 @@ from ..kernels.shared import geometry
 from ..lowering import Lowering
 from ..messages import check_keywords, shown
 from ..program import Canvas
-from .arguments import FILTERS, MOST_SIDE, plain
+from .arguments import FILTERS, MOST_SIDE, image_fill, mask_fill, plain
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ def fill_by_channel(build: Lowering, fill: float | tuple[float, ...], name: str 
     if build.bound == 255 and not all(0 <= v <= 255 and v == int(v) for v in values):
         raise build.fail(f"{name} must hold whole numbers in 0 .. 255 for uint8 images, got {shown(fill)}")
     return [float(v) for v in values]
+
+
+def fills(build: Lowering, fill: Any) -> dict[str, Any]:
+    """What `Lowering.geometry` and `pixel` take of `fills_argument`'s."""
+    return {"fill": fill_by_channel(build, image_fill(fill)), "mask_fill": mask_fill(fill)}
 
 
 def resampling(interpolation: str, antialias: bool) -> tuple[int, str, tuple[float, float]]:

@@ -10,8 +10,8 @@ from ..kernels.torch.elastic import displacement
 from ..lowering import Lowering
 from ..messages import shown
 from ..program import Call, Canvas
-from .arguments import FILTERS, as_float32, fill_argument, interpolation_name, is_number, plain
-from .base import Transform, fill_by_channel
+from .arguments import FILTERS, Fills, as_float32, fills_argument, image_fill, interpolation_name, is_number, plain
+from .base import Transform, fills
 from .blur import check_kernel
 from .erasing import colour_blocks
 from .noise import SEEDS
@@ -42,20 +42,20 @@ class ElasticTransform(Transform):
         sigma: standard deviation of the blur in pixels, or (x, y): both positive, or both 0 for none. The blur reaches
             four times as far, which is less than the image's sides.
         interpolation: "nearest", "bilinear" or "bicubic".
-        fill: the colour from outside of the image, a number or one for each channel.
+        fill: from outside of the image, as `Pad`.
     """
 
     alpha: float | Sequence[float] = 50.0
     sigma: float | Sequence[float] = 5.0
     interpolation: str = "bilinear"
-    fill: float | Sequence[float] | None = 0
+    fill: Fills = 0
 
     def __post_init__(self) -> None:
         name = "ElasticTransform"
         self._set(interpolation=interpolation_name(name, self.interpolation, WARPS))
         self._plain()
         axes("alpha", self.alpha)
-        fill_argument(name, self.fill)
+        self._set(fill=fills_argument(name, self.fill))
         sigmas = axes("sigma", self.sigma)
         if not (0.0 < min(sigmas) <= max(sigmas) <= RADIUS / 4 or sigmas == (0.0, 0.0)):
             raise ValueError(f"{name}: sigma must be positive, or 0 on both axes, got {shown(self.sigma)}")
@@ -64,15 +64,14 @@ class ElasticTransform(Transform):
         alphas, sigmas = axes("alpha", self.alpha), axes("sigma", self.sigma)
         sizes = [int(8 * s + 1) // 2 * 2 + 1 for s in sigmas]
         check_kernel(build, (max(sizes), max(sizes)), "sigma")
-        fill = fill_argument("ElasticTransform", self.fill)
-        colour, kind = fill_by_channel(build, fill), float(FILTERS[self.interpolation])
+        found, kind = fills(build, self.fill), float(FILTERS[self.interpolation])
 
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
             moved = displacement(values[:2], [a / 2 for a in alphas], sigmas, canvas)
-            kwargs = {"displacement": moved, "interpolation": self.interpolation, "fill": fill}
+            kwargs = {"displacement": moved, "interpolation": self.interpolation, "fill": image_fill(self.fill)}
             return [("elastic", kwargs)]
 
         build.pixel("elastic_noise", draw="draw_seeds", columns=SEEDS, needs="neighbours", call=call)
         words = [*(a / 2 for a in alphas), *sigmas, kind]
-        blocks = [words + block[4:7] for block in colour_blocks(build, colour)]
-        build.pixel("elastic", needs="neighbours", by_channel=blocks, call=None)
+        blocks = [words + block[4:7] for block in colour_blocks(build, found["fill"])]
+        build.pixel("elastic", needs="neighbours", by_channel=blocks, call=None, mask_fill=found["mask_fill"])

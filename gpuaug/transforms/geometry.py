@@ -13,10 +13,11 @@ from ..messages import shown
 from ..program import Call, Canvas
 from .arguments import (
     MOST_SIDE,
-    Fill,
+    Fills,
     choice,
-    fill_argument,
+    fills_argument,
     flag,
+    image_fill,
     interpolation_name,
     interval,
     is_whole,
@@ -25,7 +26,7 @@ from .arguments import (
     probability,
     whole,
 )
-from .base import Transform, fill_by_channel, resampling, sides_fault
+from .base import Transform, fills, resampling, sides_fault
 
 RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
@@ -100,14 +101,14 @@ def lower_pad(
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         padding = amounts(canvas)
-        kwargs = {"padding": padding, "fill": fill, "padding_mode": mode}
+        kwargs = {"padding": padding, "fill": image_fill(fill), "padding_mode": mode}
         return [("pad", kwargs)] if described and any(padding) else []
 
     if not build.any_canvas(lambda canvas: any(amounts(canvas))):
         return
     build.check_canvas(fault)
-    colour = fill_by_channel(build, fill) if mode == "constant" else None
-    build.geometry("pad", arguments, border=mode, fill=colour, call=call)
+    colour = fills(build, fill) if mode == "constant" else {}
+    build.geometry("pad", arguments, border=mode, **colour, call=call)
 
 
 @dataclass(frozen=True)
@@ -116,19 +117,20 @@ class Pad(Transform):
 
     Args:
         padding: pixels: one number, (left and right, top and bottom), or (left, top, right, bottom).
-        fill: a number or one for each channel, in the units of the pixels; used by "constant".
+        fill: a number or one for each channel, in the units of the pixels; used by "constant". A number goes for masks
+            too, which else get 0; or by kind, as {"image": 114, "mask": 255} or by torchvision's types.
         padding_mode: "constant", "edge", "reflect" (the edge is not repeated) or "symmetric" (it is).
     """
 
     padding: int | Sequence[int]
-    fill: Fill = 0
+    fill: Fills = 0
     padding_mode: str = "constant"
 
     def __post_init__(self) -> None:
         self._plain()
         pad_sides("Pad", self.padding)
         choice("Pad", "padding_mode", self.padding_mode, PADDING_MODES)
-        self._set(fill=fill_argument("Pad", self.fill))
+        self._set(fill=fills_argument("Pad", self.fill))
 
     def lower(self, build: Lowering) -> None:
         lower_pad(build, pad_sides("Pad", self.padding), self.fill, self.padding_mode)
@@ -172,7 +174,7 @@ class RandomCrop(Transform):
     size: int | Sequence[int]
     padding: int | Sequence[int] | None = None
     pad_if_needed: bool = False
-    fill: Fill = 0
+    fill: Fills = 0
     padding_mode: str = "constant"
 
     def __post_init__(self) -> None:
@@ -182,7 +184,7 @@ class RandomCrop(Transform):
             pad_sides("RandomCrop", self.padding)
         flag("RandomCrop", "pad_if_needed", self.pad_if_needed)
         choice("RandomCrop", "padding_mode", self.padding_mode, PADDING_MODES)
-        self._set(fill=fill_argument("RandomCrop", self.fill))
+        self._set(fill=fills_argument("RandomCrop", self.fill))
 
     def lower(self, build: Lowering) -> None:
         size = pair("RandomCrop", "size", self.size)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..lowering import Lowering
-from .arguments import Fill, as_float32, choice, fill_argument, interpolation_name, whole
+from .arguments import Fills, as_float32, choice, fills_argument, interpolation_name, whole
 from .base import Transform
 from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
@@ -35,7 +35,7 @@ _ADJUSTED = {
 UNLEVELLED = ("Identity", "AutoContrast", "Equalize", "Invert")
 
 
-def lower_op(build: Lowering, op: str, interpolation: str, fill: Fill, **drawn: Any) -> None:
+def lower_op(build: Lowering, op: str, interpolation: str, fill: Fills, **drawn: Any) -> None:
     """Append a policy's op by its name, the argument drawn into a column that all ops of a slot share."""
     if op in _WARPED:
         _WARPED[op](build, interpolation=interpolation, fill=fill, **drawn)
@@ -107,7 +107,7 @@ class Policy(Transform):
         name = type(self).__name__
         self._set(interpolation=interpolation_name(name, self.interpolation, WARPS))
         if self.fill is not None:
-            self._set(fill=fill_argument(name, self.fill))
+            self._set(fill=fills_argument(name, self.fill))
 
     def _check_bins(self) -> None:
         name = "num_magnitude_bins"
@@ -142,7 +142,7 @@ class RandAugment(Policy):
     magnitude: int = 9
     num_magnitude_bins: int = 31
     interpolation: Any = "nearest"
-    fill: Fill = None
+    fill: Fills = None
 
     def __post_init__(self) -> None:
         self._check_bins()
@@ -166,7 +166,7 @@ class TrivialAugmentWide(Policy):
 
     num_magnitude_bins: int = 31
     interpolation: Any = "nearest"
-    fill: Fill = None
+    fill: Fills = None
 
     def __post_init__(self) -> None:
         self._check_bins()
@@ -188,7 +188,7 @@ class AutoAugment(Policy):
 
     policy: Any = "imagenet"
     interpolation: Any = "nearest"
-    fill: Fill = None
+    fill: Fills = None
 
     def __post_init__(self) -> None:
         policy = getattr(self.policy, "value", self.policy)

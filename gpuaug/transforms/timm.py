@@ -10,7 +10,7 @@ from typing import Any
 
 from ..lowering import Lowering
 from ..messages import meant, shown, spelt
-from .arguments import Fill, choice, number, probability
+from .arguments import Fills, choice, number, probability
 from .base import Transform
 from .beta import ALPHAS
 from .blur import lower_blur
@@ -162,7 +162,7 @@ class TimmAugment(Policy):
 
     config: str
     interpolation: Any = "bilinear"
-    fill: Fill = None
+    fill: Fills = None
 
     def __post_init__(self) -> None:
         read(self.config)
@@ -183,7 +183,7 @@ class TimmAugment(Policy):
         std = -1.0 if settings.policy == "rand" and settings.mstd > 100 else settings.mstd
         noisy = configuration(a, magnitude, std, settings.mmax or MOST, build.bound)
         drawn = {"draw": "draw_noisy_level", "configuration": noisy, "columns": ("magnitude",)}
-        fill = half(build) if self.fill is None else self.fill
+        fill = {"image": half(build), "mask": 0} if self.fill is None else self.fill
         if a.op == "SolarizeAdd":
             lower_solarize_add(build, half(build), **drawn)
         elif a.op == "GaussianBlur":
@@ -193,7 +193,7 @@ class TimmAugment(Policy):
 
 
 @spelt
-def timm_augment(config: str, interpolation: Any = "bilinear", fill: Fill = None) -> TimmAugment:
+def timm_augment(config: str, interpolation: Any = "bilinear", fill: Fills = None) -> TimmAugment:
     """A policy by timm's string: its ops, probabilities, magnitudes, noise and signs (timm.data.auto_augment); what
     each op does to pixels is this library's, in place of Pillow's.
 

@@ -13,18 +13,19 @@ from ..messages import shown
 from ..program import Call, Canvas
 from .arguments import (
     FILTERS,
-    Fill,
+    Fills,
     angle_interval,
     center_argument,
-    fill_argument,
+    fills_argument,
     flag,
+    image_fill,
     interpolation_name,
     interval,
     is_number,
     probability,
     shear_interval,
 )
-from .base import Transform, fill_by_channel
+from .base import Transform, fills
 
 WARPS = ("nearest", "bilinear", "bicubic")
 
@@ -44,7 +45,7 @@ class RandomRotation(Transform):
         expand: make the canvas as large as the turned image needs; its size is drawn with the angle, and a pipeline
             that ends so gives a list of images.
         center: (x, y) in pixels from the upper left corner; None is the middle, about which expand turns.
-        fill: outside of the image; a number or one for each channel. Bilinear blends it once with the edge
+        fill: outside of the image, as `Pad`. Bilinear blends it once with the edge
             (torchvision: twice).
     """
 
@@ -52,7 +53,7 @@ class RandomRotation(Transform):
     interpolation: Any = "nearest"
     expand: bool = False
     center: Sequence[float] | None = None
-    fill: Fill = 0
+    fill: Fills = 0
 
     def __post_init__(self) -> None:
         name = "RandomRotation"
@@ -63,7 +64,7 @@ class RandomRotation(Transform):
         self._set(
             interpolation=interpolation_name(name, self.interpolation, WARPS),
             center=center_argument(name, self.center),
-            fill=fill_argument(name, self.fill),
+            fill=fills_argument(name, self.fill),
         )
 
     def lower(self, build: Lowering) -> None:
@@ -88,19 +89,19 @@ def turned_sizes(canvas: Canvas, limits: tuple[float, float]) -> list[Canvas]:
     return [(min(heights), min(widths)), (max(heights), max(widths))]
 
 
-def lower_rotation(build: Lowering, interpolation: str, fill: Fill, center=None, **drawn: Any) -> None:
+def lower_rotation(build: Lowering, interpolation: str, fill: Fills, center=None, **drawn: Any) -> None:
     """A slot that turns by the angle drawn, in degrees; with `sizes`, onto a canvas that holds all of it."""
     expand = "sizes" in drawn
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
         kwargs = {"angle": values[0], "interpolation": interpolation, "expand": expand}
-        return [("rotate", kwargs | {"center": center and list(center), "fill": fill})]
+        return [("rotate", kwargs | {"center": center and list(center), "fill": image_fill(fill)})]
 
     op, arguments = ("rotate_expand", (0,)) if expand else ("rotate", (0, *center_words(center)))
     _lower_warp(build, op, arguments, interpolation, fill, call, drawn)
 
 
-def lower_shear(build: Lowering, axis: int, interpolation: str, fill: Fill, **drawn: Any) -> None:
+def lower_shear(build: Lowering, axis: int, interpolation: str, fill: Fills, **drawn: Any) -> None:
     """A slot that leans x (axis 0) or y (1) by the tangent drawn, about the upper left corner."""
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
@@ -111,7 +112,7 @@ def lower_shear(build: Lowering, axis: int, interpolation: str, fill: Fill, **dr
     _lower_warp(build, ("shear_x", "shear_y")[axis], (), interpolation, fill, call, drawn)
 
 
-def lower_translation(build: Lowering, axis: int, interpolation: str, fill: Fill, **drawn: Any) -> None:
+def lower_translation(build: Lowering, axis: int, interpolation: str, fill: Fills, **drawn: Any) -> None:
     """A slot that shifts x (axis 0) or y (1) by the pixels drawn."""
 
     def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
@@ -122,14 +123,13 @@ def lower_translation(build: Lowering, axis: int, interpolation: str, fill: Fill
     _lower_warp(build, ("translate_x", "translate_y")[axis], (), interpolation, fill, call, drawn)
 
 
-def _plain_affine(interpolation: str, fill: Fill, **changed: Any) -> Call:
+def _plain_affine(interpolation: str, fill: Fills, **changed: Any) -> Call:
     kwargs = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
-    return "affine", kwargs | {"interpolation": interpolation, "fill": fill, "center": None} | changed
+    return "affine", kwargs | {"interpolation": interpolation, "fill": image_fill(fill), "center": None} | changed
 
 
-def _lower_warp(build: Lowering, op, arguments, interpolation: str, fill: Fill, call, drawn: dict) -> None:
-    colour = fill_by_channel(build, 0 if fill is None else fill)
-    build.geometry(op, arguments, sampling=FILTERS[interpolation], fill=colour, call=call, **drawn)
+def _lower_warp(build: Lowering, op, arguments, interpolation: str, fill: Fills, call, drawn: dict) -> None:
+    build.geometry(op, arguments, sampling=FILTERS[interpolation], **fills(build, fill), call=call, **drawn)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class RandomAffine(Transform):
     scale: Sequence[float] | None = None
     shear: float | Sequence[float] | None = None
     interpolation: Any = "nearest"
-    fill: Fill = 0
+    fill: Fills = 0
     center: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ class RandomAffine(Transform):
         self._set(
             interpolation=interpolation_name(name, self.interpolation, WARPS),
             center=center_argument(name, self.center),
-            fill=fill_argument(name, self.fill),
+            fill=fills_argument(name, self.fill),
         )
 
     def _shears(self) -> tuple[float, float, float, float]:
@@ -184,7 +184,7 @@ class RandomAffine(Transform):
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
             angle, tx, ty, scale, shear_x, shear_y = values
             kwargs = {"angle": angle, "translate": [int(tx), int(ty)], "scale": scale, "shear": [shear_x, shear_y]}
-            kwargs |= {"interpolation": self.interpolation, "fill": self.fill}
+            kwargs |= {"interpolation": self.interpolation, "fill": image_fill(self.fill)}
             return [("affine", kwargs | {"center": self.center and list(self.center)})]
 
         dx, dy = self.translate or (0.0, 0.0)
@@ -200,7 +200,7 @@ class RandomAffine(Transform):
             ),
             columns=("angle", "translate_x", "translate_y", "scale", "shear_x", "shear_y"),
             sampling=FILTERS[self.interpolation],
-            fill=fill_by_channel(build, self.fill),
+            **fills(build, self.fill),
             call=call,
         )
 
@@ -217,7 +217,7 @@ class RandomPerspective(Transform):
     distortion_scale: float = 0.5
     p: float = 0.5
     interpolation: Any = "bilinear"
-    fill: Fill = 0
+    fill: Fills = 0
 
     def __post_init__(self) -> None:
         name = "RandomPerspective"
@@ -225,7 +225,7 @@ class RandomPerspective(Transform):
         probability(name, self.distortion_scale, "distortion_scale")
         probability(name, self.p)
         self._set(
-            interpolation=interpolation_name(name, self.interpolation, WARPS), fill=fill_argument(name, self.fill)
+            interpolation=interpolation_name(name, self.interpolation, WARPS), fill=fills_argument(name, self.fill)
         )
 
     def lower(self, build: Lowering) -> None:
@@ -239,7 +239,7 @@ class RandomPerspective(Transform):
                 "startpoints": [[0, 0], [right, 0], [right, bottom], [0, bottom]],
                 "endpoints": [[int(values[i]), int(values[i + 1])] for i in (0, 2, 4, 6)],
                 "interpolation": self.interpolation,
-                "fill": self.fill,
+                "fill": image_fill(self.fill),
             }
             return [("perspective", kwargs)]
 
@@ -251,6 +251,6 @@ class RandomPerspective(Transform):
                 configuration=(self.distortion_scale,),
                 columns=tuple(f"{axis}{corner}" for corner in range(4) for axis in "xy"),
                 sampling=FILTERS[self.interpolation],
-                fill=fill_by_channel(build, self.fill),
+                **fills(build, self.fill),
                 call=call,
             )
