@@ -183,7 +183,8 @@ class Compose(nn.Module):
         table, program = recipe.table(images.device), recipe.program
         if recipe.rows.shape[0]:
             table = recipe.engine.plan(recipe.rows, table, key).table
-        table, frames = table.view(*recipe.draws, len(program.columns)), recipe.clip and recipe.clip[0]
+        table = recipe.own(table).view(*recipe.draws, len(program.columns))
+        frames = recipe.clip and recipe.clip[0]
         return Params(table, program.columns, program, recipe.sizes, frames)
 
     def apply(
@@ -221,7 +222,7 @@ class Compose(nn.Module):
                 raise ValueError("out takes images of one size, and here each has its own; leave it out")
             check_out(out, (*recipe.lead, program.out_channels, *program.out_size), program.out_dtype, images)
         table = moved(table if table.dim() == 2 else table.flatten(0, 1), images.device, torch.float32)
-        return run(recipe, images, table.contiguous(), None, out)[0]
+        return run(recipe, images, recipe.whole(table).contiguous(), None, out)[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""

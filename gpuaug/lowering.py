@@ -256,6 +256,17 @@ class Lowering:
         with self.behind(self.gate("draw_accept", (p,), "applied", shared=shared), 1):
             yield
 
+    def of_layers(self, children: Sequence[Callable[[], None]]) -> None:
+        """Lower for each layer of an output one of `children`, by its number."""
+        self._choice(self.layers(), children)
+
+    def either(self, p: float, this: Callable[[], None], that: Callable[[], None], shared: bool = False) -> None:
+        """Lower `this` with probability p, else `that`; `shared` as `gate`."""
+        if p >= 1.0:
+            this()
+        else:
+            self._choice(self.gate("draw_accept", (p,), "applied", shared=shared), [that, this])
+
     def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False) -> None:
         """Lower one of `children` for each sample, with probabilities `p`; `shared` as `gate`."""
         n = len(children)
@@ -317,6 +328,7 @@ class Lowering:
         draw: str | None = None,
         configuration: Sequence[float] = (),
         columns: Sequence[str] = (),
+        shared: bool = False,
         exact: bool = False,
         border: str = "constant",
         sampling: int = geometry.NEAREST,
@@ -333,6 +345,7 @@ class Lowering:
             call: (drawn values, canvas) -> the torchvision functional calls that do the same.
             draw, configuration, columns: a function of `kernels.shared.draw`, its configuration, and the columns that
                 it draws.
+            shared: as `blend`.
             exact: an integer map that never leaves its canvas.
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
             mask_fill: the same of masks; None where the pipeline does not say.
@@ -341,7 +354,7 @@ class Lowering:
         self._check_front()
         opcode = _GEOMETRY[op]
         channels = -1 if fill is None else self._constants(self.by_channel(fill))
-        words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels)
+        words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels, shared=int(shared))
         found = sizes and (lambda canvas: frozenset(sizes(canvas)))
         entry = self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, found, **words)
         self.nodes[-1] = entry = replace(entry, mask_fill=mask_fill)

@@ -6,6 +6,7 @@ Partners, the rows' leads and the outputs' layers depend on the batch alone, not
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class Mix:
         num_classes: of hard labels; None where labels are soft.
         label_smoothing: of hard labels, as timm's.
         layers: of an output, its own among them.
+        tiles: each layer is another sample with its own draws, laid out as what the outputs share says (Mosaic).
     """
 
     pair: str | None
@@ -41,6 +43,7 @@ class Mix:
     num_classes: int | None = None
     label_smoothing: float = 0.0
     layers: int = 2
+    tiles: bool = False
 
 
 # --- who with whom ----------------------------------------------------------------------------------------------------
@@ -52,6 +55,14 @@ def partner(i: int, n: int, pair: str) -> int:
 def partners(n: int, pair: str) -> np.ndarray:
     """`partner` of each of n samples."""
     return np.array([partner(i, n, pair) for i in range(n)], np.int64).reshape(n)
+
+
+def neighbours(i: int, n: int, mix: Mix) -> list[int]:
+    """The samples that sample i of n is blended with, without itself."""
+    if mix.pair is None:
+        return []
+    found = [(i - k) % n for k in range(1, mix.layers)] if mix.tiles else [partner(i, n, mix.pair)]
+    return found if mix.tiles else [j for j in found if j != i]
 
 
 def leads(n: int, mix: Mix) -> np.ndarray:
@@ -86,6 +97,30 @@ def spread(rows: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]
     rows = rows.repeat_interleave(layers, 0)
     rows[:, plan.ROW_LAYER] = layer.repeat(len(rows) // layers)
     return rows, torch.arange(0, len(rows), layers)[:, None] + layer
+
+
+def tile(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows of all layers, one layer behind the other, and the `outputs`: layer k of sample i is sample i - k, with
+    a table row that has the draws of that, and of i what the outputs share."""
+    step = len(rows)
+    by = rows.view(-1, n, frames, plan.ROW)
+    layers = torch.cat([by.roll(k, 1).reshape(step, plan.ROW) for k in range(mix.layers)]).view(mix.layers, step, -1)
+    for word in (plan.ROW_LEAD, plan.ROW_OUT):
+        layers[:, :, word] = rows[:, word]
+    number = torch.arange(mix.layers)[:, None]
+    layers[:, :, plan.ROW_LAYER] = number
+    layers[:, :, plan.ROW_TABLE] = rows[:, plan.ROW_TABLE] + number * (step // frames)
+    return layers.view(-1, plan.ROW), torch.arange(step)[:, None] + step * torch.arange(mix.layers)
+
+
+def tiled_table(table: torch.Tensor, mix: Mix, n: int, shared: Sequence[int]) -> torch.Tensor:
+    """The table [K * V * B, P] of `tile`'s rows, of the samples' own [V * B, P]; `shared` are the columns that all
+    layers of an output have in common."""
+    by = table.view(-1, n, table.shape[1])
+    layers = torch.stack([by.roll(k, 1) for k in range(mix.layers)])
+    for column in shared:
+        layers[..., column] = by[..., column]
+    return layers.view(-1, table.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +165,11 @@ def mixing_of(
             f"{op}: blends images of one size, and these have {h}x{w} to {last_h}x{last_w}; put an op of fixed size in "
             "front, as Resize((H, W)) or RandomCrop"
         )
+    if mix.tiles:
+        if program.draws_frames:
+            raise ValueError("Mosaic: takes clips whose frames are not drawn; leave out RandomTemporalCrop and -Flip")
+        rows, outputs = tile(rows, mix, n, frames) if len(rows) else (rows, rows.new_empty((0, mix.layers)))
+        return rows, Mixing(mix, outputs.to(device))
     if mix.pair is None:
         rows, outputs = spread(rows, mix.layers)
         return rows, Mixing(mix, outputs.to(device))

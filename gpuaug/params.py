@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from .keys import VIEWS, whole
-from .mixing import partner
+from .mixing import neighbours
 from .program import Canvas, Program
 
 
@@ -36,21 +36,19 @@ class Params:
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
         arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
         numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box", of
-        AugMix {"op", "weights", "chains"}. Reads the table from the device.
+        AugMix {"op", "weights", "chains"}; of Mosaic
+        {"op", "partners", "center", "size"}. Reads the table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
         """
-        row, mix, n = (
-            (self.table if self.table.dim() == 2 else self.table[view])[i].tolist(),
-            self.program.mix,
-            len(self),
-        )
+        row = (self.table if self.table.dim() == 2 else self.table[view])[i].tolist()
+        mix, n = self.program.mix, len(self)
         for name, value in zip(self.columns, row, strict=True):
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
-        other = None if mix is None or mix.pair is None else partner(i % n, n, mix.pair)
-        return self.program.describe(row, self.sizes[i], None if other == i % n else other, self.frames)
+        others = [] if mix is None else neighbours(i % n, n, mix)
+        return self.program.describe(row, self.sizes[i], others, self.frames)
 
     def __len__(self) -> int:
         return self.table.shape[-2]

@@ -111,6 +111,17 @@ class Program:
         return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
     @property
+    def tiles(self) -> bool:
+        """Whether each output is laid out of several samples."""
+        return self.mix is not None and self.mix.tiles
+
+    @cached_property
+    def shared_columns(self) -> tuple[int, ...]:
+        """The columns of draws that samples share."""
+        shared = [entry for entry in self.entries if entry.shared]
+        return tuple(sorted({i for entry in shared for i in range(entry.column, entry.column + entry.columns)}))
+
+    @property
     def draws_frames(self) -> bool:
         """Whether the frames that are taken of a clip are drawn."""
         return any(entry.columns for entry in self.temporal)
@@ -132,13 +143,13 @@ class Program:
         return chosen
 
     def describe(
-        self, row: Sequence[float], canvas: Canvas, partner: int | None = None, t: int | None = None
+        self, row: Sequence[float], canvas: Canvas, partners: Sequence[int] = (), t: int | None = None
     ) -> list[dict]:
         """The functional calls that a sample of size `canvas` with the table row `row` gets, in order; of ops on
         frames, which frames of what arrives they take.
 
         Args:
-            partner: the sample that it is mixed with, None for none: then blends do not act.
+            partners: the samples that it is blended with; without any, blends of samples do not act.
             t: of a clip, how many frames came in.
         """
         records, layers, lets_through = [], [], torch_dialect.PLAN["lets_through"]
@@ -159,7 +170,8 @@ class Program:
             if entry.blends and self.mix.pair is None:
                 said = [{**said, "chains": [chains[k] for k in sorted(chains)]}]
             elif entry.blends:
-                said = [] if partner is None else [{"partner": partner, **said}]
+                who = {"partners": list(partners)} if self.mix.tiles else {"partner": next(iter(partners), None)}
+                said = [{**who, **said}] if partners else []
             elif entry.frames is not None:
                 taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
                 said, t = [{"frames": taken}], len(taken)

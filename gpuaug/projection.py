@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -15,44 +16,68 @@ from .tree import Choice, Entry, Nodes
 ELASTIC = (pixel.ELASTIC_NOISE, pixel.ELASTIC)
 
 
-def project_mask(program: Program, dtype: torch.dtype = torch.uint8) -> Program:
+def project_mask(program: Program, dtype: torch.dtype = torch.uint8, blends: bool = False) -> Program:
     """The program for masks beside the images: the same table, no pixel slots, read nearest by torchvision's rules.
 
     A mask of any dtype is an image whose channels are the bytes of its elements, uint8, so that whatever it holds comes
     through. A resize follows the legacy rule of `geometry.resized_crop`, unless a `Resize` says nearest-exact; an
-    elastic transform moves masks along; what is blended is not.
+    elastic transform moves masks along.
+
+    Args:
+        blends: they are blended as their images are, element by element; else a mosaic's layers are laid out alone.
 
     Raises:
         ValueError: an op whose fill says nothing of masks, or what `dtype` does not hold.
     """
     config = list(program.config)
-    nodes = _for_masks(program.nodes, config, dtype, False)
+    keeps = Keeps(dtype, config, layers=program.tiles, blends=blends)
+    nodes = _for_masks(program.nodes, keeps, False)
     groups, steps, asks = counts(nodes)
     n, byte = dtype.itemsize, torch.uint8
     kind = dict(channels=n, in_channels=n, out_channels=n, in_dtype=byte, out_dtype=byte)
     sizes = dict(groups=max(groups, 1), steps=max(steps, 1), asks=asks)
-    return replace(program, nodes=nodes, config=tuple(config), **kind, **sizes, mix=None)
+    return replace(
+        program,
+        nodes=nodes,
+        config=tuple(config),
+        **kind,
+        **sizes,
+        mix=program.mix if blends or program.tiles else None,
+    )
 
 
-def _for_masks(nodes: Nodes, config: list[float], dtype: torch.dtype, of_layer: bool) -> Nodes:
-    """The nodes, whose constants go to `config`.
+class Keeps(NamedTuple):
+    """What masks of a dtype keep of a program.
 
-    `of_layer`: of a layer beside an output's own, which masks have not.
+    Attributes:
+        config: where constants go.
+        layers: the geometry of layers beside an output's own.
     """
+
+    dtype: torch.dtype
+    config: list[float]
+    layers: bool
+    blends: bool
+
+
+def _for_masks(nodes: Nodes, keeps: Keeps, of_layer: bool) -> Nodes:
+    """`of_layer`: of a layer that masks have not."""
     projected = []
     for node in nodes:
         if isinstance(node, Choice):
-            alone = of_layer or node.gate.trait == plan.LAYER
-            ways = tuple((number, _for_masks(way, config, dtype, alone)) for number, way in node.ways)
+            alone = of_layer or (node.gate.trait == plan.LAYER and not keeps.layers)
+            ways = tuple((number, _for_masks(way, keeps, alone)) for number, way in node.ways)
             projected.append(replace(node, ways=ways))
         elif node.kind == plan.KIND_GATE:
             projected.append(node)
+        elif node.blends and keeps.blends:
+            projected.append(node.changed(bound=255, lattice=1, stage_channels=keeps.dtype.itemsize))
         elif of_layer or not (node.moves or (node.paints and node.op in ELASTIC)):
             projected.append(replace(node.changed(kind=plan.KIND_NONE), frames=None))
         elif node.moves:
-            projected.append(_moved(node, config, dtype))
+            projected.append(_moved(node, keeps.config, keeps.dtype))
         else:
-            projected.append(_elastic(node, config, dtype))
+            projected.append(_elastic(node, keeps.config, keeps.dtype))
     return tuple(projected)
 
 

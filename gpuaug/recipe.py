@@ -22,7 +22,7 @@ from .kernels.shared import plan
 from .keys import whole
 from .lowering import lower
 from .memory import check_memory
-from .mixing import Mixing, mixing_of
+from .mixing import Mixing, mixing_of, tiled_table
 from .program import Canvas, Program
 from .rows import batch_rows, by_pointer, framed, gathered, joined, list_rows
 from .tree import Canvases
@@ -126,13 +126,24 @@ class Recipe:
 
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""
-        return torch.empty((math.prod(self.draws), len(self.program.columns)), dtype=torch.float32, device=device)
+        layers = self.program.mix.layers if self.program.tiles else 1
+        shape = math.prod(self.draws) * layers, len(self.program.columns)
+        return torch.empty(shape, dtype=torch.float32, device=device)
+
+    def own(self, table: torch.Tensor) -> torch.Tensor:
+        """Of a table the rows [V * B, P] of the samples themselves, without those of layers."""
+        return table[: math.prod(self.draws)]
+
+    def whole(self, table: torch.Tensor) -> torch.Tensor:
+        """The table of all rows, of the samples' own."""
+        program = self.program
+        return tiled_table(table, program.mix, self.samples, program.shared_columns) if program.tiles else table
 
     def gathering(self, index: torch.Tensor, step: int) -> Recipe:
         """For the samples of an index int64 [B] into images that lie `step` elements apart."""
         chosen = copy.copy(self)
         chosen.beside = self.beside
-        chosen.rows = gathered(self.rows, index * step, len(self.views or (0,)))
+        chosen.rows = gathered(self.rows, index * step)
         return chosen
 
     def host_sizes(self, key: Key) -> list[Canvas]:
@@ -145,7 +156,7 @@ class Recipe:
         if self.clip is None or not self.program.draws_frames:
             return self.rows
         t, step = self.clip
-        return framed(self.rows, self.program.frames(plans.table[: math.prod(self.draws)], t) * step)
+        return framed(self.rows, self.program.frames(self.own(plans.table), t) * step)
 
 
 DRAWN: Sequence[Canvas] = ()

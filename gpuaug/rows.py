@@ -105,11 +105,10 @@ def list_rows(listed: Listed, out_elements: int, views: Sequence[int] = (0,)) ->
     return torch.from_numpy(rows)
 
 
-def gathered(rows: torch.Tensor, offsets: torch.Tensor, views: int) -> torch.Tensor:
+def gathered(rows: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Rows of samples whose sources lie so many elements further, int64 [B]."""
     rows = rows.clone()
-    if len(rows):
-        rows.view(views, len(offsets), -1, plan.ROW)[..., plan.ROW_SOURCE] += offsets[:, None]
+    rows[:, plan.ROW_SOURCE] += offsets.index_select(0, rows[:, plan.ROW_SAMPLE])
     return rows
 
 

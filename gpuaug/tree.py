@@ -19,6 +19,7 @@ from .kernels.torch import dialect as torch_dialect
 
 KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "shear_x", "shear_y"}
 KEEP_CANVAS |= {"translate_x", "translate_y"}
+SIZE_AT = {"crop": 2, "place": 2, "center_crop": 0, "resized_crop": 4, "resize": 0}  # where arguments name the canvas
 
 Canvas = tuple[int, int]
 Canvases = frozenset[Canvas]
@@ -159,7 +160,11 @@ def tracked(track: Track, canvases: Canvases) -> Canvases:
 
 def canvas_after(op: int, arguments: Sequence[float], canvas: Canvas) -> Canvas:
     """The canvas (H, W) behind geometry opcode `op`; drawn arguments matter where they are its size."""
-    if geometry.CASES[op] in KEEP_CANVAS:
+    name = geometry.CASES[op]
+    if name in KEEP_CANVAS:
         return canvas
+    if name in SIZE_AT:
+        at = SIZE_AT[name]
+        return int(arguments[at]), int(arguments[at + 1])
     t = torch_dialect.geometry_switch(op, tuple(arguments), float(canvas[0]), float(canvas[1]))
     return int(t[15]), int(t[16])

@@ -32,6 +32,7 @@ from .geometry import (
 )
 from .jpeg import JPEG
 from .mixing import CutMix, MixUp
+from .mosaic import Mosaic
 from .noise import GaussianNoise, SaltAndPepper
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .resizing import RandomResize, RandomShortestSize, ScaleJitter
@@ -55,6 +56,7 @@ __all__ = [
     "Identity",
     "JPEG",
     "MixUp",
+    "Mosaic",
     "Normalize",
     "Pad",
     "PixelOp",

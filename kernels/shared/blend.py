@@ -27,7 +27,13 @@ def augmix(k, total, v, x, y, p):
     return xp.where(k == 0, v * share, total + v * share)
 
 
-CASES = {24: "mixup", 25: "cutmix", 26: "augmix"}
+def mosaic(k, total, v, x, y, p):
+    """Layer k in quadrant k about the point p[0], p[1]: upper left, upper right, lower left, lower right."""
+    quadrant = xp.where(x < p[0], 0, 1) + xp.where(y < p[1], 0, 2)
+    return xp.where((k == 0) | (quadrant == k), v, total)
+
+
+CASES = {24: "mixup", 25: "cutmix", 26: "augmix", 27: "mosaic"}
 
 
 def settled(v, p):

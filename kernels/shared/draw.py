@@ -382,6 +382,13 @@ def waited(word, i, n):
     return xp.where(i < n, UNIT - logarithm(unit(word) + UNIT), 0.0)
 
 
+def draw_center(key, c, h, w):
+    """A whole point x, y of a canvas c[0] x c[1] (h, w)."""
+    a, b, _, _ = words(key, 0)
+    x, y = integer(a, c[1]), integer(b, c[0])
+    return x, y, x, y, x, y, x, y
+
+
 CASES = {
     1: "draw_accept",
     2: "draw_integer",
@@ -403,4 +410,5 @@ CASES = {
     18: "draw_cutmix_drawn",
     19: "draw_scale_jitter",
     20: "draw_augmix",
+    22: "draw_center",
 }

@@ -72,6 +72,13 @@ def pad(a, h, w):
     return axis_aligned(1.0, 0.0 - left, 1.0, 0.0 - top, h, w, 1.0, 1.0, h + top + bottom, w + left + right)
 
 
+def place(a, h, w):
+    """The canvas laid on one of a[2] x a[3], a corner of it at the point x, y = a[0], a[1]: its right edge there if
+    a[4] is 1, its lower edge there if a[5] is 1."""
+    left, top = xp.where(a[4] > 0.0, a[0] - w, a[0]), xp.where(a[5] > 0.0, a[1] - h, a[1])
+    return axis_aligned(1.0, 0.0 - left, 1.0, 0.0 - top, h, w, 1.0, 1.0, a[2], a[3])
+
+
 def resized_crop(a, h, w):
     """The window a = top, left, height, width, resampled to a[4] x a[5]. It is led back as that of `crop`.
 
@@ -298,6 +305,7 @@ CASES = {
     15: "translate_y",
     16: "resize_shortest",
     17: "rotate_expand",
+    19: "place",
 }
 TURNING = frozenset({"affine", "rotate", "rotate_expand", "perspective", "shear_x", "shear_y"})
 AXIS_ALIGNED = frozenset(CASES.values()) - TURNING

@@ -16,7 +16,7 @@ from .dialect import blend_switch
 from .story import arguments, finish, story_for, walk_forward
 from .write import apart, kernels_for, layout_of, put_tile, row_story, tile_place
 
-CUTMIX = next(opcode for opcode, name in blend.CASES.items() if name == "cutmix")
+CUTMIX, MOSAIC = (next(opcode for opcode, name in blend.CASES.items() if name == op) for op in ("cutmix", "mosaic"))
 
 
 def wanted(op, k, p, x_tile, y_tile, x_end, y_end):
@@ -27,6 +27,9 @@ def wanted(op, k, p, x_tile, y_tile, x_end, y_end):
         whole = (x_tile >= left) & (x_end <= right) & (y_tile >= top) & (y_end <= bottom)
         part = (x_tile < right) & (x_end > left) & (y_tile < bottom) & (y_end > top)
         on = ((k == 0) & (whole == 0)) | ((k > 0) & part)
+    if op == MOSAIC:
+        across = tl.where(k % 2 == 0, x_tile < p[0], x_end > p[0])
+        on = across & tl.where(k < 2, y_tile < p[1], y_end > p[1])
     return on
 
 
