@@ -18,7 +18,7 @@ from .color import (
     SolarizeAdd,
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
-from .convert import Identity, Normalize, ToDtype, ToImage, ToPureTensor
+from .convert import Identity, Normalize, PILToTensor, ToDtype, ToImage, ToPILImage, ToPureTensor, ToTensor
 from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
@@ -56,6 +56,7 @@ __all__ = [
     "JPEG",
     "MixUp",
     "Normalize",
+    "PILToTensor",
     "Pad",
     "PixelOp",
     "RandAugment",
@@ -91,7 +92,9 @@ __all__ = [
     "TimmAugment",
     "ToDtype",
     "ToImage",
+    "ToPILImage",
     "ToPureTensor",
+    "ToTensor",
     "Transform",
     "TrivialAugmentWide",
     "UniformTemporalSubsample",
