@@ -147,8 +147,8 @@ def check_labels(labels: Any, single: bool) -> None:
         return
     wanted = "[B] or [B, K]" if most == 2 else "[] or [K]"
     raise TypeError(
-        f"labels must be {wanted}, got {got}; masks, boxes and keypoints are not transformed in this version, "
-        "and would come back as they were"
+        f"labels must be {wanted}, got {got}, which would come back as it was; masks, boxes and keypoints go by those "
+        "keywords"
     )
 
 

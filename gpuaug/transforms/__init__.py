@@ -18,7 +18,7 @@ from .color import (
     SolarizeAdd,
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
-from .convert import Identity, Normalize, ToDtype, ToImage, ToPureTensor
+from .convert import Identity, Normalize, PILToTensor, ToDtype, ToImage, ToPILImage, ToPureTensor, ToTensor
 from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
@@ -58,6 +58,7 @@ __all__ = [
     "MixUp",
     "Mosaic",
     "Normalize",
+    "PILToTensor",
     "Pad",
     "PixelOp",
     "RandAugment",
@@ -93,7 +94,9 @@ __all__ = [
     "TimmAugment",
     "ToDtype",
     "ToImage",
+    "ToPILImage",
     "ToPureTensor",
+    "ToTensor",
     "Transform",
     "TrivialAugmentWide",
     "UniformTemporalSubsample",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..compose import Compose
+from ..forms import Form
 from ..kernels.shared import geometry
 from ..lowering import Lowering
 from ..messages import check_keywords, shown
@@ -50,6 +51,10 @@ class Transform:
     def lower(self, build: Lowering) -> None:
         """Append this op's slots."""
         raise NotImplementedError
+
+    def makes(self, form: Form, kind: str) -> Form:
+        """In what form an image, or what goes with it ("mask", "boxes", "keypoints"), goes out that comes in `form`."""
+        return form
 
     def __call__(self, images, *labels, **keywords):
         return Compose([self])(images, *labels, **keywords)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..forms import Form, end
 from ..inputs import children_of
 from ..lowering import Lowering
 from ..messages import shown
@@ -33,6 +34,9 @@ class _Container(Transform):
     @property
     def shared(self) -> bool:
         return all(getattr(child, "shared", False) for child in self.transforms)
+
+    def makes(self, form: Form, kind: str) -> Form:
+        return end(self.transforms, form, kind)
 
     def _lowerers(self, build: Lowering) -> list:
         def lowerer(index, child):
@@ -93,6 +97,13 @@ class RandomChoice(_Container):
             self._set(p=p)
 
     __hash__ = _Container.__hash__
+
+    def makes(self, form: Form, kind: str) -> Form:
+        made = [end([child], form, kind) for child in self.transforms]
+        if len(set(made)) > 1:
+            names = " or ".join(dict.fromkeys(found.name for found in made))
+            raise TypeError(f"RandomChoice: what goes out would be {names} by chance; put the conversion behind it")
+        return made[0]
 
     def lower(self, build: Lowering) -> None:
         build.branches(self._lowerers(build), self.p, self.shared)

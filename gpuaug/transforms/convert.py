@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..forms import MADE, TV, Form, check_mode
 from ..lowering import DTYPES, Lowering
 from ..messages import shown
 from .arguments import flag, is_number, plain
@@ -116,9 +117,94 @@ class Identity(Transform):
 
 @dataclass(frozen=True)
 class ToImage(Identity):
-    """Nothing: images are tensors already. For code ported from torchvision."""
+    """Plain tensors, arrays and Pillow images go out as `tv_tensors.Image` (torchvision.transforms.v2.ToImage).
+
+    Pixels stay as they are. Masks, boxes, keypoints and `tv_tensors.Video` keep their form.
+    """
+
+    def makes(self, form: Form, kind: str) -> Form:
+        return Form("image") if kind == "image" and form.name in ("tensor", "array", "pillow") else form
+
+
+@dataclass(frozen=True)
+class PILToTensor(Identity):
+    """Pillow images go out as plain tensors, other forms stay (torchvision.transforms.v2.PILToTensor).
+
+    Pixels stay as they are.
+    """
+
+    def makes(self, form: Form, kind: str) -> Form:
+        return Form("tensor") if form.name == "pillow" else form
 
 
 @dataclass(frozen=True)
 class ToPureTensor(Identity):
-    """Nothing: images are plain tensors already. For code ported from torchvision."""
+    """Images, masks, boxes and keypoints of `torchvision.tv_tensors` go out as plain tensors
+    (torchvision.transforms.v2.ToPureTensor).
+
+    Pixels stay as they are, and so do arrays and Pillow images.
+    """
+
+    def makes(self, form: Form, kind: str) -> Form:
+        return Form("tensor") if form.name in TV.values() else form
+
+
+@dataclass(frozen=True)
+class ToTensor(Transform):
+    """Images go out as plain tensors, float32 in [0, 1] (torchvision.transforms.v2.ToTensor).
+
+    The short form of `ToImage(), ToDtype(torch.float32, scale=True), ToPureTensor()`. Otherwise than torchvision's,
+    which leaves tensors alone, it makes floats of uint8 tensors, too.
+    """
+
+    @property
+    def affine(self) -> bool:
+        return True
+
+    def lower(self, build: Lowering) -> None:
+        build.to_dtype(torch.float32, True)
+
+    def makes(self, form: Form, kind: str) -> Form:
+        return Form("tensor") if kind == "image" else form
+
+
+@dataclass(frozen=True)
+class ToPILImage(Transform):
+    """Plain tensors, arrays and `tv_tensors.Image` go out as Pillow images, of a batch as a list of them
+    (torchvision.transforms.v2.ToPILImage).
+
+    Pixels of uint8 stay as they are. Floats become uint8 where it stands in the pipeline: times 255, truncated,
+    clamped to [0, 255]; not where the mode is "F". Masks, boxes, keypoints and `tv_tensors.Video` keep their form.
+
+    Args:
+        mode: of the Pillow images, "L" or "F" of one channel, "LA" of two, "RGB", "YCbCr" or "HSV" of three, "RGBA",
+            "CMYK" or "RGBX" of four; values are not converted. None takes L, LA, RGB or RGBA.
+
+    Raises:
+        ValueError: when used, images of other channels than the mode has, or of more than four.
+        TypeError: when used, images of another dtype than float32 for "F".
+    """
+
+    mode: str | None = None
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode)
+
+    def lower(self, build: Lowering) -> None:
+        modes = MADE.get(build.channels, ())
+        if self.mode == "F" and build.channels == 1:
+            if build.dtype != torch.float32:
+                raise TypeError(f"ToPILImage: mode F takes float32 but meets {build.dtype}; put ToDtype in front")
+            return
+        if not modes or self.mode not in (None, *modes):
+            kinds = " or ".join(modes) or "1 to 4 channels"
+            raise build.fail(
+                f"Pillow images of {build.channels} channels cannot be {self.mode or 'made'}, only {kinds}"
+            )
+        if build.dtype.is_floating_point:
+            calls = [("to_pil_image", {"mode": self.mode}), ("pil_to_tensor", {})]
+            build.pixel("convert", (255.0, 1.0), call=lambda values, canvas: [(name, dict(kw)) for name, kw in calls])
+            build.dtype = torch.uint8
+
+    def makes(self, form: Form, kind: str) -> Form:
+        return Form("pillow", self.mode) if kind == "image" and form.name in ("tensor", "array", "image") else form
