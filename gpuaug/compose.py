@@ -24,11 +24,14 @@ from .inputs import (
     moved,
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
+from .kinds import finished, taken
+from .masks import drawn
 from .messages import warn
 from .mixing import mixable
-from .params import Params, check_params, one_view
+from .params import Params, one_view
 from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
+from .samples import is_plain, read, twice
 
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
@@ -112,22 +115,32 @@ class Compose(nn.Module):
 
     def forward(
         self,
-        images,
+        *inputs,
         labels=None,
-        *,
+        masks=None,
+        boxes=None,
+        keypoints=None,
         ids=None,
         epoch: int | None = None,
         views: int | None = None,
         view: int | None = None,
         index=None,
     ):
-        """Augment a batch.
+        """Augment a batch, or one sample.
 
         Args:
-            images: uint8, float16, bfloat16 or float32, any strides, any device: [B, C, H, W] or [C, H, W]; clips
-                [B, T, C, H, W], whose frames share a draw; or a batch as a list of images [C, H, W] of any sizes.
+            inputs: images, or images and labels, or any nesting of tuples, lists and dicts, as
+                torchvision.transforms.v2 takes them: tensors, tv_tensors, Pillow images, HWC arrays. See `samples.read`
+                for what is an image, and what is a batch. Images are uint8, float16, bfloat16 or float32, any strides,
+                any device: [B, C, H, W] or [C, H, W]; clips [B, T, C, H, W], whose frames share a draw; or a batch as a
+                list of images [C, H, W] of any sizes.
             labels: handed through beside the images: [B] or [B, K], or a list. Where the pipeline mixes, they become
                 soft: float32 [B, K], with several views [V, B, K].
+            masks: [B, H, W], or of instances [B, N, H, W], of any dtype: read nearest. Or a list of [H, W] or
+                [N, H, W].
+            boxes: floating point, left, top, right, bottom in pixels, [B, N, 4], where rows of NaN are padding, or a
+                list of [N, 4]; or tv_tensors.BoundingBoxes of any format.
+            keypoints: floating point (x, y) in pixels, [B, N, 2] or [B, N, K, 2], or a list.
             ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
             views: how many independent draws each sample gets, views 0 .. V - 1; the result has an axis V in front.
@@ -136,10 +149,19 @@ class Compose(nn.Module):
             index: int64 [B]: take these of the images [N, ...], which are read where they lie.
 
         Returns:
-            The images, or (images, labels) if labels were given. Where not all have one size, as it follows from the
-            inputs' or is drawn, a list of [C, OH, OW] takes the place of a tensor. For a drawn size the host must know
-            the draw: on a GPU such a call waits for it.
+            What came in, moved, each thing in the form in which it came (see `forms.give_back`): the images, or the
+            structure; and behind them what was given by keyword, in the order labels, masks, boxes, keypoints. Where
+            not all have one size, as it follows from the inputs' or is drawn, a list of [C, OH, OW] takes the place of
+            a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it. Structures of
+            several views come back as a list of them.
         """
+        if masks is not None or boxes is not None or keypoints is not None or not is_plain(inputs):
+            kinds = {"masks": masks, "boxes": boxes, "keypoints": keypoints}
+            asked = asked_for(views, view)
+            return apart(self._moved)(inputs, {"labels": labels, **kinds}, asked, ids=ids, epoch=epoch, index=index)
+        images = inputs[0]
+        if len(inputs) > 1:
+            labels = inputs[1] if labels is None else twice(labels)
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().forward(self, images, labels, ids, epoch, views, view, index)
         images, recipe = self.take(images, asked_for(views, view), index)
@@ -152,6 +174,33 @@ class Compose(nn.Module):
             table = recipe.table(images.device) if plans is None else plans.table
             labels = recipe.mixing.soft(labels, table, recipe)
         return out if labels is None else (out, labels)
+
+    def _moved(
+        self,
+        inputs: tuple,
+        given: dict,
+        asked: Asked,
+        params: Params | None = None,
+        *,
+        table: torch.Tensor | None = None,
+        ids=None,
+        epoch: int | None = None,
+        index=None,
+    ):
+        """The call on a structure, or with masks, boxes or keypoints; or, with a table of params, `apply`."""
+        batch = read(inputs, **given)
+        source, recipe = self.take(*taken(batch, asked), index)
+        if params is None:
+            key = self._draw_keys(recipe, source.device, ids, epoch)
+            out, plans = run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))
+            table = recipe.table(source.device) if plans is None else plans.table
+        else:
+            recipe.check(params, table)
+            table = recipe.whole(on_device(table, source.device))
+            out = run(recipe, source, table, None)[0]
+        if index is not None:
+            index = as_index("Compose", index, batch.images, False)
+        return finished(self, batch, out, drawn(self._recipes, recipe, table, out, index))
 
     def views_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Images:
         """The call, for the views that are asked for."""
@@ -172,6 +221,9 @@ class Compose(nn.Module):
         index=None,
     ) -> Params:
         """Draw for a batch without touching its pixels; arguments as for the call."""
+        if not is_plain((images,)):
+            images, asked = taken(read((images,)), asked_for(views, view))
+            return self.params_of(images, asked, ids=ids, epoch=epoch, index=index)
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().sample(self, images, ids, epoch, views, view, index)
         return self.params_of(images, asked_for(views, view), ids=ids, epoch=epoch, index=index)
@@ -188,28 +240,42 @@ class Compose(nn.Module):
         return Params(table, program.columns, program, recipe.sizes, frames)
 
     def apply(
-        self, images, params: Params, *, out: torch.Tensor | None = None, view: int | None = None, index=None
-    ) -> Images:
+        self,
+        images,
+        params: Params,
+        *,
+        labels=None,
+        masks=None,
+        boxes=None,
+        keypoints=None,
+        out: torch.Tensor | None = None,
+        view: int | None = None,
+        index=None,
+    ):
         """Apply what was drawn. Pure: the same images and params give the same result.
 
         Args:
+            images: or a structure, as the call's first input.
             params: drawn by this pipeline, or one that draws the same, for as many images of the same size.
+            labels, masks, boxes, keypoints, index: as for the call.
             out: a buffer for the result, of its shape, dtype and device, with any strides; it shares no memory with the
-                images.
+                images. For images alone.
             view: of params of several views, the only one to apply.
-            index: as for the call.
 
         Returns:
             As the call.
         """
+        table = params.table if view is None else one_view(params, view)
+        asked = asked_for(None if table.dim() == 2 else table.shape[0], None)
+        given = {"labels": labels, "masks": masks, "boxes": boxes, "keypoints": keypoints}
+        if any(value is not None for value in given.values()) or not is_plain((images,)):
+            if out is not None:
+                raise TypeError("out takes images alone, in tensors; leave it out beside others")
+            return apart(self._moved)((images,), given, asked, params, table=table, index=index)
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().apply(self, images, params, out, view, index)
-        table = params.table
-        if view is not None:
-            table = one_view(params, view)
-        images, recipe = self.take(images, asked_for(None if table.dim() == 2 else table.shape[0], None), index)
-        if table.shape != (*recipe.draws, len(params.columns)) or not recipe.takes(params.program, params.sizes):
-            check_params(params, table, recipe.program, recipe.draws, recipe.sizes)
+        images, recipe = self.take(images, asked, index)
+        recipe.check(params, table)
         return self.replay(images, recipe, table, out)
 
     def replay(
@@ -221,8 +287,7 @@ class Compose(nn.Module):
             if recipe.out_sizes is not None:
                 raise ValueError("out takes images of one size, and here each has its own; leave it out")
             check_out(out, (*recipe.lead, program.out_channels, *program.out_size), program.out_dtype, images)
-        table = moved(table if table.dim() == 2 else table.flatten(0, 1), images.device, torch.float32)
-        return run(recipe, images, recipe.whole(table).contiguous(), None, out)[0]
+        return run(recipe, images, recipe.whole(on_device(table, images.device)), None, out)[0]
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""
@@ -346,6 +411,16 @@ class Compose(nn.Module):
         extras += "" if self.memory_format == torch.preserve_format else f", memory_format={self.memory_format}"
         extras += ", check=True" if self.check else ""
         return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
+
+
+def on_device(table: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A table [B, P] or [V, B, P] as the device's [V * B, P]."""
+    return moved(table if table.dim() == 2 else table.flatten(0, 1), device, torch.float32).contiguous()
+
+
+def apart(function):
+    """The function, which torch.compile leaves out of the graphs that it traces."""
+    return torch._dynamo.disable(function) if torch.compiler.is_dynamo_compiling() else function
 
 
 def in_a_graph():

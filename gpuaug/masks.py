@@ -51,6 +51,19 @@ class Drawn(NamedTuple):
         return self.recipe.program.out_size if self.sizes is None else self.sizes[view * self.recipe.samples + sample]
 
 
+def drawn(
+    recipes: Recipes, recipe: Recipe, table: torch.Tensor, out: Images, index: torch.Tensor | None = None
+) -> Drawn:
+    """Of the images that a recipe gave."""
+    sizes = None if recipe.out_sizes is None else [tuple(image.shape[-2:]) for image in flat(out)]
+    return Drawn(recipes, recipe, table, sizes, index)
+
+
+def flat(out: Images) -> list[torch.Tensor]:
+    """The tensors of lists within lists, by view and sample."""
+    return [out] if isinstance(out, torch.Tensor) else [image for part in out for image in flat(part)]
+
+
 def move_masks(masks: torch.Tensor, of: Drawn, instances: bool) -> Images:
     """Masks [B, ..., H, W] of any dtype beside a batch of images of one size: [V,] [B, ..., OH, OW]; lists of
     [..., OH, OW] where the outputs' sizes differ.
@@ -84,7 +97,7 @@ def move_listed(masks: Sequence[torch.Tensor], owners: Sequence[int], of: Drawn)
             raise ValueError("masks [H, W] are blended as their images are: give each sample of the batch one")
         out = _run_listed([in_bytes(mask) for mask in masks], None, dtype, of)
         return [[of_bytes(one, dtype) for one in part] for part in out]
-    laid = _laid(owners, [math.prod(mask.shape[:-2]) for mask in masks], of)
+    laid = laid_out(owners, [math.prod(mask.shape[:-2]) for mask in masks], of)
     planes = [in_bytes(plane) for mask in masks for plane in mask.reshape(-1, *mask.shape[-2:])]
     out = _run_listed(planes, laid, dtype, of) if len(laid.plane) else [[]] * of.views
     return [_gathered(part, laid, masks, v, of) for v, part in enumerate(out)]
@@ -157,8 +170,8 @@ class Laid(NamedTuple):
     counts: Sequence[int]
 
 
-def _laid(owners: Sequence[int], counts: Sequence[int], of: Drawn) -> Laid:
-    """Of masks of so many planes each, which the samples `owners` have."""
+def laid_out(owners: Sequence[int], counts: Sequence[int], of: Drawn) -> Laid:
+    """Of so many items of each of the samples `owners`, as planes of masks, or boxes."""
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     layers, b = of.recipe.program.mix.layers if of.tiles else 1, of.recipe.samples
     place = {owner: k for k, owner in enumerate(owners)} if of.tiles else {}

@@ -23,6 +23,7 @@ from .keys import whole
 from .lowering import lower
 from .memory import check_memory
 from .mixing import Mixing, mixing_of, tiled_table
+from .params import Params, check_params
 from .program import Canvas, Program
 from .rows import batch_rows, by_pointer, framed, gathered, joined, list_rows
 from .tree import Canvases
@@ -120,9 +121,11 @@ class Recipe:
         """Whether the images are one sample, without an axis of its own."""
         return len(self.lead) == (self.views is not None) + (self.frames is not None)
 
-    def takes(self, program: Program, sizes: tuple[Canvas, ...]) -> bool:
-        """Whether what was drawn in a program for such sizes is sure to fit."""
-        return program is self.program and (sizes is self.sizes or sizes == self.sizes)
+    def check(self, params: Params, table: torch.Tensor) -> None:
+        """Raise unless a table of params fits."""
+        same = params.program is self.program and (params.sizes is self.sizes or params.sizes == self.sizes)
+        if not same or table.shape != (*self.draws, len(params.columns)):
+            check_params(params, table, self.program, self.draws, self.sizes)
 
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from torch._subclasses import FakeTensor
 
 from . import forms
 from .forms import of_type
@@ -45,6 +47,11 @@ class Batch:
     _keywords: int = field(default=0, repr=False)
     _several: bool = field(default=False, repr=False)
 
+    @property
+    def by_keyword_alone(self) -> bool:
+        """Whether nothing stands beside the images but what was given by keyword."""
+        return self._part is None
+
     def rebuild(self, values: Sequence[Any]) -> Any:
         """What came in, with a value in place of each leaf: the positional structure, and behind it what was given by
         keyword, in the order labels, masks, boxes, keypoints."""
@@ -55,6 +62,28 @@ class Batch:
         if not self._keywords:
             return found
         return (*found, *values[at:]) if self._several else (found, *values[at:])
+
+
+def is_plain(inputs: tuple) -> bool:
+    """Whether it is images as tensors, or a list of such, alone or with labels: what needs no reading."""
+    if not 1 <= len(inputs) <= 2:
+        return False
+    images, *labels = inputs
+    kind = type(images)
+    if kind is not torch.Tensor and not (kind is list and all(type(image) is torch.Tensor for image in images)):
+        return isinstance(images, FakeTensor) and not labels
+    return not labels or _is_plain_label(labels[0])
+
+
+def _is_plain_label(labels: Any) -> bool:
+    if type(labels) is torch.Tensor or type(labels) in ATOMS or isinstance(labels, np.ndarray):
+        return True
+    return type(labels) in (list, tuple) and all(type(x) in ATOMS or type(x) is torch.Tensor for x in labels)
+
+
+def twice(labels: Any) -> None:
+    """Raise, as labels were given twice."""
+    raise TypeError("labels were given twice, behind the images and as labels=")
 
 
 def read(inputs: tuple, labels: Any = None, masks: Any = None, boxes: Any = None, keypoints: Any = None) -> Batch:

@@ -1,0 +1,334 @@
+"""A call whose input is more than a batch of images: what is beside them is moved as they are, by the same draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from . import forms
+from .kernels.shared import plan
+from .masks import Drawn, laid_out, move_listed, move_masks
+from .mixing import mixable
+from .recipe import Asked
+from .run import Images, run
+from .samples import Batch
+from .structure import Leaf
+
+
+class Group(NamedTuple):
+    """Leaves of one kind that are moved together: one of a whole batch, or one of each of some samples.
+
+    Attributes:
+        leaves: their numbers.
+        owners: whose each piece is.
+        pieces: a tensor for each sample.
+        listed: each sample has as many items as it has; else all have as many, in one tensor.
+    """
+
+    leaves: list[int]
+    owners: list[int]
+    pieces: list[torch.Tensor]
+    listed: bool
+
+
+Values = list[list[Any]]  # by view and leaf
+
+
+def taken(batch: Batch, asked: Asked) -> tuple[Images, Asked]:
+    """The images of a batch as `Compose.take` takes them, and what is asked for of such."""
+    images = batch.images
+    if not batch.clip:
+        return images, asked
+    if isinstance(images, list):
+        if len({image.shape for image in images}) > 1:
+            raise ValueError("clips of several shapes: a batch of clips is one tensor [B, T, C, H, W]")
+        images = torch.stack(images)
+    return (images[None], asked._replace(single=True)) if batch.single else (images, asked)
+
+
+def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
+    """The structure that came in with what became of all leaves; of several views a list of such, unless all that came
+    in was a batch and what was beside it by keyword.
+
+    Args:
+        out: the first image of each sample, as the recipe gave them.
+    """
+    values: Values = [[leaf.value for leaf in batch.leaves] for _ in range(of.views)]
+    first_images(batch, out, of, values)
+    other_images(pipeline, batch, of, values)
+    kept = points(batch, of, values)
+    masks(batch, of, values)
+    if of.recipe.mixes:
+        soften(batch, of, values)
+    elif of.tiles:
+        gather_labels(batch, of, values)
+    if kept is not None:
+        sanitize(batch, kept, values)
+    back = [given_back(pipeline, batch, view, v, of) for v, view in enumerate(values)]
+    if of.recipe.views is None:
+        return batch.rebuild(back[0])
+    if not batch.by_keyword_alone:
+        return [batch.rebuild(view) for view in back]
+    return batch.rebuild([out if i in batch.firsts else joined(one) for i, one in enumerate(zip(*back, strict=True))])
+
+
+def by_view(value: Any, of: Drawn) -> list:
+    """What a recipe gave, by view."""
+    return [value] if of.recipe.views is None else list(value)
+
+
+def joined(by_view: Sequence[Any]) -> Any:
+    """Values of several views with an axis for them in front, where all are tensors of one shape; labels that have no
+    part in the draws once."""
+    first = by_view[0]
+    if all(value is first for value in by_view):
+        return first
+    if all(isinstance(value, torch.Tensor) and value.shape == first.shape for value in by_view):
+        return torch.stack(list(by_view))
+    return list(by_view)
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+def first_images(batch: Batch, out: Images, of: Drawn, values: Values) -> None:
+    """Each sample's first image."""
+    for view, images in zip(values, by_view(out, of), strict=True):
+        if len(batch.firsts) == 1 and batch.leaves[batch.firsts[0]].value is batch.images:
+            view[batch.firsts[0]] = images
+        else:
+            for leaf, image in zip(batch.firsts, images, strict=True):
+                view[leaf] = image
+
+
+def other_images(pipeline, batch: Batch, of: Drawn, values: Values) -> None:
+    """The further images of each sample."""
+    for group in groups(batch, "image", lambda leaf: (leaf.value.shape[:-2], leaf.value.dtype), set(batch.firsts)):
+        recipe, n = of.recipe, of.recipe.samples
+        images = batch.leaves[group.leaves[0]].value if len(group.owners) == n == 1 and not batch.single else None
+        images = torch.stack(group.pieces) if batch.clip else group.pieces if images is None else images
+        source, own = pipeline.take(images, Asked(views=recipe.views))
+        sizes = tuple(recipe.sizes[owner] for owner in group.owners)
+        if own.sizes != sizes or own.program.columns != recipe.program.columns:
+            raise ValueError(
+                f"images of one sample share their draws, and must have one size: {sizes[0]} and {own.sizes[0]}"
+            )
+        if of.tiles or recipe.mixes:
+            raise ValueError("several images of a sample: a pipeline that mixes samples takes one of each")
+        table = of.table.view(of.views, n, -1)[:, group.owners].flatten(0, 1)
+        wanted = None if of.sizes is None else [of.size(v, i) for v in range(of.views) for i in group.owners]
+        found = by_view(run(own, source, table, None, sizes=wanted)[0], of)
+        for view, moved in zip(values, found, strict=True):
+            _put(group, batch, view, list(moved))
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+def masks(batch: Batch, of: Drawn, values: Values) -> None:
+    """Masks of a batch, in one tensor or a list of them, and those of samples."""
+    for number, leaf in enumerate(batch.leaves):
+        if leaf.kind == "mask" and isinstance(leaf.value, torch.Tensor) and (leaf.sample is None or batch.single):
+            given = leaf.value[None] if batch.single else leaf.value
+            instances = given.dim() == 4 and not batch.clip
+            found = by_view(move_masks(frames_taken(given, of), of, instances), of)
+            for view, moved in zip(values, found, strict=True):
+                view[number] = moved
+    if batch.single:
+        return
+    for group in groups(batch, "mask", lambda leaf: (leaf.value.dtype, leaf.value.dim()), tensors=False):
+        if batch.clip:
+            raise ValueError("masks of clips are taken as one tensor [B, T, H, W]; stack them")
+        for view, moved in zip(values, move_listed(group.pieces, group.owners, of), strict=True):
+            _put(group, batch, view, moved)
+
+
+def frames_taken(given: torch.Tensor, of: Drawn) -> torch.Tensor:
+    """Of what clips have by frame [B, T, ...], the frames that the ops on frames take."""
+    recipe = of.recipe
+    program, n = recipe.program, recipe.samples
+    if recipe.clip is None or not program.temporal:
+        return given
+    t = recipe.clip[0]
+    if given.dim() < 3 or given.shape[1] != t:
+        raise ValueError(f"beside clips of {t} frames expected [{n}, {t}, ...], got {tuple(given.shape)}")
+    if of.views > 1 and program.draws_frames:
+        raise ValueError("several views of frames that are drawn: ask for one at a time, by view=")
+    index = program.frames(recipe.own(of.table), t).to(given.device)
+    return given[torch.arange(n, device=given.device)[:, None], index.expand(n, -1)]
+
+
+# --- boxes and keypoints ----------------------------------------------------------------------------------------------
+def points(batch: Batch, of: Drawn, values: Values) -> list[dict[int, torch.Tensor]] | None:
+    """Boxes and keypoints; returns which boxes are kept, by view and sample, None where nothing is dropped."""
+    kept: list[dict[int, torch.Tensor]] | None = None
+    trail = None
+    for kind, move in (("boxes", _boxes), ("keypoints", _keypoints)):
+        for group in groups(batch, kind, _like):
+            trail = trail_of(of) if trail is None else trail
+            like = batch.leaves[group.leaves[0]].like
+            like = like[0] if isinstance(like, list | tuple) and like else like
+            drops = _move(group, batch, of, values, trail, like, move)
+            if kind == "boxes" and drops is not None and kept is None:
+                kept = drops
+    return kept
+
+
+def trail_of(of: Drawn) -> Trail:
+    """Which way points go, for each row of the table."""
+    from .projection import project_points
+    from .trail import Trail
+
+    recipe = of.recipe
+    program, engine = of.recipes.projected(recipe, project_points)
+    rows = recipe.beside.get(("points",))
+    if rows is None:
+        _, first = np.unique(recipe.host_rows[:, plan.ROW_TABLE].numpy(), return_index=True)
+        rows = recipe.host_rows[torch.from_numpy(first)].to(recipe.rows.device)
+        recipe.beside["points",] = rows
+    words = engine.plan(rows, of.table).words
+    canvases = rows[:, plan.ROW_H : plan.ROW_W + 1].float()
+    return Trail(program, words, canvases, recipe.module.__name__.rsplit(".", 1)[-1])
+
+
+def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, like: Any, move: Callable):
+    shapes = [piece.shape for piece in group.pieces]
+    flat = [piece.flatten(0, -2) for piece in group.pieces]
+    laid = laid_out(group.owners, [len(piece) for piece in flat], of)
+    device, b, n = of.table.device, of.recipe.samples, len(laid.plane)
+    given = torch.cat(flat)
+    if of.tiles:
+        given = given.index_select(0, _on(laid.plane, device))
+    whose = [(laid.layer * of.views + v) * b + laid.whose for v in range(of.views)]
+    rows = _on(np.concatenate(whose), device)
+    moved: Moved = move(trail, given.repeat(of.views, 1), rows, like, shapes)
+    kept = []
+    for v, view in enumerate(values):
+        found = moved.values[v * n : (v + 1) * n].split(laid.counts)
+        found = [one.view(-1, *shape[1:-1], one.shape[-1]) for one, shape in zip(found, shapes, strict=True)]
+        if moved.kept is not None and group.listed:
+            keeps = moved.kept[v * n : (v + 1) * n].split(laid.counts)
+            keeps = [k.view(len(f), -1)[:, 0] if len(f) else k[:0] for k, f in zip(keeps, found, strict=True)]
+            found = [one[keep] for one, keep in zip(found, keeps, strict=True)]
+            kept.append(dict(zip(group.owners, keeps, strict=True)))
+        _put(group, batch, view, found)
+    return kept or None
+
+
+def _on(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
+    found = torch.from_numpy(np.ascontiguousarray(numbers))
+    return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
+
+
+def _like(leaf: Leaf) -> tuple:
+    like = leaf.like[0] if isinstance(leaf.like, list | tuple) and leaf.like else leaf.like
+    value = leaf.value if isinstance(leaf.value, torch.Tensor) else (leaf.value or [torch.empty(0)])[0]
+    return str(getattr(like, "format", "")), getattr(like, "clamping_mode", "soft"), value.dtype, value.dim()
+
+
+def _boxes(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any, shapes: Sequence) -> Moved:
+    from .points import move_boxes
+
+    format = getattr(like, "format", "XYXY")
+    return move_boxes(trail, given, rows, getattr(format, "value", format), getattr(like, "clamping_mode", "soft"))
+
+
+def _keypoints(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any, shapes: Sequence) -> Moved:
+    from .points import move_keypoints
+
+    return move_keypoints(trail, given, rows, shapes[0][1] if len(shapes[0]) > 2 else 1)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+def soften(batch: Batch, of: Drawn, values: Values) -> None:
+    """Labels of a batch that is mixed."""
+    for number, leaf in enumerate(batch.leaves):
+        if leaf.kind == "labels":
+            if leaf.sample is not None and not batch.single:
+                raise TypeError("labels that are mixed must be a batch's: hand in (images, labels), each in one tensor")
+            soft = of.recipe.mixing.soft(mixable(leaf.value, of.recipe), of.table, of.recipe)
+            for view, found in zip(values, by_view(soft, of), strict=True):
+                view[number] = found
+
+
+def gather_labels(batch: Batch, of: Drawn, values: Values) -> None:
+    """The labels of the objects of a mosaic: those of all samples on it."""
+    found = [(i, leaf) for i, leaf in enumerate(batch.leaves) if leaf.kind == "labels"]
+    pieces: dict[int, Any] = {}
+    for _, leaf in found:
+        items = enumerate(leaf.value) if leaf.sample is None and isinstance(leaf.value, list) else []
+        pieces |= dict(items if leaf.sample is None else [(leaf.sample, leaf.value)])
+    if not pieces or not all(isinstance(p, torch.Tensor) and p.dim() for p in pieces.values()):
+        return
+    b, layers = of.recipe.samples, of.recipe.program.mix.layers
+    gathered = {i: torch.cat([pieces[j] for j in ((i - k) % b for k in range(layers)) if j in pieces]) for i in pieces}
+    for number, leaf in found:
+        for view in values:
+            view[number] = gathered[leaf.sample] if leaf.sample is not None else [gathered[i] for i in sorted(gathered)]
+
+
+def sanitize(batch: Batch, kept: list[dict[int, torch.Tensor]], values: Values) -> None:
+    """Drop the masks and labels of the objects whose boxes were dropped."""
+
+    def left(value: Any, keep: torch.Tensor | None) -> Any:
+        if keep is None or not isinstance(value, torch.Tensor) or not value.dim() or len(value) != len(keep):
+            return value
+        return value[keep.to(value.device)]
+
+    for view, keeps in zip(values, kept, strict=True):
+        for number, leaf in enumerate(batch.leaves):
+            if leaf.kind not in ("mask", "labels"):
+                continue
+            value = view[number]
+            if isinstance(value, list) and leaf.sample is None:
+                view[number] = [left(one, keeps.get(i)) for i, one in enumerate(value)]
+            elif leaf.sample is not None and (leaf.kind == "labels" or value.dim() == 3):
+                view[number] = left(value, keeps.get(leaf.sample))
+
+
+# --- leaves -----------------------------------------------------------------------------------------------------------
+def groups(
+    batch: Batch, kind: str, of_one: Callable[[Leaf], Any], without: Iterable[int] = (), tensors: bool = True
+) -> list[Group]:
+    """The leaves of a kind that can be moved together: a batch's each alone; of samples those that stand at the same
+    place and have one `of_one`.
+
+    Args:
+        tensors: a batch's in one tensor, too.
+    """
+    found: list[Group] = []
+    of_samples: dict[Any, Group] = {}
+    seen: dict[Any, int] = {}
+    for number, leaf in enumerate(batch.leaves):
+        if leaf.kind != kind or number in without:
+            continue
+        if leaf.sample is None:
+            listed = not isinstance(leaf.value, torch.Tensor)
+            if (listed or tensors) and len(leaf.value):
+                found.append(Group([number], list(range(len(leaf.value))), list(leaf.value), listed))
+            continue
+        like = of_one(leaf)
+        place = seen[leaf.sample, like] = seen.get((leaf.sample, like), -1) + 1
+        group = of_samples.setdefault((like, place), Group([], [], [], True))
+        group.leaves.append(number)
+        group.owners.append(leaf.sample)
+        group.pieces.append(leaf.value)
+    return [*found, *of_samples.values()]
+
+
+def _put(group: Group, batch: Batch, view: list, found: list) -> None:
+    """Give a group's leaves what became of their pieces."""
+    if batch.leaves[group.leaves[0]].sample is None:
+        same = not group.listed or isinstance(batch.leaves[group.leaves[0]].value, torch.Tensor)
+        view[group.leaves[0]] = torch.stack(found) if same else found
+        return
+    for number, value in zip(group.leaves, found, strict=True):
+        view[number] = value
+
+
+def given_back(pipeline, batch: Batch, view: list, v: int, of: Drawn) -> list:
+    """The values of a view in the forms in which they came, or in what the pipeline makes of them."""
+    found, canvases = [], [of.size(v, i) for i in range(of.recipe.samples)]
+    for leaf, value in zip(batch.leaves, view, strict=True):
+        canvas = canvases if leaf.sample is None else canvases[leaf.sample]
+        found.append(forms.give_back(leaf.kind, leaf.like, value, pipeline.transforms, canvas))
+    return found
