@@ -102,8 +102,23 @@ def _picture(image: Any) -> torch.Tensor:
     if not h or not w:
         return torch.empty((c, h, w), dtype=torch.uint8)
     dtype = torch.float32 if mode == "F" else torch.uint8
-    memory = torch.frombuffer(bytearray(image.tobytes()), dtype=dtype)
+    memory = torch.frombuffer(bytearray(_raw(image, c * h * w * dtype.itemsize)), dtype=dtype)
     return memory.as_strided((c, h, w), (1, w * c, c))
+
+
+def _raw(image: Any, size: int) -> bytes:
+    """`image.tobytes()`, written at once where Pillow's encoder is found: `tobytes` joins pieces of 64 KiB."""
+    encoder = getattr(sys.modules["PIL.Image"], "_getencoder", None)
+    if encoder is None:
+        return image.tobytes()
+    image.load()
+    writer = encoder(image.mode, "raw", (image.mode,))
+    try:
+        writer.setimage(image.im, (0, 0, *image.size))
+        _, code, data = writer.encode(size)
+    finally:
+        writer.cleanup()
+    return data if code == 1 and len(data) == size else image.tobytes()
 
 
 def _pixels(array: np.ndarray) -> torch.Tensor:
@@ -228,7 +243,18 @@ def _as_array(value: torch.Tensor, like: Any, kind: str) -> Any:
         return array.numpy()
     if like.ndim == 2 and array.dim() == 3 and array.shape[0] == 1:
         return array[0].numpy()
-    return array.movedim(-3, -1).contiguous().numpy()
+    return _channels_last(array.numpy())
+
+
+def _channels_last(planes: np.ndarray) -> np.ndarray:
+    """[..., C, H, W] as [..., H, W, C] in one piece: plane by plane, as numpy and torch copy pixels of three bytes one
+    by one."""
+    found = np.moveaxis(planes, -3, -1)
+    if not found.flags.c_contiguous:
+        found = np.empty(found.shape, found.dtype)
+        for i in range(planes.shape[-3]):
+            found[..., i] = planes[..., i, :, :]
+    return found
 
 
 def _as_picture(value: torch.Tensor, like: Any, mode: str | None) -> Any:
@@ -250,7 +276,10 @@ def _as_picture(value: torch.Tensor, like: Any, mode: str | None) -> Any:
         )
     from PIL import Image
 
-    return Image.frombytes(mode, (w, h), value.detach().permute(1, 2, 0).contiguous().cpu().numpy())
+    planes = value.detach().cpu().numpy()
+    if c > 1 and planes.flags.c_contiguous and mode in ("RGB", "RGBA") and h and w:
+        return Image.merge(mode, [Image.frombuffer("L", (w, h), plane, "raw", "L", 0, 1) for plane in planes])
+    return Image.frombytes(mode, (w, h), _channels_last(planes))
 
 
 def _as_map(value: torch.Tensor, like: Any) -> Any:

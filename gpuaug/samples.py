@@ -14,7 +14,19 @@ from . import forms
 from .forms import of_type
 from .inputs import check_images, check_labels
 from .messages import shown
-from .structure import ATOMS, PLACE, Leaf, Part, Walk, are_images, collated, first_image, holds_samples, image_tensors
+from .structure import (
+    ATOMS,
+    PLACE,
+    Leaf,
+    Part,
+    Walk,
+    are_clips,
+    are_images,
+    collated,
+    first_image,
+    holds_samples,
+    image_tensors,
+)
 
 KINDS = {"masks": "mask", "boxes": "boxes", "keypoints": "keypoints"}
 _AXES = {  # of one sample's: fewest and most, and how one's and a batch's are written
@@ -163,7 +175,7 @@ def _structure(tree: Any) -> Batch:
     first, explicit = first_image(tree, tuples, "the input")
     leaves: list[Leaf] = []
     if are_images(first, tuples):
-        images, single, clip = image_tensors(first), False, False
+        images, single, clip = image_tensors(first), False, are_clips(first)
     else:
         leaf, single, clip = _alone(first, of_type(type(first)))
         images = leaf.value
@@ -178,10 +190,19 @@ def _samples(tree: list) -> Batch:
     leaves: list[Leaf] = []
     parts, firsts, clips = [], [], set()
     for i, sample in enumerate(tree):
+        simple = _shortcut((sample,))
+        if simple is not None and simple.single:
+            for leaf in simple.leaves:
+                leaf.sample = i
+            firsts.append(len(leaves))
+            leaves += simple.leaves
+            parts.append(simple._part)
+            clips.add(simple.clip)
+            continue
         first, explicit = first_image(sample, False, f"sample {i} of the list")
         if are_images(first):
             found = image_tensors(first)
-            image, single, clip = found[0], True, False
+            image, single, clip = found[0], True, are_clips(first)
         else:
             leaf, single, clip = _alone(first, of_type(type(first)))
             image = found = leaf.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Part:
     """A container's items: a leaf's place, another container's, or what passes through.
 
     Attributes:
-        spec: tuple, list, or what pytree says of the container.
+        spec: as `opened` gives it.
     """
 
     items: list
@@ -56,12 +56,35 @@ class Part:
             elif type(item) is Part:
                 item = item.filled(values)
             items.append(item)
-        if self.spec is tuple or self.spec is list:
-            return self.spec(items)
-        return _pytree.tree_unflatten(items, self.spec)
+        return _closed(items, self.spec)
 
 
 PLACE = object()  # of a leaf
+
+
+def opened(value: Any) -> tuple[Sequence, Any]:
+    """(a container's items, what makes one like it of others): tuple, list, a dict's keys, or what pytree says."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return value, kind
+    if kind is dict:
+        return list(value.values()), list(value)
+    return _pytree.tree_flatten(value, is_leaf=lambda x: x is not value)
+
+
+def _closed(items: list, spec: Any) -> Any:
+    if spec is tuple or spec is list:
+        return spec(items)
+    return dict(zip(spec, items, strict=True)) if type(spec) is list else _pytree.tree_unflatten(items, spec)
+
+
+def _leaves(value: Any, stops: Callable[[Any], bool]) -> Iterator[Any]:
+    """All that is in a structure, in order; what `stops` says is not opened."""
+    if not is_container(value) or stops(value):
+        yield value
+        return
+    for item in opened(value)[0]:
+        yield from _leaves(item, stops)
 
 
 # --- what is what -----------------------------------------------------------------------------------------------------
@@ -86,9 +109,14 @@ def image_tensors(images: list | tuple) -> list[torch.Tensor]:
 
 
 def are_images(value: Any, tuples: bool = False) -> bool:
-    """Whether it is a list of images; or a tuple, where those count."""
+    """Whether it is a list of images, or of clips; or a tuple, where those count."""
     listed = type(value) is list or (tuples and type(value) is tuple)
-    return listed and len(value) > 0 and all(map(_is_image, value))
+    return listed and len(value) > 0 and (all(map(_is_image, value)) or are_clips(value))
+
+
+def are_clips(value: list | tuple) -> bool:
+    """Whether all are clips by their class."""
+    return all(of_type(type(x)) == "video" and x.ndim == 4 for x in value)
 
 
 def collated(tree: Any) -> bool:
@@ -116,7 +144,7 @@ def first_image(tree: Any, tuples: bool, what: str) -> tuple[Any, bool]:
         return are_images(x, tuples)
 
     plain = []
-    for item in [tree] if stops(tree) else _pytree.tree_leaves(tree, is_leaf=stops):
+    for item in _leaves(tree, stops):
         many = type(item) in (list, tuple) and stops(item)
         names = {of_type(type(x)) for x in (item if many else [item])}
         if not names.isdisjoint(forms.PICTURES):
@@ -192,7 +220,7 @@ class Walk:
                 return self._images(value, sample)
             if self._is_by_sample(value):
                 return self._by_sample(value, labelled)
-        items, spec = _pytree.tree_flatten(value, is_leaf=lambda x: x is not value)
+        items, spec = opened(value)
         at = _labels_at(value, items) if labelled else None
         found = []
         for i, item in enumerate(items):
@@ -207,7 +235,7 @@ class Walk:
         if item is self.first:
             return True
         if not is_container(item):
-            return of_type(type(item)) not in LABELS
+            return of_type(type(item)) not in LABELS or isinstance(item, Mapping | list | tuple)
         if isinstance(item, Mapping):
             return True
         return any(type(x) not in ATOMS and (is_container(x) or of_type(type(x)) not in LABELS) for x in item)
@@ -233,7 +261,7 @@ class Walk:
         if all(type(x) in ATOMS for x in value):
             return False
         first = self.first
-        return not any(x is first for x in _pytree.tree_leaves(value, is_leaf=lambda x: x is first))
+        return not any(x is first for x in _leaves(value, lambda x: x is first))
 
     def _by_sample(self, value: list | tuple, labelled: bool) -> Any:
         kinds = {of_type(type(x)) for x in value}

@@ -30,6 +30,7 @@ CLASSES = {  # arguments of each op that can be made with them, and take float i
     "JPEG": {"quality": (30, 60)},
     "MixUp": {"alpha": 0.5, "num_classes": 9, "label_smoothing": 0.1},
     "Normalize": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.5)},
+    "PILToTensor": {},
     "Pad": {"padding": 1},
     "RandAugment": {},
     "RandomAdjustSharpness": {"sharpness_factor": 2.0},
@@ -70,7 +71,9 @@ CLASSES = {  # arguments of each op that can be made with them, and take float i
     "TimmAugment": {"config": "rand-m9"},
     "ToDtype": {"dtype": torch.float32},
     "ToImage": {},
+    "ToPILImage": {"mode": "RGB"},
     "ToPureTensor": {},
+    "ToTensor": {},
     "TrivialAugmentWide": {},
     "UniformTemporalSubsample": {"num_samples": 1},
 }

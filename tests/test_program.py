@@ -111,7 +111,18 @@ def test_out_size_and_dtype_follow_the_ops():
 
 
 def test_identity_slots_vanish():
-    assert lowered(ga.Identity(), ga.ToImage(), ga.ToPureTensor(), ga.Pad(0), ga.ToDtype(torch.uint8)).entries == ()
+    assert (
+        lowered(
+            ga.Identity(),
+            ga.ToImage(),
+            ga.ToPureTensor(),
+            ga.PILToTensor(),
+            ga.ToPILImage(),
+            ga.Pad(0),
+            ga.ToDtype(torch.uint8),
+        ).entries
+        == ()
+    )
     assert lowered(ga.ColorJitter(brightness=0, contrast=(1, 1))).entries == ()
 
 
