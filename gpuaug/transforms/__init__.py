@@ -3,6 +3,14 @@
 from .augmix import AugMix
 from .base import Transform
 from .blur import GaussianBlur, RandomAdjustSharpness
+from .boxes import (
+    ClampBoundingBoxes,
+    ClampKeyPoints,
+    ConvertBoundingBoxFormat,
+    SanitizeBoundingBoxes,
+    SanitizeKeyPoints,
+    SetClampingMode,
+)
 from .color import (
     ColorJitter,
     Grayscale,
@@ -44,8 +52,11 @@ __all__ = [
     "AugMix",
     "AutoAugment",
     "CenterCrop",
+    "ClampBoundingBoxes",
+    "ClampKeyPoints",
     "CoarseDropout",
     "ColorJitter",
+    "ConvertBoundingBoxFormat",
     "CutMix",
     "ElasticTransform",
     "GaussianBlur",
@@ -86,7 +97,10 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "SaltAndPepper",
+    "SanitizeBoundingBoxes",
+    "SanitizeKeyPoints",
     "ScaleJitter",
+    "SetClampingMode",
     "SolarizeAdd",
     "TimmAugment",
     "ToDtype",
