@@ -11,7 +11,7 @@ from .kernels.shared import geometry, pixel, plan
 from .program import Program
 from .tree import Choice, Entry, Nodes
 
-_KINDS = {plan.KIND_GATE: "gate", plan.KIND_GEOMETRY: "geometry", plan.KIND_PIXEL: "pixel", plan.KIND_NONE: "frames"}
+_KINDS = {plan.KIND_GATE: "gate", plan.KIND_GEOMETRY: "geometry", plan.KIND_PIXEL: "pixel", plan.KIND_NONE: "beside"}
 _NEEDS = {
     plan.POINTWISE: "",
     plan.MEAN: ", after the image's mean",
@@ -33,6 +33,8 @@ def _slot(entry: Entry) -> str:
         return "order drawn" if entry.trait else "choice drawn"
     if entry.frames is not None:
         return "frames of a clip"
+    if entry.kind == plan.KIND_NONE:
+        return "boxes and keypoints alone"
     if entry.paints:
         return (pixel.CASES | pixel.LOOPS)[entry.op] + _NEEDS[entry.trait]
     name = geometry.CASES[entry.op]

@@ -45,7 +45,8 @@ class Facts:
         self.paints = [slot for slot in self.slots if slot.paints and not slot.blends]
         self.blends = [slot for slot in self.slots if slot.blends]
         self.smooth = [slot for slot in self.moves if slot.smooth]
-        self.tail = list(itertools.takewhile(_ends, reversed(self.slots)))[::-1]
+        drawn = [slot for slot in self.slots if slot.kind != plan.KIND_NONE]
+        self.tail = list(itertools.takewhile(_ends, reversed(drawn)))[::-1]
         self.needs = {slot.trait for slot in self.paints}
         self.near = {slot.op for slot in self.paints if slot.trait == plan.NEIGHBOURS}
         self.borders = {slot.border for slot in self.moves if not slot.trait}

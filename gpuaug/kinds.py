@@ -12,10 +12,13 @@ from . import forms
 from .kernels.shared import plan
 from .masks import Drawn, laid_out, move_listed, move_masks
 from .mixing import mixable
+from .points import Moved, move_boxes, move_keypoints
+from .projection import project_points
 from .recipe import Asked
 from .run import Images, run
 from .samples import Batch
 from .structure import Leaf
+from .trail import Trail
 
 
 class Group(NamedTuple):
@@ -59,7 +62,8 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
     values: Values = [[leaf.value for leaf in batch.leaves] for _ in range(of.views)]
     first_images(batch, out, of, values)
     other_images(pipeline, batch, of, values)
-    kept = points(batch, of, values)
+    trail = trail_of(of) if any(leaf.kind in ("boxes", "keypoints") for leaf in batch.leaves) else None
+    kept = points(batch, of, values, trail)
     masks(batch, of, values)
     if of.recipe.mixes:
         soften(batch, of, values)
@@ -67,7 +71,7 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
         gather_labels(batch, of, values)
     if kept is not None:
         sanitize(batch, kept, values)
-    back = [given_back(pipeline, batch, view, v, of) for v, view in enumerate(values)]
+    back = [given_back(pipeline, batch, view, v, of, trail) for v, view in enumerate(values)]
     if of.recipe.views is None:
         return batch.rebuild(back[0])
     if not batch.by_keyword_alone:
@@ -158,13 +162,11 @@ def frames_taken(given: torch.Tensor, of: Drawn) -> torch.Tensor:
 
 
 # --- boxes and keypoints ----------------------------------------------------------------------------------------------
-def points(batch: Batch, of: Drawn, values: Values) -> list[dict[int, torch.Tensor]] | None:
+def points(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> list[dict[int, torch.Tensor]] | None:
     """Boxes and keypoints; returns which boxes are kept, by view and sample, None where nothing is dropped."""
     kept: list[dict[int, torch.Tensor]] | None = None
-    trail = None
     for kind, move in (("boxes", _boxes), ("keypoints", _keypoints)):
         for group in groups(batch, kind, _like):
-            trail = trail_of(of) if trail is None else trail
             like = batch.leaves[group.leaves[0]].like
             like = like[0] if isinstance(like, list | tuple) and like else like
             drops = _move(group, batch, of, values, trail, like, move)
@@ -175,9 +177,6 @@ def points(batch: Batch, of: Drawn, values: Values) -> list[dict[int, torch.Tens
 
 def trail_of(of: Drawn) -> Trail:
     """Which way points go, for each row of the table."""
-    from .projection import project_points
-    from .trail import Trail
-
     recipe = of.recipe
     program, engine = of.recipes.projected(recipe, project_points)
     rows = recipe.beside.get(("points",))
@@ -226,15 +225,11 @@ def _like(leaf: Leaf) -> tuple:
 
 
 def _boxes(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any, shapes: Sequence) -> Moved:
-    from .points import move_boxes
-
     format = getattr(like, "format", "XYXY")
     return move_boxes(trail, given, rows, getattr(format, "value", format), getattr(like, "clamping_mode", "soft"))
 
 
 def _keypoints(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any, shapes: Sequence) -> Moved:
-    from .points import move_keypoints
-
     return move_keypoints(trail, given, rows, shapes[0][1] if len(shapes[0]) > 2 else 1)
 
 
@@ -325,10 +320,20 @@ def _put(group: Group, batch: Batch, view: list, found: list) -> None:
         view[number] = value
 
 
-def given_back(pipeline, batch: Batch, view: list, v: int, of: Drawn) -> list:
+def given_back(pipeline, batch: Batch, view: list, v: int, of: Drawn, trail: Trail | None) -> list:
     """The values of a view in the forms in which they came, or in what the pipeline makes of them."""
     found, canvases = [], [of.size(v, i) for i in range(of.recipe.samples)]
     for leaf, value in zip(batch.leaves, view, strict=True):
         canvas = canvases if leaf.sample is None else canvases[leaf.sample]
-        found.append(forms.give_back(leaf.kind, leaf.like, value, pipeline.transforms, canvas))
+        back = forms.give_back(leaf.kind, leaf.like, value, pipeline.transforms, canvas)
+        found.append(renamed(back, trail) if leaf.kind == "boxes" and trail is not None and trail.events else back)
     return found
+
+
+def renamed(boxes: Any, trail: Trail) -> Any:
+    """Boxes that know what format and clamping mode they have come to have."""
+    for one in boxes if isinstance(boxes, list | tuple) else (boxes,):
+        if hasattr(one, "format"):
+            one.format = type(one.format)[trail.format_behind(one.format.value)]
+            one.clamping_mode = trail.mode_behind(one.clamping_mode)
+    return boxes

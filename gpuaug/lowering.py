@@ -17,35 +17,17 @@ import numpy as np
 import torch
 
 from .facts import counts
-from .kernels.shared import blend, draw, geometry, pixel, plan
+from .kernels.shared import blend, geometry, plan
+from .opcodes import BLENDS, BORDERS, DRAWS, GEOMETRY, NEEDS, PIXEL
 from .order import in_order
 from .program import OtherProgram, Program
-from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Track, tracked
+from .tree import KEEP_CANVAS, Call, Canvas, Canvases, Choice, Entry, Event, Track, tracked
 
 if TYPE_CHECKING:
     from .mixing import Mix
 
 DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 MAX_CHANNELS = 16
-BORDERS = {
-    "constant": geometry.FILL,
-    "edge": geometry.EDGE,
-    "reflect": geometry.REFLECT,
-    "symmetric": geometry.SYMMETRIC,
-    "drop": geometry.DROP,
-}
-NEEDS = {
-    "pixel": plan.POINTWISE,
-    "mean": plan.MEAN,
-    "extremes": plan.EXTREMES,
-    "histogram": plan.HISTOGRAM,
-    "neighbours": plan.NEIGHBOURS,
-    "place": plan.PLACE,
-}
-_GEOMETRY = {name: code for code, name in geometry.CASES.items()}
-_PIXEL = {name: code for code, name in (pixel.CASES | pixel.LOOPS).items()}
-_BLENDS = {name: code for code, name in blend.CASES.items()}
-_DRAWS = {name: code for code, name in draw.CASES.items()}
 
 
 class Lowering:
@@ -172,7 +154,7 @@ class Lowering:
         arguments = _twelve(arguments)
         config = self._constants(arguments + _twelve(configuration))
         code = [0] * plan.ENTRY
-        code[plan.KIND], code[plan.OP], code[plan.DRAW] = kind, op, _DRAWS[draw] if draw else 0
+        code[plan.KIND], code[plan.OP], code[plan.DRAW] = kind, op, DRAWS[draw] if draw else 0
         code[plan.STREAM], code[plan.GATE_AT], code[plan.WANT] = stream, self._gate, self._want
         code[plan.COLUMN], code[plan.COLUMNS], code[plan.CONFIG] = first, len(names), config
         code[plan.SLOT], code[plan.BOUND], code[plan.LATTICE] = self._slot, self.bound, int(self.dtype == torch.uint8)
@@ -335,6 +317,7 @@ class Lowering:
         fill: Sequence[float] | None = None,
         mask_fill: float | None = 0,
         sizes: Callable[[Canvas], Iterable[Canvas]] | None = None,
+        event: Event | None = None,
     ) -> None:
         """Append a geometry slot.
 
@@ -350,14 +333,15 @@ class Lowering:
             border, sampling, fill: how to answer outside of the canvas and between pixels; the colour by channel.
             mask_fill: the same of masks; None where the pipeline does not say.
             sizes: canvas -> those that it may become, or their extremes, where that is drawn.
+            event: what befalls boxes and keypoints beside.
         """
         self._check_front()
-        opcode = _GEOMETRY[op]
+        opcode = GEOMETRY[op]
         channels = -1 if fill is None else self._constants(self.by_channel(fill))
         words = dict(trait=int(exact), border=BORDERS[border], filter=sampling, channels=channels, shared=int(shared))
         found = sizes and (lambda canvas: frozenset(sizes(canvas)))
         entry = self._entry(plan.KIND_GEOMETRY, opcode, arguments, draw, configuration, columns, call, found, **words)
-        self.nodes[-1] = entry = replace(entry, mask_fill=mask_fill)
+        self.nodes[-1] = entry = replace(entry, mask_fill=mask_fill, event=event)
         if op not in KEEP_CANVAS:
             self._go(lambda canvases: frozenset().union(*map(entry.after, canvases)))
 
@@ -386,7 +370,7 @@ class Lowering:
             self._check_front()
         channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
-        entry = self._entry(plan.KIND_PIXEL, _PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
+        entry = self._entry(plan.KIND_PIXEL, PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
         self.nodes[-1] = replace(entry, mask_fill=mask_fill)
 
     def temporal(
@@ -408,6 +392,16 @@ class Lowering:
             raise self.fail("an op on frames stands outside of random choices: a clip's length may not be drawn")
         entry = self._entry(plan.KIND_NONE, 0, (), draw, configuration, columns, lambda values, canvas: [])
         self.nodes[-1] = replace(entry, frames=frames)
+
+    def event(self, event: Event, everywhere: bool = False) -> None:
+        """Append what befalls boxes or keypoints alone; `everywhere`: it may not hang on a draw.
+
+        Raises:
+            ValueError: it stands behind a gate, `everywhere`.
+        """
+        if everywhere and self._gate >= 0:
+            raise self.fail("it stands outside of random choices: all boxes of a batch have one format and one mode")
+        self.nodes[-1] = replace(self._entry(plan.KIND_NONE, 0, (), None, (), ()), event=event)
 
     def _check_front(self) -> None:
         if self._blend:
@@ -442,7 +436,7 @@ class Lowering:
         settles = (blend.ROUND if mix.pair else blend.TRUNCATE) if exact else blend.FLOAT
         words = dict(trait=plan.BLEND, shared=int(shared))
         arguments = [0.0] * 7 + [settles]
-        self._entry(plan.KIND_PIXEL, _BLENDS[op], arguments, draw, configuration, columns, call, **words)
+        self._entry(plan.KIND_PIXEL, BLENDS[op], arguments, draw, configuration, columns, call, **words)
 
     def to_dtype(self, dtype: torch.dtype, scale: bool) -> None:
         """Change the stage's dtype, scaling values as torchvision's `to_dtype` if `scale`."""

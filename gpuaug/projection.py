@@ -9,11 +9,16 @@ from typing import NamedTuple
 import torch
 
 from .facts import counts
-from .kernels.shared import geometry, pixel, plan
+from .kernels.shared import geometry, pixel, plan, points
+from .opcodes import GEOMETRY
 from .program import Program
-from .tree import Choice, Entry, Nodes
+from .tree import Choice, Entry, Event, Nodes
 
 ELASTIC = (pixel.ELASTIC_NOISE, pixel.ELASTIC)
+CLASSES = {"flip_horizontal": points.FLIP_X, "flip_vertical": points.FLIP_Y, "pad": points.PAD}
+CLASSES |= {"crop": points.CROP, "center_crop": points.CROP, "resized_crop": points.WINDOW}
+CLASSES |= {name: points.RESIZE for name in GEOMETRY if name.startswith("resize_") or name == "resize"}
+CLASSES |= {"rotate_expand": points.EXPAND}  # all others are points.WARP
 
 
 def project_mask(program: Program, dtype: torch.dtype = torch.uint8, blends: bool = False) -> Program:
@@ -116,3 +121,63 @@ def fill_bytes(node: Entry, dtype: torch.dtype) -> Sequence[float]:
     if dtype != torch.bool and value.to(dtype).double() != value and not dtype.is_floating_point:
         raise ValueError(f"{node.name}: masks of {dtype} are filled with {node.mask_fill}, which that cannot hold")
     return [float(v) for v in value.to(dtype).view(1).view(torch.uint8).tolist()]
+
+
+def project_points(program: Program) -> Program:
+    """The same geometry for boxes and keypoints, the same table: each slot, and each event, is a group of its own.
+
+    A group's border word is its class for points, or EVENT and the number of an event (`kernels.shared.points`,
+    `events_of`). Resizes take half-pixel centres, whatever rule the images follow. Of the pixel slots, elastic
+    transforms stay: a step's S_GROUPS says behind how many groups it acts. `gpuaug.points.Trail` reads the plans.
+    """
+    config = list(program.config)
+    for slot in program.facts.moves:
+        if geometry.CASES[slot.op].startswith("resize"):
+            config[slot.config + 6 : slot.config + 8] = 0.0, 0.0
+    numbers = {event: i for i, event in enumerate(events_of(program))}
+    nodes = _for_points(program.nodes, numbers, program.tiles)
+    groups, steps, asks = counts(nodes)
+    kind = dict(channels=1, in_channels=1, out_channels=1, in_dtype=torch.uint8, out_dtype=torch.uint8)
+    kind["mix"] = program.mix if program.tiles else None
+    lengths = dict(groups=max(groups, 1), steps=max(steps, 1), asks=asks)
+    return replace(program, nodes=nodes, config=tuple(config), **kind, **lengths)
+
+
+def events_of(program: Program) -> tuple[Event, ...]:
+    """What befalls points in a program, each once; a group's border word counts them."""
+    events = (
+        entry.event for entry in program.entries if entry.event is not None and entry.event.kind != points.LAID_OUT
+    )
+    return tuple(dict.fromkeys(events))
+
+
+def _for_points(nodes: Nodes, numbers: dict[Event, int], layers: bool, of_layer: bool = False) -> Nodes:
+    """`layers` as `Keeps` has it, `of_layer` as `_for_masks`."""
+    projected = []
+    for node in nodes:
+        if isinstance(node, Choice):
+            alone = of_layer or (node.gate.trait == plan.LAYER and not layers)
+            ways = tuple((number, _for_points(way, numbers, layers, alone)) for number, way in node.ways)
+            projected.append(replace(node, ways=ways))
+        else:
+            projected.append(_entry_for_points(node, numbers, of_layer))
+    return tuple(projected)
+
+
+def _entry_for_points(node: Entry, numbers: dict[Event, int], of_layer: bool) -> Entry:
+    one = dict(trait=0, filter=geometry.LINEAR, channels=-1, bound=0, lattice=0, stage_channels=1)
+    if node.kind == plan.KIND_GATE or (node.paints and node.op in ELASTIC and not of_layer):
+        return node
+    if of_layer or node.paints or (node.event is None and not node.moves):
+        return node.changed(kind=plan.KIND_NONE)
+    if not node.moves:  # an event: a shift by nothing
+        kind = dict(kind=plan.KIND_GEOMETRY, op=GEOMETRY["translate_x"], border=points.EVENT + numbers[node.event])
+        return node.changed(**kind, **one)
+    border = CLASSES.get(geometry.CASES[node.op], points.WARP)
+    if geometry.CASES[node.op] == "place":
+        return node.changed(border=points.LAID, **one | dict(bound=round(1e6 * node.event.values[0]), lattice=1))
+    if node.event is not None:
+        border = points.CENTRES
+    elif border == points.PAD and node.arguments[6] > 0.0:
+        border = points.SHIFT  # CenterCrop's, which torchvision's boxes do not stop at
+    return node.changed(border=border, **one)

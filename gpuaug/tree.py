@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -32,6 +32,18 @@ def _word(at: int) -> property:
     return property(lambda entry: entry.words[at])
 
 
+class Event(NamedTuple):
+    """What befalls points at a place of a pipeline.
+
+    Attributes:
+        kind: of `kernels.shared.points`.
+        values: two numbers; of FORMAT its name, of ARRIVES what is drawn from (`gpuaug.iou_crop`).
+    """
+
+    kind: int
+    values: tuple = (0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One op's slot, or one gate.
@@ -45,6 +57,7 @@ class Entry:
         frames: of an op on clips, which frames it takes, see `program.frames`.
         place: of its op in the pipeline, as it was written.
         mask_fill: what masks get from outside of them; None where the pipeline does not say.
+        event: what it does to boxes and keypoints beside its map, or alone.
     """
 
     name: str
@@ -56,6 +69,7 @@ class Entry:
     frames: Callable[[torch.Tensor, int], torch.Tensor] | None = field(default=None, compare=False, repr=False)
     place: int = 0
     mask_fill: float | None = 0
+    event: Event | None = None
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)

@@ -3,6 +3,14 @@
 from .augmix import AugMix
 from .base import Transform
 from .blur import GaussianBlur, RandomAdjustSharpness
+from .boxes import (
+    ClampBoundingBoxes,
+    ClampKeyPoints,
+    ConvertBoundingBoxFormat,
+    SanitizeBoundingBoxes,
+    SanitizeKeyPoints,
+    SetClampingMode,
+)
 from .color import (
     ColorJitter,
     Grayscale,
@@ -45,8 +53,11 @@ __all__ = [
     "AugMix",
     "AutoAugment",
     "CenterCrop",
+    "ClampBoundingBoxes",
+    "ClampKeyPoints",
     "CoarseDropout",
     "ColorJitter",
+    "ConvertBoundingBoxFormat",
     "CutMix",
     "ElasticTransform",
     "GaussianBlur",
@@ -89,7 +100,10 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "SaltAndPepper",
+    "SanitizeBoundingBoxes",
+    "SanitizeKeyPoints",
     "ScaleJitter",
+    "SetClampingMode",
     "SolarizeAdd",
     "TimmAugment",
     "ToDtype",

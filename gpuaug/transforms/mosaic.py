@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ..kernels.shared import points
 from ..lowering import Lowering
 from ..mixing import Mix
 from ..program import Canvas
+from ..tree import Event
 from .arguments import Fills, fills_argument, pair, probability
 from .base import Transform, fills
 from .geometry import CenterCrop
@@ -62,7 +64,9 @@ class Mosaic(Transform):
 
         def place(left: bool, above: bool) -> None:
             arguments = (0, 0, *size, float(left), float(above))
-            build.geometry("place", arguments, **fills(build, self.fill), call=lambda values, canvas: [], **drawn)
+            event = Event(points.LAID_OUT, (self.min_area, 0.0))
+            drawn_here = drawn | fills(build, self.fill)
+            build.geometry("place", arguments, call=lambda values, canvas: [], event=event, **drawn_here)
 
         def call(values: Sequence[float], canvas: Canvas) -> dict:
             return {"center": tuple(map(int, values)), "size": size}

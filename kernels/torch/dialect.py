@@ -12,7 +12,7 @@ import types
 
 import torch
 
-from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, user
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, user
 
 xp = types.ModuleType("xp_torch")
 
@@ -104,7 +104,7 @@ def _pow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 xp.where = _where
 xp.f32 = _cast(torch.float32, float)
-xp.f64 = _cast(torch.float64, float)
+xp.f64 = lambda x: _wide(x) if _tensor(x) else float(x)
 xp.i32 = _cast(torch.int64, int)
 xp.i64 = _cast(torch.int64, int)
 xp.floor = _unary(torch.floor, lambda x: float(math.floor(x)) if math.isfinite(x) else x)
@@ -159,6 +159,8 @@ geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", [f"t{i}"
 _CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"], "stays": GEOMETRY["stays"]}
 PLAN = _bind(plan, draw_switch=draw_switch, geometry_switch=geometry_switch, **_CALLED)
 walk = PLAN["walk"]
+_LENGTHS = {name: PLAN[name] for name in ("group_at", "group_words")}
+POINTS = _bind(points, **_LENGTHS, **dialect.constants(plan))
 
 
 @functools.cache
