@@ -11,6 +11,7 @@ from torch import nn
 
 from . import backends, operator
 from .backends.engine import Key
+from .drawn import drawn
 from .explain import explain
 from .inputs import (
     NO_TRACE,
@@ -25,7 +26,6 @@ from .inputs import (
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .kinds import finished, taken
-from .masks import drawn
 from .messages import warn
 from .mixing import mixable
 from .params import Params, one_view

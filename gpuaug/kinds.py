@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from . import forms
+from .blending import hidden, soft_labels, soft_masks, there
+from .drawn import Drawn, laid_out
 from .kernels.shared import plan
-from .masks import Drawn, laid_out, move_listed, move_masks
-from .mixing import mixable
+from .masks import blended, move_listed, move_masks
 from .points import Moved, move_boxes, move_keypoints
 from .projection import project_points
 from .recipe import Asked
@@ -135,6 +136,11 @@ def masks(batch: Batch, of: Drawn, values: Values) -> None:
             given = leaf.value[None] if batch.single else leaf.value
             instances = given.dim() == 4 and not batch.clip
             found = by_view(move_masks(frames_taken(given, of), of, instances), of)
+            if instances and of.gathers and not of.tiles:
+                found = hidden(found, given.shape[1], of)
+            if softens(of, instances):
+                found = list(soft_masks(torch.stack([one[None] if batch.single else one for one in found]), of))
+                found = [one[0] for one in found] if batch.single else found
             for view, moved in zip(values, found, strict=True):
                 view[number] = moved
     if batch.single:
@@ -142,8 +148,16 @@ def masks(batch: Batch, of: Drawn, values: Values) -> None:
     for group in groups(batch, "mask", lambda leaf: (leaf.value.dtype, leaf.value.dim()), tensors=False):
         if batch.clip:
             raise ValueError("masks of clips are taken as one tensor [B, T, H, W]; stack them")
-        for view, moved in zip(values, move_listed(group.pieces, group.owners, of), strict=True):
+        moved_by_view = move_listed(group.pieces, group.owners, of)
+        if softens(of, group.pieces[0].dim() == 3):
+            moved_by_view = [list(one) for one in soft_masks(torch.stack(list(map(torch.stack, moved_by_view))), of)]
+        for view, moved in zip(values, moved_by_view, strict=True):
             _put(group, batch, view, moved)
+
+
+def softens(of: Drawn, instances: bool) -> bool:
+    """Whether masks become shares of classes."""
+    return of.recipe.mixes and not instances and not blended(of.recipe.program)
 
 
 def frames_taken(given: torch.Tensor, of: Drawn) -> torch.Tensor:
@@ -193,13 +207,14 @@ def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, l
     shapes = [piece.shape for piece in group.pieces]
     flat = [piece.flatten(0, -2) for piece in group.pieces]
     laid = laid_out(group.owners, [len(piece) for piece in flat], of)
-    device, b, n = of.table.device, of.recipe.samples, len(laid.plane)
+    device, n = of.table.device, len(laid.item)
     given = torch.cat(flat)
-    if of.tiles:
-        given = given.index_select(0, _on(laid.plane, device))
-    whose = [(laid.layer * of.views + v) * b + laid.whose for v in range(of.views)]
-    rows = _on(np.concatenate(whose), device)
+    if of.gathers:
+        given = given.index_select(0, _on(laid.item, device))
+    rows = _on(np.concatenate([laid.rows(v, of) for v in range(of.views)]), device)
     moved: Moved = move(trail, given.repeat(of.views, 1), rows, like, shapes)
+    if of.gathers and not of.tiles:
+        moved = without(moved, ~there(laid, of).flatten())
     kept = []
     for v, view in enumerate(values):
         found = moved.values[v * n : (v + 1) * n].split(laid.counts)
@@ -211,6 +226,12 @@ def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, l
             kept.append(dict(zip(group.owners, keeps, strict=True)))
         _put(group, batch, view, found)
     return kept or None
+
+
+def without(moved: Moved, gone: torch.Tensor) -> Moved:
+    """What was moved, without some of it."""
+    values = torch.where(gone[:, None], torch.nan, moved.values) if moved.values.is_floating_point() else moved.values
+    return Moved(values, ~gone if moved.kept is None else moved.kept & ~gone)
 
 
 def _on(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -235,13 +256,18 @@ def _keypoints(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any,
 
 # --- labels -----------------------------------------------------------------------------------------------------------
 def soften(batch: Batch, of: Drawn, values: Values) -> None:
-    """Labels of a batch that is mixed."""
+    """Labels of a batch that is mixed; of objects, where there are boxes."""
+    boxes = any(leaf.kind == "boxes" for leaf in batch.leaves)
     for number, leaf in enumerate(batch.leaves):
         if leaf.kind == "labels":
             if leaf.sample is not None and not batch.single:
                 raise TypeError("labels that are mixed must be a batch's: hand in (images, labels), each in one tensor")
-            soft = of.recipe.mixing.soft(mixable(leaf.value, of.recipe), of.table, of.recipe)
-            for view, found in zip(values, by_view(soft, of), strict=True):
+            value = leaf.value
+            if isinstance(value, torch.Tensor):
+                objects = value.dim() == 2 and not value.is_floating_point()
+            else:
+                objects = isinstance(value, list) and all(isinstance(x, torch.Tensor) and x.dim() for x in value)
+            for view, found in zip(values, soft_labels(leaf, of, boxes and objects), strict=True):
                 view[number] = found
 
 

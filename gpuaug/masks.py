@@ -6,62 +6,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from .drawn import Drawn, Laid, laid_out
 from .kernels.shared import blend, plan
 from .memory import check_memory
 from .mixing import Mixing, mixing_of, tile
 from .program import Program
 from .projection import project_mask
-from .recipe import Recipe, Recipes
+from .recipe import Recipe
 from .rows import Listed, batch_rows, by_pointer, joined, list_rows
 from .run import Images, run
-from .tree import Canvas
-
-
-class Drawn(NamedTuple):
-    """What a call drew for its images.
-
-    Attributes:
-        table: float32 [V * B, P] of the samples, behind it the rows of what else `Recipe.rows` reads.
-        sizes: (OH, OW) by view and sample, None where all outputs have one size.
-        index: int64 [B]: which of what lies beside the images is meant; None for all.
-    """
-
-    recipes: Recipes
-    recipe: Recipe
-    table: torch.Tensor
-    sizes: Sequence[Canvas] | None
-    index: torch.Tensor | None = None
-
-    @property
-    def views(self) -> int:
-        return len(self.recipe.views or (0,))
-
-    @property
-    def tiles(self) -> bool:
-        """Whether each output is laid out of several samples."""
-        return self.recipe.program.tiles
-
-    def size(self, view: int, sample: int) -> Canvas:
-        """(OH, OW) of an output."""
-        return self.recipe.program.out_size if self.sizes is None else self.sizes[view * self.recipe.samples + sample]
-
-
-def drawn(
-    recipes: Recipes, recipe: Recipe, table: torch.Tensor, out: Images, index: torch.Tensor | None = None
-) -> Drawn:
-    """Of the images that a recipe gave."""
-    sizes = None if recipe.out_sizes is None else [tuple(image.shape[-2:]) for image in flat(out)]
-    return Drawn(recipes, recipe, table, sizes, index)
-
-
-def flat(out: Images) -> list[torch.Tensor]:
-    """The tensors of lists within lists, by view and sample."""
-    return [out] if isinstance(out, torch.Tensor) else [image for part in out for image in flat(part)]
 
 
 def move_masks(masks: torch.Tensor, of: Drawn, instances: bool) -> Images:
@@ -74,8 +31,8 @@ def move_masks(masks: torch.Tensor, of: Drawn, instances: bool) -> Images:
     check_masks(masks, of)
     planes = in_bytes(masks.flatten(1, -3) if masks.dim() > 3 else masks[:, None])
     middle = masks.shape[1:-2]
-    if instances and of.tiles:
-        middle = (of.recipe.program.mix.layers * masks.shape[1],)
+    if instances and of.gathers:
+        middle = (len(of.on(0)) * masks.shape[1],)
     made = _beside(planes, masks.dtype, of, instances)
     out = run(made, planes, of.table, None, sizes=of.sizes)[0]
 
@@ -99,7 +56,7 @@ def move_listed(masks: Sequence[torch.Tensor], owners: Sequence[int], of: Drawn)
         return [[of_bytes(one, dtype) for one in part] for part in out]
     laid = laid_out(owners, [math.prod(mask.shape[:-2]) for mask in masks], of)
     planes = [in_bytes(plane) for mask in masks for plane in mask.reshape(-1, *mask.shape[-2:])]
-    out = _run_listed(planes, laid, dtype, of) if len(laid.plane) else [[]] * of.views
+    out = _run_listed(planes, laid, dtype, of) if len(laid.item) else [[]] * of.views
     return [_gathered(part, laid, masks, v, of) for v, part in enumerate(out)]
 
 
@@ -138,55 +95,23 @@ def _beside(planes: torch.Tensor, dtype: torch.dtype, of: Drawn, instances: bool
 def _new(planes: torch.Tensor, dtype: torch.dtype, of: Drawn, instances: bool) -> Recipe:
     recipe, n, b = of.recipe, planes.shape[1], of.recipe.samples
     lead = recipe.lead if recipe.frames is None else recipe.lead[:-1]
-    collects = instances and of.tiles
-    program, engine = of.recipes.projected(recipe, project_mask, dtype, blended(recipe.program) and not collects)
+    gathers = instances and of.gathers
+    program, engine = of.recipes.projected(recipe, project_mask, dtype, blended(recipe.program) and not gathers)
     rows = batch_rows(planes, _elements(program), range(of.views), None if of.index is None else b, range(n))
     mixing = None
-    if collects:
+    if gathers and of.tiles:
         layers = program.mix.layers
         rows = tile(rows, program.mix, b, n)[0].view(layers, of.views * b, n, plan.ROW).transpose(0, 1)
         rows, n = rows.reshape(-1, plan.ROW), layers * n
-        rows[:, plan.ROW_OUT] = torch.arange(len(rows)) * _elements(program)
+    elif gathers:
+        by = rows.view(of.views, b, n, plan.ROW)
+        rows, n = torch.stack([by[:, of.on(i)] for i in range(b)], 1).view(-1, plan.ROW), len(of.on(0)) * n
     elif program.facts.blends:
         rows, mixing = mixing_of(program, rows, b, n, planes.device)
+    if gathers:
+        rows[:, plan.ROW_OUT] = torch.arange(len(rows)) * _elements(program)
     check_memory(program, of.views * b * n, planes.device)
     return _recipe(recipe, program, engine, rows, mixing, n, (*lead, n))
-
-
-class Laid(NamedTuple):
-    """Which planes of a list lie where, in the order of the outputs.
-
-    Attributes:
-        plane: its number, int64 [R].
-        whose: the sample whose output it lies on.
-        layer: of that output.
-        owners, counts: the samples whose masks are asked for, and how many planes each gets.
-    """
-
-    plane: np.ndarray
-    whose: np.ndarray
-    layer: np.ndarray
-    owners: Sequence[int]
-    counts: Sequence[int]
-
-
-def laid_out(owners: Sequence[int], counts: Sequence[int], of: Drawn) -> Laid:
-    """Of so many items of each of the samples `owners`, as planes of masks, or boxes."""
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    layers, b = of.recipe.program.mix.layers if of.tiles else 1, of.recipe.samples
-    place = {owner: k for k, owner in enumerate(owners)} if of.tiles else {}
-    plane, layer, found = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
-    for k, owner in enumerate(owners):
-        before = len(plane)
-        for number in range(layers):
-            at = place.get((owner - number) % b) if of.tiles else k
-            if at is not None:
-                plane.append(np.arange(starts[at], starts[at + 1]))
-                layer.append(np.full(counts[at], number, np.int64))
-        found.append(sum(map(len, plane[before:])))
-    return Laid(
-        np.concatenate(plane), np.repeat(np.asarray(owners, np.int64), found), np.concatenate(layer), owners, found
-    )
 
 
 def _run_listed(
@@ -203,16 +128,12 @@ def _run_listed(
         rows, mixing = mixing_of(program, rows, b, 1, recipe.rows.device)
         n = b
     else:
-        n, words = len(laid.plane), rows[: len(planes)][torch.from_numpy(laid.plane)].repeat(views, 1)
-        view, whose = np.repeat(np.arange(views), n), np.tile(laid.whose, views)
-        layer, rows = np.tile(laid.layer, views), words
-        rows[:, plan.ROW_VIEW], rows[:, plan.ROW_LAYER] = torch.from_numpy(view), torch.from_numpy(layer)
-        rows[:, plan.ROW_TABLE] = torch.from_numpy((layer * views + view) * b + whose)
-        rows[:, plan.ROW_LEAD] = torch.from_numpy(whose)
+        n, rows = len(laid.item), rows[: len(planes)][torch.from_numpy(laid.item)].repeat(views, 1)
+        rows[:, plan.ROW_TABLE] = torch.from_numpy(np.concatenate([laid.rows(v, of) for v in range(views)]))
+        rows[:, plan.ROW_LAYER] = torch.from_numpy(np.tile(laid.layer, views))
         rows[:, plan.ROW_OUT] = torch.arange(len(rows)) * _elements(program)
-        sizes = (
-            None if of.sizes is None else [of.size(v, i) for v, i in zip(view.tolist(), whose.tolist(), strict=True)]
-        )
+        if sizes is not None:
+            sizes = [of.size(v, i) for v in range(views) for i in laid.whose.tolist()]
     check_memory(program, views * n, recipe.rows.device)
     lead = (n,) if recipe.views is None else (views, n)
     out = run(_recipe(recipe, program, engine, rows, mixing, None, lead), listed.source, of.table, None, sizes=sizes)[0]
@@ -224,7 +145,7 @@ def _gathered(planes: list[torch.Tensor], laid: Laid, masks: Sequence[torch.Tens
     found, at = [], 0
     for owner, n, mask in zip(laid.owners, laid.counts, masks, strict=True):
         size = of.size(view, owner)
-        shape = mask.shape[:-2] if not of.tiles else (n,)
+        shape = (n,) if of.gathers else mask.shape[:-2]
         if n:
             first = planes[at]
             step = planes[at + 1].storage_offset() - first.storage_offset() if n > 1 else first.numel()

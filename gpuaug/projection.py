@@ -21,6 +21,11 @@ CLASSES |= {name: points.RESIZE for name in GEOMETRY if name.startswith("resize_
 CLASSES |= {"rotate_expand": points.EXPAND}  # all others are points.WARP
 
 
+def sways(node: Entry) -> bool:
+    """Whether it is a step of an elastic transform."""
+    return node.paints and not node.blends and node.op in ELASTIC
+
+
 def project_mask(program: Program, dtype: torch.dtype = torch.uint8, blends: bool = False) -> Program:
     """The program for masks beside the images: the same table, no pixel slots, read nearest by torchvision's rules.
 
@@ -77,7 +82,7 @@ def _for_masks(nodes: Nodes, keeps: Keeps, of_layer: bool) -> Nodes:
             projected.append(node)
         elif node.blends and keeps.blends:
             projected.append(node.changed(bound=255, lattice=1, stage_channels=keeps.dtype.itemsize))
-        elif of_layer or not (node.moves or (node.paints and node.op in ELASTIC)):
+        elif of_layer or not (node.moves or sways(node)):
             projected.append(replace(node.changed(kind=plan.KIND_NONE), frames=None))
         elif node.moves:
             projected.append(_moved(node, keeps.config, keeps.dtype))
@@ -166,7 +171,7 @@ def _for_points(nodes: Nodes, numbers: dict[Event, int], layers: bool, of_layer:
 
 def _entry_for_points(node: Entry, numbers: dict[Event, int], of_layer: bool) -> Entry:
     one = dict(trait=0, filter=geometry.LINEAR, channels=-1, bound=0, lattice=0, stage_channels=1)
-    if node.kind == plan.KIND_GATE or (node.paints and node.op in ELASTIC and not of_layer):
+    if node.kind == plan.KIND_GATE or (sways(node) and not of_layer):
         return node
     if of_layer or node.paints or (node.event is None and not node.moves):
         return node.changed(kind=plan.KIND_NONE)

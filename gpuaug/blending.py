@@ -1,0 +1,93 @@
+"""What becomes of masks, objects and labels where the images of a batch are blended in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .drawn import Drawn, Laid
+from .kernels.shared import blend
+from .mixing import mixable, targets_of
+from .structure import Leaf
+
+
+def shares(of: Drawn) -> torch.Tensor:
+    """The partner's share of each sample [V, B], where images are mixed as wholes."""
+    recipe = of.recipe
+    table, columns = recipe.own(of.table), [column for op, column in _blends(of) if op == "mixup"]
+    return sum((table[:, i] for i in columns), torch.zeros_like(table[:, 0])).view(of.views, recipe.samples)
+
+
+def _blends(of: Drawn) -> list[tuple[str, int]]:
+    """The pipeline's blends, and where their columns begin."""
+    return [(blend.CASES[slot.op], slot.column) for slot in of.recipe.program.facts.blends]
+
+
+def soft_masks(masks: torch.Tensor, of: Drawn) -> torch.Tensor:
+    """Masks [V, B, OH, OW] of classes, or [V, B, K, OH, OW] of their shares, as float32 [V, B, K, OH, OW], mixed as the
+    images are.
+
+    Raises:
+        ValueError: whole numbers, and no num_classes.
+    """
+    recipe, mix = of.recipe, of.recipe.program.mix
+    if masks.dim() == 4:
+        if mix.num_classes is None:
+            raise ValueError("masks of classes become soft where a pipeline mixes: pass num_classes= to MixUp")
+        masks = masks[:, :, None] == torch.arange(mix.num_classes, device=masks.device)[:, None, None]
+    masks, table = masks.float(), recipe.own(of.table).view(of.views, recipe.samples, -1)
+    y, x = (torch.arange(n, dtype=torch.float32, device=masks.device) for n in masks.shape[-2:])
+    weight = torch.zeros((), device=masks.device)
+    for op, column in _blends(of):
+        a = table[..., column : column + 4, None, None].unbind(2)
+        if op == "mixup":
+            weight = weight + a[0]
+        else:
+            inside = (x >= a[1]) & (x < a[1] + a[3]) & (y[:, None] >= a[0]) & (y[:, None] < a[0] + a[2])
+            weight = weight + inside.float()
+    weight = weight.unsqueeze(2)
+    return masks * (1.0 - weight) + masks.index_select(1, recipe.mixing.others) * weight
+
+
+def there(laid: Laid, of: Drawn) -> torch.Tensor:
+    """Which objects are on their outputs at all, bool [V, M]: not those of a partner that has no share."""
+    share = shares(of)
+    whose, partners = (torch.from_numpy(n).to(share.device) for n in (laid.whose, laid.layer > 0))
+    own = torch.from_numpy(laid.source == laid.whose).to(share.device)
+    return ~partners | ((share[:, whose] > 0.0) & ~own)
+
+
+def hidden(masks: Sequence[torch.Tensor], n: int, of: Drawn) -> list[torch.Tensor]:
+    """Masks by view, of instances [B, 2 N, OH, OW] or [2 N, OH, OW], those behind the first N empty where a partner has no
+    share."""
+    own = torch.tensor([of.on(i)[1] == i for i in range(of.recipe.samples)], device=of.table.device)
+    gone, found = (shares(of) <= 0.0) | own, []
+    for one, here in zip(masks, gone, strict=True):
+        partners = torch.arange(2 * n, device=one.device) >= n
+        found.append(one.masked_fill((here.view(*one.shape[:-3], 1) & partners)[..., None, None], 0))
+    return found
+
+
+def soft_labels(leaf: Leaf, of: Drawn, objects: bool) -> Sequence:
+    """By view, labels of images, float32 [B, K]; or of their objects, lists of [N, K], or [B, N, K]: the class of an
+    object weighs as much as its image does.
+
+    Raises:
+        TypeError, ValueError: labels that cannot be mixed.
+    """
+    recipe, mix = of.recipe, of.recipe.program.mix
+    if not objects:
+        soft = recipe.mixing.soft(mixable(leaf.value, recipe), of.table, recipe)
+        return [soft] if recipe.views is None else list(soft)
+    if mix.num_classes is None:
+        raise ValueError("labels of objects become soft where a pipeline mixes: pass num_classes= to MixUp")
+    device, found = of.table.device, []
+    targets = [targets_of(labels, mix, device) for labels in leaf.value]
+    for share in shares(of):
+        both = []
+        for i, own in enumerate(targets):
+            other = targets[of.on(i)[1]]
+            both.append(torch.cat((own * (1.0 - share[i]), other * share[i])))
+        found.append(torch.stack(both) if isinstance(leaf.value, torch.Tensor) else both)
+    return found
