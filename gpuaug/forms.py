@@ -101,9 +101,9 @@ def _picture(image: Any) -> torch.Tensor:
     c = MODES[mode]
     if not h or not w:
         return torch.empty((c, h, w), dtype=torch.uint8)
-    dtype = torch.float32 if mode == "F" else torch.uint8
-    memory = torch.frombuffer(bytearray(_raw(image, c * h * w * dtype.itemsize)), dtype=dtype)
-    return memory.as_strided((c, h, w), (1, w * c, c))
+    size, dtype = (c * h * w, np.uint8) if mode != "F" else (4 * h * w, np.float32)
+    memory = np.asarray(_Writable(np.frombuffer(_raw(image, size), dtype)))
+    return torch.from_numpy(memory).as_strided((c, h, w), (1, w * c, c))
 
 
 def _raw(image: Any, size: int) -> bytes:

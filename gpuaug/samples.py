@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import forms
-from .forms import of_type
+from .forms import give_back, of_type
 from .inputs import check_images, check_labels
 from .messages import shown
 from .structure import (
@@ -25,6 +25,8 @@ from .structure import (
     holds_samples,
     image_tensors,
 )
+
+__all__ = ["Batch", "Leaf", "give_back", "read"]
 
 KINDS = {"masks": "mask", "boxes": "boxes", "keypoints": "keypoints"}
 _AXES = {  # of one sample's: fewest and most, and how one's and a batch's are written
