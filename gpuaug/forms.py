@@ -96,7 +96,7 @@ def other_tensor(value: Any, form: str) -> torch.Tensor:
 def _picture(image: Any) -> torch.Tensor:
     mode, (w, h) = image.mode, image.size
     if mode not in MODES:
-        mend = _MEND_MODE.get(mode) or _MEND_MODE["I"] if mode[:1] in "IP1" else 'take image.convert("RGB")'
+        mend = _MEND_MODE.get(mode.partition(";")[0], 'take image.convert("RGB")')
         raise TypeError(f"a Pillow image of the mode {mode} does not hold what the pipeline works on; {mend}")
     c = MODES[mode]
     if not h or not w:
