@@ -96,14 +96,14 @@ def other_tensor(value: Any, form: str) -> torch.Tensor:
 def _picture(image: Any) -> torch.Tensor:
     mode, (w, h) = image.mode, image.size
     if mode not in MODES:
-        mend = _MEND_MODE.get(mode) or _MEND_MODE["I"] if mode[:1] in "IP1" else 'take image.convert("RGB")'
+        mend = _MEND_MODE.get(mode.partition(";")[0], 'take image.convert("RGB")')
         raise TypeError(f"a Pillow image of the mode {mode} does not hold what the pipeline works on; {mend}")
     c = MODES[mode]
     if not h or not w:
         return torch.empty((c, h, w), dtype=torch.uint8)
-    dtype = torch.float32 if mode == "F" else torch.uint8
-    memory = torch.frombuffer(bytearray(_raw(image, c * h * w * dtype.itemsize)), dtype=dtype)
-    return memory.as_strided((c, h, w), (1, w * c, c))
+    size, dtype = (c * h * w, np.uint8) if mode != "F" else (4 * h * w, np.float32)
+    memory = np.asarray(_Writable(np.frombuffer(_raw(image, size), dtype)))
+    return torch.from_numpy(memory).as_strided((c, h, w), (1, w * c, c))
 
 
 def _raw(image: Any, size: int) -> bytes:

@@ -11,7 +11,7 @@ import torch
 from torch._subclasses import FakeTensor
 
 from . import forms
-from .forms import of_type
+from .forms import give_back, of_type
 from .inputs import check_images, check_labels
 from .messages import shown
 from .structure import (
@@ -27,6 +27,8 @@ from .structure import (
     holds_samples,
     image_tensors,
 )
+
+__all__ = ["Batch", "Leaf", "give_back", "read"]
 
 KINDS = {"masks": "mask", "boxes": "boxes", "keypoints": "keypoints"}
 _AXES = {  # of one sample's: fewest and most, and how one's and a batch's are written
