@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from . import rotated
-from .kernels.shared import points
+from .kernels.shared import pixel, points
 from .kernels.torch import dialect as torch_dialect
 from .messages import shown
 from .rotated_walk import RotatedWalk
@@ -91,6 +91,24 @@ def move_keypoints(trail: Trail, keypoints: torch.Tensor, rows: torch.Tensor, gr
     _walk(trail, "point_walk", state, rows)
     kept = (state[:, points.KEPT] > 0.0).view(-1, group).all(1).repeat_interleave(group)
     return _result(trail, keypoints, given, state[:, :2], kept, points.SANITIZE_POINTS)
+
+
+def matrix_of(trail: Trail) -> torch.Tensor:
+    """Source pixel to output pixel, as one projective map of pixel indices: float32 [R, 3, 3].
+
+    Raises:
+        ValueError: an op that moves pixels otherwise.
+    """
+    for slot in trail.program.facts.paints:
+        if slot.op == pixel.ELASTIC:
+            raise ValueError(f"{slot.name}: moves pixels by no matrix; leave it out, or move points by the trail")
+    half = torch.eye(3, dtype=trail.forward.dtype, device=trail.forward.device).repeat(2, 1, 1)
+    half[0, :2, 2], half[1, :2, 2] = -0.5, 0.5
+    product = half[1].expand(len(trail.words), 3, 3)
+    for i in range(trail.program.groups):
+        product = trail.forward[:, i] @ product
+    product = half[0] @ product
+    return (product / product[:, 2:, 2:]).float()
 
 
 def _result(trail: Trail, boxes, given: torch.Tensor, values: torch.Tensor, kept, sanitizes: int) -> Moved:

@@ -119,7 +119,7 @@ def replayed(points: Tensor, records: list[dict]) -> Tensor:
         mode = getattr(points, "clamping_mode", None)
         expands = call == "rotate" and kwargs["expand"]
         if expands and isinstance(points, tv_tensors.BoundingBoxes):
-            points.clamping_mode = None
+            points = tv_tensors.wrap(points, like=points, clamping_mode=None)
         points = getattr(F, call)(points, **kwargs)
         if expands:
             image = F.rotate(image, kwargs["angle"], expand=True)
@@ -128,6 +128,21 @@ def replayed(points: Tensor, records: list[dict]) -> Tensor:
                 points.clamping_mode = mode
                 points = F.clamp_bounding_boxes(points)
     return points
+
+
+def ties(points: Tensor, records: list[dict]) -> Tensor:
+    """Of a sample's boxes, which come to an elastic transform on the edge of a pixel, but for rounding: bool [N]."""
+    tie = torch.zeros(len(points), dtype=torch.bool)
+    last = max((i for i, record in enumerate(records) if record["call"] == "elastic"), default=-1)
+    for record in records[: last + 1]:
+        if record["call"] == "elastic":
+            rotated = tv_tensors.is_rotated_bounding_format(points.format)
+            read = F.convert_bounding_box_format(points, new_format="CXCYWHR" if rotated else "XYXY")
+            read = read.as_subclass(Tensor)[:, : 2 if rotated else 4]
+            off = (read - read.round()).abs()
+            tie |= ((off < 1e-3) & (rotated | (off > 0))).any(1)
+        points = replayed(points, [record])
+    return tie
 
 
 def in_format(boxes: Tensor, format: str, turns: Tensor) -> Tensor:
