@@ -165,6 +165,7 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().forward(self, images, labels, ids, epoch, views, view, index)
         images, recipe = self.take(images, asked_for(views, view), index)
+        recipe.check_alone()
         if labels is not None:
             check_labels(labels, recipe.single)
             labels = mixable(labels, recipe) if recipe.mixes else labels
@@ -207,6 +208,7 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().views_of(self, images, asked, ids, epoch, index)
         source, recipe = self.take(images, asked, index)
+        recipe.check_alone()
         key = self._draw_keys(recipe, source.device, ids, epoch)
         return run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))[0]
 
@@ -283,6 +285,7 @@ class Compose(nn.Module):
     ) -> Images:
         """`apply`, where images and recipe are those of `take`, and the table is one for them."""
         program = recipe.program
+        recipe.check_alone()
         if out is not None:
             if recipe.out_sizes is not None:
                 raise ValueError("out takes images of one size, and here each has its own; leave it out")

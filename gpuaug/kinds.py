@@ -13,6 +13,7 @@ from .blending import hidden, soft_labels, soft_masks, there
 from .drawn import Drawn, laid_out
 from .kernels.shared import plan
 from .masks import blended, move_listed, move_masks
+from .paste import paste
 from .points import Moved, move_boxes, move_keypoints
 from .projection import project_points
 from .recipe import Asked
@@ -72,6 +73,8 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
         gather_labels(batch, of, values)
     if kept is not None:
         sanitize(batch, kept, values)
+    if of.recipe.program.pastes is not None:
+        paste(batch, of, values)
     back = [given_back(pipeline, batch, view, v, of, trail) for v, view in enumerate(values)]
     if of.recipe.views is None:
         return batch.rebuild(back[0])

@@ -110,6 +110,11 @@ class Program:
         """Length of a row's plan, in float32."""
         return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
+    @cached_property
+    def pastes(self) -> Entry | None:
+        """The op that copies objects from image to image."""
+        return next((entry for entry in self.entries if entry.pastes), None)
+
     @property
     def tiles(self) -> bool:
         """Whether each output is laid out of several samples."""
@@ -172,6 +177,8 @@ class Program:
             elif entry.blends:
                 who = {"partners": list(partners)} if self.mix.tiles else {"partner": next(iter(partners), None)}
                 said = [{**who, **said}] if partners else []
+            elif entry.pastes:
+                said = [{"partner": j, **said} for j in partners]
             elif entry.frames is not None:
                 taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
                 said, t = [{"frames": taken}], len(taken)

@@ -127,6 +127,15 @@ class Recipe:
         if not same or table.shape != (*self.draws, len(params.columns)):
             check_params(params, table, self.program, self.draws, self.sizes)
 
+    def check_alone(self) -> None:
+        """Raise where images alone are not enough.
+
+        Raises:
+            ValueError: an op needs masks beside them.
+        """
+        if self.program.pastes is not None:
+            raise ValueError(f"{self.program.pastes.name}: pastes objects by their masks; give masks= of instances")
+
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""
         layers = self.program.mix.layers if self.program.tiles else 1

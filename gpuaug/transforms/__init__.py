@@ -27,6 +27,7 @@ from .color import (
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, PILToTensor, ToDtype, ToImage, ToPILImage, ToPureTensor, ToTensor
+from .copy_paste import CopyPaste
 from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
@@ -58,6 +59,7 @@ __all__ = [
     "CoarseDropout",
     "ColorJitter",
     "ConvertBoundingBoxFormat",
+    "CopyPaste",
     "CutMix",
     "ElasticTransform",
     "GaussianBlur",
