@@ -146,6 +146,7 @@ class Engine:
         program, facts = self.program, self.program.facts
         rare = {
             F.SMOOTH_LINES: facts.smooth,
+            F.COPY_LINES: program.in_dtype == program.out_dtype == torch.uint8,
             F.POINTS: not facts.axis_aligned,
             F.WIDEN: program.in_dtype in (torch.float16, torch.bfloat16),
             F.NEIGHBOURS: facts.near - {pixel.JPEG, pixel.ELASTIC_NOISE, pixel.ELASTIC},
