@@ -27,6 +27,7 @@ from .color import (
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, ToDtype, ToImage, ToPureTensor
+from .detection import RandomIoUCrop, RandomZoomOut
 from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
@@ -83,6 +84,7 @@ __all__ = [
     "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomInvert",
+    "RandomIoUCrop",
     "RandomOrder",
     "RandomPerspective",
     "RandomPhotometricDistort",
@@ -95,6 +97,7 @@ __all__ = [
     "RandomTemporalCrop",
     "RandomTemporalFlip",
     "RandomVerticalFlip",
+    "RandomZoomOut",
     "Resize",
     "SaltAndPepper",
     "SanitizeBoundingBoxes",
