@@ -169,7 +169,7 @@ class Lowering:
 
     def gate(
         self,
-        draw: str,
+        draw: str | None,
         configuration: Sequence[float],
         column: str,
         *,
@@ -180,6 +180,7 @@ class Lowering:
         """Draw a number that later slots stand behind; returns the gate for `behind`.
 
         Args:
+            draw: None is 0, or what is put into the table by hand.
             permutes: it numbers a permutation of so many.
             counts: slots want it greater than their own number, not equal to it.
             shared: it is drawn once for the samples that share their draws, see `blend`.

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from .facts import Facts, Sizes
-from .kernels.shared import plan
+from .kernels.shared import plan, points
 from .kernels.torch import dialect as torch_dialect
-from .tree import Call, Canvas, Canvases, Entry, Nodes, Track, canvas_after, entries, tracked
+from .tree import Call, Canvas, Canvases, Entry, Event, Nodes, Track, canvas_after, entries, tracked
 
 if TYPE_CHECKING:
     from .mixing import Mix
@@ -130,6 +130,12 @@ class Program:
     def draws_frames(self) -> bool:
         """Whether the frames that are taken of a clip are drawn."""
         return any(entry.columns for entry in self.temporal)
+
+    @cached_property
+    def by_boxes(self) -> tuple[Event, ...]:
+        """The ops that draw by the boxes that arrive at them (`gpuaug.iou_crop`)."""
+        arrivals = (e.event for e in self.entries if e.event is not None and e.event.kind == points.ARRIVES)
+        return tuple(dict.fromkeys(arrivals))
 
     @cached_property
     def temporal(self) -> tuple[Entry, ...]:

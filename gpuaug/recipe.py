@@ -135,6 +135,8 @@ class Recipe:
         """
         if self.program.pastes is not None:
             raise ValueError(f"{self.program.pastes.name}: pastes objects by their masks; give masks= of instances")
+        if self.program.by_boxes:
+            raise ValueError("RandomIoUCrop: draws by the boxes of its images; give boxes=")
 
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""

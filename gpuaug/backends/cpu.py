@@ -193,9 +193,9 @@ class Engine:
         return CpuPlans(self, job, memory, table, rows, key)
 
     def _key(self, job: np.ndarray, rows: torch.Tensor, key: Key) -> None:
-        ids, epoch, state = key
+        ids, epoch, state, onto = key
         words = state.numpy()
-        job[F.JOB_FRESH] = 1
+        job[F.JOB_FRESH] = 2 if onto else 1
         if ids is None:
             counter = state.data_ptr() + 8 * plan.STATE_COUNTER
             job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), rows.shape[0], counter)

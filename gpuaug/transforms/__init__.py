@@ -28,6 +28,7 @@ from .color import (
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, PILToTensor, ToDtype, ToImage, ToPILImage, ToPureTensor, ToTensor
 from .copy_paste import CopyPaste
+from .detection import RandomIoUCrop, RandomZoomOut
 from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
@@ -88,6 +89,7 @@ __all__ = [
     "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomInvert",
+    "RandomIoUCrop",
     "RandomOrder",
     "RandomPerspective",
     "RandomPhotometricDistort",
@@ -100,6 +102,7 @@ __all__ = [
     "RandomTemporalCrop",
     "RandomTemporalFlip",
     "RandomVerticalFlip",
+    "RandomZoomOut",
     "Resize",
     "SaltAndPepper",
     "SanitizeBoundingBoxes",
