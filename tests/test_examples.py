@@ -1,0 +1,85 @@
+"""The examples run as their users run them, on a few images of real data."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+pytest.importorskip("torchvision", reason="the fine-tuning extra is not installed: torchvision")
+
+
+def run(name: str, *arguments: str | Path) -> str:
+    """What an example prints."""
+    command = [sys.executable, ROOT / "examples" / f"{name}.py", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def losses(text: str) -> list[float]:
+    found = [float(x) for x in re.findall(r"loss ([\d.]+)", text)]
+    assert all(map(math.isfinite, found)), text
+    return found
+
+
+@pytest.fixture
+def classes(data_dir: Path, tmp_path: Path) -> Path:
+    """A folder of class folders: 32 images of two classes."""
+    for name in ("frog", "ship"):
+        (tmp_path / name).mkdir()
+        found = sorted((data_dir / "cifar10" / "train" / name).iterdir())[:16]
+        if len(found) < 16:
+            pytest.skip(f"no images in {data_dir / 'cifar10'}")
+        for path in found:
+            (tmp_path / name / path.name).symlink_to(path)
+    return tmp_path
+
+
+def needed(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}: set GPUAUG_DATA to the folder of the real data")
+    return folder
+
+
+def test_classification(classes: Path) -> None:
+    assert len(losses(run("classification", classes, "--epochs", 2, "--batch-size", 16))) == 2
+
+
+def test_detection(data_dir: Path) -> None:
+    text = run("detection", needed(data_dir / "blood_cells" / "test"), "--size", 96, "--batch-size", 2)
+    assert len(losses(text)) == 1 and int(re.search(r"(\d+) boxes", text)[1]) > 0
+
+
+def test_segmentation(data_dir: Path) -> None:
+    text = run("segmentation", needed(data_dir / "nuclei" / "test"), "--size", 96, "--epochs", 2, "--batch-size", 8)
+    first, last = losses(text)
+    assert last < first, text
+
+
+def test_video(data_dir: Path) -> None:
+    text = run("video", needed(data_dir / "photos"), "--size", 64)
+    assert len(losses(text)) == 2 and "clips (4, 8, 3, 64, 64)" in text
+
+
+def test_simclr(classes: Path) -> None:
+    (loss,) = losses(run("simclr", classes, "--batch-size", 16))
+    assert loss < math.log(31) * 1.5, "worse than guessing among the 31 others"
+
+
+def test_each_is_short(tracked: list[Path]) -> None:
+    long = {
+        p.name: n
+        for p in tracked
+        if p.parent.name == "examples" and p.suffix == ".py"
+        if (n := len(p.read_text().splitlines())) >= 80
+    }
+    assert not long
