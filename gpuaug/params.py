@@ -34,7 +34,8 @@ class Params:
         """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them.
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
-        arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
+        arguments}; what did not act is absent. torchvision takes words for an interpolation since 0.28; an earlier one
+        replays with InterpolationMode(word). Of an op on a clip's frames it is {"op": class name, "frames": the
         numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box", of
         AugMix {"op", "weights", "chains"}; of Mosaic
         {"op", "partners", "center", "size"}; of CopyPaste {"op", "partner", "seeds"}. Reads the table from the device.

@@ -17,7 +17,7 @@ import torch
 
 from . import backends
 from .backends.engine import Engine, Key, Plans
-from .inputs import check_images, check_list, children_of
+from .inputs import check_images, check_list, children_of, moved
 from .kernels.shared import plan
 from .keys import whole
 from .lowering import lower
@@ -247,7 +247,7 @@ class Recipes:
             program,
             module,
             self._engine(program, module, first.device),
-            rows.to(first.device),
+            moved(rows, first.device, torch.int64),
             rows,
             mixing,
             samples=b,
