@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from . import rotated
+from .backends.carry import carry
 from .kernels.shared import pixel, points
-from .kernels.torch import dialect as torch_dialect
 from .messages import shown
 from .rotated_walk import RotatedWalk
 from .trail import MODES, Trail, elastic_at, swayed, whole_pixels
@@ -177,17 +177,10 @@ def _walk(trail: Trail, name: str, state: torch.Tensor, rows: torch.Tensor) -> N
     for step in range(1, trail.program.steps, 2):
         on, behind = elastic_at(trail, step)
         stop = torch.where(on, behind, 0)[rows].maximum(first)
-        _carry(trail, name, state, rows, first, stop)
+        carry(trail, name, state, rows, first, stop)
         _sway(trail, step, on[rows], state, rows, name == "box_walk")
         first = stop
-    _carry(trail, name, state, rows, first, trail.groups[rows])
-
-
-def _carry(trail: Trail, name: str, state, rows, first, last) -> None:
-    program = trail.program
-    events = trail.event_words.flatten().expand(len(rows), -1)
-    lengths = program.channels, program.groups, trail.flags
-    torch_dialect.POINTS[name](trail.words[rows], events, state, first, last, *lengths)
+    carry(trail, name, state, rows, first, trail.groups[rows])
 
 
 def _sway(trail: Trail, step: int, on: torch.Tensor, state: torch.Tensor, rows: torch.Tensor, boxes: bool) -> None:

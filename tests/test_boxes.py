@@ -61,6 +61,20 @@ def apart(a: Tensor, b: Tensor, format: str) -> Tensor:
     return gap.amax(1)
 
 
+def jumps(given: Tensor, format: str, mode: str | None, records: list[dict]) -> Tensor:
+    """Of which boxes torchvision's own answer moves by pixels where they are moved by 2e-4: of a few, as its clamp of
+    rotated boxes has cases."""
+    shifts = torch.zeros(FORMATS[format])
+    found = []
+    for shift in (-1e-4, 1e-4):
+        shifts[: 2 if FORMATS[format] == 5 else 8] = shift
+        boxes = tv_tensors.BoundingBoxes(given + shifts, format=format, canvas_size=(H, W), clamping_mode=mode)
+        found.append(replayed.replayed(boxes, records).as_subclass(Tensor))
+    moved = apart(*found, format) > 1e-2
+    assert moved.float().mean() <= 0.2
+    return moved
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SOME)
 def test_replays_in_torchvision(name: str, backend: str, cells: list[Tensor]) -> None:
@@ -79,6 +93,8 @@ def test_replays_in_torchvision(name: str, backend: str, cells: list[Tensor]) ->
             theirs = replayed.replayed(theirs, records).as_subclass(Tensor)
             gap = apart(ours[rows == i], theirs, format)
             bad = (gap > (1e-2 if format in LENGTHS else 1e-3)) & ~tie
+            if bad.any() and format in LENGTHS:
+                bad &= ~jumps(given, format, mode, records)
             assert not bad.any(), (format, mode, i, records, given[bad], ours[rows == i][bad], theirs[bad])
 
 

@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -384,3 +384,5 @@ PLAN = _bind(
     position=DRAW["position"],
     stays=GEOMETRY["stays"],
 )
+_lengths = {name: PLAN[name] for name in ("group_at", "group_words")}
+POINTS = _bind(points, exact, **_lengths, **_numbers(plan))

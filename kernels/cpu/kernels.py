@@ -13,6 +13,7 @@ from ..shared import plan as P
 from . import frame as F
 from .asks import equalize, extremes, grey_sum, histogram
 from .blend import blend_loop, write_output
+from .carry import carry_boxes, carry_points
 from .compile import compiled, whole
 from .copy import copy_lines
 from .dialect import f32, i64, over_memory, xp
@@ -122,10 +123,11 @@ def named(template, name, **scope):
 
 
 def phases():
-    """The phases of a pass, as `functions`; some take the frame's address too."""
+    """The phases of a pass, as `functions`; some take the frame's address too. And what carries points."""
     of_frame = {"widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points}
     of_frame |= {"neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed}
     of_frame |= {"jpeg": jpeg_lines, "elastic": elastic_lines, "copy": copy_lines}
+    carries = {"box_walk": carry_boxes, "point_walk": carry_points}
     of_both = {"finish": finish, "mean": grey_sum, "extremes": extremes, "histogram": histogram}
 
     def run_of_frame(frame):
@@ -136,7 +138,8 @@ def phases():
 
     ways = [(run_of_frame, name, phase) for name, phase in of_frame.items()]
     ways += [(run_of_both, name, phase) for name, phase in of_both.items()]
-    return {f"{name}_phase": named(run, f"{name}_phase", PHASE=phase) for run, name, phase in ways}
+    found = {f"{name}_phase": named(run, f"{name}_phase", PHASE=phase) for run, name, phase in ways}
+    return found | {name: named(run_of_frame, name, PHASE=carry) for name, carry in carries.items()}
 
 
 def store_phase(kind, strided, tail):

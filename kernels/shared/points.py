@@ -103,7 +103,7 @@ def box_after(n, code, box, flags):
     flips_x, flips_y = code == FLIP_X, code == FLIP_Y
     left, right = xp.where(flips_x, bx, ax), xp.where(flips_x, ax, bx)
     top, bottom = xp.where(flips_y, by, ay), xp.where(flips_y, ay, by)
-    if flags & TURNS:
+    if TURNS & flags:
         turns = (code == WARP) | (code == EXPAND)
         cx, cy = carried(n, x2, y1)
         dx, dy = carried(n, x1, y2)
@@ -166,23 +166,23 @@ def box_walk(plan, events, state, first, last, channels, groups, flags):
             oh, ow = xp.load(plan, at + G_OH), xp.load(plan, at + G_OW)
             n = forward(m)
             after = box_after(n, code, box, flags)
-            if flags & EXPANDS:
+            if EXPANDS & flags:
                 x, y = begins(n, h, w)
                 x, y = xp.where(code == EXPAND, x, 0.0), xp.where(code == EXPAND, y, 0.0)
                 after = after[0] - x, after[1] - y, after[2] - x, after[3] - y
             pads = (code == PAD) & ((oh != h) | (ow != w))
             held_here = ((code >= CROP) & (code < EVENT)) | pads
             after = held(after, oh, ow, held_here & (clamps > 0.0))
-            if flags & CUTS:
+            if CUTS & flags:
                 x, y = (box[0] + box[2]) * 0.5, (box[1] + box[3]) * 0.5
                 inside = (x > m[2]) & (x < m[2] + ow) & (y > m[5]) & (y < m[5] + oh)
                 zero = h * 0.0
                 after = xp.choose((code == CENTRES) & (inside == 0), (zero, zero, zero, zero), after)
-            if flags & LAYS:
+            if LAYS & flags:
                 left = (after[2] - after[0]) * (after[3] - after[1])
                 least_area = (box[2] - box[0]) * (box[3] - box[1]) * (xp.load(plan, at + G_BOUND) * 0.000001)
                 kept = xp.where(on & (code == LAID) & ((left < least_area) | (left <= 0.0)), 0.0, kept)
-            if flags & EVENTS:
+            if EVENTS & flags:
                 kind, size, area = event_at(events, code)
                 wants = (size != NOT) & ((size != AUTO) | (clamps > 0.0))
                 after = held(after, oh, ow, (kind == CLAMP_BOXES) & wants)
@@ -222,10 +222,10 @@ def point_walk(plan, events, state, first, last, channels, groups, flags):
             n = forward(m)
             u, v = carried(n, x, y)
             u, v = xp.where(code == FLIP_X, u - 1.0, u), xp.where(code == FLIP_Y, v - 1.0, v)
-            if flags & EXPANDS:
+            if EXPANDS & flags:
                 left, top = begins(n, h, w)
                 u, v = xp.where(code == EXPAND, u - left, u), xp.where(code == EXPAND, v - top, v)
-            if flags & EVENTS:
+            if EVENTS & flags:
                 kind, _, _ = event_at(events, code)
                 zero = h * 0.0
                 u = xp.where(kind == CLAMP_POINTS, xp.minimum(xp.maximum(u, zero), ow - 1.0), u)

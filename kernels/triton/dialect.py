@@ -12,7 +12,7 @@ import types
 import triton
 import triton.language as tl
 
-from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, user
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, user
 
 xp = types.ModuleType("xp_triton")
 xp.__getattr__ = lambda name: getattr(tl, name)
@@ -140,6 +140,7 @@ ELEMENTARY = bind_module(elementary)
 DRAW = bind_module(draw, **ELEMENTARY)
 GEOMETRY = bind_module(geometry, **ELEMENTARY)
 bind_module(plan)  # its lengths; what draws and maps is bound by `walk`
+bind_module(points, **{name: _bound[getattr(plan, name)] for name in ("group_at", "group_words")})
 bind_module(jpeg, **ELEMENTARY)
 PIXEL = bind_module(pixel, **ELEMENTARY, **{name: DRAW[name] for name in ("philox", "unit")})
 bind_module(
