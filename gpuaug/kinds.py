@@ -351,9 +351,19 @@ def given_back(pipeline, batch: Batch, view: list, v: int, of: Drawn, trail: Tra
     found, canvases = [], [of.size(v, i) for i in range(of.recipe.samples)]
     for leaf, value in zip(batch.leaves, view, strict=True):
         canvas = canvases if leaf.sample is None else canvases[leaf.sample]
+        dtype = None if leaf.kind in ("image", "labels") else forms.dtype_behind(pipeline.transforms, leaf.kind)
+        value = value if dtype is None else cast(leaf, value, dtype)
         back = forms.give_back(leaf.kind, leaf.like, value, pipeline.transforms, canvas)
         found.append(renamed(back, trail) if leaf.kind == "boxes" and trail is not None and trail.events else back)
     return found
+
+
+def cast(leaf: Leaf, value: Any, dtype: torch.dtype) -> Any:
+    """What became of a leaf in a dtype, except where it became something else, as masks do that are mixed."""
+    if isinstance(value, list):
+        return [cast(leaf, one, dtype) for one in value]
+    came = leaf.value[0] if isinstance(leaf.value, list) else leaf.value
+    return value.to(dtype) if value.dtype == came.dtype else value
 
 
 def renamed(boxes: Any, trail: Trail) -> Any:
