@@ -11,8 +11,9 @@ to rounding (turns by 45 degrees, shears by 0.2).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -126,12 +127,10 @@ def _blend_of(records: Sequence[dict]) -> int:
 
 def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
     """The calls of `params.describe(i)` on one image [C, H, W] through torchvision; floats stay float32."""
-    from torchvision.transforms.v2 import InterpolationMode, functional
+    from torchvision.transforms.v2 import functional
 
     for record in records:
-        name, kwargs = record["call"], dict(record["kwargs"])
-        if "interpolation" in kwargs:  # older versions take no words
-            kwargs["interpolation"] = InterpolationMode(kwargs["interpolation"])
+        name, kwargs = record["call"], torchvision_kwargs(record["kwargs"])
         call = solarize_add if name == "solarize_add" else getattr(functional, name)
         if name == "to_dtype" and kwargs["dtype"].is_floating_point:
             kwargs["dtype"] = torch.float32
@@ -140,6 +139,14 @@ def replay(image: torch.Tensor, records: Sequence[dict]) -> torch.Tensor:
         else:
             image = call(image.float(), **kwargs).round_().clamp_(0, 255).to(image.dtype)
     return image
+
+
+def torchvision_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments as each torchvision takes them: before 0.28 none takes a word for an interpolation."""
+    from torchvision.transforms.v2 import InterpolationMode
+
+    mode = kwargs.get("interpolation")
+    return {**kwargs, "interpolation": InterpolationMode(mode)} if isinstance(mode, str) else dict(kwargs)
 
 
 def solarize_add(image: torch.Tensor, addition: float, threshold: float) -> torch.Tensor:

@@ -59,8 +59,8 @@ def there(laid: Laid, of: Drawn) -> torch.Tensor:
 
 
 def hidden(masks: Sequence[torch.Tensor], n: int, of: Drawn) -> list[torch.Tensor]:
-    """Masks by view, of instances [B, 2 N, OH, OW] or [2 N, OH, OW], those behind the first N empty where a partner has no
-    share."""
+    """Masks of instances by view, [B, 2 N, OH, OW] or [2 N, OH, OW]: those behind the first N are empty where a partner
+    has no share."""
     own = torch.tensor([of.on(i)[1] == i for i in range(of.recipe.samples)], device=of.table.device)
     gone, found = (shares(of) <= 0.0) | own, []
     for one, here in zip(masks, gone, strict=True):

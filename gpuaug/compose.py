@@ -25,13 +25,13 @@ from .inputs import (
     moved,
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
-from .kinds import finished, taken
+from .kinds import drawn_by_boxes, finished, taken
 from .messages import warn
 from .mixing import mixable
 from .params import Params, one_view
 from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
-from .samples import is_plain, read, twice
+from .samples import Batch, is_plain, read, twice
 
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
@@ -165,6 +165,7 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().forward(self, images, labels, ids, epoch, views, view, index)
         images, recipe = self.take(images, asked_for(views, view), index)
+        recipe.check_alone()
         if labels is not None:
             check_labels(labels, recipe.single)
             labels = mixable(labels, recipe) if recipe.mixes else labels
@@ -192,8 +193,13 @@ class Compose(nn.Module):
         source, recipe = self.take(*taken(batch, asked), index)
         if params is None:
             key = self._draw_keys(recipe, source.device, ids, epoch)
-            out, plans = run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))
-            table = recipe.table(source.device) if plans is None else plans.table
+            if recipe.program.by_boxes:
+                table = drawn_by_boxes(batch, self._recipes, recipe, key, recipe.table(source.device))
+                out = run(recipe, source, table, None)[0]
+            else:
+                host = recipe.draws_size and self._host_key(recipe, ids, epoch)
+                out, plans = run(recipe, source, None, key, host=host)
+                table = recipe.table(source.device) if plans is None else plans.table
         else:
             recipe.check(params, table)
             table = recipe.whole(on_device(table, source.device))
@@ -207,6 +213,7 @@ class Compose(nn.Module):
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().views_of(self, images, asked, ids, epoch, index)
         source, recipe = self.take(images, asked, index)
+        recipe.check_alone()
         key = self._draw_keys(recipe, source.device, ids, epoch)
         return run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))[0]
 
@@ -214,26 +221,36 @@ class Compose(nn.Module):
         self,
         images,
         *,
+        boxes=None,
         ids=None,
         epoch: int | None = None,
         views: int | None = None,
         view: int | None = None,
         index=None,
     ) -> Params:
-        """Draw for a batch without touching its pixels; arguments as for the call."""
-        if not is_plain((images,)):
-            images, asked = taken(read((images,)), asked_for(views, view))
+        """Draw for a batch without touching its pixels; arguments as for the call. An op that draws by boxes needs
+        those."""
+        asked = asked_for(views, view)
+        if boxes is None and is_plain((images,)):
+            if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
+                return in_a_graph().sample(self, images, ids, epoch, views, view, index)
             return self.params_of(images, asked, ids=ids, epoch=epoch, index=index)
-        if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
-            return in_a_graph().sample(self, images, ids, epoch, views, view, index)
-        return self.params_of(images, asked_for(views, view), ids=ids, epoch=epoch, index=index)
+        batch = read((images,), boxes=boxes)
+        images, asked = taken(batch, asked)
+        return self.params_of(images, asked, ids=ids, epoch=epoch, index=index, batch=batch)
 
-    def params_of(self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None) -> Params:
-        """`sample`, for the views that are asked for."""
+    def params_of(
+        self, images, asked: Asked, *, ids=None, epoch: int | None = None, index=None, batch: Batch | None = None
+    ) -> Params:
+        """`sample`, for the views that are asked for, of images that were read from a batch, if that is given."""
         images, recipe = self.take(images, asked, index)
         key = self._draw_keys(recipe, images.device, ids, epoch)
         table, program = recipe.table(images.device), recipe.program
-        if recipe.rows.shape[0]:
+        if program.by_boxes:
+            if batch is None:
+                recipe.check_alone()
+            table = drawn_by_boxes(batch, self._recipes, recipe, key, table)
+        elif recipe.rows.shape[0]:
             table = recipe.engine.plan(recipe.rows, table, key).table
         table = recipe.own(table).view(*recipe.draws, len(program.columns))
         frames = recipe.clip and recipe.clip[0]
@@ -283,6 +300,7 @@ class Compose(nn.Module):
     ) -> Images:
         """`apply`, where images and recipe are those of `take`, and the table is one for them."""
         program = recipe.program
+        recipe.check_alone()
         if out is not None:
             if recipe.out_sizes is not None:
                 raise ValueError("out takes images of one size, and here each has its own; leave it out")

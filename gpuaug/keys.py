@@ -147,7 +147,7 @@ class Keys:
         else:
             self._follow(word)
         for state in list(self._states.values()):
-            state[plan.STATE_EPOCH] = epoch or 0
+            state[plan.STATE_EPOCH].fill_(epoch or 0)  # assigned by an index, a GPU would be waited for
 
     def epoch_on(self, device: torch.device) -> int:
         """The epoch of a key (`engine.Key`) on the device: in a CUDA graph that is being captured the state's."""

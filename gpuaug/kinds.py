@@ -9,13 +9,16 @@ import numpy as np
 import torch
 
 from . import forms
+from .backends.engine import Key
 from .blending import hidden, soft_labels, soft_masks, there
 from .drawn import Drawn, laid_out
+from .iou_crop import draw_of_boxes
 from .kernels.shared import plan
 from .masks import blended, move_listed, move_masks
+from .paste import paste
 from .points import Moved, move_boxes, move_keypoints
 from .projection import project_points
-from .recipe import Asked
+from .recipe import Asked, Recipe, Recipes
 from .run import Images, run
 from .samples import Batch
 from .structure import Leaf
@@ -72,6 +75,8 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
         gather_labels(batch, of, values)
     if kept is not None:
         sanitize(batch, kept, values)
+    if of.recipe.program.pastes is not None:
+        paste(batch, of, values)
     back = [given_back(pipeline, batch, view, v, of, trail) for v, view in enumerate(values)]
     if of.recipe.views is None:
         return batch.rebuild(back[0])
@@ -189,18 +194,48 @@ def points(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> list
     return kept
 
 
+def rows_of_points(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
+    """A row for each of the table, on the device and on the host."""
+    kept = recipe.beside.get(("points",))
+    if kept is None:
+        _, first = np.unique(recipe.host_rows[:, plan.ROW_TABLE].numpy(), return_index=True)
+        host = recipe.host_rows[torch.from_numpy(first)]
+        kept = recipe.beside["points",] = host.to(recipe.rows.device), host
+    return kept
+
+
+def drawn_by_boxes(batch: Batch, recipes: Recipes, recipe: Recipe, key: Key, table: torch.Tensor) -> torch.Tensor:
+    """The table of a pipeline that draws by the boxes of its samples.
+
+    Raises:
+        ValueError: there are none.
+    """
+    group = next(iter(groups(batch, "boxes", _like)), None)
+    if group is None or batch.clip:
+        recipe.check_alone()
+    rows, host = rows_of_points(recipe)
+    like = batch.leaves[group.leaves[0]].like
+    like = like[0] if isinstance(like, list | tuple) and like else like
+    flat = {owner: piece.flatten(0, -2) for owner, piece in zip(group.owners, group.pieces, strict=True)}
+    samples = host[:, plan.ROW_SAMPLE].tolist()
+    given = [flat[sample] for sample in samples if sample in flat]
+    whose = np.repeat(np.arange(len(samples)), [len(flat.get(sample, ())) for sample in samples])
+    _, points_engine = recipes.projected(recipe, project_points)
+    format = getattr(like, "format", "XYXY")
+    how = getattr(format, "value", format), getattr(like, "clamping_mode", "soft"), backend_of(recipe)
+    boxes = torch.cat(given) if given else next(iter(flat.values()))[:0]
+    return draw_of_boxes(recipe.engine, points_engine, rows, table, key, boxes, _on(whose, table.device), *how)
+
+
+def backend_of(recipe: Recipe) -> str:
+    return recipe.module.__name__.rsplit(".", 1)[-1]
+
+
 def trail_of(of: Drawn) -> Trail:
     """Which way points go, for each row of the table."""
-    recipe = of.recipe
-    program, engine = of.recipes.projected(recipe, project_points)
-    rows = recipe.beside.get(("points",))
-    if rows is None:
-        _, first = np.unique(recipe.host_rows[:, plan.ROW_TABLE].numpy(), return_index=True)
-        rows = recipe.host_rows[torch.from_numpy(first)].to(recipe.rows.device)
-        recipe.beside["points",] = rows
-    words = engine.plan(rows, of.table).words
-    canvases = rows[:, plan.ROW_H : plan.ROW_W + 1].float()
-    return Trail(program, words, canvases, recipe.module.__name__.rsplit(".", 1)[-1])
+    _, engine = of.recipes.projected(of.recipe, project_points)
+    rows, _ = rows_of_points(of.recipe)
+    return Trail.of(engine, rows, of.table, backend_of(of.recipe))
 
 
 def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, like: Any, move: Callable):

@@ -53,7 +53,7 @@ class Lowering:
         self._op = ""
         self._known: dict[tuple, tuple[int, int]] = {}
         self._path: tuple = ()
-        self._blend = ""  # the op that blended, if one did
+        self._blend = self._pastes = ""  # the op that blended, or pasted, if one did
         self.mix: Mix | None = None
         self.place, self.early = 0, False
 
@@ -169,7 +169,7 @@ class Lowering:
 
     def gate(
         self,
-        draw: str,
+        draw: str | None,
         configuration: Sequence[float],
         column: str,
         *,
@@ -180,6 +180,7 @@ class Lowering:
         """Draw a number that later slots stand behind; returns the gate for `behind`.
 
         Args:
+            draw: None is 0, or what is put into the table by hand.
             permutes: it numbers a permutation of so many.
             counts: slots want it greater than their own number, not equal to it.
             shared: it is drawn once for the samples that share their draws, see `blend`.
@@ -366,12 +367,22 @@ class Lowering:
                 "neighbours", or its own "place".
             by_channel: eight arguments for each three channels; those that `columns` draw come first and are ignored.
         """
-        if needs not in ("pixel", "place"):
+        if needs not in ("pixel", "place") or (self._pastes and op not in ("convert", "normalize")):
             self._check_front()
         channels = -1 if by_channel is None else self._constants([v for block in by_channel for v in block])
         words = dict(trait=NEEDS[needs], channels=channels)
         entry = self._entry(plan.KIND_PIXEL, PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
         self.nodes[-1] = replace(entry, mask_fill=mask_fill)
+
+    def paste(self, *, call: Callable[[Sequence[float], Canvas], dict[str, Any]], draw: str, **drawn: Any) -> None:
+        """Append an op that copies objects from image to image; behind it stands only what does the same to all images.
+        Arguments as `geometry`."""
+        self._check_front()
+        entry = self._entry(
+            plan.KIND_NONE, 0, (), draw, drawn["configuration"], drawn["columns"], call, shared=int(False)
+        )
+        self.nodes[-1] = replace(entry, pastes=True)
+        self._blend = self._pastes = self._op
 
     def temporal(
         self,

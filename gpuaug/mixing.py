@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .inputs import moved
 from .kernels.shared import plan
 from .messages import shown
 
@@ -172,11 +173,12 @@ def mixing_of(
         return rows, Mixing(mix, outputs.to(device))
     if mix.pair is None:
         rows, outputs = spread(rows, mix.layers)
-        return rows, Mixing(mix, outputs.to(device))
+        return rows, Mixing(mix, moved(outputs, device, torch.int64))
     rows, outputs = lay_down(rows, mix, n, frames)
     others = torch.from_numpy(partners(n, mix.pair))
     shares = tuple(i for i, name in enumerate(program.columns) if name.endswith(".share"))
-    return rows, Mixing(mix, outputs.to(device), others.to(device), shares)
+    outputs, others = (moved(numbers, device, torch.int64) for numbers in (outputs, others))
+    return rows, Mixing(mix, outputs, others, shares)
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -213,8 +215,8 @@ def mixable(labels: Any, recipe: Recipe) -> torch.Tensor:
 def targets_of(labels: torch.Tensor, mix: Mix, device: torch.device) -> torch.Tensor:
     """Checked labels as float32 [n, K]: hard ones smoothed as timm's, 1 - s + s / K for the class, s / K elsewhere."""
     if labels.dim() == 2:
-        return labels.to(device, torch.float32)
+        return moved(labels, device, torch.float32)
     off = mix.label_smoothing / mix.num_classes
-    index = labels.to(device, torch.int64)[:, None]
+    index = moved(labels, device, torch.int64)[:, None]
     targets = torch.full((len(labels), mix.num_classes), off, dtype=torch.float32, device=device)
     return targets.scatter_(1, index, 1.0 - mix.label_smoothing + off)

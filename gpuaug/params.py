@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from .keys import VIEWS, whole
-from .mixing import neighbours
+from .mixing import neighbours, partner
 from .program import Canvas, Program
 
 
@@ -34,10 +34,11 @@ class Params:
         """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them.
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
-        arguments}; what did not act is absent. Of an op on a clip's frames it is {"op": class name, "frames": the
+        arguments}; what did not act is absent. torchvision takes words for an interpolation since 0.28; an earlier one
+        replays with InterpolationMode(word). Of an op on a clip's frames it is {"op": class name, "frames": the
         numbers of those that it takes}; of MixUp and CutMix {"op", "partner", "lam"} and CutMix's "box", of
         AugMix {"op", "weights", "chains"}; of Mosaic
-        {"op", "partners", "center", "size"}. Reads the table from the device.
+        {"op", "partners", "center", "size"}; of CopyPaste {"op", "partner", "seeds"}. Reads the table from the device.
 
         Raises:
             ValueError: a table, made by hand, with values that are not finite.
@@ -48,6 +49,8 @@ class Params:
             if not math.isfinite(value):
                 raise ValueError(f"describe: sample {i} has {name} = {value}, which no call takes")
         others = [] if mix is None else neighbours(i % n, n, mix)
+        if self.program.pastes is not None and n > 1:
+            others = [partner(i % n, n, "roll")]
         return self.program.describe(row, self.sizes[i], others, self.frames)
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from .kernels.torch import dialect as torch_dialect
 from .messages import shown
 from .rotated_walk import RotatedWalk
 from .trail import MODES, Trail, elastic_at, swayed, whole_pixels
+from .tree import Event
 
 FORMATS = {"XYXY": 4, "XYWH": 4, "CXCYWH": 4, **rotated.LENGTHS}
 
@@ -54,7 +55,18 @@ def move_boxes(
         ValueError: another format or mode, or boxes that do not fit it; a rotated one, where RandomIoUCrop or a
             conversion expects upright boxes.
     """
-    format = str(format).upper()
+    formats = check_boxes(trail, boxes, format, clamping_mode)
+    given, mode = boxes.float(), MODES[clamping_mode]
+    if format in rotated.LENGTHS:
+        values, kept = RotatedWalk(trail, rows, given, formats, mode).moved()
+    else:
+        state = _walked(trail, given, rows, format, mode)
+        values, kept = from_upright(state[:, :4], formats[-1]), state[:, points.KEPT] > 0.0
+    return _result(trail, boxes, given, values, kept, points.SANITIZE_BOXES)
+
+
+def check_boxes(trail: Trail, boxes: torch.Tensor, format: str, clamping_mode: str | None) -> list[str]:
+    """Their format, and those that they are converted to. Raises as `move_boxes`."""
     if format not in FORMATS:
         raise ValueError(f"boxes: format must be one of {', '.join(FORMATS)}, got {shown(format)}")
     if clamping_mode not in (None, "soft", "hard"):
@@ -64,16 +76,31 @@ def move_boxes(
     formats = [format, *(event.values[0] for event in trail.events if event.kind == points.FORMAT)]
     if len({name in rotated.LENGTHS for name in formats}) > 1:
         raise ValueError(f"ConvertBoundingBoxFormat: cannot make {formats[-1]} of {format}: one of them is rotated")
-    given, mode = boxes.float(), MODES[clamping_mode]
-    if format in rotated.LENGTHS:
-        if any(event.kind == points.ARRIVES for event in trail.events):
-            raise ValueError(f"RandomIoUCrop: expects upright boxes, got {format}")
-        values, kept = RotatedWalk(trail, rows, given, formats, mode).moved()
-    else:
-        state = _state(trail, rows, upright(given, format), mode)
-        _walk(trail, "box_walk", state, rows)
-        values, kept = from_upright(state[:, :4], formats[-1]), state[:, points.KEPT] > 0.0
-    return _result(trail, boxes, given, values, kept, points.SANITIZE_BOXES)
+    if format in rotated.LENGTHS and trail.program.by_boxes:
+        raise ValueError(f"RandomIoUCrop: expects upright boxes, got {format}")
+    return formats
+
+
+def _walked(trail: Trail, boxes: torch.Tensor, rows: torch.Tensor, format: str, mode: float) -> torch.Tensor:
+    """The states of upright boxes at the trail's end."""
+    state = _state(trail, rows, upright(boxes, format), mode)
+    _walk(trail, "box_walk", state, rows)
+    return state
+
+
+def upright_at(
+    trail: Trail, event: Event, boxes: torch.Tensor, rows: torch.Tensor, format: str, clamping_mode: str | None
+) -> torch.Tensor:
+    """Boxes where an event stands, left, top, right, bottom [M, 4]; NaN for padding, and for what is not kept.
+
+    Raises:
+        ValueError: as `move_boxes`.
+    """
+    check_boxes(trail, boxes, format, clamping_mode)
+    part, _, _ = trail.until(event)
+    state = _walked(part, boxes.float(), rows, format, MODES[clamping_mode])
+    gone = boxes.float().isnan().any(1) | (state[:, points.KEPT] == 0.0)
+    return torch.where(gone[:, None], torch.nan, state[:, :4])
 
 
 def move_keypoints(trail: Trail, keypoints: torch.Tensor, rows: torch.Tensor, group: int = 1) -> Moved:

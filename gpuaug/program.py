@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from .facts import Facts, Sizes
-from .kernels.shared import plan
+from .kernels.shared import plan, points
 from .kernels.torch import dialect as torch_dialect
-from .tree import Call, Canvas, Canvases, Entry, Nodes, Track, canvas_after, entries, tracked
+from .tree import Call, Canvas, Canvases, Entry, Event, Nodes, Track, canvas_after, entries, tracked
 
 if TYPE_CHECKING:
     from .mixing import Mix
@@ -110,6 +110,11 @@ class Program:
         """Length of a row's plan, in float32."""
         return plan.ask_at(self.channels, self.groups, self.steps, self.asks)
 
+    @cached_property
+    def pastes(self) -> Entry | None:
+        """The op that copies objects from image to image."""
+        return next((entry for entry in self.entries if entry.pastes), None)
+
     @property
     def tiles(self) -> bool:
         """Whether each output is laid out of several samples."""
@@ -125,6 +130,12 @@ class Program:
     def draws_frames(self) -> bool:
         """Whether the frames that are taken of a clip are drawn."""
         return any(entry.columns for entry in self.temporal)
+
+    @cached_property
+    def by_boxes(self) -> tuple[Event, ...]:
+        """The ops that draw by the boxes that arrive at them (`gpuaug.iou_crop`)."""
+        arrivals = (e.event for e in self.entries if e.event is not None and e.event.kind == points.ARRIVES)
+        return tuple(dict.fromkeys(arrivals))
 
     @cached_property
     def temporal(self) -> tuple[Entry, ...]:
@@ -172,6 +183,8 @@ class Program:
             elif entry.blends:
                 who = {"partners": list(partners)} if self.mix.tiles else {"partner": next(iter(partners), None)}
                 said = [{**who, **said}] if partners else []
+            elif entry.pastes:
+                said = [{"partner": j, **said} for j in partners]
             elif entry.frames is not None:
                 taken = entry.frames(torch.tensor([values], dtype=torch.float32, device="cpu"), t)[0].tolist()
                 said, t = [{"frames": taken}], len(taken)

@@ -17,7 +17,7 @@ import torch
 
 from . import backends
 from .backends.engine import Engine, Key, Plans
-from .inputs import check_images, check_list, children_of
+from .inputs import check_images, check_list, children_of, moved
 from .kernels.shared import plan
 from .keys import whole
 from .lowering import lower
@@ -126,6 +126,17 @@ class Recipe:
         same = params.program is self.program and (params.sizes is self.sizes or params.sizes == self.sizes)
         if not same or table.shape != (*self.draws, len(params.columns)):
             check_params(params, table, self.program, self.draws, self.sizes)
+
+    def check_alone(self) -> None:
+        """Raise where images alone are not enough.
+
+        Raises:
+            ValueError: an op needs masks beside them.
+        """
+        if self.program.pastes is not None:
+            raise ValueError(f"{self.program.pastes.name}: pastes objects by their masks; give masks= of instances")
+        if self.program.by_boxes:
+            raise ValueError("RandomIoUCrop: draws by the boxes of its images; give boxes=")
 
     def table(self, device: torch.device) -> torch.Tensor:
         """A table for the batch, not initialised."""
@@ -236,7 +247,7 @@ class Recipes:
             program,
             module,
             self._engine(program, module, first.device),
-            rows.to(first.device),
+            moved(rows, first.device, torch.int64),
             rows,
             mixing,
             samples=b,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .inputs import moved
 from .kernels.shared import plan
 from .tree import Canvas
 
@@ -164,8 +165,8 @@ def ragged(
     words[..., 0] = np.array(offsets[:-1])[:, None] + np.arange(frames or 1) * channels * np.array(areas)[:, None]
     words[..., 1:] = np.array(strides).reshape(-1, 1, 3)
     placed = rows.clone()
-    to = [plan.ROW_OUT, plan.ROW_OUT_C, plan.ROW_OUT_Y, plan.ROW_OUT_X]
-    placed[:, to] = torch.from_numpy(words.reshape(-1, 4)).to(rows.device, non_blocking=True)
+    there = moved(torch.from_numpy(words.reshape(-1, 4)), rows.device, torch.int64)
+    placed[:, plan.ROW_OUT], placed[:, plan.ROW_OUT_C : plan.ROW_OUT_X + 1] = there[:, 0], there[:, 1:]
     total = max(offsets[-1], 1)
     step = 1 << max(total.bit_length() - 4, 0)  # few sizes of memory: what is freed is used again
     largest = max((h for h, _ in sizes), default=0), max((w for _, w in sizes), default=0)

@@ -57,6 +57,7 @@ class Entry:
         frames: of an op on clips, which frames it takes, see `program.frames`.
         place: of its op in the pipeline, as it was written.
         mask_fill: what masks get from outside of them; None where the pipeline does not say.
+        pastes: it copies objects from image to image, behind all else.
         event: what it does to boxes and keypoints beside its map, or alone.
     """
 
@@ -70,6 +71,7 @@ class Entry:
     place: int = 0
     mask_fill: float | None = 0
     event: Event | None = None
+    pastes: bool = False
 
     kind, op, draw, trait = _word(plan.KIND), _word(plan.OP), _word(plan.DRAW), _word(plan.TRAIT)
     gate_at, want = _word(plan.GATE_AT), _word(plan.WANT)

@@ -33,6 +33,8 @@ from bounds_pixel import OWN, PIXEL
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from gpuaug.benchmarks.gate import torchvision_kwargs
+
 __all__ = ["SMOOTH", "VALUE_ERROR", "resample_matrix"]
 
 Record = Mapping[str, Any]
@@ -69,7 +71,7 @@ def replay(image: Tensor, records: Sequence[Record]) -> Tensor:
     """Apply the calls of ``params.describe(i)`` to one [C, H, W] image: torchvision's, or `OWN` where it has none."""
     for record in records:
         call = OWN.get(record["call"]) or getattr(F, record["call"])
-        image = call(image, **record["kwargs"])
+        image = call(image, **torchvision_kwargs(record["kwargs"]))
     return image
 
 
@@ -148,7 +150,7 @@ def without_shortcut(image: Tensor, records: Sequence[Record]) -> Tensor:
     """Smooth calls of torchvision in float32, the fill weighted by the uncovered part of each pixel, one rounding."""
     value = image.float()
     for record in records:
-        call, kwargs = getattr(F, record["call"]), dict(record["kwargs"])
+        call, kwargs = getattr(F, record["call"]), torchvision_kwargs(record["kwargs"])
         fill = fill_column(kwargs.pop("fill", None), image.shape[0]).float()
         bare = call(value, **kwargs)
         value = bare + fill * (1 - call(torch.ones_like(value[:1]), **kwargs)) if record["call"] in WARPS else bare

@@ -266,9 +266,7 @@ def drawn(op, count: int = 2000, size: tuple[int, int] = (37, 53)) -> np.ndarray
     params = compose([op], "kornia").sample(
         torch.zeros((count, 3, *size), dtype=torch.uint8), ids=range(count), epoch=0
     )
-    return np.array(
-        [F.resize(torch.zeros(1, *size), **r["kwargs"]).shape[1:] for i in range(count) for r in params.describe(i)]
-    )
+    return np.array([judges.replay(torch.zeros(1, *size), params.describe(i)).shape[1:] for i in range(count)])
 
 
 @pytest.mark.parametrize(
@@ -320,11 +318,7 @@ def test_frames_of_clips(backend: str) -> None:
     for i in range(6):
         frames = clips[i].cpu()
         for record in params.describe(i):
-            frames = (
-                frames[record["frames"]]
-                if "frames" in record
-                else getattr(F, record["call"])(frames, **record["kwargs"])
-            )
+            frames = frames[record["frames"]] if "frames" in record else judges.replay(frames, [record])
         assert torch.equal(frames, outputs[i].cpu())
         assert same(augment(clips[i : i + 1], ids=[i], epoch=0)[0], outputs[i])
     index = torch.tensor([5, 2])

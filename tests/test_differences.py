@@ -13,9 +13,11 @@ from torchvision.transforms import v2 as T
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
+from gpuaug.benchmarks.gate import torchvision_kwargs
 
 G = ga.functional
 NAN, INF = float("nan"), float("inf")
+BICUBIC, LANCZOS = T.InterpolationMode.BICUBIC, T.InterpolationMode.LANCZOS
 CORNERS = [[0, 0], [11, 0], [11, 8], [0, 8]]
 
 
@@ -101,7 +103,8 @@ REFUSED = [  # by both
 @pytest.mark.parametrize("case", range(len(SAME)))
 def test_taken_as_by_torchvision(case: int) -> None:
     name, given, arguments = SAME[case]
-    got, expected = getattr(G, name)(given, **arguments, backend="kornia"), getattr(F, name)(given, **arguments)
+    got = getattr(G, name)(given, **arguments, backend="kornia")
+    expected = getattr(F, name)(given, **torchvision_kwargs(arguments))
     assert got.dtype == expected.dtype and got.shape == expected.shape
     slack = (1.0 if name.startswith("resize") else 0.0) if given is X else 1e-5
     assert (got.double() - expected.double()).abs().max() <= slack
@@ -161,10 +164,10 @@ def test_sequences_of_one_that_neither_takes(case: int) -> None:
 @pytest.mark.parametrize("antialias", [True, False])
 def test_uint8_bicubic_rounds_once(size: tuple[int, int], antialias: bool) -> None:
     hard = lattice(1, 3, 40, 40).gt(127).mul(255).to(torch.uint8)
-    floats = F.resize(hard.float(), list(size), "bicubic", antialias=antialias).round().clamp(0, 255)
+    floats = F.resize(hard.float(), list(size), BICUBIC, antialias=antialias).round().clamp(0, 255)
     got = G.resize(hard, size, "bicubic", antialias=antialias, backend="kornia").float()
     assert (got - floats).abs().max() <= 1
-    assert (F.resize(hard, list(size), "bicubic", antialias=antialias).float() - floats).abs().max() > 8
+    assert (F.resize(hard, list(size), BICUBIC, antialias=antialias).float() - floats).abs().max() > 8
 
 
 def test_nearest_ties_of_a_warp() -> None:
@@ -261,7 +264,11 @@ ONLY_THEIRS: list[tuple[Callable, Callable, list[str]]] = [
     (lambda: T.RandomCrop(0)(X), lambda: ga.RandomCrop(0), ["RandomCrop", "size", "0"]),
     (lambda: F.crop(X, 0, 0, 0, 3), lambda: G.crop(X, 0, 0, 0, 3), ["crop", "height", "0"]),
     (lambda: T.Resize(None, max_size=8)(X), lambda: ga.Resize(None, max_size=8), ["Resize", "size", "None"]),
-    (lambda: F.resize(X, [4, 4], "lanczos"), lambda: G.resize(X, 4, "lanczos"), ["resize", "interpolation", "lanczos"]),
+    (  # of tensors since 0.27, of Pillow's images always
+        lambda: F.pil_to_tensor(F.resize(F.to_pil_image(X[0]), [4, 4], LANCZOS)),
+        lambda: G.resize(X, 4, "lanczos"),
+        ["resize", "interpolation", "lanczos"],
+    ),
     (
         lambda: F.perspective(X, CORNERS[1:] + CORNERS[:1], CORNERS),
         lambda: G.perspective(X, CORNERS[1:] + CORNERS[:1], CORNERS),

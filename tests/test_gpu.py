@@ -266,6 +266,30 @@ def test_nothing_waits_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
 
 
+def test_lists_labels_and_epochs_do_not_wait_for_the_device():
+    """Also where sizes are drawn, if the host knows the ids."""
+    listed, x, labels = [images(1, h)[0].to(DEVICE) for h in (70, 81, 96)], images(8).to(DEVICE), torch.arange(8) % 5
+    ops = [ga.RandomHorizontalFlip()], [ga.Resize(40)], [ga.ScaleJitter((40, 60))], [ga.RandomCrop(64), ga.MixUp()]
+    listing = [ga.Compose(transforms, seed=1, backend="triton") for transforms in ops]
+    mixing = ga.Compose([ga.MixUp(num_classes=5, label_smoothing=0.1)], seed=1, backend="triton")
+
+    def calls(epoch):
+        for augment in (*listing, mixing):
+            augment.set_epoch(epoch)
+        for augment in listing:
+            augment(listed, ids=range(3))
+        mixing(x, labels, ids=range(8))
+        mixing(x, torch.eye(5)[labels], ids=range(8))
+
+    calls(1)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        calls(2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_the_current_stream_is_used():
     x, augment = images(8).to(DEVICE), compose("jitter")
     expected = augment(x, ids=range(8), epoch=0)

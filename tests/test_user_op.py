@@ -73,8 +73,6 @@ if __name__ == "__main__":
 
 def expected(image: torch.Tensor, records: list[dict]) -> torch.Tensor:
     """The records on one uint8 [3, H, W] image, in float64, truncated after each op."""
-    from torchvision.transforms.v2 import functional as F
-
     for record in records:
         call, kwargs = record["call"], record["kwargs"]
         value = image.double()
@@ -89,7 +87,7 @@ def expected(image: torch.Tensor, records: list[dict]) -> torch.Tensor:
             value[:, :, :: int(kwargs["period"])] = 0
             image = value.to(torch.uint8)
         else:
-            image = getattr(F, call)(image, **kwargs)
+            image = judges.replay(image, [record])
     return image
 
 

@@ -146,6 +146,7 @@ class Engine:
         program, facts = self.program, self.program.facts
         rare = {
             F.SMOOTH_LINES: facts.smooth,
+            F.COPY_LINES: program.in_dtype == program.out_dtype == torch.uint8,
             F.POINTS: not facts.axis_aligned,
             F.WIDEN: program.in_dtype in (torch.float16, torch.bfloat16),
             F.NEIGHBOURS: facts.near - {pixel.JPEG, pixel.ELASTIC_NOISE, pixel.ELASTIC},
@@ -192,9 +193,9 @@ class Engine:
         return CpuPlans(self, job, memory, table, rows, key)
 
     def _key(self, job: np.ndarray, rows: torch.Tensor, key: Key) -> None:
-        ids, epoch, state = key
+        ids, epoch, state, onto = key
         words = state.numpy()
-        job[F.JOB_FRESH] = 1
+        job[F.JOB_FRESH] = 2 if onto else 1
         if ids is None:
             counter = state.data_ptr() + 8 * plan.STATE_COUNTER
             job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), rows.shape[0], counter)

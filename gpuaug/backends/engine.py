@@ -26,11 +26,13 @@ class Key(NamedTuple):
         ids: int64, indexed by the rows' sample; None takes the state's counter plus the sample, and moves it on.
         epoch: 0 .. 2^32 - 1; -1 on a GPU: the state's, as it is when a captured CUDA graph is replayed.
         state: int64 [STATE] (`kernels.shared.plan.STATE_*`).
+        onto: what the table holds for ops that draw by boxes stays, as drawn by `iou_crop.draw_of_boxes`.
     """
 
     ids: torch.Tensor | None
     epoch: int
     state: torch.Tensor
+    onto: bool = False
 
 
 @dataclass(frozen=True, eq=False)

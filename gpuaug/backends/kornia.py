@@ -70,12 +70,12 @@ class Engine:
             shape = len(rows), len(self.program.columns)
             table = torch.empty(shape, dtype=torch.float32, device=rows.device)
         if key is not None:
-            drawn = torch.zeros((len(rows), table.shape[1]), dtype=torch.float32, device=rows.device)
-            words = self._walk(rows, drawn, self._words(rows, key))
+            drawn = table.index_select(0, own) if key.onto else table.new_zeros((len(rows), table.shape[1]))
+            words = self._walk(rows, drawn, self._words(rows, key), 2 if key.onto else 1)
             table.index_copy_(0, own, drawn)
             if len(rows) == len(table):  # each row has a table row of its own
                 return Plans(table, words)
-        return Plans(table, self._walk(rows, table.index_select(0, own), None))
+        return Plans(table, self._walk(rows, table.index_select(0, own), None, 0))
 
     def _words(self, rows: torch.Tensor, key: Key) -> tuple:
         """The words of each row's draws (`kernels.shared.draw`), and of its lead's."""
@@ -87,15 +87,15 @@ class Engine:
         return dialect.DRAW["with_lead"](words, lead)
 
     @torch.no_grad()
-    def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None) -> torch.Tensor:
-        """The rows' plans; with a key, what they draw goes into `drawn` [R, P]."""
+    def _walk(self, rows: torch.Tensor, drawn: torch.Tensor, key: tuple | None, fresh: int) -> torch.Tensor:
+        """The rows' plans, as `kernels.shared.plan.walk`; what they draw goes into `drawn` [R, P]."""
         program, (r, columns) = self.program, drawn.shape
         plans = torch.zeros((r, program.plan_words), dtype=torch.float32, device=rows.device)
         h, w = rows[:, plan.ROW_H].float(), rows[:, plan.ROW_W].float()
         what = (self.code, len(program.entries), program.config, drawn, columns, plans)
         sizes = (program.channels, program.groups, program.steps)
         blends = program.mix is not None
-        dialect.walk(*what, h, w, key, key is not None, *sizes, rows[:, plan.ROW_LAYER], blends)
+        dialect.walk(*what, h, w, key, fresh, *sizes, rows[:, plan.ROW_LAYER], blends)
         return plans
 
     def write(
@@ -199,14 +199,20 @@ class _Ragged:
 
 def _names(key: Key, *samples: torch.Tensor) -> list[torch.Tensor]:
     """What the draws of samples are keyed by: their ids, or their numbers, which moves the counter on by as many as the
-    first ones are; threads take turns."""
+    first ones are."""
     if key.ids is not None:
         return [key.ids.index_select(0, sample) for sample in samples]
+    start = counted(key, samples[0])
+    return [start + sample for sample in samples]
+
+
+def counted(key: Key, sample: torch.Tensor) -> torch.Tensor:
+    """The counter, int64 [], which is moved on by as many as the samples are; threads take turns."""
     state = key.state
     with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
-        names = [state[plan.STATE_COUNTER] + sample for sample in samples]
-        state[plan.STATE_COUNTER] += samples[0].max() + 1
-    return names
+        start = state[plan.STATE_COUNTER].clone()
+        state[plan.STATE_COUNTER] += sample.max() + 1
+    return start
 
 
 def _one_axis(source: torch.Tensor) -> torch.Tensor:

@@ -129,9 +129,11 @@ def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bo
     sizes, shares = {"C": program.channels, "BLOCK": BLOCK}, any(entry.shared for entry in program.entries)
     mixes = {"SHARES": shares, "BLENDS": program.mix is not None}
     found = {
-        "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": True, **mixes}, **options),
-        "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": False, **mixes}, **options),
+        "draw": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": 1, **mixes}, **options),
+        "plan": _kernel(function, PLAN_TYPES, {**sizes, "FRESH": 0, **mixes}, **options),
     }
+    if program.by_boxes:
+        found["redraw"] = _kernel(function, PLAN_TYPES, {**sizes, "FRESH": 2, **mixes}, **options)
     meets = can(program)
     if wide or ragged:
         meets = replace(meets, wide=wide, ragged=ragged)
@@ -223,9 +225,9 @@ class Engine:
         if key is None:
             launch, keys = self.launches["plan"], (at, 0, at, 0)
         else:
-            ids, epoch, state = key
+            ids, epoch, state, onto = key
             keys = (at, 0, pointer(state), epoch) if ids is None else (pointer(ids), 1, pointer(state), epoch)
-            launch = self.launches["draw"]
+            launch = self.launches["redraw" if onto else "draw"]
         drawn = pointer(memory, n * self.stride) if table is None else pointer(table)
         launch((n, 1, 1), at, *self.program_at, drawn, pointer(memory), *keys, n, *self.counts)
         return DevicePlans(self, n, memory, table)

@@ -27,6 +27,8 @@ from .color import (
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
 from .convert import Identity, Normalize, PILToTensor, ToDtype, ToImage, ToPILImage, ToPureTensor, ToTensor
+from .copy_paste import CopyPaste
+from .detection import RandomIoUCrop, RandomZoomOut
 from .elastic import ElasticTransform
 from .erasing import CoarseDropout, GridMask, RandomErasing
 from .geometry import (
@@ -58,6 +60,7 @@ __all__ = [
     "CoarseDropout",
     "ColorJitter",
     "ConvertBoundingBoxFormat",
+    "CopyPaste",
     "CutMix",
     "ElasticTransform",
     "GaussianBlur",
@@ -86,6 +89,7 @@ __all__ = [
     "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomInvert",
+    "RandomIoUCrop",
     "RandomOrder",
     "RandomPerspective",
     "RandomPhotometricDistort",
@@ -98,6 +102,7 @@ __all__ = [
     "RandomTemporalCrop",
     "RandomTemporalFlip",
     "RandomVerticalFlip",
+    "RandomZoomOut",
     "Resize",
     "SaltAndPepper",
     "SanitizeBoundingBoxes",

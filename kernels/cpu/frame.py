@@ -28,7 +28,7 @@ JOB_CHANNELS = 9
 JOB_GROUPS = 10
 JOB_STEPS = 11
 JOB_PASSES = 12  # the most passes of a row
-JOB_FRESH = 13  # 1 to draw, 0 to read the table
+JOB_FRESH = 13  # 1 to draw, 2 to draw onto the table, 0 to read it
 JOB_IDS = 14  # 0 for none: then the counter plus the sample
 JOB_COUNTER = 15
 JOB_EPOCH = 16
@@ -80,7 +80,8 @@ KEEP_PACKED = 15
 KEEP_LAYER = 16  # a layer's
 JPEG = 17
 ELASTIC = 18
-LOOPS = 19  # `loop_index`
+COPY_LINES = 19
+LOOPS = 20  # `loop_index`
 
 # A draw's arguments and results, in words of 8 bytes.
 DRAW_KEY = 0  # int64 [6]
@@ -210,6 +211,7 @@ LAYER_AT = 81  # where a layer is kept: [C, OH, OW] of the kind JOB_LAYER_KIND
 LAYERS_AT = 82  # int64: where the layers lie that are blended
 N_LAYERS = 83
 BLENDING = 84  # the address of the step that blends them, 0 for none
+COPIES = 85  # 1 if the pass may be one of `copy`
 FRAME_WORDS = 86
 
 # What a thread keeps of layers in front of its work memory: three int64s for each layer that it has room for, then the

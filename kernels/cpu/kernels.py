@@ -14,6 +14,7 @@ from . import frame as F
 from .asks import equalize, extremes, grey_sum, histogram
 from .blend import blend_loop, write_output
 from .compile import compiled, whole
+from .copy import copy_lines
 from .dialect import f32, i64, over_memory, xp
 from .elastic import elastic_lines
 from .jpeg import jpeg_lines
@@ -33,6 +34,7 @@ PHASES = {
     F.WIDEN: "widen_phase",
     F.PREPARE: "prepare_phase",
     F.NEAREST_LINES: "nearest_phase",
+    F.COPY_LINES: "copy_phase",
     F.SMOOTH_LINES: "smooth_phase",
     F.POINTS: "points_phase",
     F.FINISH: "finish_phase",
@@ -123,7 +125,7 @@ def phases():
     """The phases of a pass, as `functions`; some take the frame's address too."""
     of_frame = {"widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points}
     of_frame |= {"neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed}
-    of_frame |= {"jpeg": jpeg_lines, "elastic": elastic_lines}
+    of_frame |= {"jpeg": jpeg_lines, "elastic": elastic_lines, "copy": copy_lines}
     of_both = {"finish": finish, "mean": grey_sum, "extremes": extremes, "histogram": histogram}
 
     def run_of_frame(frame):

@@ -241,13 +241,13 @@ def name_of(job, sample):
 @exact
 def plan_row(job, row, plan, table):
     """Draw or read the row's columns (`table` is its own copy of its table row), and write its plan."""
-    columns, fresh = job[F.JOB_COLUMNS], job[F.JOB_FRESH] != 0
+    columns, fresh = job[F.JOB_COLUMNS], job[F.JOB_FRESH]
     shared = f32(job[F.JOB_TABLE] + 4 * row[P.ROW_TABLE] * columns)
     key = row_key(
         name_of(job, row[P.ROW_SAMPLE]), job[F.JOB_EPOCH], row[P.ROW_VIEW], job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH]
     )
     key = with_lead(key, name_of(job, row[P.ROW_LEAD]))
-    if not fresh:
+    if fresh != 1:
         for i in range(columns):
             table[i] = shared[i]
     for i in range(job[F.JOB_PLAN_WORDS]):
@@ -256,7 +256,7 @@ def plan_row(job, row, plan, table):
     entries, channels, groups, steps = job[F.JOB_ENTRIES], job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS]
     layer, blends = row[P.ROW_LAYER], job[F.JOB_BLENDS] != 0
     walk(code, entries, config, table, columns, f32(plan), h, w, key, fresh, channels, groups, steps, layer, blends)
-    if fresh:
+    if fresh != 0:
         for i in range(columns):
             shared[i] = table[i]
 

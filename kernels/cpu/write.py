@@ -4,6 +4,7 @@ from ..shared import pixel
 from ..shared import plan as P
 from . import frame as F
 from .asks import close_ask, open_ask
+from .copy import width_of
 from .dialect import call, exact, f32, i64, xp
 from .steps import loop_index
 from .tables import element_bytes, step_at
@@ -41,13 +42,14 @@ def open_sink(frame, job, row, sink):
         frame[F.SINK] = job[F.JOB_OUT] + element_bytes(kind) * at
         frame[F.SINK_STORE] = F.STORE_OUT + xp.where(frame[F.SINK_X] == 1, 0, 1)
         frame[F.STREAMS], frame[F.SINK_CHANNELS] = job[F.JOB_STREAMS], channels
+        frame[F.COPIES] = (kind == F.U8) & (frame[F.BASE_KIND] == F.U8) & (job[F.JOB_TAIL] == 0)
         frame[F.STEPS_TO] -= job[F.JOB_TAIL]
     else:
         keeps = xp.where(sink == F.PACKED, F.KEEP_PACKED, xp.where(sink == F.LAYER, F.KEEP_LAYER, F.KEEP))
         frame[F.SINK_STORE] = xp.where(sink == F.NOWHERE, F.NONE, keeps)
         frame[F.SINK] = xp.where(sink == F.LAYER, frame[F.LAYER_AT], scratch_at(frame, sink))
         frame[F.SINK_C], frame[F.SINK_Y], frame[F.SINK_X] = height * width, width, 1
-        frame[F.STREAMS] = 0
+        frame[F.STREAMS] = frame[F.COPIES] = 0
 
 
 @exact
@@ -87,28 +89,37 @@ def begin(frame, record):
     """Prepare a pass; returns the address of the phase that samples its tiles."""
     phases = i64(frame[F.PHASES])
     if frame[F.BLENDING] != 0:
+        frame[F.COPIES] = 0
         frame[F.SMOOTH], frame[F.BORN] = -1, 0
         return phases[loop_index(xp.i64(f32(frame[F.BLENDING])[P.S_OP]), 0, 0)]
     if frame[F.STEPS] < frame[F.STEPS_TO]:
         step = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + frame[F.STEPS] * frame[F.STEP_WORDS])
         if step_at(frame, frame[F.STEPS])[P.S_TRAIT] == P.NEIGHBOURS:
             frame[F.NEAR], frame[F.SMOOTH], frame[F.BORN], frame[F.IN_PLACE] = step, -1, 0, 0
+            frame[F.COPIES] = 0
             frame[F.STEPS] += 1
             return phases[near_phase(xp.i64(f32(step)[P.S_OP]))]
     if frame[F.IN_PLACE] != 0:
-        frame[F.SMOOTH], frame[F.BORN] = -1, 0
+        frame[F.SMOOTH], frame[F.BORN], frame[F.COPIES] = -1, 0, 0
         return xp.i64(0)
     call(phases[F.PREPARE], record)
+    if (phases[F.COPY_LINES] != 0) & (width_of(frame) != 0):
+        return phases[F.COPY_LINES]
+    frame[F.COPIES] = 0
     lines = xp.where(frame[F.SMOOTH] < 0, F.NEAREST_LINES, F.SMOOTH_LINES)
     return phases[xp.where(frame[F.ALIGNED] != 0, lines, F.POINTS)]
 
 
 @exact
 def write_tiles(frame, record, sample, keeps, tile):
-    """The tiles of a pass, which lie in the work memory `tile`, or in the scratch image that is read or written.
+    """The tiles of a pass, which lie in the work memory `tile`, or in the scratch image that is read or written; what
+    only moves bytes has none.
 
     Sampling writes whole blocks of eight lines and columns: where that would not fit, it needs the work memory.
     """
+    if frame[F.COPIES] != 0:
+        call(sample, record)
+        return
     height, width, finish = frame[F.OH], frame[F.OW], i64(frame[F.PHASES])[F.FINISH]
     block = 8 * max(1, F.TILE_PIXELS // (8 * width))
     for y in range(0, height, block):

@@ -208,6 +208,16 @@ def draw_scale_jitter(key, c, h, w):
     return height, width, width, width, width, width, width, width
 
 
+def draw_zoom_out(key, c, h, w):
+    """torchvision's RandomZoomOut: by how much a canvas grows left, top, right, bottom. c: factor low, high."""
+    a, b, d, _ = words(key, 0)
+    factor = between(a, c[0], c[1])
+    wide, tall = xp.floor(w * factor), xp.floor(h * factor)
+    left, top = xp.floor((wide - w) * unit(b)), xp.floor((tall - h) * unit(d))
+    right, bottom = wide - (left + w), tall - (top + h)
+    return left, top, right, bottom, bottom, bottom, bottom, bottom
+
+
 def draw_permutation(key, c, h, w):
     """A permutation of 0 .. c[0] - 1, for up to three."""
     word, _, _, _ = words(key, 0)
@@ -410,5 +420,6 @@ CASES = {
     18: "draw_cutmix_drawn",
     19: "draw_scale_jitter",
     20: "draw_augmix",
+    21: "draw_zoom_out",
     22: "draw_center",
 }

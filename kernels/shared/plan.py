@@ -249,24 +249,8 @@ def fresh_group(h, w):
     one = zero + 1.0
     right, bottom = w - 1.0, h - 1.0
     matrix = (one, zero, zero, zero, one, zero, zero, zero, one)
-    return matrix + (
-        zero,
-        right,
-        zero,
-        bottom,
-        one,
-        one,
-        zero,
-        zero,
-        zero - 1.0,
-        zero,
-        h,
-        w,
-        zero,
-        zero - 1.0,
-        zero,
-        zero,
-    )
+    canvas = (zero, right, zero, bottom, one, one, zero, zero, zero - 1.0, zero, h, w)
+    return matrix + canvas + (zero, zero - 1.0, zero, zero)
 
 
 CHECKED = 23
@@ -440,8 +424,10 @@ def clear(table, n_columns, h):
 
 
 def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, channels, groups, steps, layer, blends):
-    """Draw a row's columns (if `fresh`; else they are read) and write its plan.
+    """Draw a row's columns and write its plan.
 
+    `fresh` is 1 to draw all columns; 2 to draw onto a table, in which entries that have columns, and no draw function,
+    keep what they hold; 0 to read it.
     `groups` and `steps` are the program's largest counts, which fix the layout; `h, w` the source canvas as float32;
     `key` the six integers of `draw` without the slot's number, and the two of the lead's id; `layer` which layer of its
     output the row is, where the program `blends`.
@@ -453,7 +439,7 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
     smooth = none
     g = fresh_group(h, w)
     front, blended = n_steps, h < 0.0
-    if fresh:
+    if fresh == 1:
         clear(table, n_columns, h)
     e = 0
     while e < n_entries:
@@ -465,7 +451,8 @@ def walk(code, n_entries, config, table, n_columns, plan, h, w, key, fresh, chan
                 front, blended = xp.where(blended, front, n_steps), blended | on
         if xp.some(drawn):
             columns = xp.load(code, at + COLUMNS)
-            if fresh & (columns > 0):
+            keeps = (fresh == 2) & (xp.load(code, at + DRAW) == 0)
+            if (fresh > 0) & (columns > 0) & (keeps == 0):
                 draw_columns(code, config, table, at, drawn, key, h, w)
             a = twelve(config, xp.load(code, at + CONFIG))
             a = from_table(table, xp.load(code, at + COLUMN), columns, a)

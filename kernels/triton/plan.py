@@ -79,6 +79,17 @@ def clear_words(o_plan, i_word, n_words, BLOCK: tl.constexpr):
         i_word += BLOCK
 
 
+def copy_columns(to, source, n_columns, on, BLOCK: tl.constexpr):
+    """Copy a table row where `on`."""
+    i_column = 0
+    while i_column < n_columns:
+        o_column = i_column + tl.arange(0, BLOCK)
+        m_column = (o_column < n_columns) & on
+        tl.store(to + o_column, tl.load(source + o_column, mask=m_column), mask=m_column)
+        i_column += BLOCK
+    tl.debug_barrier()
+
+
 def plan_kernel(
     rows,
     code,
@@ -104,7 +115,7 @@ def plan_kernel(
 ):
     """table row, plan row = walk(code, config, key). Grid: (rows,).
 
-    A fresh draw works on a copy of the table row, behind the plan, because rows may share a table row.
+    A fresh draw, as `walk` has it, works on a copy of the table row, behind the plan, because rows may share one.
     The words behind it are zeroed: the asks count into them. SHARES: some draws are keyed by the row's lead; BLENDS:
     the program has a blend.
     """
@@ -117,24 +128,20 @@ def plan_kernel(
     own = is_first(o_row, i_row)
     tl.store(o_plan + TICKET, 0.0)
     clear_words(o_plan, plan_words + n_columns, plan_stride, BLOCK)
-    if FRESH:
+    if FRESH > 0:
         o_own = o_plan + plan_words
+        if FRESH == 2:
+            copy_columns(o_own, o_table, n_columns, True, BLOCK)
         key = key_at(o_row, ids, has_ids, state, epoch, SHARES)
         if has_ids == 0:
             count_samples(o_row, state, n_rows)
-        walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, True, C, groups, steps, layer, BLENDS)
+        walk(code, n_entries, config, o_own, n_columns, o_plan, h, w, key, FRESH, C, groups, steps, layer, BLENDS)
         tl.debug_barrier()
-        i_column = 0
-        while i_column < n_columns:
-            o_column = i_column + tl.arange(0, BLOCK)
-            m_column = o_column < n_columns
-            m_column = m_column & own  # the others have drawn the same
-            tl.store(o_table + o_column, tl.load(o_own + o_column, mask=m_column), mask=m_column)
-            i_column += BLOCK
+        copy_columns(o_table, o_own, n_columns, own, BLOCK)  # the others have drawn the same
     else:
         none = i_row * 0
         key = (none, none, none, none, none, none, none, none)
-        walk(code, n_entries, config, o_table, n_columns, o_plan, h, w, key, False, C, groups, steps, layer, BLENDS)
+        walk(code, n_entries, config, o_table, n_columns, o_plan, h, w, key, FRESH, C, groups, steps, layer, BLENDS)
 
 
 @functools.cache
