@@ -132,8 +132,17 @@ def replayed(x: Tensor, records: list[dict], mask_fill: int = 0) -> Tensor:
             continue
         if isinstance(x, tv_tensors.Mask) and "fill" in kwargs:
             kwargs["fill"] = mask_fill
-        x = getattr(F, call)(x, **kwargs)
+        before, x = x, getattr(F, call)(x, **kwargs)
+        if record["op"] == "RandomIoUCrop" and isinstance(x, tv_tensors.BoundingBoxes):
+            x[~within(before, kwargs)] = 0  # as v2.RandomIoUCrop: left to SanitizeBoundingBoxes
     return x
+
+
+def within(boxes: tv_tensors.BoundingBoxes, window: dict) -> Tensor:
+    """Whose middles lie in a window."""
+    x, y = F.convert_bounding_box_format(boxes, new_format="CXCYWH").as_subclass(Tensor)[:, :2].unbind(1)
+    left, top = window["left"], window["top"]
+    return (x > left) & (x < left + window["width"]) & (y > top) & (y < top + window["height"])
 
 
 def same_image(ours: Tensor, image: Image.Image, records: list[dict], step: float) -> None:
@@ -148,15 +157,16 @@ def same_masks(ours: Tensor, theirs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("backend", ["pil", "tv_tensor"])
-@pytest.mark.parametrize("kind", ["hflip", "lsj", "multiscale"])
+@pytest.mark.parametrize("kind", ["hflip", "lsj", "multiscale", "ssd", "ssdlite"])
 def test_detection(kind: str, backend: str, samples: list[Sample]) -> None:
     augment = ga.Compose(detection(kind), seed=1)
-    flips = 0
+    flips, ops = 0, set()
     for i, (image, target) in enumerate(samples):
         given = in_form(image, backend), dict(target)
         ours, found = augment(*given, ids=i, epoch=0)
         records = augment.sample(given, ids=i, epoch=0).describe(0)
         flips += any(record["call"] == "horizontal_flip" for record in records)
+        ops |= {record["op"] for record in records}
         same_image(ours, image, records, 1 / 255)
         boxes = F.convert_bounding_box_format(replayed(target["boxes"], records), new_format="XYXY")
         kept, keep = F.sanitize_bounding_boxes(boxes)
@@ -167,9 +177,10 @@ def test_detection(kind: str, backend: str, samples: list[Sample]) -> None:
         assert found["area"] is target["area"] and found["iscrowd"] is target["iscrowd"]
         assert list(found) == list(target) and found["image_id"] == target["image_id"]
     assert 0 < flips < len(samples)
+    assert {type(op).__name__ for op in augment.transforms if type(op).__name__.startswith("Random")} <= ops
 
 
-@pytest.mark.parametrize("kind", ["hflip", "lsj"])
+@pytest.mark.parametrize("kind", ["hflip", "lsj", "ssd"])
 def test_samples_of_a_batch_are_those_one_by_one(kind: str, samples: list[Sample]) -> None:
     augment = ga.Compose(detection(kind), seed=2)
     together = augment(list(samples), ids=range(len(samples)), epoch=0)
