@@ -74,6 +74,8 @@ def in_bytes(masks: torch.Tensor) -> torch.Tensor:
 
 def of_bytes(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """What `in_bytes` was made of; the bytes of an element lie side by side."""
+    if not images.numel():
+        return images.new_empty((*images.shape[:-3], *images.shape[-2:]), dtype=dtype)
     return images.movedim(-3, -1).view(dtype)[..., 0]
 
 

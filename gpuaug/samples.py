@@ -92,7 +92,12 @@ def is_plain(inputs: tuple) -> bool:
 def _is_plain_label(labels: Any) -> bool:
     if type(labels) is torch.Tensor or type(labels) in ATOMS or isinstance(labels, np.ndarray):
         return True
-    return type(labels) in (list, tuple) and all(type(x) in ATOMS or type(x) is torch.Tensor for x in labels)
+    return type(labels) in (list, tuple) and all(_is_plain_item(x) for x in labels)
+
+
+def _is_plain_item(item: Any) -> bool:
+    kind = type(item)
+    return kind in ATOMS or kind is torch.Tensor or (kind is list and all(type(x) in ATOMS for x in item))
 
 
 def twice(labels: Any) -> None:

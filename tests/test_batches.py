@@ -380,7 +380,6 @@ def test_refusals() -> None:
     refused(lambda: augment([given[0], given[1].float()]), "uint8", "float32")
     refused(lambda: augment([given[0], given[1][:1]]), "3 channels", "1 channels")
     refused(lambda: augment([batch]), "[C, H, W]", "(2, 3, 20, 30)")
-    refused(lambda: augment([given[0], "x"]), "item 1 of the list", "str")
     refused(lambda: augment(given, index=[0]), "index", "list")
     refused(lambda: augment(batch, index=[2]), "0 .. 1", "2")
     refused(lambda: augment(batch, index=[-1]), "0 .. 1", "-1")

@@ -11,8 +11,6 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
-from gpuaug.lowering import lower
-from gpuaug.projection import project_mask
 
 CASES = {  # size; alpha, sigma, interpolation, fill on [0, 1]
     "one pixel": ((1, 1), (40.0, 0.0, "bilinear", 0.3)),
@@ -123,9 +121,3 @@ def test_gradients() -> None:
     ahead = augment(other, ids=[0, 1], epoch=0)
     slope = ((ahead - out) * weights).sum().item()
     assert slope == pytest.approx((gradient * 0.1).sum().item(), rel=1e-3, abs=1e-3), "it is linear in the pixels"
-
-
-def test_masks_refuse_it() -> None:
-    program = lower([ga.RandomApply([ga.ElasticTransform(9.0, 0.5)])], frozenset({(9, 8)}), 3, torch.uint8)
-    with pytest.raises(ValueError, match="ElasticTransform moves pixels, and masks do not follow it"):
-        project_mask(program)

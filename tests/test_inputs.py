@@ -42,12 +42,13 @@ def test_what_would_come_back_as_it_was_is_refused() -> None:
     boxes = tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYXY", canvas_size=(8, 8))
     mask = tv_tensors.Mask(torch.zeros(2, 8, 8, dtype=torch.uint8))
     for images, name in ((boxes, "BoundingBoxes"), (mask, "Mask")):
-        refused(lambda images=images: augment(images), "images", name)
-        refused(lambda images=images: augment.sample(images), "images", name)
-    for labels in (boxes, mask, {"boxes": boxes}, [boxes, mask], torch.zeros(2, 8, 8), np.zeros((2, 5, 4))):
-        refused(lambda labels=labels: augment(x, labels), "labels", "masks, boxes and keypoints")
+        refused(lambda images=images: augment(images), name)
+        refused(lambda images=images: augment.sample(images), name)
+    refused(lambda: augment(x, boxes), "BoundingBoxes beside a batch of 2")
+    for labels in (torch.zeros(2, 8, 8), np.zeros((2, 5, 4))):
+        refused(lambda labels=labels: augment(x, labels), "labels", "masks")
     refused(lambda: augment(x[0], torch.zeros(8, 8)), "labels", "(8, 8)")
-    refused(lambda: augment({"image": x}), "dict")
+    refused(lambda: augment(x, [1, 2], labels=[1, 2]), "labels were given twice")
     for labels in (torch.arange(2), torch.rand(2, 10), [1, 2], ("a", "b"), np.arange(2), 5):
         assert augment(x, labels)[1] is labels
 
@@ -55,13 +56,13 @@ def test_what_would_come_back_as_it_was_is_refused() -> None:
 def test_an_image_of_torchvision_is_an_image() -> None:
     x = noise(2, 3, 8, 8)
     out = flip()(tv_tensors.Image(x), ids=range(2), epoch=0)
-    assert type(out) is Tensor and torch.equal(out, flip()(x, ids=range(2), epoch=0))
+    assert type(out) is tv_tensors.Image and torch.equal(out, flip()(x, ids=range(2), epoch=0))
 
 
 def test_other_things_are_named_with_a_mend() -> None:
     augment = flip()
-    refused(lambda: augment(np.zeros((8, 8, 3), np.uint8)), "ndarray", "torch.from_numpy")
-    refused(lambda: augment((noise(3, 8, 8),)), "tuple", "a list of images is a batch")
+    refused(lambda: augment(np.zeros((3, 80, 80), np.uint8)), "channels last", "torch.from_numpy")
+    refused(lambda: augment(np.zeros((8, 8, 3))), "float64", "np.float32")
     refused(lambda: augment(None), "Compose", "None")
     refused(lambda: augment(noise(2, 40, 50, 3)), "(2, 40, 50, 3)", "permute(0, 3, 1, 2)")
     refused(lambda: augment(noise(40, 50, 3)), "(40, 50, 3)", "permute(2, 0, 1)")
