@@ -156,14 +156,14 @@ def marked_tile(name: str, ops: list, photos: torch.Tensor, sample: int, marks: 
     """As `tile`, of photos with what lies over them."""
     augment = ga.Compose(ops, seed=0)
     kinds = {kind: [one[kind] for one in marks] for kind in ("masks", "boxes", "keypoints")}
+    labels = [torch.arange(2)] * len(marks)
     if name == "CopyPaste":
         del kinds["keypoints"]  # which it does not take
     ids, images = range(sample, sample + len(photos)), list(photos)
     params = augment.sample(images, boxes=kinds["boxes"], ids=ids, epoch=0)
-    out, *moved = augment.apply(images, params, **kinds)
+    out, labels, *moved = augment.apply(images, params, labels=labels, **kinds)
     found = {kind: value[0].numpy() for kind, value in zip(kinds, moved, strict=True)}
-    classes = [i % 2 for i in range(len(found["boxes"]))]
-    return Tile(to_image(out[0]), _told(name, ops, params), Marks(**found, classes=classes))
+    return Tile(to_image(out[0]), _told(name, ops, params), Marks(**found, classes=labels[0].tolist()))
 
 
 def _told(name: str, ops: list, params: ga.Params) -> str:
