@@ -14,9 +14,8 @@ from gpuaug import presets
 from gpuaug.data import DataError, decode
 from gpuaug.data.annotated import Annotated, annotated
 from gpuaug.data.decode import open_rgb
-from gpuaug.drawing import GAP, MARGIN, Marks, Tile, contact_sheet
+from gpuaug.drawing import Marks, Tile, contact_sheet
 
-__all__ = ["GAP", "MARGIN", "Tile", "caption", "contact_sheet", "draw_tiles", "one_line", "preview", "to_image"]
 SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma", "quality")
 
 
