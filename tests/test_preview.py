@@ -271,8 +271,8 @@ def test_a_sheet_with_boxes_has_them_and_names_their_classes(tmp_path):
     out = preview([tmp_path], "none", tmp_path / "s.png", draws=2, most=1, size=120, side=160)
     with Image.open(out) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
-    rows, columns = np.nonzero((pixels == colour_of(1)).all(-1))
-    assert len(rows) > 13 * 13 + 3 * 60  # the legend's square, three boxes
+    rows = np.nonzero((pixels == colour_of(0)).all(-1))[0]
+    assert len(rows) > 13 * 13 + 3 * 100  # the legend's square, three boxes
 
 
 def test_annotated_errors(tmp_path):
