@@ -31,7 +31,7 @@ class Asked(NamedTuple):
 def asked_by(transforms: Iterable) -> Iterator[Asked]:
     """The ops of a pipeline that drop objects."""
     for transform in transforms:
-        if hasattr(transform, "labels_getter"):
+        if hasattr(transform, "drops"):
             yield Asked(type(transform).__name__, transform.drops, transform.labels_getter)
         elif hasattr(transform, "transforms"):
             yield from asked_by(transform.transforms)

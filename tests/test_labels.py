@@ -201,7 +201,7 @@ def test_fill_of_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", [{"picture": torch.uint8}, {"mask": 3}, {"image": torch.int64}, {"image": 1, "Video": 2}]
+    "dtype", [{}, {"picture": torch.uint8}, {"mask": 3}, {"image": torch.int64}, {"image": 1, "Video": 2}]
 )
 def test_wrong_dtypes_by_kind(dtype: dict) -> None:
     with pytest.raises(ValueError, match="ToDtype: dtype"):

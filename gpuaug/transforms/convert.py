@@ -26,6 +26,8 @@ def check_dtype(op: str, dtype: Any) -> None:
 
 def dtypes_by_kind(op: str, dtypes: Mapping[Any, Any]) -> dict[str, torch.dtype | None]:
     """Those of "image", "mask", "boxes" and "keypoints", of a dict by these, "others" or torchvision's types."""
+    if not dtypes:
+        raise ValueError(f"{op}: dtype must be a torch.dtype, or name one for a kind, got {shown(dtypes)}")
     named: dict[str, Any] = {}
     for key, dtype in dtypes.items():
         name = key.__name__ if isinstance(key, type) else key
