@@ -67,7 +67,8 @@ class SanitizeKeyPoints(Transform):
 
 def check_getter(op: str, getter: Any) -> None:
     """Raise unless it says where labels are."""
-    if getter is not None and getter != "default" and not callable(getter):
+    default = isinstance(getter, str) and getter == "default"
+    if getter is not None and not default and not callable(getter):
         raise ValueError(f"{op}: labels_getter must be 'default', a callable or None, got {shown(getter)}")
 
 
