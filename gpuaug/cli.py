@@ -25,7 +25,11 @@ class Preview:
     """Write a contact sheet: each photo, and what an augmentation makes of it."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """Photos, or folders of photos."""
+    """Photos, or folders of photos; boxes, masks and keypoints of a folder are drawn, too."""
+    data: Path | None = None
+    """One more folder: of photos, of images/ and masks/, or with a COCO file (coco.json, annotations/*.json)."""
+    most: int = 8
+    """Images of a folder with boxes, masks or keypoints."""
     gallery: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Instead: every op and policy once, on scikit-learn's two sample photos."""
     augment: str = "imagenet_train"
@@ -118,12 +122,14 @@ def run(command: Config | Preview | Bench | Demo) -> int:
         from gpuaug.gallery import gallery
         from gpuaug.preview import preview
 
-        if command.gallery and command.images:
+        paths = (*command.images, *([] if command.data is None else [command.data]))
+        if command.gallery and paths:
             raise ValueError("preview: --gallery shows its own two photos; leave the photos out, or --gallery")
         if command.gallery:
             print(f"wrote {gallery(command.out)}")
             return 0
-        sheet = preview(command.images, command.augment, command.out, command.draws, command.seed, command.size)
+        options = {name: getattr(command, name) for name in ("draws", "seed", "size", "most")}
+        sheet = preview(paths, command.augment, command.out, **options)
         print(f"wrote {sheet}")
     elif isinstance(command, Bench):
         from gpuaug.benchmarks.run import main as bench

@@ -175,6 +175,17 @@ def end(transforms: Iterable, form: Form, kind: str) -> Form:
     return form
 
 
+def dtype_behind(transforms: Iterable, kind: str) -> torch.dtype | None:
+    """The dtype that a pipeline gives to a "mask", "boxes" or "keypoints"; None where it gives none."""
+    dtype = None
+    for transform in transforms:
+        if hasattr(transform, "becomes"):
+            dtype = transform.becomes(kind) or dtype
+        elif hasattr(transform, "transforms"):
+            dtype = dtype_behind(transform.transforms, kind) or dtype
+    return dtype
+
+
 def give_back(
     kind: str, like: Any, value: Any, transforms: Sequence = (), canvas: tuple[int, int] | Sequence | None = None
 ) -> Any:

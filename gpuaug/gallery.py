@@ -1,19 +1,23 @@
-"""The gallery: every op and policy once, on scikit-learn's two sample photos, which may be redistributed."""
+"""The gallery: every op and policy, on scikit-learn's two sample photos, which may be redistributed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
 import gpuaug as ga
-from gpuaug.preview import FAINT, GAP, INK, MARGIN, PAPER, Tile, caption, check_sheet, font, shorten, to_image
+from gpuaug.drawing import GAP, INK, MARGIN, PAPER, Marks, Tile, heights_of, place, write
+from gpuaug.preview import caption, check_sheet, to_image
 
 SIDE = 192  # of a photo in the gallery, pixels
 COLUMNS = 7
-CROP, LINE = 168, 15
+CROP = 168
+MARKED = "With boxes, masks and keypoints"
 FIRST_ID = 11  # of the samples: with it each policy does something
 
 SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
@@ -68,6 +72,18 @@ SECTIONS: dict[str, dict[str, Callable[[], list]]] = {
         "CutMix": lambda: [ga.CutMix()],
         "AugMix": lambda: [ga.AugMix(severity=5)],
     },
+    MARKED: {
+        "RandomResizedCrop": lambda: [ga.RandomResizedCrop(SIDE, scale=(0.3, 0.7))],
+        "RandomRotation": lambda: [ga.RandomRotation(45, interpolation="bilinear")],
+        "RandomAffine": lambda: [ga.RandomAffine(30, (0.1, 0.1), (0.7, 1.3), 20, interpolation="bilinear")],
+        "RandomPerspective": lambda: [ga.RandomPerspective(0.6, 1.0)],
+        "ElasticTransform": lambda: [ga.ElasticTransform(120.0, 6.0)],
+        "RandomZoomOut": lambda: [ga.RandomZoomOut((123, 117, 104), p=1.0)],
+        "RandomIoUCrop": lambda: [ga.RandomIoUCrop(sampler_options=[0.3, 0.5])],
+        "RandAugment": lambda: [ga.RandAugment(num_ops=3, magnitude=15)],
+        "Mosaic": lambda: [ga.Resize(128), ga.RandomHorizontalFlip(), ga.Mosaic(SIDE)],
+        "CopyPaste": lambda: [ga.RandomHorizontalFlip(), ga.CopyPaste()],
+    },
     "Policies": {
         "RandAugment": lambda: [ga.RandAugment()],
         "RandAugment ": lambda: [ga.RandAugment(num_ops=3, magnitude=15)],
@@ -93,17 +109,82 @@ def sample_photos() -> list[torch.Tensor]:
     return [fit(photo) for photo in photos]
 
 
+def sample_marks(photo: torch.Tensor, flower: bool) -> dict[str, torch.Tensor]:
+    """Of one of the photos: boxes and masks of two objects, and points of the first one."""
+    y, x = torch.arange(SIDE)[:, None], torch.arange(SIDE)
+    if flower:
+        red = photo[0] > photo[1].int() + 15
+        masks = torch.stack([red & (y < 163), red & (y >= 163) & (x > 75)])
+        points = [[90, 99], [90, 38], [152, 99], [90, 162], [28, 99]]
+    else:
+        tower = (y > 13) & (x < 44 + 0.55 * (y - 13)) & (x > 44 - 1.1 * (y - 13)) & (y < 165)
+        masks = torch.stack([tower & (x < 118), (y > 192 - 0.75 * (x - 103)) & (y > 128)])
+        points = [[44, 14], [95, 55], [100, 80], [110, 113], [119, 148]]
+    sides = [(mask.any(0).nonzero(), mask.any(1).nonzero()) for mask in masks]
+    boxes = [[h[0], v[0], h[-1] + 1, v[-1] + 1] for h, v in sides]
+    return {"masks": masks.byte(), "boxes": torch.tensor(boxes).float(), "keypoints": torch.tensor(points).float()}
+
+
+def parameters(ops: Sequence) -> str:
+    """What was asked of ops, but for what is as it would be without saying: ``degrees=(-30.0, 30.0), p=1.0``."""
+    words = []
+    for op in ops:
+        if isinstance(op, ga.ToDtype | ga.Normalize):
+            continue
+        fields = [field for field in dataclasses.fields(op) if field.init and field.repr]
+        said = [f"{f.name}={_short(getattr(op, f.name))}" for f in fields if getattr(op, f.name) != f.default]
+        words.append(", ".join(said) if op is ops[-1] else f"{type(op).__name__}({', '.join(said)})")
+    return " · ".join(word for word in words if word)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_short, value))})"
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)
+
+
 def tile(name: str, ops: list, photos: torch.Tensor, sample: int) -> Tile:
-    """What `ops` make of the first photo under a sample id, and what was drawn."""
+    """What `ops` make of the first photo under a sample id, what was asked for, and what was drawn."""
     augment = ga.Compose(ops, seed=0)
     params = augment.sample(photos, ids=range(sample, sample + len(photos)), epoch=0)
     out = augment.apply(photos, params)[0]
     mean, std = ((0.5,) * 3, (0.25,) * 3) if out.is_floating_point() else (None, None)
-    records = params.describe(0)
-    drawn = caption(records) if params.columns else ""  # nothing is drawn, and nothing to be said
-    if drawn == "unchanged" and out.shape[1:] != photos.shape[2:]:
-        drawn = "to {1}x{0}".format(*out.shape[1:])
-    return Tile(to_image(out, mean, std), f"{name.strip()}\n{drawn}")
+    return Tile(to_image(out, mean, std), _told(name, ops, params))
+
+
+def marked_tile(name: str, ops: list, photos: torch.Tensor, sample: int, marks: list[dict]) -> Tile:
+    """As `tile`, of photos with what lies over them."""
+    augment = ga.Compose(ops, seed=0)
+    kinds = {kind: [one[kind] for one in marks] for kind in ("masks", "boxes", "keypoints")}
+    labels = [torch.arange(2)] * len(marks)
+    if name == "CopyPaste":
+        del kinds["keypoints"]  # which it does not take
+    ids, images = range(sample, sample + len(photos)), list(photos)
+    params = augment.sample(images, boxes=kinds["boxes"], ids=ids, epoch=0)
+    out, labels, *moved = augment.apply(images, params, labels=labels, **kinds)
+    found = {kind: value[0].numpy() for kind, value in zip(kinds, moved, strict=True)}
+    return Tile(to_image(out[0]), _told(name, ops, params), Marks(**found, classes=labels[0].tolist()))
+
+
+def _told(name: str, ops: list, params: ga.Params) -> str:
+    drawn = caption(params.describe(0)) if params.columns else ""  # nothing is drawn, and nothing to be said
+    return "\n".join([name.strip(), parameters(ops), "" if drawn == "unchanged" and parameters(ops) else drawn])
+
+
+def section(title: str, ops: dict[str, Callable[[], list]], photos: torch.Tensor) -> list[Tile]:
+    """The two photos as they are, and what the ops of a section make of one or the other."""
+    if title != MARKED:
+        first = [Tile(to_image(photo), "original") for photo in photos]
+        return first + [tile(n, make(), photos.roll(-i, 0), FIRST_ID + i) for i, (n, make) in enumerate(ops.items())]
+    marks = [sample_marks(photo, flower=i == 1) for i, photo in enumerate(photos)]
+    tiles = []
+    for photo, one in zip(photos, marks, strict=True):
+        shown = {kind: np.asarray(value) for kind, value in one.items()}
+        tiles.append(Tile(to_image(photo), "original", Marks(**shown, classes=[0, 1])))
+    for i, (name, make) in enumerate(ops.items()):
+        four = photos.roll(-i, 0).repeat(2, 1, 1, 1)
+        tiles.append(marked_tile(name, make(), four, FIRST_ID + i, (marks[i % 2 :] + marks[: i % 2]) * 2))
+    return tiles
 
 
 def gallery(out: str | Path) -> Path:
@@ -112,32 +193,18 @@ def gallery(out: str | Path) -> Path:
     photos = torch.stack(sample_photos())
     rows: list[tuple[str, list[Tile]]] = []
     for title, ops in SECTIONS.items():
-        makers = enumerate(ops.items())
-        tiles = [tile(name, make(), photos.roll(-i, 0), FIRST_ID + i) for i, (name, make) in makers]
+        tiles = section(title, ops, photos)
         rows += [(title if i == 0 else "", tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
-    step = SIDE + 2 * LINE + 14
-    titled = sum(bool(title) for title, _ in rows)
-    width = 2 * MARGIN + COLUMNS * (SIDE + GAP) - GAP
-    sheet = Image.new("RGB", (width, 2 * MARGIN + len(rows) * step + titled * 34), PAPER)
-    pen, y = ImageDraw.Draw(sheet), MARGIN
-    for title, tiles in rows:
+    heights = [heights_of(tiles, SIDE) for _, tiles in rows]
+    high = 2 * MARGIN + sum(whole for _, whole in heights) + 34 * len(SECTIONS)
+    sheet, y = Image.new("RGB", (2 * MARGIN + COLUMNS * (SIDE + GAP) - GAP, high), PAPER), MARGIN
+    for (title, tiles), (tall, whole) in zip(rows, heights, strict=True):
         if title:
-            pen.text((MARGIN, y), title, INK, font=font(20))
+            write(ImageDraw.Draw(sheet), MARGIN, y, title, INK, 20)
             y += 34
         for c, one in enumerate(tiles):
-            _draw(sheet, pen, one, MARGIN + c * (SIDE + GAP), y)
-        y += step
+            place(sheet, one, MARGIN + c * (SIDE + GAP), y, SIDE, tall, dark=True)
+        y += whole
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
     return out
-
-
-def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, one: Tile, x: int, y: int) -> None:
-    picture = one.image
-    if max(picture.size) > SIDE:
-        picture = picture.resize([round(s * SIDE / max(picture.size)) for s in picture.size], Image.Resampling.LANCZOS)
-    sheet.paste(picture, (x + (SIDE - picture.width) // 2, y + (SIDE - picture.height) // 2))
-    name, drawn = one.caption.split("\n")
-    small = font(11)
-    pen.text((x + SIDE / 2, y + SIDE + 5), shorten(name, SIDE, small), INK, font=small, anchor="ma")
-    pen.text((x + SIDE / 2, y + SIDE + 5 + LINE), shorten(drawn, SIDE, small), FAINT, font=small, anchor="ma")

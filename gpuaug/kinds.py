@@ -14,6 +14,7 @@ from .blending import hidden, soft_labels, soft_masks, there
 from .drawn import Drawn, laid_out
 from .iou_crop import draw_of_boxes
 from .kernels.shared import plan
+from .labels import Found, with_labels
 from .masks import blended, move_listed, move_masks
 from .paste import paste
 from .points import Moved, move_boxes, move_keypoints
@@ -42,6 +43,7 @@ class Group(NamedTuple):
 
 
 Values = list[list[Any]]  # by view and leaf
+Kept = dict[str, list[dict[int, torch.Tensor]]]  # which "boxes" and "keypoints", by view and sample; not of tensors
 
 
 def taken(batch: Batch, asked: Asked) -> tuple[Images, Asked]:
@@ -63,6 +65,7 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
     Args:
         out: the first image of each sample, as the recipe gave them.
     """
+    batch, found = with_labels(batch, pipeline.transforms)
     values: Values = [[leaf.value for leaf in batch.leaves] for _ in range(of.views)]
     first_images(batch, out, of, values)
     other_images(pipeline, batch, of, values)
@@ -73,8 +76,9 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
         soften(batch, of, values)
     elif of.tiles:
         gather_labels(batch, of, values)
-    if kept is not None:
-        sanitize(batch, kept, values)
+    if any(leaf.kind == "objects" for leaf in batch.leaves):
+        gather_objects(batch, of, values)
+    sanitize(batch, kept, found, values)
     if of.recipe.program.pastes is not None:
         paste(batch, of, values)
     back = [given_back(pipeline, batch, view, v, of, trail) for v, view in enumerate(values)]
@@ -181,16 +185,16 @@ def frames_taken(given: torch.Tensor, of: Drawn) -> torch.Tensor:
 
 
 # --- boxes and keypoints ----------------------------------------------------------------------------------------------
-def points(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> list[dict[int, torch.Tensor]] | None:
-    """Boxes and keypoints; returns which boxes are kept, by view and sample, None where nothing is dropped."""
-    kept: list[dict[int, torch.Tensor]] | None = None
+def points(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> Kept:
+    """Boxes and keypoints; returns which of the first are kept."""
+    kept: Kept = {}
     for kind, move in (("boxes", _boxes), ("keypoints", _keypoints)):
         for group in groups(batch, kind, _like):
             like = batch.leaves[group.leaves[0]].like
             like = like[0] if isinstance(like, list | tuple) and like else like
             drops = _move(group, batch, of, values, trail, like, move)
-            if kind == "boxes" and drops is not None and kept is None:
-                kept = drops
+            if drops is not None:
+                kept.setdefault(kind, drops)
     return kept
 
 
@@ -322,23 +326,57 @@ def gather_labels(batch: Batch, of: Drawn, values: Values) -> None:
             view[number] = gathered[leaf.sample] if leaf.sample is not None else [gathered[i] for i in sorted(gathered)]
 
 
-def sanitize(batch: Batch, kept: list[dict[int, torch.Tensor]], values: Values) -> None:
-    """Drop the masks and labels of the objects whose boxes were dropped."""
+def gather_objects(batch: Batch, of: Drawn, values: Values) -> None:
+    """What a labels_getter found beside the labels, where an output has the objects of several samples.
+
+    Raises:
+        ValueError: the pipeline pastes objects, each with a mask, a box and a label.
+    """
+    if of.recipe.program.pastes is not None:
+        raise ValueError("CopyPaste: labels_getter may find labels alone, as pasted objects have nothing else")
+    if not of.gathers:
+        return
+    places: dict[int, list[int]] = {}
+    for number, leaf in enumerate(batch.leaves):
+        if leaf.kind == "objects":
+            places.setdefault(leaf.sample, []).append(number)
+    for numbers in zip(*places.values(), strict=True):
+        pieces = {batch.leaves[number].sample: batch.leaves[number].value for number in numbers}
+        for number in numbers:
+            gathered = torch.cat(
+                [torch.as_tensor(pieces[i]) for i in of.on(batch.leaves[number].sample) if i in pieces]
+            )
+            for view in values:
+                view[number] = gathered
+
+
+def sanitize(batch: Batch, kept: Kept, found: Found, values: Values) -> None:
+    """Drop what goes with the boxes and keypoints that were dropped: with boxes masks, too, and labels unless `found`
+    says what there is."""
 
     def left(value: Any, keep: torch.Tensor | None) -> Any:
-        if keep is None or not isinstance(value, torch.Tensor) or not value.dim() or len(value) != len(keep):
+        if (
+            keep is None
+            or not isinstance(value, torch.Tensor | np.ndarray)
+            or not value.ndim
+            or len(value) != len(keep)
+        ):
             return value
-        return value[keep.to(value.device)]
+        return value[keep.to(value.device) if isinstance(value, torch.Tensor) else keep.cpu().numpy()]
 
-    for view, keeps in zip(values, kept, strict=True):
-        for number, leaf in enumerate(batch.leaves):
-            if leaf.kind not in ("mask", "labels"):
-                continue
-            value = view[number]
-            if isinstance(value, list) and leaf.sample is None:
-                view[number] = [left(one, keeps.get(i)) for i, one in enumerate(value)]
-            elif leaf.sample is not None and (leaf.kind == "labels" or value.dim() == 3):
-                view[number] = left(value, keeps.get(leaf.sample))
+    for kind, by_view in kept.items():
+        for view, keeps in zip(values, by_view, strict=True):
+            for number, leaf in enumerate(batch.leaves):
+                goes = kind == "boxes" and leaf.kind in ("mask", "labels")
+                if kind in found and leaf.kind != "mask":
+                    goes = number in found[kind]
+                value = view[number]
+                if not goes:
+                    continue
+                if leaf.sample is None and isinstance(value, list):
+                    view[number] = [left(one, keeps.get(i)) for i, one in enumerate(value)]
+                elif leaf.sample is not None and (leaf.kind != "mask" or value.dim() == 3):
+                    view[number] = left(value, keeps.get(leaf.sample))
 
 
 # --- leaves -----------------------------------------------------------------------------------------------------------
@@ -386,9 +424,22 @@ def given_back(pipeline, batch: Batch, view: list, v: int, of: Drawn, trail: Tra
     found, canvases = [], [of.size(v, i) for i in range(of.recipe.samples)]
     for leaf, value in zip(batch.leaves, view, strict=True):
         canvas = canvases if leaf.sample is None else canvases[leaf.sample]
-        back = forms.give_back(leaf.kind, leaf.like, value, pipeline.transforms, canvas)
+        dtype = (
+            None if leaf.kind in ("image", "labels", "objects") else forms.dtype_behind(pipeline.transforms, leaf.kind)
+        )
+        value = value if dtype is None else cast(leaf, value, dtype)
+        kind = "labels" if leaf.kind == "objects" else leaf.kind
+        back = forms.give_back(kind, leaf.like, value, pipeline.transforms, canvas)
         found.append(renamed(back, trail) if leaf.kind == "boxes" and trail is not None and trail.events else back)
     return found
+
+
+def cast(leaf: Leaf, value: Any, dtype: torch.dtype) -> Any:
+    """What became of a leaf in a dtype, except where it became something else, as masks do that are mixed."""
+    if isinstance(value, list):
+        return [cast(leaf, one, dtype) for one in value]
+    came = leaf.value[0] if isinstance(leaf.value, list) else leaf.value
+    return value.to(dtype) if value.dtype == came.dtype else value
 
 
 def renamed(boxes: Any, trail: Trail) -> Any:

@@ -63,7 +63,7 @@ def _pasted(i: int, drawn, images, masks, boxes, labels, padded: bool, batch: Ba
     j = (i - 1) % len(images)
     own, other, image = masks[i], masks[j], images[i]
     taken = chosen(drawn[:2], len(other)) & (drawn[2] > 0.0) & (i != j)
-    cover = (other * taken[:, None, None].to(other.dtype)).any(0)
+    cover = ((other != 0) & taken[:, None, None]).any(0)
     image = torch.where(cover, images[j], image)
     left = own.masked_fill(cover, 0)
     whole = (left == own).flatten(1).all(1)

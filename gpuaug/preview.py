@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
+import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, decode
+from gpuaug.data.annotated import Annotated, annotated
+from gpuaug.data.decode import open_rgb
+from gpuaug.drawing import Marks, Tile, contact_sheet
 
-INK, FAINT, PAPER = (32, 34, 40), (120, 124, 134), (255, 255, 255)
-GAP, MARGIN, TEXT = 10, 24, 11
 SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma", "quality")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture of a sheet and the words under it."""
-
-    image: Image.Image
-    caption: str = ""
 
 
 def to_image(
@@ -53,10 +45,24 @@ def caption(records: Sequence[dict]) -> str:
 
 def _said(record: dict) -> str:
     if "call" in record:
-        return _word(record["call"], record["kwargs"])
+        return _word(record["call"], record["kwargs"]) or _drawn_size(record["op"], record["kwargs"])
     if "chains" in record:
         return "weights " + " ".join(f"{w:.2f}" for w in record["weights"])
+    if "center" in record:
+        return "four about {},{}".format(*record["center"])
+    if "partner" in record and "seeds" in record:
+        return f"with objects of sample {record['partner']}"
     return f"lambda {record['lam']:.2f}" if "lam" in record else f"frames {record['frames']}"
+
+
+def _drawn_size(op: str, kw: dict) -> str:
+    """Of ops that draw how large an image becomes, or what is added to it."""
+    if op == "RandomZoomOut":
+        left, top, right, bottom = kw["padding"]
+        return f"+{left},{top} and +{right},{bottom}"
+    if op in ("ScaleJitter", "RandomResize", "RandomShortestSize"):
+        return "to " + "x".join(map(str, reversed(kw["size"])))
+    return ""
 
 
 def _word(call: str, kw: dict) -> str:
@@ -122,64 +128,6 @@ def draw_tiles(
     return [Tile(to_image(y, mean, std), caption(params.describe(i))) for i, y in enumerate(pixels)]
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The sheets' typeface."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
-
-
-def _fit(image: Image.Image, side: int) -> Image.Image:
-    """Scaled to fit a square of ``side``: small images by a whole factor with hard pixels, large ones smoothly."""
-    longer = max(image.size)
-    if longer * 2 <= side:
-        factor = side // longer
-        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
-    width, height = (max(1, round(s * side / longer)) for s in image.size)
-    return image if longer == side else image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def shorten(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
-    """As much of a text as fits a width in pixels."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
-def _wrap(text: str, width: float, font: ImageFont.FreeTypeFont) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        lines[-1:] = [longer] if font.getlength(longer) <= width else [lines[-1], word]
-    return [line for line in lines if line]
-
-
-def contact_sheet(rows: Sequence[Sequence[Tile]], title: str, subtitle: str = "", side: int = 160) -> Image.Image:
-    """A sheet with a row of tiles for each image, the original first, set apart from what became of it.
-
-    ``side``: of a tile in pixels. Images are scaled to fit, keeping their shape.
-    """
-    small, medium, large = font(TEXT), font(TEXT + 2), font(24)
-    columns = max(len(row) for row in rows)
-    width = 2 * MARGIN + columns * side + columns * GAP  # one gap more after the originals
-    notes = _wrap(subtitle, width - 2 * MARGIN, medium)
-    head = MARGIN + 34 + len(notes) * 20 + 8
-    step = side + TEXT + 16
-    sheet = Image.new("RGB", (width, head + len(rows) * step + MARGIN // 2), PAPER)
-    pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 6), title, INK, font=large)
-    for i, line in enumerate(notes):
-        pen.text((MARGIN, MARGIN + 30 + 20 * i), line, FAINT, font=medium)
-    for r, row in enumerate(rows):
-        for c, tile in enumerate(row):
-            x, y = MARGIN + c * (side + GAP) + (GAP if c else 0), head + r * step
-            picture = _fit(tile.image, side)
-            sheet.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
-            words = shorten(tile.caption, side, small)
-            pen.text((x + side / 2, y + side + 4), words, FAINT if c else INK, font=small, anchor="ma")
-    return sheet
-
-
 def check_sheet(out: str | Path) -> Path:
     """The path of a sheet; raises ValueError if it does not end like an image file."""
     out = Path(out)
@@ -196,37 +144,68 @@ def preview(
     seed: int = 0,
     size: int = 224,
     side: int = 160,
+    most: int = 8,
 ) -> Path:
     """Write a contact sheet of photos under a preset, as fine-tuning would decode and augment them; returns its path.
 
+    Where a folder has boxes, masks or keypoints, they are moved and drawn with its images (see
+    :func:`gpuaug.data.annotated.annotated`), which then are not cut to a square before.
+
     ``paths``: image files, or folders of them. ``augment``: a preset of :mod:`gpuaug.presets`. ``size``: of the
-    model's input, pixels. ``side``: of a tile. Raises :class:`DataError` for a file that is no image, and ValueError
-    for an unknown preset or an output that is not an image file.
+    model's input, pixels. ``side``: of a tile. ``most``: images of an annotated folder. Raises :class:`DataError` for
+    a file that is no image, and ValueError for an unknown preset or an output that is not an image file.
     """
     out = check_sheet(out)
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    files = _files(paths)
+    if draws < 1 or most < 1:
+        name, value = ("draws", draws) if draws < 1 else ("most", most)
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    known = _known(paths, most)
     mean, std = ga.IMAGENET_MEAN, ga.IMAGENET_STD
     pipeline = presets.get(augment, size=size, seed=seed, mean=mean, std=std)
-    rows = []
-    for r, path in enumerate(files):
-        image = decode(path, presets.stored_size(augment, size))
-        tiles = draw_tiles(image, pipeline, range(r * draws, (r + 1) * draws), mean, std)
-        rows.append([Tile(to_image(image), path.stem), *tiles])
+    rows, stored, legend = [], presets.stored_size(augment, size), ()
+    for r, one in enumerate(known):
+        ids = range(r * draws, (r + 1) * draws)
+        if one.boxes is None and one.masks is None and one.keypoints is None:
+            image = decode(one.path, stored)
+            rows.append([Tile(to_image(image), one.path.stem), *draw_tiles(image, pipeline, ids, mean, std)])
+        else:
+            rows.append(annotated_row(one, pipeline, ids, stored, mean, std))
+            legend = one.classes or legend
     out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(rows, augment, one_line(pipeline), side).save(out)
+    contact_sheet(rows, augment, one_line(pipeline), side, legend).save(out)
     return out
 
 
-def _files(paths: Sequence[str | Path]) -> list[Path]:
-    endings = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
-    files: list[Path] = []
+def annotated_row(
+    one: Annotated, pipeline: ga.Compose, ids: Sequence[int], stored: int, mean: Sequence[float], std: Sequence[float]
+) -> list[Tile]:
+    """An image with what is known of it, its shorter side scaled to ``stored``, and what becomes of both."""
+    image = torch.from_numpy(np.array(open_rgb(one.path))).permute(2, 0, 1)
+    kinds = {"boxes": one.boxes, "masks": one.masks, "keypoints": one.keypoints}
+    kinds = {name: torch.from_numpy(value)[None] for name, value in kinds.items() if value is not None}
+    if "masks" in kinds and kinds["masks"].shape[-2:] != image.shape[-2:]:
+        raise DataError(f"{one.path}: its mask has the size {tuple(kinds['masks'].shape[-2:])}, not its own")
+    image, *values = ga.Compose([ga.Resize(stored)], seed=0)(image[None], **kinds)
+    kinds = dict(zip(sorted(kinds, key=("masks", "boxes", "keypoints").index), values, strict=True))
+    tiles = [Tile(to_image(image[0]), one.path.stem, _marks({k: v[0] for k, v in kinds.items()}, one.labels))]
+    several = {name: value.expand(len(ids), *value.shape[1:]) for name, value in kinds.items()}
+    batch = image.expand(len(ids), -1, -1, -1)
+    params = pipeline.sample(batch, ids=list(ids), epoch=0)
+    pixels, *values = pipeline.apply(batch, params, **several)
+    for i, y in enumerate(pixels):
+        moved = {name: value[i] for name, value in zip(kinds, values, strict=True)}
+        tiles.append(Tile(to_image(y, mean, std), caption(params.describe(i)), _marks(moved, one.labels)))
+    return tiles
+
+
+def _marks(kinds: dict[str, torch.Tensor], labels: Sequence[int]) -> Marks:
+    return Marks(**{name: value.numpy() for name, value in kinds.items()}, classes=list(labels) or None)
+
+
+def _known(paths: Sequence[str | Path], most: int) -> list[Annotated]:
+    known: list[Annotated] = []
     for path in map(Path, paths):
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in endings) if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"{path}: no images in this folder")
-        files += inside
-    if not files:
+        known += annotated(path, most) if path.is_dir() else [Annotated(path)]
+    if not known:
         raise DataError("name at least one photo")
-    return files
+    return known

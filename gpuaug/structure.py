@@ -24,7 +24,8 @@ class Leaf:
     """Something that the pipeline works on.
 
     Attributes:
-        kind: "image", "mask", "boxes", "keypoints" or "labels". Labels are as they came.
+        kind: "image", "mask", "boxes", "keypoints" or "labels"; "objects" is what else there is one of for each object.
+            The last two are as they came.
         value: a plain tensor, or a list of such: images [C, H, W], masks [..., H, W], boxes in their own format.
         sample: whose it is. None: of the whole batch, along the tensor's first axis, or item by item of the list.
         like: the object as it came, which tells its class, format, canvas and mode.

@@ -125,6 +125,21 @@ def test_copy_paste(backend: str) -> None:
             assert torch.equal(boxes[i][alive.sum() :], own_boxes[j][taken])
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
+def test_copy_paste_by_masks_of_any_dtype(dtype: torch.dtype) -> None:
+    x, (masks, found, labels) = noise(3, 3, H, W).to(torch.uint8), objects((2, 4, 3), torch.device("cpu"))
+    augment = ga.Compose([*FLIP, ga.CopyPaste()], seed=0)
+    results = [
+        augment(x, labels=labels, masks=[m.to(t) for m in masks], boxes=found, ids=range(3), epoch=1)
+        for t in (torch.bool, dtype)
+    ]
+    assert torch.equal(results[0][0], results[1][0])
+    for one, other in zip(results[0][2], results[1][2], strict=True):
+        assert other.dtype == dtype and torch.equal(one.to(dtype), other)
+    for kind in (1, 3):
+        assert all(torch.equal(a, b) for a, b in zip(results[0][kind], results[1][kind], strict=True))
+
+
 def tight(mask: Tensor) -> Tensor:
     y, x = mask.nonzero(as_tuple=True)
     return torch.stack((x.min(), y.min(), x.max() + 1, y.max() + 1)).float()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,16 @@ import torch
 
 pytest.importorskip("matplotlib", reason="contact sheets take their font from matplotlib")
 pytest.importorskip("torchvision", reason="the fine-tuning extra is not installed: torchvision")
+pytest.importorskip("sklearn.datasets", reason="the fine-tuning extra is not installed: scikit-learn")
 
 from PIL import Image  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
-from gpuaug import presets  # noqa: E402
-from gpuaug.preview import GAP, MARGIN, Tile, caption, contact_sheet, draw_tiles, preview, to_image  # noqa: E402
+from gpuaug import drawing, presets  # noqa: E402
+from gpuaug.data.annotated import annotated  # noqa: E402
+from gpuaug.drawing import GAP, MARGIN, Marks, Tile, colour_of, contact_sheet, font, marked, width_of, wrapped  # noqa: E402
+from gpuaug.gallery import MARKED, SECTIONS, parameters, sample_photos, section  # noqa: E402
+from gpuaug.preview import annotated_row, caption, draw_tiles, preview, to_image  # noqa: E402
 
 
 def photo(path: Path, colour=(200, 80, 40)) -> Path:
@@ -124,3 +131,203 @@ def test_preview_of_real_photos(data_dir, tmp_path):
     with Image.open(out) as sheet:
         spread = np.asarray(sheet.convert("RGB")).std()
     assert spread > 40
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+TEXTS = {
+    "short": "flip",
+    "words": "erase 34x29 at 119,11 · erase 27x38 at 11,78 · brightness 1.23 · contrast 0.8",
+    "one long word": "w" * 200,
+    "lines": "Mosaic\nsize=192, fill=0\nfour about 25,56",
+    "other letters": "Größe Ελληνικά русский עברית հայերեն",
+    "narrower than a letter": "WWWW",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_caption_wraps_and_nothing_of_it_is_cut(name):
+    width = 5 if name.startswith("narrower") else 100
+    lines = wrapped(TEXTS[name], width, 11)
+    assert "".join(lines).replace(" ", "") == TEXTS[name].replace(" ", "").replace("\n", "")
+    assert all(width_of(line, 11) <= width or len(line) == 1 for line in lines)
+
+
+def test_a_sheet_is_as_high_as_its_longest_caption():
+    image = Image.new("RGB", (64, 64))
+    heights = [
+        contact_sheet([[Tile(image, text), Tile(image, "b")]], "t", side=100).height for text in ("a", "a " * 60)
+    ]
+    assert heights[1] - heights[0] == drawing.LINE * (len(wrapped("a " * 60, 100, 11)) - 1) > 0
+
+
+def test_letters_that_the_typeface_lacks_are_told(monkeypatch):
+    from matplotlib.font_manager import fontManager
+
+    monkeypatch.setattr(fontManager, "ttflist", [])
+    drawing.font_for.cache_clear()
+    with pytest.warns(UserWarning, match="no installed font has the letters '汉'"):
+        assert width_of("a 汉", 11) > 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawing.font_for.cache_clear()
+        assert drawing.font_for("дом", 11).path == font(11).path
+    drawing.font_for.cache_clear()
+
+
+def test_another_typeface_stands_in_for_missing_letters(monkeypatch):
+    """The mathematical letters of STIX, which DejaVu lacks: both come with matplotlib."""
+    drawing.font_for.cache_clear()
+    own, other = drawing._letters(str(font(11).path)), drawing.font_for("\ue000", 11)
+    assert 0xE000 not in own and 0xE000 in drawing._letters(str(other.path))
+
+
+# --- marks ------------------------------------------------------------------------------------------------------------
+def at(picture: Image.Image, x: int, y: int) -> tuple[int, ...]:
+    return picture.getpixel((x, y))
+
+
+def test_marks_stand_where_they_belong():
+    grey = Image.new("RGB", (320, 160), (100, 100, 100))
+    nothing = [[np.nan] * 4, [10, 10, 10, 90], [5, 80, 60, 40]]
+    masks = np.zeros((160, 320), np.int32)
+    masks[100:, 200:] = 3
+    marks = Marks(
+        np.array([[40.0, 20, 120, 80], *nothing]), [2, 0, 0, 0], masks, np.array([[240.0, 40], [np.nan] * 2, [999, 5]])
+    )
+    picture = marked(grey, marks, 160)
+    assert picture.size == (160, 80)
+    assert at(picture, 20, 10) == at(picture, 59, 39) == at(picture, 40, 10) == colour_of(2)
+    assert at(picture, 40, 25) == at(picture, 19, 10) == at(picture, 61, 39) == (100, 100, 100)
+    veil = tuple(round(0.55 * 100 + 0.45 * c) for c in colour_of(3))
+    assert np.abs(np.subtract(at(picture, 130, 65), veil)).max() <= 2
+    assert at(picture, 120, 20) == colour_of(0)
+    left = np.asarray(picture) == (100, 100, 100)
+    assert left[:, :18].all() and left[:45, 70:110].all()
+
+
+def test_masks_of_objects_have_the_colours_of_their_classes():
+    masks = np.zeros((2, 40, 40), np.uint8)
+    masks[0, :20], masks[1, 25:] = 1, 1
+    picture = marked(Image.new("RGB", (40, 40)), Marks(masks=masks, classes=[1, 4]), 40)
+    for y, number in ((5, 1), (35, 4)):
+        assert np.abs(np.subtract(at(picture, 9, y), [0.45 * c for c in colour_of(number)])).max() <= 2
+    assert at(picture, 9, 22) == (0, 0, 0)
+
+
+# --- annotated folders ------------------------------------------------------------------------------------------------
+def coco(folder: Path, places: str = "images") -> dict:
+    """A folder of two photos and a COCO file; returns what this holds."""
+    (folder / places).mkdir(parents=True, exist_ok=True)
+    found = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "κύτταρο"}, {"id": 9, "name": "cell"}]}
+    for i, name in enumerate(("b.png", "a.png")):
+        photo(folder / places / name)
+        found["images"].append({"id": i + 5, "file_name": name, "width": 320, "height": 240})
+    one = {"image_id": 5, "category_id": 9, "bbox": [10, 20, 30, 40], "keypoints": [12, 22, 2, 0, 0, 0]}
+    found["annotations"] += [one, one | {"category_id": 7, "segmentation": [[100, 50, 140, 50, 140, 90, 100, 90]]}]
+    (folder / "coco.json").write_text(json.dumps(found))
+    return found
+
+
+@pytest.mark.parametrize("places", ["images", "."])
+def test_a_coco_file_is_found_and_read(tmp_path, places):
+    coco(tmp_path, places)
+    first, second = annotated(tmp_path)
+    assert (first.path.name, second.path.name) == ("b.png", "a.png")
+    assert first.boxes.tolist() == [[10, 20, 40, 60]] * 2 and first.labels == [1, 0]
+    assert first.classes == ["κύτταρο", "cell"] and second.boxes.shape == (0, 4)
+    assert first.keypoints[:, 0].tolist() == [[12, 22]] * 2 and np.isnan(first.keypoints[:, 1]).all()
+    assert not first.masks[0].any() and first.masks[1].sum() == 41 * 41 or first.masks[1, 50:90, 100:140].all()
+    assert first.masks.shape == (2, 240, 320) and not first.masks[1, :49].any() and not first.masks[1, :, 142:].any()
+    assert len(annotated(tmp_path, 1)) == 1
+
+
+def test_masks_beside_images_are_found(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    photo(tmp_path / "images" / "a.jpg"), photo(tmp_path / "images" / "b.jpg")
+    Image.fromarray(np.full((240, 320), 300, np.uint16)).save(tmp_path / "masks" / "a.png")
+    first, second = annotated(tmp_path)
+    assert first.masks.dtype == np.int32 and (first.masks == 300).all() and second.masks is None
+
+
+def test_marks_move_as_the_caption_says(tmp_path):
+    coco(tmp_path)
+    masks = np.zeros((240, 320), np.int32)
+    masks[50:200, 20:140] = 7
+    one = replace(annotated(tmp_path)[0], masks=masks)
+    augment = ga.Compose([ga.RandomHorizontalFlip(), ga.ToDtype(torch.float32, scale=True)], seed=0)
+    original, *tiles = annotated_row(one, augment, range(12), 120, [0.0] * 3, [1.0] * 3)
+    assert original.image.size == (160, 120) and original.marks.boxes.tolist() == [[5, 10, 20, 30]] * 2
+    assert {tile.caption for tile in tiles} == {"flip", "unchanged"}
+    for tile in tiles:
+        flipped = tile.caption == "flip"
+        assert tile.marks.boxes.tolist() == [[140, 10, 155, 30] if flipped else [5, 10, 20, 30]] * 2
+        assert tile.marks.keypoints[0, 0].tolist() == [153 if flipped else 6, 11] and tile.marks.classes == [1, 0]
+        mask, shown = tile.marks.masks, original.marks.masks
+        assert np.array_equal(mask, shown[:, ::-1] if flipped else shown) and (mask[30:95] == 7).sum() > 3600
+
+
+def test_a_sheet_with_boxes_has_them_and_names_their_classes(tmp_path):
+    coco(tmp_path)
+    out = preview([tmp_path], "none", tmp_path / "s.png", draws=2, most=1, size=120, side=160)
+    with Image.open(out) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    rows = np.nonzero((pixels == colour_of(0)).all(-1))[0]
+    assert len(rows) > 13 * 13 + 3 * 100  # the legend's square, three boxes
+
+
+def test_annotated_errors(tmp_path):
+    found = coco(tmp_path)
+    (tmp_path / "images" / "b.png").unlink()
+    with pytest.raises(ValueError, match="its image b.png is neither in"):
+        annotated(tmp_path)
+    del found["annotations"][0]["bbox"]
+    photo(tmp_path / "images" / "b.png")
+    (tmp_path / "coco.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="coco.json: not COCO's format .KeyError: 'bbox'"):
+        annotated(tmp_path)
+    (tmp_path / "coco.json").write_text("{")
+    with pytest.raises(ValueError, match="coco.json: not COCO's format .JSONDecodeError"):
+        annotated(tmp_path)
+    (tmp_path / "coco.json").unlink()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (320, 240)).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(ValueError, match="a mask has one channel of numbers, and this is RGB"):
+        annotated(tmp_path)
+    Image.new("L", (32, 24)).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(ValueError, match=r"a.png: its mask has the size \(24, 32\), not its own"):
+        preview([tmp_path], "none", tmp_path / "s.png")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "c.png")
+    with pytest.raises(ValueError, match="no mask has the name of an image, such as a.png"):
+        annotated(tmp_path)
+    with pytest.raises(ValueError, match="most must be at least 1, got 0"):
+        preview([tmp_path], "none", tmp_path / "s.png", most=0)
+
+
+@pytest.mark.parametrize("name", ["blood_cells", "nuclei"])
+def test_preview_of_real_annotations(data_dir, tmp_path, name):
+    if not (data_dir / name).is_dir():
+        pytest.skip(f"no folder {data_dir / name}: set GPUAUG_DATA to the folder of the real data")
+    out = preview([data_dir / name / "test"], "imagenet_train", tmp_path / "s.png", draws=3, most=2, size=96, side=96)
+    with Image.open(out) as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).astype(int)
+    vivid = pixels.max(-1) - pixels.min(-1) > (120 if name == "blood_cells" else 60)
+    assert vivid[120:].sum() > 200 and all(part.any() for part in np.array_split(vivid[120:], 4, 1))
+
+
+# --- the gallery ------------------------------------------------------------------------------------------------------
+def test_each_section_begins_with_the_originals():
+    photos = torch.stack(sample_photos())
+    for title in ("Mixing", MARKED):
+        tiles = section(title, SECTIONS[title], photos)
+        assert [tile.caption for tile in tiles[:2]] == ["original"] * 2 and len(tiles) == len(SECTIONS[title]) + 2
+        for tile, photo in zip(tiles, photos, strict=False):
+            assert np.array_equal(np.asarray(tile.image), photo.permute(1, 2, 0).numpy())
+        assert all((tile.marks is not None) == (title == MARKED) for tile in tiles)
+
+
+def test_the_parameters_of_an_op():
+    assert parameters([ga.RandomHorizontalFlip()]) == ""
+    assert parameters([ga.RandomHorizontalFlip(1.0)]) == "p=1"
+    ops = [ga.ToDtype(torch.float32, scale=True), ga.Resize(128), ga.RandomErasing(1.0, value="random")]
+    assert parameters(ops) == "Resize(size=128) · p=1, value='random'"

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from gpuaug.data import Parts, ResidentLoader, Source
-from gpuaug.preview import Tile, contact_sheet, draw_tiles, one_line, to_image
+from gpuaug.drawing import Tile, contact_sheet
+from gpuaug.preview import draw_tiles, one_line, to_image
 
 from .config import Config
 

@@ -179,7 +179,8 @@ def fill_argument(op: str, fill: Any, name: str = "fill") -> float | tuple[float
 
 
 def fills_argument(op: str, fill: Any) -> float | tuple[float, ...] | dict[str, Any]:
-    """`fill_argument`, or such by kind: "image", "mask" and "others", or torchvision's types, as {"image", "mask"}."""
+    """`fill_argument`, or such by kind: "image", "mask" and "others", or torchvision's types, as {"image", "mask"};
+    others of a defaultdict are its default's."""
     if not isinstance(fill, Mapping):
         return fill_argument(op, fill)
     found: dict[str, Any] = {}
@@ -191,6 +192,8 @@ def fills_argument(op: str, fill: Any) -> float | tuple[float, ...] | dict[str, 
             raise ValueError(f"{op}: fill is by 'image', 'mask' and 'others', got {shown(key)}")
         if found.setdefault(kind, value) != value:
             raise ValueError(f"{op}: fill has two values for images, {shown(found[kind])} and {shown(value)}")
+    if "others" not in found and getattr(fill, "default_factory", None) is not None:
+        found["others"] = fill_argument(op, fill.default_factory(), "fill of others")
     others = found.get("others")
     if found.get("image", others) is None:
         raise ValueError(f"{op}: fill says nothing of images; add 'image' or 'others' to {shown(fill)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..kernels.shared import points
 from ..lowering import Lowering
@@ -24,9 +24,14 @@ class SanitizeBoundingBoxes(Transform):
     Args:
         min_size: pixels; boxes whose width or height is less go, as do those with a coordinate outside of the canvas.
         min_area: pixels; boxes whose area is less go.
-        labels_getter: "default", None, or a callable that finds in a sample what goes with the boxes.
+        labels_getter: finds in a sample's structure what goes with the boxes: a callable that gives a tensor, or a
+            tuple of them, with an axis for the boxes in front; the very objects that the sample holds. "default" looks
+            where torchvision does: under "labels", or a key like it, of a dict, or of the dict in the second place of
+            a tuple; and raises where there are none. None: nothing but masks. What is handed in by keyword (boxes=,
+            labels=) goes together without it.
     """
 
+    drops: ClassVar[str] = "boxes"
     min_size: float = 1.0
     min_area: float = 1.0
     labels_getter: Callable[[Any], Any] | str | None = "default"
@@ -43,12 +48,14 @@ class SanitizeBoundingBoxes(Transform):
 
 @dataclass(frozen=True)
 class SanitizeKeyPoints(Transform):
-    """Remove keypoints outside of the image, and their labels (torchvision.transforms.v2.SanitizeKeyPoints).
+    """Remove keypoints outside of the image, and their labels (torchvision.transforms.v2.SanitizeKeyPoints). Of objects
+    [N, K, 2] all K points go together.
 
     Args:
         labels_getter: as `SanitizeBoundingBoxes`.
     """
 
+    drops: ClassVar[str] = "keypoints"
     labels_getter: Callable[[Any], Any] | str | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +67,8 @@ class SanitizeKeyPoints(Transform):
 
 def check_getter(op: str, getter: Any) -> None:
     """Raise unless it says where labels are."""
-    if getter is not None and getter != "default" and not callable(getter):
+    default = isinstance(getter, str) and getter == "default"
+    if getter is not None and not default and not callable(getter):
         raise ValueError(f"{op}: labels_getter must be 'default', a callable or None, got {shown(getter)}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..messages import shown
 from .arguments import flag, is_number, plain
 from .base import Transform
 
+KINDS = ("image", "mask", "boxes", "keypoints")
 SMALLEST = 1e-37  # of a standard deviation: its reciprocal is a float32
 
 
@@ -21,6 +22,24 @@ def check_dtype(op: str, dtype: Any) -> None:
     """Raise unless images can be of this dtype."""
     if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
         raise ValueError(f"{op}: dtype must be torch.uint8, float16, bfloat16 or float32, got {shown(dtype)}")
+
+
+def dtypes_by_kind(op: str, dtypes: Mapping[Any, Any]) -> dict[str, torch.dtype | None]:
+    """Those of "image", "mask", "boxes" and "keypoints", of a dict by these, "others" or torchvision's types."""
+    if not dtypes:
+        raise ValueError(f"{op}: dtype must be a torch.dtype, or name one for a kind, got {shown(dtypes)}")
+    named: dict[str, Any] = {}
+    for key, dtype in dtypes.items():
+        name = key.__name__ if isinstance(key, type) else key
+        kind = {**TV, "Video": "image", "Tensor": "image", "others": "others"}.get(name, name)
+        if kind not in (*KINDS, "others"):
+            known = ", ".join(map(repr, KINDS))
+            raise ValueError(f"{op}: dtype is by {known} and 'others', got {shown(key)}")
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise ValueError(f"{op}: dtype[{name!r}] must be a torch.dtype or None, got {shown(dtype)}")
+        if named.setdefault(kind, dtype) != dtype:
+            raise ValueError(f"{op}: dtype has two values for {kind}, {named[kind]} and {dtype}")
+    return {kind: named.get(kind, named.get("others")) for kind in KINDS}
 
 
 def mean_and_std(op: str, mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -44,23 +63,38 @@ class ToDtype(Transform):
     """Change the dtype (torchvision.transforms.v2.ToDtype).
 
     Args:
-        dtype: torch.uint8, float16, bfloat16 or float32. Arithmetic stays float32 until the store.
-        scale: map [0, 255] to [0, 1] on the way to floating point; back, times 255.999 and truncate.
+        dtype: of images: torch.uint8, float16, bfloat16 or float32. Arithmetic stays float32 until the store. Or by
+            kind: "image", "mask", "boxes", "keypoints" and "others", or torchvision's types, as {"image":
+            torch.float32, "mask": torch.int64}; a kind that is not named, or has None, keeps its dtype. Masks, boxes
+            and keypoints are cast at the pipeline's end.
+        scale: of images: map [0, 255] to [0, 1] on the way to floating point; back, times 255.999 and truncate.
     """
 
-    dtype: torch.dtype
+    dtype: torch.dtype | Mapping[Any, torch.dtype | None]
     scale: bool = False
 
     def __post_init__(self) -> None:
-        check_dtype("ToDtype", self.dtype)
+        if isinstance(self.dtype, Mapping):
+            self._set(dtype=dtypes_by_kind("ToDtype", self.dtype))
+        if self.becomes("image") is not None or not isinstance(self.dtype, Mapping):
+            check_dtype("ToDtype", self.becomes("image"))
         flag("ToDtype", "scale", self.scale)
+
+    def becomes(self, kind: str) -> torch.dtype | None:
+        """Of an "image", a "mask", "boxes" or "keypoints"; None where it stays."""
+        if isinstance(self.dtype, Mapping):
+            return self.dtype.get(kind)
+        return self.dtype if kind == "image" else None
 
     @property
     def affine(self) -> bool:
-        return self.dtype.is_floating_point
+        dtype = self.becomes("image")
+        return dtype is None or dtype.is_floating_point
 
     def lower(self, build: Lowering) -> None:
-        build.to_dtype(self.dtype, bool(self.scale))
+        dtype = self.becomes("image")
+        if dtype is not None:
+            build.to_dtype(dtype, bool(self.scale))
 
 
 @dataclass(frozen=True)
