@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("matplotlib", reason="contact sheets take their font from matplotlib")
 pytest.importorskip("torchvision", reason="the fine-tuning extra is not installed: torchvision")
-pytest.importorskip("sklearn.datasets", reason="the fine-tuning extra is not installed: scikit-learn")
+pytest.importorskip("sklearn", reason="the fine-tuning extra is not installed: scikit-learn")
 
 from PIL import Image  # noqa: E402
 
