@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import judges
 import torch
 import torch.nn.functional as F
 from engines import draw_and_write
@@ -94,6 +95,13 @@ PIPELINES = {
     ),
 }
 
+NAN_KEPT = [
+    *(ga.ColorJitter(**{part: (0.7, 0.7)}) for part in ("brightness", "contrast", "saturation")),
+    *(ga.RandomPosterize(3, p=1.0), ga.RandomSolarize(0.5, p=1.0), ga.SolarizeAdd(0.1), ga.RandomInvert(1.0)),
+    *(ga.ColorJitter(hue=(0.1, 0.1)), ga.RandomAutocontrast(1.0), ga.RandomGrayscale(1.0), ga.RandomGamma((0.8, 0.8))),
+    *(ga.RandomAdjustSharpness(2.0, p=1.0), ga.GaussianBlur(3), ga.RandomErasing(p=1.0), ga.GaussianNoise()),
+]
+
 
 def images(b: int, h: int = 96, w: int = 112, seed: int = 0, channels: int = 3) -> torch.Tensor:
     """Smooth noise, uint8 [b, channels, h, w]."""
@@ -121,6 +129,25 @@ def check(name: str, found: Tensor, expected: Tensor) -> None:
     share = PIPELINES[name][1]
     assert (apart > level).float().mean() <= share, f"up to {float(apart.max())} apart"
     assert (apart > 1e-3).float().mean() <= share + 0.01
+
+
+def check_nan_stays(backend: str, device: str) -> None:
+    """NaN is where torchvision has it behind each op that maps colours; a GPU's own clamps would make 0 of it.
+
+    Autocontrast leaves NaN out of its extremes; torchvision makes NaN of the whole channel.
+    """
+    x = images(1, 12, 16)[0] / 255
+    x[0, 3, 5], x[:, 7, 7] = float("nan"), float("nan")
+    augment, x = ga.Compose([ga.RandomChoice(NAN_KEPT)], seed=1, backend=backend), x.to(device)
+    drawn = augment.sample(x.expand(200, -1, -1, -1), ids=range(200), epoch=0)
+    ids = {record["call"]: i for i in range(200) for record in drawn.describe(i)}
+    assert len(ids) == len(NAN_KEPT)
+    given = x.expand(len(ids), -1, -1, -1)
+    params, x = augment.sample(given, ids=[*ids.values()], epoch=0), x.cpu()
+    found = augment.apply(given, params).cpu()
+    for i, call in enumerate(ids):
+        there = x if call == "autocontrast" else judges.replay(x, params.describe(i))
+        assert torch.equal(found[i].isnan(), there.isnan()), call
 
 
 def check_rows_of_two_sizes_and_two_views(device: str) -> None:

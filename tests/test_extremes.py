@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as nn
+from gpu_pipelines import check_nan_stays
 from torch import Tensor
 
 import gpuaug as ga
@@ -56,6 +57,11 @@ def test_nan_behind_a_factor_reaches_no_table(backend: str) -> None:
     params.table[0, 0] = NAN
     out = augment.apply(x.to(params.table.device), params).cpu()
     assert torch.equal(out[1], fine[1]) and (out[0] == out[0, :, :1, :1]).all()
+
+
+@backends
+def test_nan_stays(backend: str) -> None:
+    check_nan_stays(backend, judges.device_of(backend))
 
 
 @backends

@@ -22,6 +22,7 @@ from gpu_pipelines import (
     PIPELINES,
     TO_FLOAT,
     check,
+    check_nan_stays,
     check_rows_of_two_sizes_and_two_views,
     compose,
     images,
@@ -65,6 +66,22 @@ def test_samples_are_counted_once(name):
         for _ in range(2):
             assert torch.equal(gpu.sample(x).table, cpu.sample(x).table)
     assert gpu.get_extra_state()[2] == cpu.get_extra_state()[2] == 10
+
+
+def test_nan_stays():
+    with emulated(RANDOM):
+        check_nan_stays("triton", "cpu")
+
+
+def test_coordinates_that_are_no_numbers_are_outside():
+    """As behind a horizon, or an angle that is none."""
+    x = images(1, 24, 32) / 255
+    for interpolation in ("bilinear", "bicubic"):
+        with emulated(RANDOM):
+            out = ga.functional.rotate(
+                x, torch.tensor([float("nan")]), interpolation, False, None, 0.25, backend="triton"
+            )
+        assert torch.equal(out, torch.full_like(x, 0.25))
 
 
 def test_rows_of_two_sizes_and_two_views():

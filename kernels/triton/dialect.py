@@ -74,6 +74,17 @@ def _pow(a, b):
 
 
 @_primitive
+def _minimum(a, b):
+    """NaN where a or b is: left alone, a GPU takes the other one, and a clamp makes a colour of what is none."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@_primitive
+def _maximum(a, b):
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@_primitive
 def _load(memory, i_at):
     return tl.load(memory + i_at)
 
@@ -113,6 +124,7 @@ def _choose(on, a, b):
 
 xp.f32, xp.f64, xp.i32, xp.i64 = _f32, _f64, _i32, _i64
 xp.hypot, xp.pow = _hypot, _pow
+xp.minimum, xp.maximum = _minimum, _maximum
 xp.fma = _fma_interpreted if INTERPRETED else _fma
 xp.load, xp.store, xp.gather = _load, _store, _gather
 xp.some, xp.pending, xp.choose, xp.fence = _some, _pending, _choose, _fence

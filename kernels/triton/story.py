@@ -15,6 +15,7 @@ import sys
 
 import triton.language as tl
 
+from ..shared.elementary import clamp
 from ..shared.geometry import DROP, FILL, LINEAR, NEAREST, first_tap, reach, snap, tap_count, weight
 from ..shared.pixel import (
     BLUR_X,
@@ -358,6 +359,9 @@ def resample(image, plan, x, y, part, i_channel, CAN: tl.constexpr):
     support_x, support_y = reach(kind) * wide_x, reach(kind) * wide_y
     n_x, n_y = tap_count(wide_x, kind), tap_count(wide_y, kind)
     cx, cy = through(plan, o_group, x, y, CAN)
+    if not CAN.axes:  # what is no number, or has no distance, lies outside
+        cx = clamp(cx, x_low - support_x - 2.0, x_high + support_x + 2.0)
+        cy = clamp(cy, y_low - support_y - 2.0, y_high + support_y + 2.0)
     axis_x = (first_tap(cx, support_x), cx, tl.div_rn(1.0, wide_x), x_low, x_high)
     axis_y = (first_tap(cy, support_y), cy, tl.div_rn(1.0, wide_y), y_low, y_high)
     if (CAN.filter == LINEAR) and not (CAN.groups_before or CAN.steps_before or CAN.neighbours):

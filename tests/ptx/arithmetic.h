@@ -103,6 +103,11 @@ template <class T> static inline T least(T a, T b) {
     return a < b || (a == b && std::signbit(a)) ? a : b;
 }
 
+// What comes of a and b, NaN where one of them is.
+template <class T> static inline T or_nan(T a, T b, T found) {
+    return std::isnan(a) || std::isnan(b) ? std::numeric_limits<T>::quiet_NaN() : found;
+}
+
 template <class T> static inline T flush(T a) {
     return std::fpclassify(a) == FP_SUBNORMAL ? std::copysign((T)0, a) : a;
 }
