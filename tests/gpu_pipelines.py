@@ -131,6 +131,34 @@ def check(name: str, found: Tensor, expected: Tensor) -> None:
     assert (apart > 1e-3).float().mean() <= share + 0.01
 
 
+def kinds(device: str) -> tuple[Tensor, dict]:
+    """Images, and what is beside them: masks of instances, boxes and keypoints, padded."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randint(0, 9, (4, 2, 60, 70), generator=generator)
+    at = torch.rand(4, 3, 2, generator=generator) * 40
+    boxes = torch.cat((at, at + 15.0), 2)
+    boxes[1, 2], boxes[3] = torch.nan, torch.nan
+    beside = {"masks": masks, "boxes": boxes, "keypoints": at.clone()}
+    return images(4, 60, 70).to(device), {name: value.to(device) for name, value in beside.items()}
+
+
+KINDS = [
+    ga.RandomResizedCrop(32),
+    ga.RandomAffine(20, fill=3),
+    ga.RandomChoice([ga.RandomHorizontalFlip(1.0), ga.RandomPerspective(0.3, 1.0)]),
+    ga.SanitizeBoundingBoxes(),
+]
+
+
+def check_kinds(found: tuple, expected: tuple) -> None:
+    """Whether masks, boxes and keypoints of one backend are those of another."""
+    (_, *found), (_, *expected) = found, expected
+    assert (found[0].cpu() != expected[0]).float().mean() <= 1e-3
+    for one, other in zip(found[1:], expected[1:], strict=True):
+        assert torch.equal(one.cpu().isnan(), other.isnan())
+        assert (one.cpu() - other).nan_to_num(0.0).abs().max() <= 1e-3
+
+
 def check_nan_stays(backend: str, device: str) -> None:
     """NaN is where torchvision has it behind each op that maps colours; a GPU's own clamps would make 0 of it.
 

@@ -8,14 +8,17 @@ import os
 import pytest
 import torch
 from gpu_pipelines import (
+    KINDS,
     LAYOUTS,
     LEVEL,
     PIPELINES,
     TO_FLOAT,
     check,
+    check_kinds,
     check_rows_of_two_sizes_and_two_views,
     compose,
     images,
+    kinds,
     reference,
 )
 
@@ -340,3 +343,20 @@ def test_auto_takes_triton_for_cuda_tensors():
     augment = ga.Compose([ga.RandomHorizontalFlip()], seed=0)
     assert augment.recipe(x).module.__name__ == "gpuaug.backends.triton"
     assert torch.equal(augment(x).cpu(), ga.Compose([ga.RandomHorizontalFlip()], seed=0, backend="kornia")(x).cpu())
+
+
+@pytest.mark.parametrize("last", [None, ga.Mosaic((40, 48))], ids=["alone", "mosaic"])
+def test_what_is_beside_images_does_not_wait(last):
+    """Padded masks, boxes and keypoints: equal to the CPU's, and no call behind the first waits for the device."""
+    ops, asked = [*KINDS, last] if last else KINDS, {"ids": torch.arange(4), "epoch": 2}
+    x, beside = kinds("cpu")
+    expected = ga.Compose(ops, seed=3, backend="cpu")(x, **beside, **asked)
+    augment, (x, beside) = ga.Compose(ops, seed=3), kinds(DEVICE)
+    check_kinds(augment(x, **beside, **asked), expected)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = augment(x, **beside, **asked)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    check_kinds(found, expected)

@@ -17,15 +17,18 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 pytest.importorskip("triton", reason="Triton is not installed here (it has wheels for Linux only)")
 
 from gpu_pipelines import (
+    KINDS,
     LAYOUTS,
     LEVEL,
     PIPELINES,
     TO_FLOAT,
     check,
+    check_kinds,
     check_nan_stays,
     check_rows_of_two_sizes_and_two_views,
     compose,
     images,
+    kinds,
     reference,
 )
 from ptx.emulator import COMPILER, ORDERLY, Fault, Schedule, emulated
@@ -141,6 +144,15 @@ def test_other_dtypes_and_channels(dtype, channels):
         found = gpu(x, ids=range(2), epoch=0).float()
     unit = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8, torch.float32: 0.0}[dtype]  # half-even, at most one apart
     assert (found - expected).abs().max() <= max(unit, 1e-3)
+
+
+@pytest.mark.parametrize("last", [None, ga.Mosaic((40, 48))], ids=["alone", "mosaic"])
+def test_masks_boxes_and_keypoints(last):
+    ops, (x, beside), asked = [*KINDS, last] if last else KINDS, kinds("cpu"), {"ids": range(4), "epoch": 2}
+    expected = ga.Compose(ops, seed=3, backend="cpu")(x, **beside, **asked)
+    with emulated(RANDOM):
+        found = ga.Compose(ops, seed=3, backend="triton")(x, **beside, **asked)
+    check_kinds(found, expected)
 
 
 @pytest.mark.slow

@@ -160,7 +160,7 @@ def kernels(program: Program, quads: bool = True, wide: bool = False, ragged: bo
     if wide:
         types |= {"out_y": "i64", "out_x": "i64"}
     function = functions["write_kernel"]
-    if program.mix is not None:
+    if facts.blends:
         function, types = blend_kernel_for(users), {**types, **BLEND_TYPES}
         constants |= {"BEHIND": behind(program, meets), "BLENDS": bits(slot.op for slot in facts.blends)}
     write = _kernel(function, types, constants, WARPS, **options)
@@ -262,7 +262,7 @@ class Engine:
         if quads:
             strides = strides[0], strides[1] // 4, strides[2] // 4, quads
         target, last = (pointer(out), image_size, *strides, height, width), self.layout
-        if self.program.mix is not None:
+        if self.program.facts.blends:
             outputs = torch.arange(n, device=self.device)[:, None] if outputs is None else outputs
             n, last = outputs.shape[0], (*last, pointer(outputs), outputs.shape[1])
         for i_first in range(0, n, MOST_ROWS):

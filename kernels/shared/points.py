@@ -196,7 +196,8 @@ def box_walk(plan, events, state, first, last, channels, groups, flags):
 
 
 def put_state(state, box, h, w, clamps, kept):
-    """Store the state."""
+    """Store the state, once all have read it."""
+    xp.fence()
     always = h > 0.0
     xp.store(state, X1, box[0], always)
     xp.store(state, Y1, box[1], always)

@@ -261,6 +261,7 @@ def emulated(schedule: Schedule = ORDERLY, **keywords) -> Iterator[Emulation]:
             mock.patch.object(launch, "current_target", lambda: TARGET),
             mock.patch.object(backend, "supports", lambda program, images: None),
             mock.patch.object(backend, "pointer", emulation.pointer),
+            mock.patch.object(launch, "pointer", emulation.pointer),
             emulation,
         ):
             yield emulation
