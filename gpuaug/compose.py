@@ -32,6 +32,7 @@ from .params import Params, one_view
 from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
 from .samples import Batch, is_plain, read, twice
+from .undo import undone
 
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
@@ -306,6 +307,21 @@ class Compose(nn.Module):
                 raise ValueError("out takes images of one size, and here each has its own; leave it out")
             check_out(out, (*recipe.lead, program.out_channels, *program.out_size), program.out_dtype, images)
         return run(recipe, images, recipe.whole(on_device(table, images.device)), None, out)[0]
+
+    def inverse(self, images: torch.Tensor, params: Params) -> torch.Tensor:
+        """Undo the geometry that was applied by params: predictions back on their images.
+
+        Args:
+            images: [B, C, OH, OW] of the sizes that `apply` gives, of any channels: the outputs, or maps of scores.
+
+        Returns:
+            [B, C, H, W] of the sizes that came in, read bilinearly; 0 where nothing is left of a pixel. Colours stay as
+            they are.
+
+        Raises:
+            ValueError: geometry that is no projective map, or images of several sizes.
+        """
+        return undone(images, params)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""

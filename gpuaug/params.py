@@ -53,6 +53,18 @@ class Params:
             others = [partner(i % n, n, "roll")]
         return self.program.describe(row, self.sizes[i], others, self.frames)
 
+    @property
+    def matrix(self) -> torch.Tensor:
+        """From pixels of the input to those of the output, float32 [B, 3, 3] ([V, B, 3, 3] of several views) for (x, y,
+        1) with a pixel's index as its place; on the table's device.
+
+        Raises:
+            ValueError: geometry that is no projective map: an elastic transform, a mosaic.
+        """
+        from .undo import matrix_of_params
+
+        return matrix_of_params(self)
+
     def __len__(self) -> int:
         return self.table.shape[-2]
 

@@ -82,11 +82,11 @@ def is_plain(inputs: tuple) -> bool:
     """Whether it is images as tensors, or a list of such, alone or with labels: what needs no reading."""
     if not 1 <= len(inputs) <= 2:
         return False
-    images, *labels = inputs
+    images, alone = inputs[0], len(inputs) == 1
     kind = type(images)
     if kind is not torch.Tensor and not (kind is list and all(type(image) is torch.Tensor for image in images)):
-        return isinstance(images, FakeTensor) and not labels
-    return not labels or _is_plain_label(labels[0])
+        return alone and isinstance(images, FakeTensor)
+    return alone or _is_plain_label(inputs[1])
 
 
 def _is_plain_label(labels: Any) -> bool:

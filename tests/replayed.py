@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
+from gpuaug import points
 from gpuaug.points import FORMATS
 from gpuaug.projection import project_points
 from gpuaug.trail import Trail
@@ -96,12 +97,27 @@ class Drawn:
 def drawn(transforms: Sequence, images: Tensor | list[Tensor], backend: str, seed: int = 0) -> Drawn:
     """What a pipeline draws for images, and the way of their points."""
     augment = ga.Compose(transforms, seed=seed, backend=backend)
-    images = [x.to(judges.device_of(backend)) for x in images] if type(images) is list else images
+    device = judges.device_of(backend)
+    images = [x.to(device) for x in images] if type(images) is list else images.to(device)
     params = augment.sample(images, ids=range(len(images)), epoch=0)
     source, recipe = augment.take(images)
     engine = recipe.module.Engine(project_points(params.program), source.device)
     trail = Trail.of(engine, recipe.rows, params.table, backend)
     return Drawn(trail, [params.describe(i) for i in range(len(images))], list(params.sizes))
+
+
+def move_boxes(trail: Trail, boxes: Tensor, rows: Tensor, *more) -> points.Moved:
+    """`points.move_boxes` on the trail's device."""
+    return _brought(points.move_boxes(trail, boxes.to(trail.words.device), rows.to(trail.words.device), *more))
+
+
+def move_keypoints(trail: Trail, keypoints: Tensor, rows: Tensor, **more) -> points.Moved:
+    """`points.move_keypoints` on the trail's device."""
+    return _brought(points.move_keypoints(trail, keypoints.to(trail.words.device), rows.to(trail.words.device), **more))
+
+
+def _brought(moved: points.Moved) -> points.Moved:
+    return points.Moved(moved.values.cpu(), None if moved.kept is None else moved.kept.cpu())
 
 
 def replayed(points: Tensor, records: list[dict]) -> Tensor:

@@ -9,13 +9,13 @@ import judges
 import pytest
 import replayed
 import torch
-from replayed import PIPELINES, drawn, in_format
+from replayed import PIPELINES, drawn, in_format, move_boxes
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
-from gpuaug.points import FORMATS, matrix_of, move_boxes
+from gpuaug.points import FORMATS, matrix_of
 from gpuaug.rotated import LENGTHS
 
 DRAWS = 2 if judges.INTERPRETED else 5  # of each pipeline: 200 in all
@@ -217,10 +217,11 @@ def test_the_matrix_is_where_pixels_go(name: str, backend: str) -> None:
     x, y = torch.meshgrid(torch.arange(float(W)), torch.arange(float(H)), indexing="xy")
     images = torch.stack((x / W, y / H, torch.ones_like(x))).expand(3, -1, -1, -1).contiguous()
     ops = [op for op in PIPELINES[name] if not isinstance(op, (ga.RandomPhotometricDistort, ga.ToDtype))]
-    matrix = matrix_of(drawn(ops, images, backend, seed=4).trail)
+    matrix = matrix_of(drawn(ops, images, backend, seed=4).trail).cpu()
+    images = images.to(judges.device_of(backend))
     assert matrix.dtype == torch.float32 and matrix.shape == (3, 3, 3)
     found = ga.Compose(ops, seed=4, backend=backend)(images, ids=range(3), epoch=0)
-    for m, image in zip(matrix, found, strict=True):
+    for m, image in zip(matrix, (image.cpu() for image in found), strict=True):
         v, u = (image[2] > 0.9999).nonzero().unbind(1)
         assert len(u) > 1000
         was = torch.stack((image[0, v, u] * W, image[1, v, u] * H, torch.ones(len(u))))

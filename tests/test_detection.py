@@ -68,6 +68,7 @@ def drawn(ops: list, boxes: Tensor, backend: str, ids: range | None = None, mode
     images = torch.zeros((b, 3, H, W), dtype=torch.uint8, device=device)
     augment = ga.Compose(ops, seed=3, backend=backend)
     source, recipe = augment.take(images)
+    device = source.device
     points_engine = recipe.module.Engine(project_points(recipe.program), device)
     key, rows = augment._draw_keys(recipe, device, ids, 0), torch.arange(b, device=device)
     what = boxes.flatten(0, 1).to(device), rows.repeat_interleave(boxes.shape[1])

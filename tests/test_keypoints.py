@@ -6,13 +6,12 @@ import judges
 import pytest
 import replayed
 import torch
-from replayed import PIPELINES, drawn
+from replayed import PIPELINES, drawn, move_keypoints
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
-from gpuaug.points import move_keypoints
 
 H, W, EACH = 480, 640, 3 if judges.INTERPRETED else 9
 SOME = ("crop, padded", "affine, cut, back", "two perspectives") if judges.INTERPRETED else tuple(PIPELINES)
