@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from judges import BACKENDS, device_of
@@ -57,6 +59,8 @@ def replayed(mask: Tensor, records: list[dict]) -> Tensor:
 @pytest.mark.parametrize("name", PIPELINES)
 def test_masks_are_torchvisions(name: str, backend: str) -> None:
     """Instances [B, N, H, W]; a batch of one tensor and a list give the same bits."""
+    if name == "nearest-exact" and "interpolation" not in inspect.signature(F.resize_mask).parameters:
+        pytest.skip("this torchvision resizes masks by the legacy rule whatever is asked for")
     shares, count = [], 6
     for k, dtype in enumerate(DTYPES if name.startswith("resized") else DTYPES[3:5]):
         x, m = images(count, 60, 80), noise(dtype, count, 3, 60, 80, seed=k)
