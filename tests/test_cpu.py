@@ -375,7 +375,7 @@ def test_pixel_loops_are_vectors_of_float32() -> None:
 
     from gpuaug.kernels.cpu import kernels
 
-    made = kernels.phases()
+    made = {name: made for name, made in kernels.phases().items() if not name.endswith("_walk")}  # points, one by one
     stores = itertools.product(kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
     made |= {f"store {key}": kernels.store_phase(*key) for key in stores}
     made |= {name: kernels.pixel_loop(op, True, False) for op, name in pixel.CASES.items()}

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 pytest.importorskip("torchvision", reason="the fine-tuning extra is not installed: torchvision")
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(name: str, *arguments: str | Path) -> str:
