@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from .drawn import Drawn, Laid
+from .inputs import moved
 from .kernels.shared import blend
+from .kernels.torch.dialect import BLEND
 from .mixing import mixable, targets_of
 from .structure import Leaf
 
@@ -36,32 +39,29 @@ def soft_masks(masks: torch.Tensor, of: Drawn) -> torch.Tensor:
         if mix.num_classes is None:
             raise ValueError("masks of classes become soft where a pipeline mixes: pass num_classes= to MixUp")
         masks = masks[:, :, None] == torch.arange(mix.num_classes, device=masks.device)[:, None, None]
-    masks, table = masks.float(), recipe.own(of.table).view(of.views, recipe.samples, -1)
+    own, table = masks.float(), recipe.own(of.table).view(of.views, recipe.samples, -1)
     y, x = (torch.arange(n, dtype=torch.float32, device=masks.device) for n in masks.shape[-2:])
-    weight = torch.zeros((), device=masks.device)
-    for op, column in _blends(of):
-        a = table[..., column : column + 4, None, None].unbind(2)
-        if op == "mixup":
-            weight = weight + a[0]
-        else:
-            inside = (x >= a[1]) & (x < a[1] + a[3]) & (y[:, None] >= a[0]) & (y[:, None] < a[0] + a[2])
-            weight = weight + inside.float()
-    weight = weight.unsqueeze(2)
-    return masks * (1.0 - weight) + masks.index_select(1, recipe.mixing.others) * weight
+    other = own.index_select(1, recipe.mixing.others)
+    for op, column in _blends(of):  # of these one acts at most, the draws of the others are 0
+        p, fold = table[..., column : column + 4, None, None, None].unbind(2), BLEND[op]
+        own = fold(1, fold(0, own, own, x, y[:, None], p), other, x, y[:, None], p)
+    return own
 
 
 def there(laid: Laid, of: Drawn) -> torch.Tensor:
     """Which objects are on their outputs at all, bool [V, M]: not those of a partner that has no share."""
     share = shares(of)
-    whose, partners = (torch.from_numpy(n).to(share.device) for n in (laid.whose, laid.layer > 0))
-    own = torch.from_numpy(laid.source == laid.whose).to(share.device)
+    told = np.stack((laid.whose, laid.layer > 0, laid.source == laid.whose))
+    whose, partners, own = moved(torch.from_numpy(told), share.device, torch.int64)
+    partners, own = partners > 0, own > 0
     return ~partners | ((share[:, whose] > 0.0) & ~own)
 
 
 def hidden(masks: Sequence[torch.Tensor], n: int, of: Drawn) -> list[torch.Tensor]:
     """Masks of instances by view, [B, 2 N, OH, OW] or [2 N, OH, OW]: those behind the first N are empty where a partner
     has no share."""
-    own = torch.tensor([of.on(i)[1] == i for i in range(of.recipe.samples)], device=of.table.device)
+    alone = torch.tensor([of.on(i)[1] == i for i in range(of.recipe.samples)], device="cpu")
+    own = moved(alone, of.table.device, torch.bool)
     gone, found = (shares(of) <= 0.0) | own, []
     for one, here in zip(masks, gone, strict=True):
         partners = torch.arange(2 * n, device=one.device) >= n

@@ -330,9 +330,7 @@ class Compose(nn.Module):
     def explain(self, images) -> str:
         """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
         _, recipe = self.take(images)
-        return explain(
-            recipe.program, images, len(recipe.rows), recipe.module.__name__.rsplit(".", 1)[-1], self.backend
-        )
+        return explain(recipe.program, images, len(recipe.rows), recipe.backend, self.backend)
 
     def lower(self, build) -> None:
         """As part of another pipeline: its ops in a row; seed, backend and format are the outer one's."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .kernels.shared import blend
 from .mixing import neighbours, partner
 from .recipe import Recipe, Recipes
 from .run import Images
@@ -49,7 +48,7 @@ class Drawn(NamedTuple):
         mix = self.recipe.program.mix
         if mix is None or mix.pair is None:
             return False
-        if not mix.tiles and "cutmix" in {blend.CASES[slot.op] for slot in self.recipe.program.facts.blends}:
+        if not mix.tiles and "cutmix" in self.recipe.program.facts.blend_ops:
             raise ValueError(
                 "CutMix: cuts images, masks [B, H, W] and labels of images; beside boxes, keypoints and masks of "
                 "instances take Mosaic, CopyPaste or MixUp"

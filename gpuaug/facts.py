@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .kernels.shared import draw, geometry, pixel, plan
+from .kernels.shared import blend, draw, geometry, pixel, plan
 from .kernels.torch import dialect as torch_dialect
 from .kernels.torch.layout import Ask, Layout, Stage
 from .tree import Canvas, Canvases, Choice, Entry, Nodes, follow
@@ -27,7 +27,8 @@ class Facts:
 
     Attributes:
         slots: each slot, in the order of the pipeline.
-        moves, paints, blends: the geometry slots, the pixel slots but those that blend, those that do.
+        moves, paints, blends: the geometry slots, the pixel slots but those that blend, those that do; blend_ops: what
+            these are called.
         smooth: the geometry slots that read between pixels.
         tail: the pixel slots that every row ends with, which need nothing beside the pixel.
         needs: traits of the pixel slots (`plan.MEAN`, ...).
@@ -44,6 +45,7 @@ class Facts:
         self.moves = [slot for slot in self.slots if slot.moves]
         self.paints = [slot for slot in self.slots if slot.paints and not slot.blends]
         self.blends = [slot for slot in self.slots if slot.blends]
+        self.blend_ops = {blend.CASES[slot.op] for slot in self.blends}
         self.smooth = [slot for slot in self.moves if slot.smooth]
         drawn = [slot for slot in self.slots if slot.kind != plan.KIND_NONE]
         self.tail = list(itertools.takewhile(_ends, reversed(drawn)))[::-1]

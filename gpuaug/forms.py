@@ -100,7 +100,7 @@ def _picture(image: Any) -> torch.Tensor:
         raise TypeError(f"a Pillow image of the mode {mode} does not hold what the pipeline works on; {mend}")
     c = MODES[mode]
     if not h or not w:
-        return torch.empty((c, h, w), dtype=torch.uint8)
+        return torch.empty((c, h, w), dtype=torch.uint8, device="cpu")
     size, dtype = (c * h * w, np.uint8) if mode != "F" else (4 * h * w, np.float32)
     memory = np.asarray(_Writable(np.frombuffer(_raw(image, size), dtype)))
     return torch.from_numpy(memory).as_strided((c, h, w), (1, w * c, c))

@@ -14,6 +14,7 @@ import torch
 
 from .backends.engine import Engine, Key
 from .backends.kornia import counted
+from .inputs import moved
 from .kernels.shared import plan
 from .kernels.torch import dialect as torch_dialect
 from .points import upright_at
@@ -116,7 +117,7 @@ def _words(rows: torch.Tensor, key: Key, stream: int) -> tuple:
 def _tries(words, canvas: torch.Tensor, limits, trials: int, one_by_one: bool) -> Iterator[tuple[torch.Tensor, Window]]:
     """Options [T, K], and so many windows [T, K, trials] of each, some rounds at once."""
     low, high, _, _, *options = limits  # the least and the most of a side, of the ratio; the options
-    known = torch.tensor(options, dtype=torch.float32).to(canvas.device, non_blocking=True)
+    known = moved(torch.tensor(options, dtype=torch.float32, device="cpu"), canvas.device, torch.float32)
     h, w = (canvas[:, axis, None, None] for axis in (0, 1))
     seeds = [word[:, None, None] for word in words[:2]]
     step = 1 if one_by_one else AT_ONCE

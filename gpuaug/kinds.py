@@ -12,6 +12,7 @@ from . import forms
 from .backends.engine import Key
 from .blending import hidden, soft_labels, soft_masks, there
 from .drawn import Drawn, laid_out
+from .inputs import moved
 from .iou_crop import draw_of_boxes
 from .kernels.shared import plan
 from .labels import Found, with_labels
@@ -133,8 +134,8 @@ def other_images(pipeline, batch: Batch, of: Drawn, values: Values) -> None:
         table = of.table.view(of.views, n, -1)[:, group.owners].flatten(0, 1)
         wanted = None if of.sizes is None else [of.size(v, i) for v in range(of.views) for i in group.owners]
         found = by_view(run(own, source, table, None, sizes=wanted)[0], of)
-        for view, moved in zip(values, found, strict=True):
-            _put(group, batch, view, list(moved))
+        for view, one in zip(values, found, strict=True):
+            _put(group, batch, view, list(one))
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
@@ -150,8 +151,8 @@ def masks(batch: Batch, of: Drawn, values: Values) -> None:
             if softens(of, instances):
                 found = list(soft_masks(torch.stack([one[None] if batch.single else one for one in found]), of))
                 found = [one[0] for one in found] if batch.single else found
-            for view, moved in zip(values, found, strict=True):
-                view[number] = moved
+            for view, one in zip(values, found, strict=True):
+                view[number] = one
     if batch.single:
         return
     for group in groups(batch, "mask", lambda leaf: (leaf.value.dtype, leaf.value.dim()), tensors=False):
@@ -160,8 +161,8 @@ def masks(batch: Batch, of: Drawn, values: Values) -> None:
         moved_by_view = move_listed(group.pieces, group.owners, of)
         if softens(of, group.pieces[0].dim() == 3):
             moved_by_view = [list(one) for one in soft_masks(torch.stack(list(map(torch.stack, moved_by_view))), of)]
-        for view, moved in zip(values, moved_by_view, strict=True):
-            _put(group, batch, view, moved)
+        for view, one in zip(values, moved_by_view, strict=True):
+            _put(group, batch, view, one)
 
 
 def softens(of: Drawn, instances: bool) -> bool:
@@ -190,9 +191,7 @@ def points(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> Kept
     kept: Kept = {}
     for kind, move in (("boxes", _boxes), ("keypoints", _keypoints)):
         for group in groups(batch, kind, _like):
-            like = batch.leaves[group.leaves[0]].like
-            like = like[0] if isinstance(like, list | tuple) and like else like
-            drops = _move(group, batch, of, values, trail, like, move)
+            drops = _move(group, batch, of, values, trail, move)
             if drops is not None:
                 kept.setdefault(kind, drops)
     return kept
@@ -204,7 +203,7 @@ def rows_of_points(recipe: Recipe) -> tuple[torch.Tensor, torch.Tensor]:
     if kept is None:
         _, first = np.unique(recipe.host_rows[:, plan.ROW_TABLE].numpy(), return_index=True)
         host = recipe.host_rows[torch.from_numpy(first)]
-        kept = recipe.beside["points",] = host.to(recipe.rows.device), host
+        kept = recipe.beside["points",] = moved(host, recipe.rows.device, torch.int64), host
     return kept
 
 
@@ -215,51 +214,46 @@ def drawn_by_boxes(batch: Batch, recipes: Recipes, recipe: Recipe, key: Key, tab
         ValueError: there are none.
     """
     group = next(iter(groups(batch, "boxes", _like)), None)
-    if group is None or batch.clip:
+    if batch.clip:
+        raise ValueError("RandomIoUCrop: draws by the boxes of images; clips are not taken")
+    if group is None:
         recipe.check_alone()
     rows, host = rows_of_points(recipe)
-    like = batch.leaves[group.leaves[0]].like
-    like = like[0] if isinstance(like, list | tuple) and like else like
     flat = {owner: piece.flatten(0, -2) for owner, piece in zip(group.owners, group.pieces, strict=True)}
     samples = host[:, plan.ROW_SAMPLE].tolist()
     given = [flat[sample] for sample in samples if sample in flat]
     whose = np.repeat(np.arange(len(samples)), [len(flat.get(sample, ())) for sample in samples])
-    _, points_engine = recipes.projected(recipe, project_points)
-    format = getattr(like, "format", "XYXY")
-    how = getattr(format, "value", format), getattr(like, "clamping_mode", "soft"), backend_of(recipe)
     boxes = torch.cat(given) if given else next(iter(flat.values()))[:0]
-    return draw_of_boxes(recipe.engine, points_engine, rows, table, key, boxes, _on(whose, table.device), *how)
-
-
-def backend_of(recipe: Recipe) -> str:
-    return recipe.module.__name__.rsplit(".", 1)[-1]
+    what = boxes, on_device(whose, table.device), *batch.leaves[group.leaves[0]].of_boxes
+    _, points_engine = recipes.projected(recipe, project_points)
+    return draw_of_boxes(recipe.engine, points_engine, rows, table, key, *what, recipe.backend)
 
 
 def trail_of(of: Drawn) -> Trail:
     """Which way points go, for each row of the table."""
     _, engine = of.recipes.projected(of.recipe, project_points)
     rows, _ = rows_of_points(of.recipe)
-    return Trail.of(engine, rows, of.table, backend_of(of.recipe))
+    return Trail.of(engine, rows, of.table, of.recipe.backend)
 
 
-def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, like: Any, move: Callable):
+def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, move: Callable):
     shapes = [piece.shape for piece in group.pieces]
     flat = [piece.flatten(0, -2) for piece in group.pieces]
     laid = laid_out(group.owners, [len(piece) for piece in flat], of)
     device, n = of.table.device, len(laid.item)
     given = torch.cat(flat)
     if of.gathers:
-        given = given.index_select(0, _on(laid.item, device))
-    rows = _on(np.concatenate([laid.rows(v, of) for v in range(of.views)]), device)
-    moved: Moved = move(trail, given.repeat(of.views, 1), rows, like, shapes)
+        given = given.index_select(0, on_device(laid.item, device))
+    rows = on_device(np.concatenate([laid.rows(v, of) for v in range(of.views)]), device)
+    went: Moved = move(trail, given.repeat(of.views, 1), rows, batch.leaves[group.leaves[0]], shapes)
     if of.gathers and not of.tiles:
-        moved = without(moved, ~there(laid, of).flatten())
+        went = without(went, ~there(laid, of).flatten())
     kept = []
     for v, view in enumerate(values):
-        found = moved.values[v * n : (v + 1) * n].split(laid.counts)
+        found = went.values[v * n : (v + 1) * n].split(laid.counts)
         found = [one.view(-1, *shape[1:-1], one.shape[-1]) for one, shape in zip(found, shapes, strict=True)]
-        if moved.kept is not None and group.listed:
-            keeps = moved.kept[v * n : (v + 1) * n].split(laid.counts)
+        if went.kept is not None and group.listed:
+            keeps = went.kept[v * n : (v + 1) * n].split(laid.counts)
             keeps = [k.view(len(f), -1)[:, 0] if len(f) else k[:0] for k, f in zip(keeps, found, strict=True)]
             found = [one[keep] for one, keep in zip(found, keeps, strict=True)]
             kept.append(dict(zip(group.owners, keeps, strict=True)))
@@ -267,29 +261,27 @@ def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, l
     return kept or None
 
 
-def without(moved: Moved, gone: torch.Tensor) -> Moved:
+def on_device(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Whole numbers, without a wait."""
+    return moved(torch.from_numpy(np.ascontiguousarray(numbers)), device, torch.int64)
+
+
+def without(went: Moved, gone: torch.Tensor) -> Moved:
     """What was moved, without some of it."""
-    values = torch.where(gone[:, None], torch.nan, moved.values) if moved.values.is_floating_point() else moved.values
-    return Moved(values, ~gone if moved.kept is None else moved.kept & ~gone)
-
-
-def _on(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
-    found = torch.from_numpy(np.ascontiguousarray(numbers))
-    return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
+    values = torch.where(gone[:, None], torch.nan, went.values) if went.values.is_floating_point() else went.values
+    return Moved(values, ~gone if went.kept is None else went.kept & ~gone)
 
 
 def _like(leaf: Leaf) -> tuple:
-    like = leaf.like[0] if isinstance(leaf.like, list | tuple) and leaf.like else leaf.like
-    value = leaf.value if isinstance(leaf.value, torch.Tensor) else (leaf.value or [torch.empty(0)])[0]
-    return str(getattr(like, "format", "")), getattr(like, "clamping_mode", "soft"), value.dtype, value.dim()
+    value = leaf.value if isinstance(leaf.value, torch.Tensor) else (leaf.value or [torch.empty(0, device="cpu")])[0]
+    return leaf.of_boxes, value.dtype, value.dim()
 
 
-def _boxes(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any, shapes: Sequence) -> Moved:
-    format = getattr(like, "format", "XYXY")
-    return move_boxes(trail, given, rows, getattr(format, "value", format), getattr(like, "clamping_mode", "soft"))
+def _boxes(trail: Trail, given: torch.Tensor, rows: torch.Tensor, leaf: Leaf, shapes: Sequence) -> Moved:
+    return move_boxes(trail, given, rows, *leaf.of_boxes)
 
 
-def _keypoints(trail: Trail, given: torch.Tensor, rows: torch.Tensor, like: Any, shapes: Sequence) -> Moved:
+def _keypoints(trail: Trail, given: torch.Tensor, rows: torch.Tensor, leaf: Leaf, shapes: Sequence) -> Moved:
     return move_keypoints(trail, given, rows, shapes[0][1] if len(shapes[0]) > 2 else 1)
 
 

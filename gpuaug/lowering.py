@@ -239,13 +239,18 @@ class Lowering(Ways):
         entry = self._entry(plan.KIND_PIXEL, PIXEL.get(op, op), arguments, draw, configuration, columns, call, **words)
         self.nodes[-1] = replace(entry, mask_fill=mask_fill)
 
-    def paste(self, *, call: Callable[[Sequence[float], Canvas], dict[str, Any]], draw: str, **drawn: Any) -> None:
+    def paste(
+        self,
+        *,
+        call: Callable[[Sequence[float], Canvas], dict[str, Any]],
+        draw: str,
+        configuration: Sequence[float],
+        columns: Sequence[str],
+    ) -> None:
         """Append an op that copies objects from image to image; behind it stands only what does the same to all images.
         Arguments as `geometry`."""
         self._check_front()
-        entry = self._entry(
-            plan.KIND_NONE, 0, (), draw, drawn["configuration"], drawn["columns"], call, shared=int(False)
-        )
+        entry = self._entry(plan.KIND_NONE, 0, (), draw, configuration, columns, call)
         self.nodes[-1] = replace(entry, pastes=True)
         self._blend = self._pastes = self._op
 

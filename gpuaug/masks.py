@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from .drawn import Drawn, Laid, laid_out
-from .kernels.shared import blend, plan
+from .inputs import moved
+from .kernels.shared import plan
 from .memory import check_memory
 from .mixing import Mixing, mixing_of, tile
 from .program import Program
@@ -62,9 +63,7 @@ def move_listed(masks: Sequence[torch.Tensor], owners: Sequence[int], of: Drawn)
 
 def blended(program: Program) -> bool:
     """Whether masks are blended as their images are, element by element: what a mosaic or CutMix does selects."""
-    return program.tiles or (
-        bool(program.facts.blends) and {blend.CASES[s.op] for s in program.facts.blends} == {"cutmix"}
-    )
+    return program.tiles or program.facts.blend_ops == {"cutmix"}
 
 
 def in_bytes(masks: torch.Tensor) -> torch.Tensor:
@@ -111,7 +110,7 @@ def _new(planes: torch.Tensor, dtype: torch.dtype, of: Drawn, instances: bool) -
     elif program.facts.blends:
         rows, mixing = mixing_of(program, rows, b, n, planes.device)
     if gathers:
-        rows[:, plan.ROW_OUT] = torch.arange(len(rows)) * _elements(program)
+        rows[:, plan.ROW_OUT] = torch.arange(len(rows), device="cpu") * _elements(program)
     check_memory(program, of.views * b * n, planes.device)
     return _recipe(recipe, program, engine, rows, mixing, n, (*lead, n))
 
@@ -133,7 +132,7 @@ def _run_listed(
         n, rows = len(laid.item), rows[: len(planes)][torch.from_numpy(laid.item)].repeat(views, 1)
         rows[:, plan.ROW_TABLE] = torch.from_numpy(np.concatenate([laid.rows(v, of) for v in range(views)]))
         rows[:, plan.ROW_LAYER] = torch.from_numpy(np.tile(laid.layer, views))
-        rows[:, plan.ROW_OUT] = torch.arange(len(rows)) * _elements(program)
+        rows[:, plan.ROW_OUT] = torch.arange(len(rows), device="cpu") * _elements(program)
         if sizes is not None:
             sizes = [of.size(v, i) for v in range(views) for i in laid.whose.tolist()]
     check_memory(program, views * n, recipe.rows.device)
@@ -166,7 +165,8 @@ def _elements(program: Program) -> int:
 
 def _recipe(recipe: Recipe, program, engine, rows, mixing: Mixing | None, frames: int | None, lead) -> Recipe:
     """That of masks beside the images of a recipe."""
-    own = dict(program=program, engine=engine, rows=rows.to(recipe.rows.device), host_rows=rows, mixing=mixing)
+    there = moved(rows, recipe.rows.device, torch.int64)
+    own = dict(program=program, engine=engine, rows=there, host_rows=rows, mixing=mixing)
     way = dict(frames=frames, lead=lead, clip=None, copies=False, format=torch.channels_last)
     return dataclasses.replace(recipe, **own, **way)
 

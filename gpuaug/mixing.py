@@ -94,10 +94,10 @@ def lay_down(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[tor
 
 def spread(rows: torch.Tensor, layers: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Each row as so many layers of an output, one behind the other, with one table row, and the `outputs`."""
-    layer = torch.arange(layers)
+    layer = torch.arange(layers, device="cpu")
     rows = rows.repeat_interleave(layers, 0)
     rows[:, plan.ROW_LAYER] = layer.repeat(len(rows) // layers)
-    return rows, torch.arange(0, len(rows), layers)[:, None] + layer
+    return rows, torch.arange(0, len(rows), layers, device="cpu")[:, None] + layer
 
 
 def tile(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,10 +108,10 @@ def tile(rows: torch.Tensor, mix: Mix, n: int, frames: int = 1) -> tuple[torch.T
     layers = torch.cat([by.roll(k, 1).reshape(step, plan.ROW) for k in range(mix.layers)]).view(mix.layers, step, -1)
     for word in (plan.ROW_LEAD, plan.ROW_OUT):
         layers[:, :, word] = rows[:, word]
-    number = torch.arange(mix.layers)[:, None]
+    number = torch.arange(mix.layers, device="cpu")[:, None]
     layers[:, :, plan.ROW_LAYER] = number
     layers[:, :, plan.ROW_TABLE] = rows[:, plan.ROW_TABLE] + number * (step // frames)
-    return layers.view(-1, plan.ROW), torch.arange(step)[:, None] + step * torch.arange(mix.layers)
+    return layers.view(-1, plan.ROW), torch.arange(step, device="cpu")[:, None] + step * number[:, 0]
 
 
 def tiled_table(table: torch.Tensor, mix: Mix, n: int, shared: Sequence[int]) -> torch.Tensor:
@@ -170,7 +170,7 @@ def mixing_of(
         if program.draws_frames:
             raise ValueError("Mosaic: takes clips whose frames are not drawn; leave out RandomTemporalCrop and -Flip")
         rows, outputs = tile(rows, mix, n, frames) if len(rows) else (rows, rows.new_empty((0, mix.layers)))
-        return rows, Mixing(mix, outputs.to(device))
+        return rows, Mixing(mix, moved(outputs, device, torch.int64))
     if mix.pair is None:
         rows, outputs = spread(rows, mix.layers)
         return rows, Mixing(mix, moved(outputs, device, torch.int64))
@@ -190,7 +190,7 @@ def mixable(labels: Any, recipe: Recipe) -> torch.Tensor:
     """
     if not isinstance(labels, torch.Tensor):
         try:
-            labels = torch.as_tensor(labels)
+            labels = torch.as_tensor(labels, device="cpu")
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"labels to be mixed must be a tensor [B] or [B, K], got {shown(labels)}") from None
     mix, n = recipe.mixing.mix, recipe.samples

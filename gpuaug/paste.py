@@ -18,7 +18,8 @@ Values = list[list[Any]]
 
 def chosen(seeds: Sequence[float] | torch.Tensor, n: int) -> torch.Tensor:
     """Which of a partner's n objects are pasted, bool [..., n], for the seeds [..., 2] that `Params.describe` tells."""
-    seeds = torch.as_tensor(seeds, dtype=torch.float32)
+    device = seeds.device if isinstance(seeds, torch.Tensor) else "cpu"
+    seeds = torch.as_tensor(seeds, dtype=torch.float32, device=device)
     place = torch.arange(n, dtype=torch.float32, device=seeds.device).expand(*seeds.shape[:-1], n)
     first, second = seeds[..., :1], seeds[..., 1:]
     word = torch_dialect.PIXEL["noise_words"](place, place * 0.0, first, second, place * 0.0)[0]
@@ -48,6 +49,11 @@ def paste(batch: Batch, of: Drawn, values: Values) -> None:
         labels = _by_sample(batch, _only(batch, "labels"), view, b)
         if any(mask is None or mask.dim() != 3 for mask in planes):
             raise ValueError("CopyPaste: each sample needs a mask [N, H, W], one plane an object")
+        for i, (mask, box) in enumerate(zip(planes, boxes, strict=True)):
+            if box is not None and len(box) != len(mask):
+                raise ValueError(
+                    f"CopyPaste: sample {i} has {len(mask)} masks and {len(box)} boxes; give each object both"
+                )
         padded = isinstance(batch.leaves[masks[0]].value, torch.Tensor) and batch.leaves[masks[0]].sample is None
         found = [_pasted(i, drawn[i], images, planes, boxes, labels, padded, batch) for i in range(b)]
         for leaves, results in zip(
@@ -77,17 +83,17 @@ def _pasted(i: int, drawn, images, masks, boxes, labels, padded: bool, batch: Ba
         found = torch.cat((left, other * taken[:, None, None].to(other.dtype)))
         if both is not None:
             both = [torch.where(keep[:, None], one, torch.nan) for one, keep in zip(both, (alive, taken), strict=True)]
-        alive, taken = torch.ones_like(alive), torch.ones_like(taken)
+        labels = _both(labels[i], labels[j], len(own))
     else:
         found = torch.cat((left[alive], other[taken]))
         both = None if both is None else [both[0][alive], both[1][taken]]
-    labels = _both(labels[i], labels[j], alive, taken)
+        labels = _both(labels[i], labels[j], len(own), alive, taken)
     return image, found, None if both is None else torch.cat(both), labels
 
 
-def _both(own: Any, other: Any, alive: torch.Tensor, taken: torch.Tensor) -> Any:
-    """The labels of objects, those of images as they are."""
-    if not isinstance(own, torch.Tensor) or not own.dim() or len(own) != len(alive):
+def _both(own: Any, other: Any, n: int, alive: Any = slice(None), taken: Any = slice(None)) -> Any:
+    """The labels of n objects and of a partner's, of those that are left; those of images as they are."""
+    if not isinstance(own, torch.Tensor) or not own.dim() or len(own) != n:
         return own
     return torch.cat((own[alive], other[taken]))
 
@@ -105,10 +111,7 @@ def smallest(masks: torch.Tensor) -> torch.Tensor:
 
 def _format(batch: Batch) -> str:
     leaves = _only(batch, "boxes")
-    like = None if leaves is None else batch.leaves[leaves[0]].like
-    like = like[0] if isinstance(like, list | tuple) else like
-    format = getattr(like, "format", "XYXY")
-    return getattr(format, "value", format)
+    return "XYXY" if leaves is None else batch.leaves[leaves[0]].of_boxes[0]
 
 
 def _leaves(batch: Batch, kind: str) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 
 from . import rotated
 from .backends.carry import carry
+from .inputs import moved
 from .kernels.shared import pixel, points
 from .messages import shown
 from .rotated_walk import RotatedWalk
@@ -167,7 +168,7 @@ def from_upright(boxes: torch.Tensor, format: str) -> torch.Tensor:
 
 
 def _state(trail: Trail, rows: torch.Tensor, four: torch.Tensor, mode: float) -> torch.Tensor:
-    rest = torch.tensor([mode, 1.0], dtype=torch.float32).to(four.device, non_blocking=True)
+    rest = moved(torch.tensor([mode, 1.0], dtype=torch.float32, device="cpu"), four.device, torch.float32)
     return torch.cat((four, trail.canvases[rows], rest.expand(len(rows), -1)), 1)
 
 

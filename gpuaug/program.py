@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Canvas", "Program", "canvas_after"]
 
 
+SHARED = ("entries", "code", "facts", "pastes", "by_boxes")  # what a program has in common with itself at other sizes
+
+
 class OtherProgram(Exception):
     """The pipeline lowers to another program for inputs of such a size."""
 
@@ -77,7 +80,7 @@ class Program:
     def of_sizes(self, canvases: Canvases, out_sizes: Canvases) -> Program:
         """The program for inputs of other sizes, of which it is known what becomes of them."""
         program = replace(self, canvases=canvases, out_sizes=out_sizes)
-        program.__dict__.update(entries=self.entries, code=self.code, facts=self.facts)
+        program.__dict__.update({name: getattr(self, name) for name in SHARED})
         return program
 
     @property

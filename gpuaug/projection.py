@@ -120,7 +120,7 @@ def fill_bytes(node: Entry, dtype: torch.dtype) -> Sequence[float]:
     """What a slot fills masks with, byte by byte."""
     if node.mask_fill is None:
         raise ValueError(f"{node.name}: fill says nothing of masks; add 'mask' or 'others' to it")
-    value = torch.tensor(node.mask_fill, dtype=torch.float64)
+    value = torch.tensor(node.mask_fill, dtype=torch.float64, device="cpu")
     if not dtype.is_floating_point:
         value = value.trunc()
     if dtype != torch.bool and value.to(dtype).double() != value and not dtype.is_floating_point:

@@ -117,6 +117,11 @@ class Recipe:
         return (self.samples,) if self.views is None else (len(self.views), self.samples)
 
     @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self.module.__name__.rsplit(".", 1)[-1]
+
+    @property
     def single(self) -> bool:
         """Whether the images are one sample, without an axis of its own."""
         return len(self.lead) == (self.views is not None) + (self.frames is not None)

@@ -36,6 +36,13 @@ class Leaf:
     sample: int | None
     like: Any
 
+    @property
+    def of_boxes(self) -> tuple[str, str | None]:
+        """Format and clamping mode of boxes; plain ones are XYXY, and clamped."""
+        like = self.like[0] if isinstance(self.like, list | tuple) and self.like else self.like
+        format = getattr(like, "format", "XYXY")
+        return getattr(format, "value", format), getattr(like, "clamping_mode", "soft")
+
 
 @dataclass(slots=True)
 class Part:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .inputs import moved
 from .kernels.shared import pixel, plan, points
 from .kernels.torch import dialect as torch_dialect
 from .kernels.torch import elastic
@@ -112,7 +113,7 @@ class Trail:
     def event_words(self) -> torch.Tensor:
         """What the walks read of events, float32 [N, EVENT_WORDS], at least one."""
         lines = [_event_words(event) for event in self.events] or [[0.0] * points.EVENT_WORDS]
-        return torch.tensor(lines, dtype=torch.float32).to(self.words.device, non_blocking=True)
+        return moved(torch.tensor(lines, dtype=torch.float32, device="cpu"), self.words.device, torch.float32)
 
     def format_behind(self, format: str) -> str:
         """What boxes of a format come out as."""

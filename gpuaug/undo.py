@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .backends import kornia
+from .inputs import moved
 from .kernels.shared import plan
 from .points import matrix_of
 from .projection import project_points
@@ -23,12 +24,12 @@ def matrix_of_params(params: Params) -> torch.Tensor:
     if program.tiles:
         raise ValueError("Mosaic: lays several samples on one canvas, which no matrix says")
     flat = table.reshape(-1, table.shape[-1])
-    rows = torch.zeros((len(flat), plan.ROW), dtype=torch.int64)
-    sizes = torch.tensor(params.sizes, dtype=torch.int64).view(-1, 2)
+    rows = torch.zeros((len(flat), plan.ROW), dtype=torch.int64, device="cpu")
+    sizes = torch.tensor(params.sizes, dtype=torch.int64, device="cpu").view(-1, 2)
     rows[:, [plan.ROW_H, plan.ROW_W]] = sizes.repeat(len(flat) // max(len(sizes), 1), 1)
-    rows[:, plan.ROW_TABLE] = torch.arange(len(flat))
+    rows[:, plan.ROW_TABLE] = torch.arange(len(flat), device="cpu")
     points = project_points(program)
-    trail = Trail.of(kornia.Engine(points, table.device), rows.to(table.device), flat)
+    trail = Trail.of(kornia.Engine(points, table.device), moved(rows, table.device, torch.int64), flat)
     return matrix_of(trail).view(*table.shape[:-1], 3, 3)
 
 
@@ -41,10 +42,10 @@ def undone(images: torch.Tensor, params: Params) -> torch.Tensor:
     if len(set(params.sizes)) > 1:
         raise ValueError(f"inverse: takes images that came in one size, got {params.sizes[0]} and others")
     (h, w), (oh, ow) = params.sizes[0], images.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    place = torch.stack((x, y, torch.ones_like(x)), -1).to(images.device, torch.float32).view(-1, 3)
-    there = place @ params.matrix.to(images.device).mT
+    y, x = torch.meshgrid(*(torch.arange(n, device=images.device) for n in (h, w)), indexing="ij")
+    place = torch.stack((x, y, torch.ones_like(x)), -1).float().view(-1, 3)
+    there = place @ moved(params.matrix, images.device, torch.float32).mT
     there = there[..., :2] / there[..., 2:]
-    grid = (2.0 * there + 1.0) / torch.tensor([ow, oh], dtype=torch.float32, device=images.device) - 1.0
+    grid = torch.stack([(2.0 * there[..., k] + 1.0) / n - 1.0 for k, n in enumerate((ow, oh))], -1)
     found = F.grid_sample(images.float(), grid.view(-1, h, w, 2), align_corners=False)
     return found if images.is_floating_point() else found.round().to(images.dtype)

@@ -345,13 +345,23 @@ def test_auto_takes_triton_for_cuda_tensors():
     assert torch.equal(augment(x).cpu(), ga.Compose([ga.RandomHorizontalFlip()], seed=0, backend="kornia")(x).cpu())
 
 
-@pytest.mark.parametrize("last", [None, ga.Mosaic((40, 48))], ids=["alone", "mosaic"])
-def test_what_is_beside_images_does_not_wait(last):
+LAST = {"alone": None, "mosaic": ga.Mosaic((40, 48)), "mixup": ga.MixUp(), "copy-paste": ga.CopyPaste()}
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_what_is_beside_images_does_not_wait(name):
     """Padded masks, boxes and keypoints: equal to the CPU's, and no call behind the first waits for the device."""
-    ops, asked = [*KINDS, last] if last else KINDS, {"ids": torch.arange(4), "epoch": 2}
-    x, beside = kinds("cpu")
+    ops, asked = [*KINDS, LAST[name]] if LAST[name] else KINDS, {"ids": torch.arange(4), "epoch": 2}
+
+    def kinds_on(device):
+        x, beside = kinds(device)
+        if name == "copy-paste":  # a mask for each box, and no keypoints
+            beside = {"masks": beside["masks"], "boxes": beside["boxes"][:, :2]}
+        return x, beside
+
+    x, beside = kinds_on("cpu")
     expected = ga.Compose(ops, seed=3, backend="cpu")(x, **beside, **asked)
-    augment, (x, beside) = ga.Compose(ops, seed=3), kinds(DEVICE)
+    augment, (x, beside) = ga.Compose(ops, seed=3), kinds_on(DEVICE)
     check_kinds(augment(x, **beside, **asked), expected)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

@@ -177,6 +177,7 @@ def test_copy_paste_refuses(backend: str) -> None:
         lambda: augment(x, masks=x[:, 0]),
         lambda: ga.Compose([ga.CopyPaste(), ga.ColorJitter(0.3)], backend=backend)(x, masks=masks),
         lambda: ga.Compose([ga.ScaleJitter((50, 50)), ga.CopyPaste()], backend=backend)(x, masks=masks),
+        lambda: augment(x, masks=masks, boxes=[torch.ones(2, 4, device=device)] * 4),
         lambda: augment(x, masks=masks, keypoints=torch.zeros(4, 2, 2, device=device)),
     ):
         with pytest.raises(ValueError, match="CopyPaste"):

@@ -128,7 +128,7 @@ class Engine:
         job[F.JOB_OUT_CHANNELS], job[F.JOB_TAIL], job[F.JOB_PACKS] = program.out_channels, len(self.tail), self.packs
         job[F.JOB_BLENDS], job[F.JOB_LAYER_KIND] = program.mix is not None, self._layer_kind()
         self.job = job
-        if program.mix is not None:
+        if program.facts.blends:
             self.run_outputs = kernels.get("run_outputs").ctypes
 
     def _code(self) -> np.ndarray:
@@ -218,9 +218,9 @@ class Engine:
             plans.rows = rows = rows.contiguous()
             job[F.JOB_ROWS] = rows.data_ptr()
         run_rows, work = self.run_rows, out.numel()
-        if self.program.mix is not None:
+        if self.program.facts.blends:
             plans.work_out()  # a row's plan may be read by several threads
-            outputs = torch.arange(len(rows))[:, None] if outputs is None else outputs.contiguous()
+            outputs = torch.arange(len(rows), device="cpu")[:, None] if outputs is None else outputs.contiguous()
             run_rows, job = self.run_outputs, self._of_outputs(job.copy(), outputs)
         job[F.JOB_WRITES] = 1
         self._images(job, source, out)
