@@ -33,6 +33,8 @@ def _slot(entry: Entry) -> str:
         return "order drawn" if entry.trait else "choice drawn"
     if entry.frames is not None:
         return "frames of a clip"
+    if entry.kind == plan.KIND_NONE and entry.call is not None and not entry.columns:
+        return "one channel is three"
     if entry.kind == plan.KIND_NONE:
         return "boxes and keypoints alone"
     if entry.paints:
