@@ -17,6 +17,7 @@ from .arguments import flag, pair
 from .base import Transform
 
 
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Lambda(Transform):
     """Call a function on each input of some classes (torchvision.transforms.v2.Lambda).
 
@@ -26,6 +27,8 @@ class Lambda(Transform):
             plain tensors pass through.
     """
 
+    lambd: Callable[[Any], Any]
+    types: tuple[type, ...]
     _transformed_types = (object,)
 
     def __init__(self, lambd: Callable[[Any], Any], *types: type):
@@ -170,7 +173,9 @@ class LinearTransformation(_OfImages):
             )
         if matrix.device != mean.device or matrix.dtype != mean.dtype:
             told = f"{matrix.dtype} on {matrix.device} and {mean.dtype} on {mean.device}"
-            raise ValueError(f"LinearTransformation: matrix and vector must have one dtype and device, got {told}")
+            raise ValueError(
+                f"LinearTransformation: transformation_matrix and mean_vector must have one dtype and device, got {told}"
+            )
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         if of_type(type(inpt)) in ("pillow", "array"):
