@@ -5,8 +5,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
-from . import functional, presets  # noqa: E402
+from . import (  # noqa: E402
+    functional,
+    presets,
+    v2,  # noqa: E402
+)
 from .compose import Compose, Params  # noqa: E402, I001
+from .enums import AutoAugmentPolicy, InterpolationMode  # noqa: E402
 from .kernels.torch.dialect import xp  # noqa: E402
 from .multicrop import MultiCrop, pad_to_batch  # noqa: E402
 from .transforms import *  # noqa: E402, F403
@@ -26,12 +31,15 @@ __all__ = [
     "CIFAR10_STD",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "AutoAugmentPolicy",
     "Compose",
+    "InterpolationMode",
     "MultiCrop",
     "Params",
     "functional",
     "pad_to_batch",
     "presets",
+    "v2",
     "xp",
     *_transforms,
 ]

@@ -325,12 +325,14 @@ class Compose(Listed, Stated, nn.Module):
         """
         return undone(images, params)
 
-    def explain(self, images) -> str:
-        """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
+    def explain(self, images, *, verbose: bool = False) -> str:
+        """What these images would go through: each op with the sizes behind it, how it reads, and what it draws; how
+        often an image is gone over, and why; bytes, launches, the backend. `verbose` adds the slots of the program."""
         if self._recipes.is_staged(self.transforms):
-            return foreseen().explain(self._staged(), images)
-        _, recipe = self.take(images)
-        return explain(recipe.program, images, len(recipe.rows), recipe.backend, self.backend)
+            return foreseen().explain(self._staged(), images, verbose)
+        if not is_plain((images,)):
+            images = taken(read((images,)), PLAIN)[0]
+        return explain(self.take(images)[1], images, self.backend, verbose)
 
     def lower(self, build) -> None:
         """As part of another pipeline: its ops in a row; seed, backend and format are the outer one's."""

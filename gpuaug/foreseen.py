@@ -7,14 +7,15 @@ do; `apply` finds out, and says so.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .barriers import Given, name_of
-from .compose import Compose
+from .kinds import taken
 from .params import Params
 from .program import Canvas
 from .recipe import PLAIN, Asked, frames_of
@@ -223,46 +224,44 @@ def apply(
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------
-def explain(chain: Chain, images: Any) -> str:
+def explain(chain: Chain, images: Any, verbose: bool) -> str:
     """`Compose.explain`, pass by pass."""
-    draws, lines = Draws(chain.pipeline, None, None, 0), []
+    draws, parts = Draws(chain.pipeline, None, None, 0), []
     known: Images | None = images
     for step in chain.steps:
         if isinstance(step, Item):
-            kind = "a random choice with callables" if is_mixed(step.what) else "a callable"
-            lines.append(f"{step.name}: {kind}; the pass in front ends here, and it gets what came out")
+            kind = "a random choice among callables, for each image by itself" if is_mixed(step.what) else "a callable"
+            parts.append(f"{step.name}: {kind}. The pass in front ends here: its result is stored, and handed over")
             known = known if known is None else cropped(step, alone(known, None, step.name))
             draws.barrier = step.name
             continue
-        if known is None:
-            lines.append(f"{step.name}: one pass, on what comes in")
-            continue
         try:
-            text, params = explained(step, known, draws)
-            lines.append(text)
+            if known is None:
+                raise ValueError(f"known when {draws.barrier} has run")
+            text, params = explained(step, known, draws, verbose)
             known = behind(params, known, step.name)
         except (TypeError, ValueError) as error:
             if not draws.barrier:
                 raise
-            lines.append(f"{step.name}: one pass, on what {draws.barrier} gives ({error})")
-            known = None
-    return "\n".join(lines)
+            text, known = f"one pass, on what {draws.barrier} gives ({error})", None
+        parts.append(f"{step.name}: {text}")
+    return "\n\n".join(parts)
 
 
-def explained(stage: Stage, images: Images, draws: Draws) -> tuple[str, Params]:
-    """What a pass would do, and params of it, in which nothing was drawn."""
-    plain: Callable = Compose.explain
+def explained(stage: Stage, images: Images, draws: Draws, verbose: bool) -> tuple[str, Params]:
+    """What a pass would do, and params of it, in which nothing was drawn. As `drawn`, it tries floats, too."""
     tries = [images]
-    if draws.barrier and isinstance(images, torch.Tensor):
+    if draws.barrier and isinstance(images, torch.Tensor) and images.dtype == torch.uint8:
         tries.append(unreal(images.shape, torch.float32, images))
-    for number, given in enumerate(tries):
-        try:
-            text = plain(stage, given)
-            _, recipe = stage.take(given, PLAIN)
-            frames = recipe.clip and recipe.clip[0]
-            table = torch.empty((*recipe.draws, len(recipe.program.columns)))
-            return text, Params(table, recipe.program.columns, recipe.program, recipe.sizes, frames)
-        except TypeError:
-            if number == len(tries) - 1:
-                raise
-    raise AssertionError
+    for given in tries[:-1]:
+        with suppress(TypeError):
+            return _explained(stage, given, verbose)
+    return _explained(stage, tries[-1], verbose)
+
+
+def _explained(stage: Stage, images: Any, verbose: bool) -> tuple[str, Params]:
+    text = stage.explain(images, verbose=verbose)
+    plain = images if is_plain((images,)) else taken(read((images,)), PLAIN)[0]
+    _, recipe = stage.take(plain)
+    table = torch.empty((*recipe.draws, len(recipe.program.columns)))
+    return text, Params(table, recipe.program.columns, recipe.program, recipe.sizes, recipe.clip and recipe.clip[0])

@@ -169,7 +169,8 @@ class Lowering(Ways):
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
         name = self._op.rsplit(".", 1)[-1]
-        self.nodes.append(Entry(name, self._lines, tuple(code), tuple(arguments), call, sizes, place=self.place))
+        entry = Entry(name, self._lines, tuple(code), tuple(arguments), call, sizes, place=self.place, path=self._op)
+        self.nodes.append(entry)
         self._lines += 1
         self._slot += kind != plan.KIND_GATE
         return self.nodes[-1]
