@@ -158,6 +158,7 @@ class Compose(Listed, Stated, nn.Module):
             recipe = None
         if recipe is None:
             given = {} if len(inputs) > 1 else {"labels": labels}
+            inputs = inputs[:1] if labels is None else inputs
             return self._staged().call(inputs, given, asked_for(views, view), ids, epoch, index)
         recipe.check_alone()
         if labels is not None:

@@ -235,16 +235,22 @@ def explain(chain: Chain, images: Any, verbose: bool) -> str:
             known = known if known is None else cropped(step, alone(known, None, step.name))
             draws.barrier = step.name
             continue
+        if known is None:
+            parts.append(f"{step.name}: one pass, on what {draws.barrier} gives")
+            continue
         try:
-            if known is None:
-                raise ValueError(f"known when {draws.barrier} has run")
             text, params = explained(step, known, draws, verbose)
-            known = behind(params, known, step.name)
         except (TypeError, ValueError) as error:
             if not draws.barrier:
                 raise
-            text, known = f"one pass, on what {draws.barrier} gives ({error})", None
+            parts.append(f"{step.name}: one pass, on what {draws.barrier} gives ({error})")
+            known = None
+            continue
         parts.append(f"{step.name}: {text}")
+        try:
+            known = behind(params, known, step.name)
+        except ValueError:
+            known = None
     return "\n\n".join(parts)
 
 

@@ -20,7 +20,6 @@ from .backends.engine import Key
 from .barriers import Crops, Given, call, check_readable, children, is_op, name_of, stops
 from .compose import Compose
 from .inputs import moved
-from .kinds import joined
 from .lowering import Lowering, path_name
 from .program import Canvas
 from .recipe import Asked, Recipes
@@ -175,10 +174,12 @@ class Stage(Compose):
     def __init__(self, pipeline: Compose, items: Sequence[Item]):
         nn.Module.__init__(self)
         self.transforms = placed([(item.path, item.what) for item in items])
-        self.first, self.name = items[0].name, f"{items[0].name} to {items[-1].name}"
+        self.first = items[0].name
+        self.name = self.first if len(items) == 1 else f"{self.first} to {items[-1].name}"
         self._keys, self._warned, self._number = pipeline._keys, pipeline._warned, operator.register(self)
         self._recipes = Recipes(items[0].stream)
         self._backend, self._memory_format = pipeline._backend, pipeline._memory_format
+        self.check, self.same_on_batch, self._front = pipeline.check, False, []
 
     def _draw_keys(self, recipe: Any, device: torch.device, ids: Draws, epoch: int | None) -> Key:
         return ids.key(recipe.samples, device, bool(recipe.program.columns))
@@ -248,11 +249,13 @@ class Chain:
             draws._first = first._first
             found.append(plain_tuples(one(view, draws)))
             first = draws
-        if len(inputs) > 2 or not (is_plain(inputs[:1]) and is_plain(inputs)):
+        if not is_plain(inputs):
             return found
-        if isinstance(found[0], tuple) and (given or len(inputs) > 1):
-            return tuple(map(joined, zip(*found, strict=True)))
-        return joined(found)
+        came = (*inputs, *given.values())
+        if len(came) == 1:
+            return stacked(found)
+        columns = zip(came, zip(*found, strict=True), strict=True)
+        return tuple(one if all(x is one for x in by_view) else stacked(by_view) for one, by_view in columns)
 
     def run(self, inputs: tuple, given: Given, draws: Draws, index: Any, each: Callable) -> Any:
         """What becomes of the inputs.
@@ -283,6 +286,12 @@ class Chain:
             index = None
             inputs, given = parted(result, several, names, step)
         return result
+
+
+def stacked(by_view: Sequence[Any]) -> Any:
+    """What became of one thing in several views, with an axis for them in front where that can be."""
+    shapes = {x.shape if isinstance(x, torch.Tensor) else None for x in by_view}
+    return torch.stack(list(by_view)) if len(shapes) == 1 and None not in shapes else list(by_view)
 
 
 def run_stage(stage: Stage, inputs: tuple, given: Given, draws: Draws, index: Any) -> Any:

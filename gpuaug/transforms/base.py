@@ -50,7 +50,8 @@ class Transform:
                 break
 
     def __new__(cls, *arguments: Any, **keywords: Any):
-        if keywords and "__dataclass_fields__" in vars(cls):
+        maker = next(base for base in cls.__mro__ if "__init__" in vars(base))
+        if keywords and "__dataclass_fields__" in vars(maker):
             check_keywords(cls.__name__, keywords, [field.name for field in dataclasses.fields(cls) if field.init])
         return super().__new__(cls)
 

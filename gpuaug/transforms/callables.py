@@ -174,7 +174,8 @@ class LinearTransformation(_OfImages):
         if matrix.device != mean.device or matrix.dtype != mean.dtype:
             told = f"{matrix.dtype} on {matrix.device} and {mean.dtype} on {mean.device}"
             raise ValueError(
-                f"LinearTransformation: transformation_matrix and mean_vector must have one dtype and device, got {told}"
+                f"LinearTransformation: transformation_matrix and mean_vector must have one dtype and device, got "
+                f"{told}"
             )
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
