@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ from .inputs import (
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .kinds import drawn_by_boxes, finished, taken
 from .listed import Listed
-from .messages import warn
+from .messages import check_keywords, meant, spelt, warn
 from .mixing import mixable
 from .params import Params, one_view
 from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
@@ -37,6 +38,7 @@ from .samples import Batch, is_plain, read, twice
 from .state import Stated
 from .undo import undone
 
+CALL = ("labels", "masks", "boxes", "keypoints", "ids", "epoch", "views", "view", "index")  # keywords of a call
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
 
@@ -59,6 +61,7 @@ class Compose(Listed, Stated, nn.Module):
     loader's seed are part of the key.
     """
 
+    @partial(spelt, called="Compose")
     def __init__(
         self,
         transforms: Sequence,
@@ -84,7 +87,8 @@ class Compose(Listed, Stated, nn.Module):
     @backend.setter
     def backend(self, backend: str) -> None:
         if backend not in backends.NAMES:
-            raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}, got {backend!r}")
+            names = ", ".join(backends.NAMES)
+            raise ValueError(f"backend must be one of {names}, got {backend!r}{meant(backend, backends.NAMES)}")
         self._backend = backend
         self._recipes.forget()
 
@@ -114,6 +118,7 @@ class Compose(Listed, Stated, nn.Module):
         views: int | None = None,
         view: int | None = None,
         index=None,
+        **unknown,
     ):
         """Augment a batch, or one sample.
 
@@ -144,6 +149,8 @@ class Compose(Listed, Stated, nn.Module):
             a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it. Structures of
             several views come back as a list of them.
         """
+        if unknown:
+            check_keywords("Compose", unknown, CALL)
         if masks is not None or boxes is not None or keypoints is not None or not is_plain(inputs):
             kinds = {"masks": masks, "boxes": boxes, "keypoints": keypoints}
             asked = asked_for(views, view)
@@ -219,6 +226,7 @@ class Compose(Listed, Stated, nn.Module):
         key = self._draw_keys(recipe, source.device, ids, epoch)
         return run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))[0]
 
+    @partial(spelt, called="Compose.sample")
     def sample(
         self,
         images,
@@ -260,6 +268,7 @@ class Compose(Listed, Stated, nn.Module):
         frames = recipe.clip and recipe.clip[0]
         return Params(table, program.columns, program, recipe.sizes, frames)
 
+    @partial(spelt, called="Compose.apply")
     def apply(
         self,
         images,
