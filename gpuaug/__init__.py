@@ -7,6 +7,7 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
 from . import functional, presets  # noqa: E402
 from .compose import Compose, Params  # noqa: E402, I001
+from .convert import DataKeys, Targets, convert  # noqa: E402, I001
 from .kernels.torch.dialect import xp  # noqa: E402
 from .multicrop import MultiCrop, pad_to_batch  # noqa: E402
 from .transforms import *  # noqa: E402, F403
@@ -27,8 +28,11 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Compose",
+    "DataKeys",
     "MultiCrop",
     "Params",
+    "Targets",
+    "convert",
     "functional",
     "pad_to_batch",
     "presets",
