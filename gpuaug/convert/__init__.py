@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 from ..compose import Compose
 from ..messages import shown, warn
-from ..transforms import Transform
+from ..multicrop import MultiCrop
+from ..transforms import ToDtype, Transform
 from .data_keys import DataKeys
 from .reading import Reading
 from .targets import Targets
@@ -69,12 +71,14 @@ def convert(
     """
     if differences not in NOTES:
         raise ValueError(f"convert: differences must be one of {', '.join(NOTES)}, got {shown(differences)}")
-    if isinstance(pipeline, Compose | DataKeys | Targets) or hasattr(pipeline, "views_of"):
+    if isinstance(pipeline, Compose | DataKeys | MultiCrop | Targets):
         return pipeline
     keywords = {"seed": seed, "backend": backend, "memory_format": memory_format, "check": check}
     reading = Reading()
     with reading.at(None, pipeline):
         transforms = read(pipeline, reading, whole=True)
+    if reading.in_floats:
+        transforms = [ToDtype(torch.float32, scale=True), *transforms]
     same = agreed(reading)
     _tell(reading, differences)
     if same:
@@ -100,7 +104,7 @@ def read(source: Any, reading: Reading, whole: bool = False) -> list[Transform]:
     """
     if isinstance(source, Compose):
         return list(source.transforms)
-    if not isinstance(source, type) and callable(getattr(source, "lower", None)):
+    if not isinstance(source, type | str | bytes) and callable(getattr(source, "lower", None)):
         return [source]
     library = library_of(source)
     if library == "torchvision":
@@ -110,7 +114,7 @@ def read(source: Any, reading: Reading, whole: bool = False) -> list[Transform]:
     if library == "kornia":
         from .kornia import read_kornia
 
-        return read_kornia(source, reading, whole)
+        return read_kornia(source, reading)
     if library == "albumentations":
         from .albumentations import read_albumentations
 
@@ -154,6 +158,8 @@ def agreed(reading: Reading) -> bool:
                 reading.missing.append(
                     f"{place}(same_on_batch=True): other ops draw for each sample; give all the same"
                 )
+    if said == {True} and "same_on_batch" not in inspect.signature(Compose.__init__).parameters:
+        reading.missing.append("same_on_batch=True: each sample has its own draw; give equal ids, or leave it out")
     return said == {True}
 
 

@@ -15,7 +15,13 @@ What is converted, but not the same, and is told when it is converted:
 | ElasticTransform: noise is normal | uniform, of the same deviation |
 | GridDropout: a grid begins within a unit's rest, sides are truncated | anywhere, sides are rounded |
 | ToGray: grey is 0.299, 0.587, 0.114 | 0.2989, 0.587, 0.114, truncated for uint8 |
-| Equalize(mode="cv"), AutoContrast(method="cdf"): OpenCV's tables | Pillow's |
+| Equalize: tables of its own, 5 levels off on a photo | Pillow's |
+| ColorJitter, HueSaturationValue: hue in bytes, up to 5 levels off | to the bit as torchvision |
+| ImageCompression gives red to the codec as blue, 2 levels off | RGB |
+| INTER_NEAREST_EXACT: 3% other pixels | nearest-exact |
+| Transpose, RandomRotate90, D4 of images that are not square | an odd side becomes one longer |
+| boxes and keypoints are repeated in a mirrored border | they are not |
+| keypoints turn about the middle pixel | about the middle of the canvas: up to a pixel away |
 | FromFloat rounds | times 255.999, truncated |
 | bboxes and keypoints are clipped and checked after each op | at the end |
 
@@ -42,6 +48,7 @@ from .targets import BOX_FORMATS, POINT_FORMATS, Targets
 Ops = list[Transform]
 INTERPOLATIONS = {0: "nearest", 1: "bilinear", 2: "bicubic", 5: "bilinear", 6: "nearest-exact"}
 CV2 = {0: "INTER_NEAREST", 1: "INTER_LINEAR", 2: "INTER_CUBIC", 3: "INTER_AREA", 4: "INTER_LANCZOS4"}
+HUE = "hue turns by any angle, not in steps of 2 degrees"
 BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 4: "reflect"}
 SEQUENCES = ("Compose", "ReplayCompose", "Sequential")
 MEMBERS = ("OneOf", "SomeOf", "RandomOrder", "OneOrOther")
@@ -116,6 +123,8 @@ def _interpolation(source: Any, reading: Reading, warp: bool = False) -> str:
     if value not in INTERPOLATIONS or (warp and value > 2):
         reading.lacks("use cv2.INTER_LINEAR, or a gpuaug op with antialias=True", interpolation=CV2.get(value, value))
         return "bilinear"
+    if value == 6:
+        reading.differs("INTER_NEAREST_EXACT meets another pixel now and then")
     return INTERPOLATIONS[value]
 
 
@@ -156,6 +165,10 @@ def _turned(reading: Reading, times: int) -> Ops:
     if times == 0:
         return [ours.Identity()]
     square = reading.canvas is not None and reading.canvas[0] == reading.canvas[1]
+    if times % 2 and not square:
+        if reading.canvas is None or any(side % 2 for side in reading.canvas):
+            reading.differs("a quarter turn makes an odd side of an image that is not square one pixel longer")
+        reading.canvas = None
     return [ours.RandomRotation((90 * times, 90 * times), expand=times % 2 == 1 and not square)]
 
 
@@ -332,6 +345,8 @@ def _jitter(source: Any, reading: Reading, p: float) -> Ops:
     parts = {name: tuple(getattr(source, name)) for name in ("brightness", "contrast", "saturation", "hue")}
     still = {"hue": (0, 0)}
     used = {name: pair for name, pair in parts.items() if pair != still.get(name, (1, 1))}
+    if "hue" in used:
+        reading.differs(HUE)
     return reading.applied(reading.make(ours.ColorJitter, **used), p)
 
 
@@ -340,6 +355,7 @@ def _hue(source: Any, reading: Reading, p: float) -> Ops:
         if tuple(getattr(source, name)) != (0, 0):
             told = "nothing is added to saturation and value; give 0, or use A.ColorJitter"
             return reading.lacks(told, **{name: getattr(source, name)})
+    reading.differs(HUE)
     turn = tuple(v / 180.0 for v in source.hue_shift_limit)
     return reading.applied(reading.make(ours.ColorJitter, hue=turn), p)
 
@@ -371,15 +387,13 @@ def _posterize(source: Any, reading: Reading, p: float) -> Ops:
 
 def _equalize(source: Any, reading: Reading, p: float) -> Ops:
     reading.refuse(source, "channels are equalized one by one, all of the image", by_channels=True, mask=None)
-    if source.mode == "cv":
-        reading.differs("Pillow's table, as mode='pil'")
+    reading.differs("Pillow's table, which albumentations' is not, in either mode")
     return reading.make(ours.RandomEqualize, p=p)
 
 
 def _autocontrast(source: Any, reading: Reading, p: float) -> Ops:
     reading.refuse(source, "nothing is cut off", cutoff=0, ignore=None)
-    if source.method == "cdf":
-        reading.differs("least and greatest value are stretched, as method='pil'")
+    reading.refuse(source, "least and greatest value are stretched; give method='pil'", method="pil")
     return reading.make(ours.RandomAutocontrast, p=p)
 
 
@@ -421,6 +435,8 @@ def _from_float(source: Any, reading: Reading, p: float) -> Ops:
 
 def _to_tensor(source: Any, reading: Reading, p: float) -> Ops:
     reading.refuse(source, "masks are [H, W] or [N, H, W]", transpose_mask=False)
+    if p < 1.0:
+        reading.lacks("what goes out is not drawn; give p=1", p=p)
     return [ours.ToImage(), ours.ToPureTensor()]
 
 
@@ -453,6 +469,7 @@ def _salt(source: Any, reading: Reading, p: float) -> Ops:
 
 def _compression(source: Any, reading: Reading, p: float) -> Ops:
     reading.refuse(source, "images are compressed as JPEG", compression_type="jpeg")
+    reading.differs("red is compressed as red, not as blue")
     low, high = map(int, source.quality_range)
     return reading.applied(reading.make(ours.JPEG, quality=(low, high) if low < high else low), p)
 

@@ -24,7 +24,8 @@ class DataKeys(nn.Module):
     gives back a list in the same order and forms; of the image alone, the image.
 
     Boxes are those of torchvision, between pixels: a flip takes x to W - x (kornia's: W - 1 - x), and what leaves the
-    image is cut off. Corners ("bbox") and keypoints move as keypoints, and may leave it.
+    image is cut off. Corners ("bbox") and keypoints move as keypoints, and may leave it; corners keep their order
+    (kornia's begin at the upper left again behind a flip).
 
     Args:
         pipeline: a `Compose`.

@@ -7,6 +7,7 @@ What is converted, but not the same, and is told when it is converted:
 |---|---|
 | Resize, SmallestMaxSize, LongestMaxSize: align_corners=True (default) | pixels are squares: align_corners=False |
 | RandomResizedCrop: crops, then resizes with align_corners=True (default) | reads the crop with align_corners=False |
+| Resize(antialias=True) blurs with a Gaussian in front | widens the filter |
 | CenterCrop begins at (side - size) // 2 | half of the rest, rounded half to even: a pixel further, at times |
 | RandomAffine, RandomTranslate: shifts are fractions of a pixel | rounded to whole pixels |
 | RandomAffine(scale=(a, b, a, b)): both axes draw | one scale for both |
@@ -58,22 +59,22 @@ def word(value: Any) -> str:
     return str(getattr(value, "name", value)).lower()
 
 
-def read_kornia(source: Any, reading: Reading, whole: bool) -> Ops:
+def read_kornia(source: Any, reading: Reading) -> Ops:
     """A pipeline or an op."""
     name = type(source).__name__
     if name in CONTAINERS:
-        found = _container(name, source, reading)
-    elif name not in OPS:
-        found = reading.lacks(MENDS.get(name, "leave it out, or apply kornia's before or behind the pipeline"))
-    else:
-        _same(name, source, reading)
-        p = source.p_batch if name in FIXED else source.p
-        if name not in FIXED and source.p_batch != 1.0:
-            reading.lacks("one decision for a whole batch is not made; use p", p_batch=source.p_batch)
-        found = OPS[name](source, reading, float(p))
-    if whole and reading.in_floats:
-        found = [ours.ToDtype(torch.float32, scale=True), *found]
-    return found
+        return _container(name, source, reading)
+    if name not in OPS:
+        return reading.lacks(MENDS.get(name, "leave it out, or apply kornia's before or behind the pipeline"))
+    _same(name, source, reading)
+    if name in FIXED:
+        p = float(source.p * source.p_batch)
+        if p < 1.0:
+            reading.differs("p is decided for each sample, not once for the batch")
+        return OPS[name](source, reading, p)
+    if source.p_batch != 1.0:
+        reading.lacks("one decision for a whole batch is not made; use p", p_batch=source.p_batch)
+    return OPS[name](source, reading, float(source.p))
 
 
 def adapted(made: Compose, source: Any, adapter: bool | None) -> Compose | DataKeys:
@@ -172,6 +173,8 @@ def _resize(source: Any, reading: Reading, p: float) -> Ops:
     if rest["interpolation"] == "nearest":
         rest["interpolation"] = "nearest-exact"
     _aligned(source, reading)
+    if rest["antialias"]:
+        reading.differs("antialias widens the filter; kornia's blurs in front")
     if isinstance(size, int) and flags["side"] not in ("short", "long"):
         return reading.lacks("is 'short' or 'long', or give (height, width)", side=flags["side"])
     if isinstance(size, int) and flags["side"] == "long":

@@ -80,6 +80,13 @@ def _arguments(name: str, kind: type, source: Any) -> dict[str, Any]:
         attribute = RENAMED.get(name, {}).get(field.name, field.name)
         if hasattr(source, attribute):
             found[field.name] = getattr(source, attribute)
+    fill = found.get("fill")
+    if isinstance(fill, list | tuple) and len(fill) == 1:
+        found["fill"] = fill[0]
+    padding = found.get("padding")
+    if name == "RandomCrop" and ".v2." in type(source).__module__ and padding is not None and len(padding) == 4:
+        left, right, top, bottom = padding  # v2 keeps them in this order
+        found["padding"] = [left, top, right, bottom]
     if name in ("MixUp", "CutMix"):
         getter = found.pop("labels_getter", None)
         if getattr(getter, "__name__", "") != "_find_labels_default_heuristic":
