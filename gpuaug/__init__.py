@@ -5,9 +5,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
-from . import functional, presets  # noqa: E402
+from . import (  # noqa: E402
+    functional,
+    presets,
+    v2,  # noqa: E402
+)
 from .compose import Compose, Params  # noqa: E402, I001
 from .convert import DataKeys, Targets, convert  # noqa: E402, I001
+from .enums import AutoAugmentPolicy, InterpolationMode  # noqa: E402
 from .kernels.torch.dialect import xp  # noqa: E402
 from .multicrop import MultiCrop, pad_to_batch  # noqa: E402
 from .transforms import *  # noqa: E402, F403
@@ -27,8 +32,10 @@ __all__ = [
     "CIFAR10_STD",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "AutoAugmentPolicy",
     "Compose",
     "DataKeys",
+    "InterpolationMode",
     "MultiCrop",
     "Params",
     "Targets",
@@ -36,6 +43,7 @@ __all__ = [
     "functional",
     "pad_to_batch",
     "presets",
+    "v2",
     "xp",
     *_transforms,
 ]
