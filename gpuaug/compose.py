@@ -11,6 +11,7 @@ from torch import nn
 
 from . import backends, operator
 from .backends.engine import Key
+from .bare import moved_alone, stand_in
 from .barriers import Staged
 from .drawn import drawn
 from .explain import explain
@@ -194,6 +195,8 @@ class Compose(Listed, Stated, nn.Module):
         if self._recipes.is_staged(self.transforms):
             return self._staged().call(inputs, given, asked, ids, epoch, index)
         batch = read(inputs, **given)
+        if batch.bare:
+            return moved_alone(self, batch, asked, params, table, ids, epoch)
         source, recipe = self.take(*taken(batch, asked), index)
         if params is None:
             key = self._draw_keys(recipe, source.device, ids, epoch)
@@ -245,7 +248,7 @@ class Compose(Listed, Stated, nn.Module):
                 return in_a_graph().sample(self, images, ids, epoch, views, view, index)
             return self.params_of(images, asked, ids=ids, epoch=epoch, index=index)
         batch = read((images,), boxes=boxes)
-        images, asked = taken(batch, asked)
+        images, asked = stand_in(self, batch, asked) if batch.bare else taken(batch, asked)
         return self.params_of(images, asked, ids=ids, epoch=epoch, index=index, batch=batch)
 
     def params_of(

@@ -108,7 +108,9 @@ def joined(by_view: Sequence[Any]) -> Any:
 
 # --- images -----------------------------------------------------------------------------------------------------------
 def first_images(batch: Batch, out: Images, of: Drawn, values: Values) -> None:
-    """Each sample's first image."""
+    """Each sample's first image, where there are images."""
+    if batch.bare:
+        return
     for view, images in zip(values, by_view(out, of), strict=True):
         if len(batch.firsts) == 1 and batch.leaves[batch.firsts[0]].value is batch.images:
             view[batch.firsts[0]] = images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -109,8 +110,12 @@ def _ops_of(other: Any) -> Iterable[Any]:
 
 def _shown(transform: Any) -> str:
     """As code, if it has any; a function by its name."""
-    name = getattr(transform, "__qualname__", None)
-    if name is None or isinstance(transform, type) or name.startswith("<"):
-        return repr(transform)
-    module = getattr(transform, "__module__", None)
-    return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
+    name, module = getattr(transform, "__name__", None), getattr(transform, "__module__", None)
+    if (
+        not isinstance(transform, type)
+        and module
+        and name
+        and getattr(sys.modules.get(module), name, None) is transform
+    ):
+        return name if module in ("builtins", "__main__") else f"{module}.{name}"
+    return repr(transform)

@@ -51,6 +51,20 @@ def run(
     return out, plans
 
 
+def run_bare(
+    recipe: Recipe, source: torch.Tensor, table: torch.Tensor | None, key: Key | None
+) -> tuple[list[Canvas] | None, Plans | None]:
+    """As `run`, without images: what was planned, and the sizes (OH, OW) by view and sample, if they differ."""
+    if not recipe.rows.shape[0]:
+        return None if recipe.out_sizes is None else [], None
+    plans = recipe.engine.plan(recipe.rows, table, key)
+    if recipe.out_sizes is None:
+        return None, plans
+    if recipe.out_sizes is DRAWN:
+        return drawn_sizes(plans), plans
+    return list(recipe.out_sizes) * len(recipe.views or (0,)), plans
+
+
 def allocate(recipe: Recipe, device: torch.device) -> torch.Tensor:
     """An output buffer [R, C, OH, OW], not initialised."""
     try:

@@ -20,6 +20,7 @@ from .structure import (
     Leaf,
     Part,
     Walk,
+    are_bare,
     are_clips,
     are_images,
     collated,
@@ -49,7 +50,8 @@ class Batch:
         single: one sample, without an axis of its own.
         clip: clips, or one.
         leaves: in order of appearance, those by keyword last.
-        firsts: which of them `images` are: one, or of a list of samples one for each.
+        firsts: which of them `images` are: one, or of a list of samples one for each; none where there are no images,
+            but masks, boxes or keypoints of torchvision's classes: then `images` tell their canvas.
     """
 
     images: torch.Tensor | list[torch.Tensor]
@@ -60,6 +62,11 @@ class Batch:
     _part: Part | None = field(default=None, repr=False)
     _keywords: int = field(default=0, repr=False)
     _several: bool = field(default=False, repr=False)
+
+    @property
+    def bare(self) -> bool:
+        """Whether there are no images."""
+        return not self.firsts
 
     @property
     def by_keyword_alone(self) -> bool:
@@ -133,7 +140,7 @@ def read(inputs: tuple, labels: Any = None, masks: Any = None, boxes: Any = None
     batch = _shortcut(inputs)
     if batch is None:
         tree = inputs if len(inputs) > 1 else inputs[0]
-        batch = _samples(tree) if holds_samples(tree) else _structure(tree)
+        batch = _samples(tree) if holds_samples(tree) or are_bare(tree) else _structure(tree)
     batch._several = len(inputs) > 1
     for name, value in (("labels", labels), ("masks", masks), ("boxes", boxes), ("keypoints", keypoints)):
         if value is not None:
@@ -188,20 +195,21 @@ def _structure(tree: Any) -> Batch:
         images = leaf.value
     count = None if single else len(images)
     part = Walk(leaves, first, explicit, images, count, tuples).over(tree, 0 if single else None)
-    at = next(i for i, leaf in enumerate(leaves) if leaf.value is images)
-    return Batch(images, single, clip, leaves, (at,), part if type(part) is Part else None)
+    firsts = tuple(i for i, leaf in enumerate(leaves) if leaf.value is images)[:1]
+    return Batch(images, single, clip, leaves, firsts, part if type(part) is Part else None)
 
 
 def _samples(tree: list) -> Batch:
     """A list of samples."""
     leaves: list[Leaf] = []
-    parts, firsts, clips = [], [], set()
+    parts, firsts, clips, images = [], [], set(), []
     for i, sample in enumerate(tree):
         simple = _shortcut((sample,))
         if simple is not None and simple.single:
             for leaf in simple.leaves:
                 leaf.sample = i
             firsts.append(len(leaves))
+            images.append(simple.images)
             leaves += simple.leaves
             parts.append(simple._part)
             clips.add(simple.clip)
@@ -220,11 +228,14 @@ def _samples(tree: list) -> Batch:
             )
         start = len(leaves)
         parts.append(Walk(leaves, first, explicit, found).over(sample, i))
-        firsts.append(next(k for k in range(start, len(leaves)) if leaves[k].value is image))
+        firsts += [k for k in range(start, len(leaves)) if leaves[k].value is image][:1]
+        images.append(image)
         clips.add(clip)
     if len(clips) > 1:
         raise TypeError("samples of a list must all be images or all be clips, got both; call the pipeline for each")
-    return Batch([leaves[at].value for at in firsts], False, clips.pop(), leaves, tuple(firsts), Part(parts, list))
+    if len(firsts) not in (0, len(tree)):
+        raise TypeError("samples of a list must all hold an image or none, got both; call the pipeline for each kind")
+    return Batch(images, False, clips.pop(), leaves, tuple(firsts), Part(parts, list))
 
 
 # --- by keyword -------------------------------------------------------------------------------------------------------

@@ -141,7 +141,8 @@ def holds_samples(tree: Any) -> bool:
 
 
 def first_image(tree: Any, tuples: bool, what: str) -> tuple[Any, bool]:
-    """The image, or the list of images, by which a structure is known; and whether its class says that it is one.
+    """The image, or the list of images, by which a structure is known; and whether its class says that it is one. Of a
+    structure without images it is what `canvas_of` gives.
 
     Args:
         tuples: whether a tuple of images counts as a list.
@@ -159,6 +160,10 @@ def first_image(tree: Any, tuples: bool, what: str) -> tuple[Any, bool]:
             return item, True
         if not names.isdisjoint(("tensor", "array")):
             plain.append((0 if many else _doubt(item), item))
+    if not plain or min(doubt for doubt, _ in plain) > 1:
+        stand_in = canvas_of(tree)
+        if stand_in is not None:
+            return stand_in, True
     if plain:
         return min(plain, key=lambda x: x[0])[1], False
     if not is_container(tree) and of_type(type(tree)) == "" and not isinstance(tree, Mapping):
@@ -166,6 +171,29 @@ def first_image(tree: Any, tuples: bool, what: str) -> tuple[Any, bool]:
     kind = type(tree).__name__
     check_closed(tree)
     raise TypeError(f"{what}, a {kind}, holds no images; give them beside what shall move with them")
+
+
+def canvas_of(tree: Any) -> torch.Tensor | None:
+    """Of a structure with masks, boxes or keypoints of torchvision's classes, but no image: an image of their canvas,
+    float32 [3, H, W], which has memory for one value.
+
+    Raises:
+        ValueError: they have several canvases.
+    """
+    beside = [x for x in _leaves(tree, lambda x: False) if of_type(type(x)) in _FEWEST]
+    sizes = {tuple(getattr(x, "canvas_size", x.shape[-2:])) for x in beside}
+    if not sizes:
+        return None
+    if len(sizes) > 1:
+        told = " and ".join(f"{h}x{w}" for h, w in sorted(sizes))
+        raise ValueError(f"masks, boxes and keypoints of one sample have one canvas, got {told}")
+    return torch.zeros(1, device=beside[0].device).expand(3, *sizes.pop())
+
+
+def are_bare(tree: Any) -> bool:
+    """Whether it is a list of masks, of boxes, or of keypoints, without images."""
+    kinds = {of_type(type(x)) for x in tree} if type(tree) is list else set()
+    return len(kinds) == 1 and not kinds.isdisjoint(_FEWEST)
 
 
 def _doubt(item: Any) -> int:

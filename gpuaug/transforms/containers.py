@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from ..forms import Form, end
 from ..inputs import children_of
 from ..kernels.torch import dialect
@@ -12,6 +14,11 @@ from ..lowering import Lowering
 from ..messages import shown
 from .arguments import number, plain, probability
 from .base import Transform
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList | nn.Sequential)
+
 
 PERMUTED = dialect.DRAW["position"]
 
@@ -28,7 +35,8 @@ class _Container(Transform):
 
     def __post_init__(self) -> None:
         name, given = type(self).__name__, self.transforms
-        children = children_of(name, [given] if hasattr(given, "lower") and self.takes_one else given)
+        alone = self.takes_one and (hasattr(given, "lower") or (isinstance(given, nn.Module) and not _is_list(given)))
+        children = children_of(name, [given] if alone else given)
         if not children:
             raise ValueError(f"{name}: transforms must hold at least one transform")
         self._set(transforms=list(children))
