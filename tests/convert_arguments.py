@@ -89,6 +89,7 @@ TORCHVISION_OTHER = {
     "min_area": 4.0,
     "clamping_mode": None,
     "clip": False,
+    "vertical_flip": True,
 }
 SPECIAL: dict[tuple[str, str], Any] = {
     ("RandomIoUCrop", "min_scale"): 0.4,

@@ -61,7 +61,7 @@ def moco(old: bool) -> v1.Compose:
     )
     ops = [v1.RandomResizedCrop(64, scale=(0.2, 1.0))]
     grey = v1.RandomGrayscale(p=0.2)
-    ops += [grey, *jitter] if old else [*jitter, grey, v1.RandomApply([v1.GaussianBlur(5, [0.1, 2.0])], p=0.5)]
+    ops += [grey, *jitter] if old else [*jitter, grey, v1.RandomApply([PILBlur()], p=0.5)]
     return v1.Compose([*ops, v1.RandomHorizontalFlip(), v1.ToTensor(), NORM1])
 
 
@@ -182,15 +182,18 @@ PIPELINES = {
     ),
     "MixUp or CutMix": v2.RandomChoice([v2.CutMix(num_classes=10), v2.MixUp(alpha=0.2, num_classes=10)]),
 }
-MISSING = {  # and what is left to name: the places and ops of what has no counterpart
-    "MoCo v2, with a blur of its own": (
-        v1.Compose([v1.RandomResizedCrop(64), v1.RandomApply([PILBlur()], p=0.5), v1.ToTensor()]),
-        ["1.0.PILBlur"],
-    ),
-    "ten crops": (
-        v1.Compose([v1.Resize(72), v1.TenCrop(64), v1.Lambda(lambda crops: torch.stack(list(crops)))]),
-        ["1.TenCrop", "2.Lambda"],
+MISSING = {  # and the places and ops of what has no counterpart
+    "Pillow's filters": (
+        v1.Compose(
+            [
+                v1.Resize(72, interpolation=InterpolationMode.BOX),
+                v1.RandomApply([v1.RandomRotation(10, interpolation=InterpolationMode.HAMMING)], p=0.5),
+                v1.RandomAffine(0, shear=(80, 100)),
+            ]
+        ),
+        ["0.Resize", "1.0.RandomRotation", "2.RandomAffine"],
     ),
 }
+CALLED = {"MoCo v2 and v3"}  # with a callable
 NO_REPLAY = {"MixUp or CutMix"}
 MERGED = {"Kaggle, affine"}  # two smooth resamplings, which are one here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ LIBRARIES = {
     "kornia.augmentation": "kornia",
     "albumentations": "albumentations",
 }
+CALLED = "is called on what comes to it: of a batch the tensor [B, C, H, W]"
 NOTES = ("warn", "raise", "ignore")
 
 
@@ -141,12 +141,15 @@ def read_all(sources: Any, reading: Reading) -> list[Transform]:
 
 
 def read_callable(source: Any, reading: Reading) -> list[Transform]:
-    """A user's own function or op."""
-    from .. import transforms
-
-    if hasattr(transforms, "Lambda"):
-        return reading.make(transforms.Lambda, lambd=source)
-    return reading.lacks("is a callable of your own; call it before or behind the pipeline, or write a gpuaug.pixel_op")
+    """A user's own function or op, which goes over as it is, unless it is called by names."""
+    modules = {base.__module__.partition(".")[0] for base in type(source).__mro__}
+    if "albumentations" in modules:
+        return reading.lacks(
+            "is an op of your own for albumentations; write a function of the image, or a gpuaug.pixel_op"
+        )
+    if "torchvision" in modules or not isinstance(source, nn.Module):
+        reading.differs(CALLED)
+    return [source]
 
 
 def agreed(reading: Reading) -> bool:
@@ -158,8 +161,6 @@ def agreed(reading: Reading) -> bool:
                 reading.missing.append(
                     f"{place}(same_on_batch=True): other ops draw for each sample; give all the same"
                 )
-    if said == {True} and "same_on_batch" not in inspect.signature(Compose.__init__).parameters:
-        reading.missing.append("same_on_batch=True: each sample has its own draw; give equal ids, or leave it out")
     return said == {True}
 
 

@@ -4,8 +4,7 @@
 |---|---|
 | one draw for a whole batch | each sample draws for itself |
 | MixUp, CutMix | `per="batch"`: one draw for the batch, as there |
-| ConvertImageDtype(dtype) | ToDtype(dtype, scale=True) |
-| Lambda, callables, user subclasses | `Lambda`; what they do to other things than images is theirs |
+| Lambda, callables, user subclasses are called on one image | on what comes to them, of a batch the tensor: told |
 
 What README's table of differences says holds as well; it is not told again by each conversion.
 """
@@ -28,13 +27,6 @@ OURS_ALONE = {  # arguments that torchvision's op lacks
     "MixUp": ("pair", "per", "label_smoothing"),
     "CutMix": ("pair", "per", "label_smoothing", "correct_lam"),
 }
-MENDS = {
-    "FiveCrop": "call gpuaug.Compose([gpuaug.CenterCrop(size)]), or crop before the pipeline",
-    "TenCrop": "call gpuaug.Compose([gpuaug.CenterCrop(size)]), or crop before the pipeline",
-    "LinearTransformation": "apply it behind the pipeline",
-    "RGB": "convert images to RGB before the pipeline",
-    "GrayscaleToRGB": "convert images to RGB before the pipeline",
-}
 
 
 def read_torchvision(source: Any, reading: Reading) -> list[Transform]:
@@ -46,13 +38,14 @@ def read_torchvision(source: Any, reading: Reading) -> list[Transform]:
         return read_all(source.transforms, reading)
     if name in ("RandomApply", "RandomChoice", "RandomOrder"):
         return _container(name, source, reading)
-    if name == "ConvertImageDtype" and not hasattr(ours, name):
-        return reading.make(ours.ToDtype, dtype=source.dtype, scale=True)
-    if name == "Lambda" and not hasattr(ours, "Lambda"):
-        return reading.lacks("is a callable of your own; call it before or behind the pipeline", lambd=source.lambd)
+    if name == "Lambda":
+        from . import CALLED
+
+        reading.differs(CALLED)
+        return [ours.Lambda(source.lambd, *getattr(source, "types", ()))]
     kind = getattr(ours, name, None)
-    if kind is None or name in ("Transform", "Compose"):
-        return reading.lacks(f"{MENDS.get(name, 'leave it out, or apply it before or behind the pipeline')}")
+    if kind is None or name == "Transform":
+        return reading.lacks("leave it out, or apply it before or behind the pipeline")
     return reading.make(kind, **_arguments(name, kind, source))
 
 
