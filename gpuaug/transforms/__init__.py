@@ -56,6 +56,7 @@ from .jpeg import JPEG
 from .mixing import CutMix, MixUp
 from .mosaic import Mosaic
 from .noise import GaussianNoise, SaltAndPepper
+from .padding import PadIfNeeded
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .resizing import RandomResize, RandomShortestSize, ScaleJitter
 from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
@@ -90,6 +91,7 @@ __all__ = [
     "Normalize",
     "PILToTensor",
     "Pad",
+    "PadIfNeeded",
     "PixelOp",
     "RGB",
     "RandAugment",
