@@ -25,6 +25,7 @@ _FILTERS = {
     geometry.LINEAR: "bilinear",
     geometry.CUBIC: "bicubic",
     geometry.CUBIC_AA: "bicubic, antialiased",
+    geometry.LANCZOS: "lanczos",
 }
 
 

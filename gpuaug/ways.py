@@ -98,16 +98,22 @@ class Ways:
         else:
             self._choice(self.gate("draw_accept", (p,), "applied", shared=shared), [that, this])
 
-    def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False) -> None:
-        """Lower one of `children` for each sample, with probabilities `p`; `shared` as `gate`."""
+    def branches(
+        self,
+        children: Sequence[Callable[[], None]],
+        p: Sequence[float] | None,
+        shared: bool = False,
+        column: str = "choice",
+    ) -> None:
+        """Lower one of `children` for each sample, with probabilities `p`; `shared`, `column` as `gate`."""
         n = len(children)
         if p is None:
-            gate = self.gate("draw_integer", (n,), "choice", shared=shared)
+            gate = self.gate("draw_integer", (n,), column, shared=shared)
         else:
             if n > 12:
                 raise self.fail(f"p may be given for at most 12 transforms, got {n}")
             ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
-            gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice", shared=shared)
+            gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), column, shared=shared)
         self._choice(gate, children)
 
     def shuffled(self, children: Sequence[Callable[[], None]]) -> None:

@@ -48,6 +48,7 @@ from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .resizing import RandomResize, RandomShortestSize, ScaleJitter
 from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
 from .timm import TimmAugment, timm_augment, timm_mixup
+from .timm_geometry import CenterCropOrPad, RandomCropOrPad, ResizeKeepRatio, TrimBorder
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
@@ -55,6 +56,7 @@ __all__ = [
     "AugMix",
     "AutoAugment",
     "CenterCrop",
+    "CenterCropOrPad",
     "ClampBoundingBoxes",
     "ClampKeyPoints",
     "CoarseDropout",
@@ -83,6 +85,7 @@ __all__ = [
     "RandomChannelPermutation",
     "RandomChoice",
     "RandomCrop",
+    "RandomCropOrPad",
     "RandomEqualize",
     "RandomErasing",
     "RandomGamma",
@@ -104,6 +107,7 @@ __all__ = [
     "RandomVerticalFlip",
     "RandomZoomOut",
     "Resize",
+    "ResizeKeepRatio",
     "SaltAndPepper",
     "SanitizeBoundingBoxes",
     "SanitizeKeyPoints",
@@ -117,6 +121,7 @@ __all__ = [
     "ToPureTensor",
     "ToTensor",
     "Transform",
+    "TrimBorder",
     "TrivialAugmentWide",
     "UniformTemporalSubsample",
     "pixel_op",
