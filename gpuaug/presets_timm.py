@@ -26,8 +26,6 @@ REFUSED = {
     "naflex": f"sequences of patches are not offered; {SIMPLE}",
     "patchify": f"patches are not offered; {SIMPLE}",
 }
-UNUSED = {"crop_pct", "crop_mode", "crop_border_pixels", "patch_size", "max_seq_len"}  # by a recipe for training
-UNUSED |= {"patchify_channels_last", "patchify_flatten"}
 
 
 def sides(op: str, input_size: Any) -> Any:
@@ -43,6 +41,11 @@ def refuse(op: str, arguments: dict[str, Any]) -> None:
     for name, why in REFUSED.items():
         if flag(op, name, arguments.get(name, False)):
             raise ValueError(f"{op}: {name}=True: {why}")
+
+
+def of_resize(interpolation: Any) -> Any:
+    """A resize's filter by timm's name: it works on Pillow images, whose nearest is torchvision's nearest-exact."""
+    return "nearest-exact" if interpolation == "nearest" else interpolation
 
 
 def jitter(op: str, color_jitter: Any, prob: Any) -> list:
@@ -122,6 +125,12 @@ def timm_train(
     use_prefetcher: bool = False,
     normalize: bool = True,
     separate: bool = False,
+    naflex: bool = False,
+    patch_size: int | Sequence[int] = 16,
+    max_seq_len: int = 576,
+    patchify: bool = False,
+    patchify_channels_last: bool = True,
+    patchify_flatten: bool = True,
     *,
     force_color_jitter: bool = False,
     mixup_alpha: float = 0.0,
@@ -148,18 +157,19 @@ def timm_train(
     ``mean`` is the colour outside of turned images, too. ``re_prob``, ``re_mode``, ``re_count``: RandomErasing behind
     it, of ``const`` 0, ``rand`` or ``pixel`` noise, in 1 to ``re_count`` rectangles. ``re_num_splits``: 0 or 1; timm
     leaves the first part of a batch unerased by larger ones, but a draw here does not depend on the place in a batch.
-    ``no_aug``: resized and cropped alone. ``normalize=False``: uint8 comes out. The arguments for evaluation are
-    taken and not used, as by timm. The rest: :func:`gpuaug.timm_mixup`.
+    ``no_aug``: resized and cropped alone. ``normalize=False``: uint8 comes out. The arguments for evaluation and
+    patches are taken and not used, as by timm. The rest: :func:`gpuaug.timm_mixup`.
     """
-    op = "timm_train"
-    refuse(op, dict(tf_preprocessing=tf_preprocessing, use_prefetcher=use_prefetcher, separate=separate))
+    op, filtered = "timm_train", of_resize(interpolation)
+    asked = dict(tf_preprocessing=tf_preprocessing, use_prefetcher=use_prefetcher, separate=separate)
+    refuse(op, asked | dict(naflex=naflex, patchify=patchify))
     size = sides(op, input_size)
     if flag(op, "no_aug", no_aug):
-        way = "bilinear" if interpolation == "random" else interpolation
+        way = "bilinear" if interpolation == "random" else filtered
         ops = _finish([ga.Resize(size, way), ga.CenterCrop(size)], flag(op, "normalize", normalize), dtype, mean, std)
         return ga.Compose(ops, **compose)
     crop = choice(op, "train_crop_mode", train_crop_mode or "rrc", CROPS)
-    ops = _crop(op, size, crop, scale, ratio, interpolation)
+    ops = _crop(op, size, crop, scale, ratio, filtered)
     hflip, vflip = probability(op, hflip, "hflip"), probability(op, vflip, "vflip")
     ops += [ga.RandomHorizontalFlip(hflip)] if hflip else []
     ops += [ga.RandomVerticalFlip(vflip)] if vflip else []
@@ -178,8 +188,8 @@ def timm_train(
             raise ValueError(f"{op}: re_prob={re_prob}: timm erases behind the normalisation; leave normalize=True")
         if whole(op, "re_num_splits", re_num_splits, 0) > 1:
             raise ValueError(
-                f"{op}: re_num_splits={re_num_splits} leaves the first part of a batch unerased, but a draw here depends "
-                "on the sample, not on its place; make that part with a pipeline of its own, re_prob=0"
+                f"{op}: re_num_splits={re_num_splits} leaves the first part of a batch unerased, but a draw here "
+                "depends on the sample, not on its place; make that part with a pipeline of its own, re_prob=0"
             )
         ops += erasing(op, erased, re_mode, whole(op, "re_count", re_count, 1, MOST_ERASED))
     if mixup_alpha or cutmix_alpha or cutmix_minmax is not None:
@@ -210,7 +220,7 @@ def timm_eval(
     (resize both sides) or ``border`` (resize the longer side, add a border of the mean colour).
     ``crop_border_pixels``: cut off first. ``interpolation``: of the resize. ``normalize=False``: uint8 comes out.
     """
-    op = "timm_eval"
+    op, interpolation = "timm_eval", of_resize(interpolation)
     refuse(op, dict(tf_preprocessing=tf_preprocessing, use_prefetcher=use_prefetcher))
     size = sides(op, input_size)
     height, width = pair(op, "input_size", size)
