@@ -11,7 +11,7 @@ from typing import Any
 
 from ..lowering import Lowering
 from ..messages import meant, shown, spelt
-from .arguments import Fills, choice, ends, number, probability, whole
+from .arguments import Fills, choice, number, probability, whole
 from .augmix import LONGEST, WIDEST, lower_chains
 from .base import DRAWN, Transform, either_filter
 from .beta import ALPHAS
@@ -188,7 +188,8 @@ class TimmAugment(Policy):
         read(self.config)
         self._check_warps((DRAWN,))
         if self.img_mean is not None:
-            values = [number("timm_augment", "img_mean", v, 0.0, 1.0) for v in ends(self.img_mean)]
+            values = self.img_mean if isinstance(self.img_mean, tuple) and self.img_mean else (self.img_mean,)
+            values = [number(type(self).__name__, "img_mean", v, 0.0, 1.0) for v in values]
             self._set(img_mean=tuple(values))
 
     def lower(self, build: Lowering) -> None:
