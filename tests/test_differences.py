@@ -1,5 +1,5 @@
-"""What README's table says of torchvision, held against the torchvision that is installed, and the ranges of arguments
-that are the same in both."""
+"""What docs/differences.md says of torchvision, held against the torchvision that is installed, and the ranges of
+arguments that are the same in both."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_sequences_of_one_that_neither_takes(case: int) -> None:
             make([0.5])
 
 
-# --- rows of README's table -------------------------------------------------------------------------------------------
+# --- rows of docs/differences.md --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("size", [(17, 23), (90, 77)])
 @pytest.mark.parametrize("antialias", [True, False])
 def test_uint8_bicubic_rounds_once(size: tuple[int, int], antialias: bool) -> None:
