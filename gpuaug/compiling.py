@@ -13,6 +13,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .backends import select
+from .barriers import name_of, stops
 from .inputs import check_images, check_labels, children_of, is_fake
 from .lowering import lower
 from .mixing import Mix
@@ -199,6 +200,9 @@ def gpuaug_program(number: int, canvas: Canvas | None, channels: int, frames: in
 
 def _made(pipeline, canvas: Canvas | None, channels: int, clip: tuple[int, ...], dtype, device, grad: bool):
     transforms = children_of("Compose", pipeline.transforms)
+    if pipeline._recipes.is_staged(pipeline.transforms):
+        name = next(name_of(child) for child in transforms if stops(child))
+        return f"a pipeline with a callable, {name}, {NO_PLACE}"
     if canvas is not None:
         check_images("Compose", torch.empty((1, *clip, channels, *canvas), dtype=dtype, device="meta"))
     program = lower(transforms, SOME_CANVASES if canvas is None else frozenset({canvas}), channels, dtype)

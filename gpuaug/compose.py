@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
 from . import backends, operator
 from .backends.engine import Key
+from .barriers import Staged
 from .drawn import drawn
 from .explain import explain
 from .inputs import (
@@ -26,34 +27,40 @@ from .inputs import (
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .kinds import drawn_by_boxes, finished, taken
-from .messages import warn
+from .listed import Listed
+from .messages import check_keywords, meant, spelt, warn
 from .mixing import mixable
 from .params import Params, one_view
 from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
 from .samples import Batch, is_plain, read, twice
+from .state import Stated
 from .undo import undone
 
+CALL = ("labels", "masks", "boxes", "keypoints", "ids", "epoch", "views", "view", "index")  # keywords of a call
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
 
-class Compose(nn.Module):
+class Compose(Listed, Stated, nn.Module):
     """A pipeline of augmentations for a batch, in which each sample has its own draw.
 
     Args:
-        transforms: descriptions from `gpuaug`, applied in order.
+        transforms: descriptions from `gpuaug`, applied in order; and callables of any kind, which are called on what
+            the ops in front of them made (see `barriers`).
         seed: makes the draws reproducible; None takes one from the operating system, and `repr` shows it.
         backend: "auto", "triton", "kornia" or "cpu". auto takes triton for CUDA tensors, cpu for CPU tensors, and
             kornia where neither can run (it warns once and says why) or where the input requires grad.
         memory_format: of the output: torch.contiguous_format, torch.channels_last, or torch.preserve_format.
         check: look at the pixels of each batch and raise on NaN, or on floats outside of [0, 1]. On a GPU this waits
             for it.
+        same_on_batch: all samples of a call get the draws of its first one.
 
     A draw is a pure function of (seed, epoch, sample id, op, column): with `ids`, a sample gets the same draw in any
     batch, order, worker and on any backend. Without, the pipeline counts samples; rank, DataLoader worker and the
     loader's seed are part of the key.
     """
 
+    @partial(spelt, called="Compose")
     def __init__(
         self,
         transforms: Sequence,
@@ -62,31 +69,14 @@ class Compose(nn.Module):
         backend: str = "auto",
         memory_format: torch.memory_format = torch.preserve_format,
         check: bool = False,
+        same_on_batch: bool = False,
     ):
         super().__init__()
         self.transforms = list(children_of("Compose", transforms))
         self._keys = Keys(int.from_bytes(os.urandom(6), "little") if seed is None else seed)
         self._recipes, self._warned, self._number = Recipes(), set(), operator.register(self)
         self.backend, self.memory_format, self.check = backend, memory_format, check
-
-    @property
-    def seed(self) -> int:
-        """Of all draws: a whole number 0 .. 2^64 - 1."""
-        return self._keys.seed
-
-    @seed.setter
-    def seed(self, seed: int) -> None:
-        self._keys.seed = seed
-
-    @property
-    def epoch(self) -> int | None:
-        """Part of every draw's key, 0 .. 2^32 - 1; None counts as 0. DataLoader workers follow the process that made
-        the pipeline."""
-        return self._keys.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int | None) -> None:
-        self._keys.epoch = epoch
+        self.same_on_batch, self._front = same_on_batch, []
 
     @property
     def backend(self) -> str:
@@ -96,7 +86,8 @@ class Compose(nn.Module):
     @backend.setter
     def backend(self, backend: str) -> None:
         if backend not in backends.NAMES:
-            raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}, got {backend!r}")
+            names = ", ".join(backends.NAMES)
+            raise ValueError(f"backend must be one of {names}, got {backend!r}{meant(backend, backends.NAMES)}")
         self._backend = backend
         self._recipes.forget()
 
@@ -126,6 +117,7 @@ class Compose(nn.Module):
         views: int | None = None,
         view: int | None = None,
         index=None,
+        **unknown,
     ):
         """Augment a batch, or one sample.
 
@@ -156,6 +148,8 @@ class Compose(nn.Module):
             a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it. Structures of
             several views come back as a list of them.
         """
+        if unknown:
+            check_keywords("Compose", unknown, CALL)
         if masks is not None or boxes is not None or keypoints is not None or not is_plain(inputs):
             kinds = {"masks": masks, "boxes": boxes, "keypoints": keypoints}
             asked = asked_for(views, view)
@@ -165,7 +159,14 @@ class Compose(nn.Module):
             labels = inputs[1] if labels is None else twice(labels)
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().forward(self, images, labels, ids, epoch, views, view, index)
-        images, recipe = self.take(images, asked_for(views, view), index)
+        try:
+            images, recipe = self.take(images, asked_for(views, view), index)
+        except Staged:
+            recipe = None
+        if recipe is None:
+            given = {} if len(inputs) > 1 else {"labels": labels}
+            inputs = inputs[:1] if labels is None else inputs
+            return self._staged().call(inputs, given, asked_for(views, view), ids, epoch, index)
         recipe.check_alone()
         if labels is not None:
             check_labels(labels, recipe.single)
@@ -190,6 +191,8 @@ class Compose(nn.Module):
         index=None,
     ):
         """The call on a structure, or with masks, boxes or keypoints; or, with a table of params, `apply`."""
+        if self._recipes.is_staged(self.transforms):
+            return self._staged().call(inputs, given, asked, ids, epoch, index)
         batch = read(inputs, **given)
         source, recipe = self.take(*taken(batch, asked), index)
         if params is None:
@@ -213,11 +216,14 @@ class Compose(nn.Module):
         """The call, for the views that are asked for."""
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().views_of(self, images, asked, ids, epoch, index)
+        if self._recipes.is_staged(self.transforms):
+            return self._staged().call((images,), {}, asked, ids, epoch, index)
         source, recipe = self.take(images, asked, index)
         recipe.check_alone()
         key = self._draw_keys(recipe, source.device, ids, epoch)
         return run(recipe, source, None, key, host=recipe.draws_size and self._host_key(recipe, ids, epoch))[0]
 
+    @partial(spelt, called="Compose.sample")
     def sample(
         self,
         images,
@@ -232,6 +238,8 @@ class Compose(nn.Module):
         """Draw for a batch without touching its pixels; arguments as for the call. An op that draws by boxes needs
         those."""
         asked = asked_for(views, view)
+        if self._recipes.is_staged(self.transforms):
+            return apart(foreseen().sample)(self._staged(), images, boxes, asked, ids, epoch, index)
         if boxes is None and is_plain((images,)):
             if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
                 return in_a_graph().sample(self, images, ids, epoch, views, view, index)
@@ -257,6 +265,7 @@ class Compose(nn.Module):
         frames = recipe.clip and recipe.clip[0]
         return Params(table, program.columns, program, recipe.sizes, frames)
 
+    @partial(spelt, called="Compose.apply")
     def apply(
         self,
         images,
@@ -285,6 +294,9 @@ class Compose(nn.Module):
         """
         table = params.table if view is None else one_view(params, view)
         asked = asked_for(None if table.dim() == 2 else table.shape[0], None)
+        if self._recipes.is_staged(self.transforms):
+            kinds = {"labels": labels, "masks": masks, "boxes": boxes, "keypoints": keypoints}
+            return apart(foreseen().apply)(self._staged(), images, params, table, kinds, asked, out, index)
         given = {"labels": labels, "masks": masks, "boxes": boxes, "keypoints": keypoints}
         if any(value is not None for value in given.values()) or not is_plain((images,)):
             if out is not None:
@@ -323,20 +335,32 @@ class Compose(nn.Module):
         """
         return undone(images, params)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that is part of every draw's key: 0 .. 2^32 - 1."""
-        self.epoch = whole("epoch", epoch, EPOCHS)
-
-    def explain(self, images) -> str:
-        """What these images would go through: slots, launches, bytes, and the backends with their reasons."""
-        _, recipe = self.take(images)
-        return explain(recipe.program, images, len(recipe.rows), recipe.backend, self.backend)
+    def explain(self, images, *, verbose: bool = False) -> str:
+        """What these images would go through: each op with the sizes behind it, how it reads, and what it draws; how
+        often an image is gone over, and why; bytes, launches, the backend. `verbose` adds the slots of the program."""
+        if self._recipes.is_staged(self.transforms):
+            return foreseen().explain(self._staged(), images, verbose)
+        if not is_plain((images,)):
+            images = taken(read((images,)), PLAIN)[0]
+        return explain(self.take(images)[1], images, self.backend, verbose)
 
     def lower(self, build) -> None:
         """As part of another pipeline: its ops in a row; seed, backend and format are the outer one's."""
         for index, transform in enumerate(self.transforms):
             with build.op(index, transform):
                 transform.lower(build)
+
+    def _staged(self):
+        """The chain of passes that a pipeline with callables is."""
+        from .stages import chain_of
+
+        return chain_of(self)
+
+    def _behind(self, front: list) -> None:
+        """Draw as behind these ops."""
+        from .stages import streams_of
+
+        self._front, self._recipes = front, Recipes(sum(map(streams_of, front)))
 
     def take(self, images, asked: Asked = PLAIN, index=None) -> tuple[torch.Tensor, Recipe]:
         """A plain tensor from whose first element the recipe's rows count, and the recipe."""
@@ -388,13 +412,16 @@ class Compose(nn.Module):
     def _draw_keys(self, recipe: Recipe, device: torch.device, ids, epoch: int | None) -> Key:
         """What the samples' draws are keyed by, on the device."""
         word = self._keys.epoch_on(device) if epoch is None else whole("epoch", epoch, EPOCHS)
-        if ids is None:
-            return Key(None, word, self._keys.of_counted(device))
         b = recipe.samples
+        if ids is None:
+            numbers = same(self._keys.numbers(device, b)) if self.same_on_batch else None
+            return Key(numbers, word, self._keys.of_counted(device))
         given, ids = ids, as_ids(ids, device, b)
         if epoch is None and self._keys.epoch is None:
             self._warn_once("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
-        if b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
+        if self.same_on_batch:
+            ids = same(ids)
+        elif b > 1 and ids.device.type == "cpu" and not isinstance(given, range) and len(set(ids.tolist())) < b:
             self._warn_once("ids repeat within a batch: equal ids get equal draws")
         return Key(ids, word, self._keys.of_ids(device))
 
@@ -408,51 +435,27 @@ class Compose(nn.Module):
             self._warned.add(message)
             warn(message)
 
-    def get_extra_state(self) -> torch.Tensor:
-        """Seed, epoch and the number of samples counted so far, int64 [3] on the CPU: what a resumed run needs."""
-        return self._keys.saved()
-
-    def set_extra_state(self, state: torch.Tensor | dict) -> None:
-        """Resume from `get_extra_state`, or from the dict that it was in versions before."""
-        self._keys.resume(state)
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
-        key = prefix + "_extra_state"
-        if key not in state_dict:
-            return
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
-
-    def __getstate__(self) -> dict:
-        state = dict(self.__dict__)
-        del state["_recipes"], state["_warned"], state["_number"]
-        return state
-
-    def __setstate__(self, state: dict) -> None:
-        super().__setstate__(state)
-        self._recipes, self._warned, self._number = Recipes(), set(), operator.register(self)
-
-    def __deepcopy__(self, memo: dict) -> Compose:
-        new = type(self).__new__(type(self))
-        new.__setstate__(copy.deepcopy(self.__getstate__(), memo))
-        return new
-
-    def __repr__(self) -> str:
-        lines = "".join(f"    {t!r},\n" for t in self.transforms)
-        extras = f"seed={self.seed}"
-        extras += "" if self.backend == "auto" else f", backend={self.backend!r}"
-        extras += "" if self.memory_format == torch.preserve_format else f", memory_format={self.memory_format}"
-        extras += ", check=True" if self.check else ""
-        return f"Compose([\n{lines}], {extras})" if lines else f"Compose([], {extras})"
-
 
 def on_device(table: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A table [B, P] or [V, B, P] as the device's [V * B, P]."""
     return moved(table if table.dim() == 2 else table.flatten(0, 1), device, torch.float32).contiguous()
 
 
+def same(ids: torch.Tensor) -> torch.Tensor:
+    """The first of some ids in place of all."""
+    return ids[:1].expand(len(ids)).contiguous()
+
+
 def apart(function):
     """The function, which torch.compile leaves out of the graphs that it traces."""
     return torch._dynamo.disable(function) if torch.compiler.is_dynamo_compiling() else function
+
+
+def foreseen():
+    """The module that draws for pipelines with callables before these have run."""
+    from . import foreseen as module
+
+    return module
 
 
 def in_a_graph():

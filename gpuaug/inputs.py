@@ -26,16 +26,16 @@ _MENDS = {
 
 
 def children_of(op: str, transforms) -> tuple:
-    """The children as a tuple, each of which can lower itself."""
+    """The children as a tuple, each of which can lower itself or be called."""
     try:
         children = tuple(transforms)
     except TypeError:
         raise TypeError(f"{op}: transforms must be a list of transforms, got {shown(transforms)}") from None
     for index, child in enumerate(children):
-        if isinstance(child, type | str | bytes) or not callable(getattr(child, "lower", None)):
+        if isinstance(child, type | str | bytes) or not (callable(getattr(child, "lower", None)) or callable(child)):
+            made = "; make one of the class" if isinstance(child, type) else ""
             raise TypeError(
-                f"{op}: transforms[{index}] is {shown(child)}, which is not a gpuaug transform; "
-                "use gpuaug's op of the same name"
+                f"{op}: transforms[{index}] is {shown(child)}, which is neither a transform nor a callable{made}"
             )
     return children
 

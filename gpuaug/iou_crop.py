@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 
 from .backends.engine import Engine, Key
-from .backends.kornia import counted
 from .inputs import moved
 from .kernels.shared import plan
 from .kernels.torch import dialect as torch_dialect
+from .keys import advanced
 from .points import upright_at
 from .trail import Trail
 from .tree import Event
@@ -73,7 +73,9 @@ def _named(rows: torch.Tensor, key: Key) -> Key:
     """A key with ids: a batch without is counted once, however often it is planned."""
     if key.ids is not None:
         return key
-    return key._replace(ids=counted(key, rows[:, plan.ROW_SAMPLE]) + torch.arange(len(rows), device=rows.device))
+    return key._replace(
+        ids=advanced(key.state, rows[:, plan.ROW_SAMPLE].max() + 1) + torch.arange(len(rows), device=rows.device)
+    )
 
 
 def _draw(trail: Trail, event: Event, rows, table: torch.Tensor, key: Key, boxes: torch.Tensor, box_rows) -> None:

@@ -9,6 +9,7 @@ import multiprocessing.context
 import multiprocessing.sharedctypes
 import operator
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from .kernels.torch import dialect as torch_dialect
 from .messages import shown
 
 CPU = torch.device("cpu")
+LOCKS: dict[int, threading.Lock] = {}  # of a process's counters
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOCKS.clear)  # a process that ended may have had the child's number
 DISTRIBUTED = torch.distributed.is_available()
 NO_EPOCH = -1
 EPOCHS = 2**32  # a key has 32 bits for the epoch
@@ -170,6 +174,10 @@ class Keys:
             self._in_stream_order(device)
         return self._state(key)
 
+    def numbers(self, device: torch.device, n: int) -> torch.Tensor:
+        """The numbers int64 [n] of the samples of a call without ids, which are counted by it."""
+        return advanced(self.of_counted(device), n) + torch.arange(n, device=device)
+
     def _state(self, key: torch.device | tuple) -> torch.Tensor:
         """The state of a device's draws with ids, or of those without: device, rank, worker, its seed, process."""
         state = self._states.get(key)
@@ -247,6 +255,14 @@ class Keys:
             self._epoch, self._owner = state["shared"]
         else:
             self.epoch = state["epoch"]
+
+
+def advanced(state: torch.Tensor, n: int | torch.Tensor) -> torch.Tensor:
+    """The counter of a state, int64 [], which is moved on by n; threads take turns."""
+    with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
+        start = state[plan.STATE_COUNTER].clone()
+        state[plan.STATE_COUNTER].add_(n)
+    return start
 
 
 def _capturing(stream) -> bool:

@@ -37,11 +37,12 @@ class Lowering(Ways):
         channels, dtype: those that arrive at the op being lowered.
         width: channels of the engine, see `Program.channels`.
         mix: what the blends so far agree on, None for none.
+        streams: how many the draws so far take, with those in front.
         place: of the op being lowered, as the pipeline was written.
         early: a blend is lowered in front of the ops that make floats of uint8, though it stands behind them.
     """
 
-    def __init__(self, canvases: Canvases, channels: int, dtype: torch.dtype, width: int):
+    def __init__(self, canvases: Canvases, channels: int, dtype: torch.dtype, width: int, streams: int = 0):
         self._canvases, self.channels, self.dtype = canvases, channels, dtype
         self.track: list[Callable[[Canvases], Canvases]] = []
         self.width, self.most_channels = width, channels
@@ -49,7 +50,8 @@ class Lowering(Ways):
         self.config: list[float] = []
         self.columns: list[str] = []
         self._gate, self._want = -1, 0
-        self._lines = self._stream = self._slot = 0
+        self._lines = self._slot = 0
+        self.streams = streams
         self._op = ""
         self._known: dict[tuple, tuple[int, int]] = {}
         self._path: tuple = ()
@@ -132,15 +134,20 @@ class Lowering(Ways):
         self.channels = channels
         self.most_channels = max(self.most_channels, channels)
 
+    def spread(self, call: Callable[[Sequence[float], Canvas], list[Call]]) -> None:
+        """Have three equal channels of one, which `call` describes; an engine of three has them already."""
+        self._entry(plan.KIND_NONE, 0, (), None, (), (), call)
+        self.become(3)
+
     def _columns_for(self, names: Sequence[str]) -> tuple[int, int]:
         """First table column and stream number; copies of one op inside RandomOrder share both."""
         key = (self._path, tuple(names))
         if key not in self._known:
             first = len(self.columns)
             self.columns += [f"{self._op}.{n}" for n in names]
-            self._known[key] = first, self._stream
-            self._stream += 1
-            if self._stream >= 4096:
+            self._known[key] = first, self.streams
+            self.streams += 1
+            if self.streams >= 4096:
                 raise self.fail("a pipeline has at most 4096 draws")
         return self._known[key]
 
@@ -162,7 +169,8 @@ class Lowering(Ways):
         for word, value in words.items():
             code[getattr(plan, word.upper())] = value
         name = self._op.rsplit(".", 1)[-1]
-        self.nodes.append(Entry(name, self._lines, tuple(code), tuple(arguments), call, sizes, place=self.place))
+        entry = Entry(name, self._lines, tuple(code), tuple(arguments), call, sizes, place=self.place, path=self._op)
+        self.nodes.append(entry)
         self._lines += 1
         self._slot += kind != plan.KIND_GATE
         return self.nodes[-1]
@@ -345,8 +353,11 @@ def _twelve(values: Sequence[float]) -> list[float]:
     return [float(v) for v in values] + [0.0] * (12 - len(values))
 
 
-def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype) -> Program:
+def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype, streams: int = 0) -> Program:
     """Lower a pipeline for images of the sizes `canvases` (H, W), `channels` and `dtype`.
+
+    Args:
+        streams: how many the draws of ops in front take.
 
     Raises:
         TypeError: a dtype or channel count that an op cannot take.
@@ -357,9 +368,9 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
         raise TypeError(f"images must be {names}, got {dtype}; convert them first, for example images.float()")
     if not 1 <= channels <= MAX_CHANNELS:
         raise ValueError(f"images must have 1 to {MAX_CHANNELS} channels, got {channels}; is the shape [B, C, H, W]?")
-    build = _walk(transforms, canvases, channels, dtype, channels)
+    build = _walk(transforms, canvases, channels, dtype, channels, streams)
     if build.most_channels > channels:
-        build = _walk(transforms, canvases, channels, dtype, build.most_channels)
+        build = _walk(transforms, canvases, channels, dtype, build.most_channels, streams)
     config = tuple(np.array(build.config, np.float32).tolist())
     nodes = tuple(build.nodes)
     groups, steps, asks = counts(nodes)
@@ -382,8 +393,10 @@ def lower(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.
     )
 
 
-def _walk(transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype, width: int) -> Lowering:
-    build = Lowering(canvases, channels, dtype, width)
+def _walk(
+    transforms: Sequence, canvases: Canvases, channels: int, dtype: torch.dtype, width: int, streams: int
+) -> Lowering:
+    build = Lowering(canvases, channels, dtype, width, streams)
     for written in in_order(transforms, lambda: build.dtype):
         with ExitStack() as levels:
             for index, transform in written.path:

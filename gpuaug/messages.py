@@ -46,13 +46,14 @@ def check_keywords(op: str, given: Iterable[str], names: Iterable[str]) -> None:
             raise TypeError(f"{op}: takes no argument {keyword!r}{hint}")
 
 
-def spelt(function: Callable) -> Callable:
-    """A decorator: `function` names what was probably meant by a keyword that it does not take."""
-    names = tuple(inspect.signature(function).parameters)
+def spelt(function: Callable, called: str | None = None) -> Callable:
+    """A decorator: `function` names what was probably meant by a keyword that it does not take; errors call it
+    `called`, or by its name."""
+    names = tuple(name for name in inspect.signature(function).parameters if name != "self")
 
     @functools.wraps(function)
     def checked(*arguments: Any, **keywords: Any) -> Any:
-        check_keywords(function.__name__, keywords, names)
+        check_keywords(called or function.__name__, keywords, names)
         return function(*arguments, **keywords)
 
     return checked

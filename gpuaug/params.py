@@ -13,6 +13,19 @@ from .mixing import neighbours, partner
 from .program import Canvas, Program
 
 
+class Calls(list):
+    """What `Params.describe` tells, a list of dicts that prints as one call a line."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(_call, self)) or "nothing: the image stays as it is"
+
+
+def _call(record: dict) -> str:
+    said = record["kwargs"] if "kwargs" in record else {k: v for k, v in record.items() if k not in ("op", "call")}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in said.items())
+    return f"{record['call']}({arguments})  # {record['op']}" if "call" in record else f"{record['op']}({arguments})"
+
+
 @dataclass(frozen=True)
 class Params:
     """What a pipeline drew for a batch.
@@ -30,8 +43,9 @@ class Params:
     sizes: tuple[Canvas, ...]
     frames: int | None = None
 
-    def describe(self, i: int, view: int = 0) -> list[dict]:
-        """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them.
+    def describe(self, i: int, view: int = 0) -> Calls:
+        """The functional calls that sample `i` gets, in order; with several views, in the `view`-th of them. Printed,
+        it is a call a line.
 
         Each is {"op": class name, "call": name in torchvision.transforms.v2.functional, "kwargs": all of its
         arguments}; what did not act is absent. torchvision takes words for an interpolation since 0.28; an earlier one
@@ -51,7 +65,7 @@ class Params:
         others = [] if mix is None else neighbours(i % n, n, mix)
         if self.program.pastes is not None and n > 1:
             others = [partner(i % n, n, "roll")]
-        return self.program.describe(row, self.sizes[i], others, self.frames)
+        return Calls(self.program.describe(row, self.sizes[i], others, self.frames))
 
     @property
     def matrix(self) -> torch.Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import torch
 
 from . import backends
 from .backends.engine import Engine, Key, Plans
+from .barriers import Staged, stops
 from .inputs import check_images, check_list, children_of, moved
 from .kernels.shared import plan
 from .keys import whole
@@ -189,12 +191,17 @@ def drawn_sizes(plans: Plans) -> list[Canvas]:
 class Recipes:
     """What a pipeline has worked out for its inputs; of recipes, engines and programs the last ones are kept.
 
+    Args:
+        streams: how many the draws of ops in front of the pipeline's take.
+
     Attributes:
         captured: the recipes that CUDA graphs read, for good.
+        chain: of a pipeline with callables, kept as long as it holds the same.
     """
 
-    def __init__(self):
+    def __init__(self, streams: int = 0):
         self.captured: list[Recipe] = []
+        self.streams, self.chain = streams, None
         self.forget()
 
     def forget(self) -> None:
@@ -286,13 +293,25 @@ class Recipes:
         return new
 
     def _follow(self, transforms: list) -> None:
-        """Forget what was made of other transforms."""
+        """Forget what was made of other transforms.
+
+        Raises:
+            Staged: there are callables among them.
+        """
         if transforms != self._transforms or (self._nested and any(c.transforms != seen for c, seen in self._nested)):
             self._start_over(transforms)
+        if self._staged:
+            raise Staged
+
+    def is_staged(self, transforms: list) -> bool:
+        """Whether there are callables among the transforms; if they have changed, `chain` is None."""
+        with suppress(Staged):
+            self._follow(transforms)
+        return self._staged
 
     def _start_over(self, transforms: Sequence) -> None:
         """Forget what was made of the transforms, or of the format and the backend, as they were."""
-        children_of("Compose", transforms)
+        self._staged, self.chain = any(map(stops, children_of("Compose", transforms))), None
         self._recipes: dict[tuple, Recipe] = {}
         self._met: dict[tuple, None] = {}
         self._engines: dict[tuple, Engine] = {}
@@ -342,7 +361,7 @@ class Recipes:
         for known in self._programs:
             if (known.in_channels, known.in_dtype) == (channels, dtype) and (program := known.at(canvases)):
                 return program
-        program = lower(self._transforms, canvases, channels, dtype)
+        program = lower(self._transforms, canvases, channels, dtype, self.streams)
         self._programs = [program, *self._programs][:KEPT_ENGINES]
         return program
 

@@ -56,6 +56,7 @@ class Entry:
         sizes: canvas -> the extremes of those that it may become, where that is drawn.
         frames: of an op on clips, which frames it takes, see `program.frames`.
         place: of its op in the pipeline, as it was written.
+        path: of its op, "4.0.GaussianBlur", as columns and errors name it.
         mask_fill: what masks get from outside of them; None where the pipeline does not say.
         pastes: it copies objects from image to image, behind all else.
         event: what it does to boxes and keypoints beside its map, or alone.
@@ -69,6 +70,7 @@ class Entry:
     sizes: Callable[[Canvas], Canvases] | None = field(default=None, compare=False, repr=False)
     frames: Callable[[torch.Tensor, int], torch.Tensor] | None = field(default=None, compare=False, repr=False)
     place: int = 0
+    path: str = field(default="", compare=False, repr=False)
     mask_fill: float | None = 0
     event: Event | None = None
     pastes: bool = False

@@ -1,4 +1,4 @@
-"""All that torchvision.transforms.v2 has, by its names: `from gpuaug import v2` for `from torchvision.transforms
+"""All that torchvision.transforms.v2 has, by its names: `from gpuaug import v2`, not `from torchvision.transforms
 import v2`. What gpuaug has beside it is here, too.
 
 What a user's own transform asks of the structure that it is called on (`query_size`, `has_any`, ...) is torchvision's,

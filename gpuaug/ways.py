@@ -100,24 +100,28 @@ class Ways:
 
     def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False) -> None:
         """Lower one of `children` for each sample, with probabilities `p`; `shared` as `gate`."""
-        n = len(children)
+        self._choice(self.chosen(len(children), p, shared), children)
+
+    def chosen(self, n: int, p: Sequence[float] | None, shared: bool = False) -> Entry:
+        """The gate of `branches`."""
         if p is None:
-            gate = self.gate("draw_integer", (n,), "choice", shared=shared)
-        else:
-            if n > 12:
-                raise self.fail(f"p may be given for at most 12 transforms, got {n}")
-            ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
-            gate = self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice", shared=shared)
-        self._choice(gate, children)
+            return self.gate("draw_integer", (n,), "choice", shared=shared)
+        if n > 12:
+            raise self.fail(f"p may be given for at most 12 transforms, got {n}")
+        ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
+        return self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice", shared=shared)
 
     def shuffled(self, children: Sequence[Callable[[], None]]) -> None:
         """Lower all `children`, in an order drawn for each sample."""
-        n = len(children)
+        gate = self.order(len(children))
+        for position in range(len(children)):
+            self._choice(gate, children, position)
+
+    def order(self, n: int) -> Entry:
+        """The gate of `shuffled`."""
         if n > 10:
             raise self.fail(f"at most 10 transforms can be reordered, got {n}")
-        gate = self.gate("draw_integer", (math.factorial(n),), "order", permutes=n)
-        for position in range(n):
-            self._choice(gate, children, position)
+        return self.gate("draw_integer", (math.factorial(n),), "order", permutes=n)
 
     def _choice(self, gate: Entry, children: Sequence[Callable[[], None]], position: int = 0) -> None:
         """Lower children of which a row takes one; they share slots."""

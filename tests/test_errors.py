@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from calls import default
-from PIL import Image
 from refusals import ALIASES, BAD, CLASSES, CORNERS, FUNCTIONS, INF, NAN, assert_told, grey, images, refusal
 from torch import Tensor
 
@@ -44,7 +43,7 @@ def test_bad_values_of_each_argument(name: str) -> None:
     op, good = getattr(ga, name), CLASSES[name]
     for field in dataclasses.fields(op):
         for bad in BAD.values():
-            if field.name == "labels_getter" and name.startswith("Sanitize") and callable(bad):
+            if callable(bad) and (field.name, name[:8]) in (("labels_getter", "Sanitize"), ("lambd", "Lambda")):
                 continue  # it may be any; what it gives is judged where it is called
             said = ALIASES.get(name, name) if field.name == "config" else name
             refusal(lambda k=field.name, v=bad: op(**{**good, k: v}), [said, field.name])
@@ -234,7 +233,7 @@ BAD_ARGUMENTS = [
     (lambda: ga.functional.crop(grey(), 0, 0, 0, 3), ["crop", "height", "0"]),
     (lambda: ga.functional.crop(grey(), 1.5, 0, 3, 3), ["crop", "top", "whole", "1.5"]),
     (lambda: ga.functional.posterize(grey(), 4.5), ["posterize", "bits", "4.5"]),
-    (lambda: ga.functional.permute_channels(grey(), [0, 0, 1]), ["permute_channels", "permutation", "[0, 0, 1]"]),
+    (lambda: ga.functional.permute_channels(grey(), [0, 3, 1]), ["permute_channels", "permutation", "3"]),
     (
         lambda: ga.functional.erase(grey(), 0, 0, 1, 1, torch.ones(3, 4, 4)),
         ["erase", "v", "[3, 4, 4]", "[3, 1, 1]"],

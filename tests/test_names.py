@@ -11,6 +11,7 @@ from refusals import BAD, CLASSES, FUNCTIONS, grey, refusal
 
 import gpuaug as ga
 from gpuaug import presets
+from gpuaug.compose import CALL
 
 
 @pytest.mark.parametrize("name", [n for n in ga.__all__ if len(n) > 3])
@@ -139,3 +140,35 @@ def test_presets_take_what_they_should() -> None:
         keywords = [p.name for p in inspect.signature(preset).parameters.values() if p.kind == p.KEYWORD_ONLY]
         for keyword in ("dtype", "mean", "std", "seed", "backend", "memory_format", "check", *keywords):
             assert keyword in presets._NAMES[name]
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda x: ga.Compose([], sed=1), "Compose: takes no argument 'sed'; did you mean 'seed'?"),
+        (lambda x: ga.Compose([])(x, id=[1]), "Compose: takes no argument 'id'; did you mean 'ids'?"),
+        (lambda x: ga.Compose([])(x, mask=x), "Compose: takes no argument 'mask'; did you mean 'masks'?"),
+        (
+            lambda x: ga.Compose([]).sample(x, epochs=1),
+            "Compose.sample: takes no argument 'epochs'; did you mean 'epoch'",
+        ),
+        (
+            lambda x: ga.Compose([]).apply(x, None, outs=x),
+            "Compose.apply: takes no argument 'outs'; did you mean 'out'?",
+        ),
+    ],
+)
+def test_misspelt_keywords_of_a_pipeline(call, told: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        call(torch.zeros(1, 3, 4, 4))
+    assert str(caught.value).startswith(told)
+
+
+def test_a_misspelt_backend() -> None:
+    with pytest.raises(ValueError, match="did you mean 'triton'?"):
+        ga.Compose([], backend="tritn")
+
+
+def test_the_keywords_of_a_call_are_those_of_its_signature() -> None:
+    parameters = inspect.signature(ga.Compose.forward).parameters.values()
+    assert tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) == CALL

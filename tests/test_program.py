@@ -166,25 +166,66 @@ def test_describe_follows_gates_and_canvases():
     assert [c["call"] for c in program.describe(row, (32, 40))] == ["crop", "resize"]
 
 
-def test_explain_tells_slots_merges_launches_and_backend():
+def test_explain_tells_ops_passes_launches_and_backend():
     ops = [
         ga.RandomResizedCrop(24),
         ga.RandomHorizontalFlip(),
-        ga.ColorJitter(0.4, 0.4),
+        ga.RandomApply([ga.ColorJitter(0.4, 0.4)]),
+        ga.GaussianBlur(3),
         ga.RandomRotation(9, "bilinear"),
     ]
     augment = ga.Compose(ops, seed=1, backend="cpu")
-    text = augment.explain(torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+    images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+    text = augment.explain(images)
     for words in (
-        "resized_crop",
-        "merges into its neighbour",
-        "draws angle",
-        "draw, 1 to look at whole images, write = 3",
-        "one resampling",
-        "backend cpu",
+        "uint8 [4, 3, 32, 32] on cpu -> uint8, 3 channels of 24x24; backend cpu",
+        "  0.RandomResizedCrop     24x24  resamples, bilinear; draws top, left, height, width",
+        "  1.RandomHorizontalFlip  24x24  moves whole pixels; draws applied",
+        "after a look at the image's mean; draws order, brightness, contrast",
+        "passes over an image: at most 4",
+        "  3.GaussianBlur looks at neighbouring pixels",
+        "where 0.RandomResizedCrop and 4.RandomRotation act on one image, they become one resampling",
+        "draw, 3 to look at whole images, write = 5",
     ):
         assert words in text, text
-    assert text.count("brightness_factor") == text.count("contrast_factor") == 1, "each op of an order, once"
+    for word in ("slot", "gate", "plan", "entry"):
+        assert word not in text, "the inner vocabulary is for verbose=True"
+    slots = augment.explain(images, verbose=True)
+    assert slots.startswith(text) and "flip_horizontal (merges into its neighbour)" in slots
+    assert slots.count("brightness_factor") == slots.count("contrast_factor") == 1, "each op of an order, once"
+
+
+def test_explain_tells_the_sizes_behind_each_op():
+    ops = [ga.RandomChoice([ga.Resize((8, 8)), ga.RandomVerticalFlip()]), ga.CenterCrop(6), ga.RandomInvert()]
+    lines = ga.Compose(ops, seed=1).explain(torch.zeros(2, 3, 16, 20, dtype=torch.uint8)).splitlines()
+    found = [line.split()[:4] for line in lines if line.startswith("  ")]
+    assert [line[0] for line in found] == [
+        "0.RandomChoice",
+        "0.0.Resize",
+        "0.1.RandomVerticalFlip",
+        "1.CenterCrop",
+        "2.RandomInvert",
+    ]
+    assert [" ".join(line[1:]).split("  ")[0].split(" ")[0] for line in found] == ["8x8", "8x8", "16x20", "6x6", "6x6"]
+    assert found[0][1:4] == ["8x8", "to", "16x20"]
+
+
+def test_describe_prints_a_call_a_line():
+    ops = [ga.RandomHorizontalFlip(1.0), ga.RandomInvert(0.0), ga.Pad(2), ga.MixUp(num_classes=2)]
+    params = ga.Compose(ops, seed=1).sample(torch.zeros(2, 3, 16, 20, dtype=torch.uint8))
+    described = params.describe(0)
+    assert isinstance(described, list) and [record["op"] for record in described] == [
+        "RandomHorizontalFlip",
+        "Pad",
+        "MixUp",
+    ]
+    share = described[2]["lam"]
+    assert str(described).splitlines() == [
+        "horizontal_flip()  # RandomHorizontalFlip",
+        "pad(padding=[2, 2, 2, 2], fill=0, padding_mode='constant')  # Pad",
+        f"MixUp(partner=1, lam={share!r})",
+    ]
+    assert "stays as it is" in str(ga.Compose([], seed=1).sample(torch.zeros(1, 3, 4, 4)).describe(0))
 
 
 @pytest.mark.parametrize("channels, output", [(1, 32 * 32), (3, 3 * 32 * 32)])

@@ -6,8 +6,6 @@ plain bilinear warps. The semantics are those of the other backends; the time is
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +14,7 @@ from ..facts import layout
 from ..kernels.shared import geometry, plan
 from ..kernels.torch import blend, dialect, write
 from ..kernels.torch.layout import Layout
+from ..keys import advanced
 from ..program import Canvas, Program
 from . import missing
 from .engine import Key, Plans, allocate
@@ -26,9 +25,6 @@ POINTERS = False
 CHUNK_BYTES = {"cpu": 1 << 26, "other": 1 << 30}  # on CPU, larger tensors are fresh pages from the system each time
 KEPT_LAYOUTS = 256
 MOST_TAPS = 64  # along each axis, of a resampling that is not axis-aligned
-LOCKS: dict[int, threading.Lock] = {}
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=LOCKS.clear)  # a process that ended may have had the child's number
 
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
@@ -202,17 +198,8 @@ def _names(key: Key, *samples: torch.Tensor) -> list[torch.Tensor]:
     first ones are."""
     if key.ids is not None:
         return [key.ids.index_select(0, sample) for sample in samples]
-    start = counted(key, samples[0])
+    start = advanced(key.state, samples[0].max() + 1)
     return [start + sample for sample in samples]
-
-
-def counted(key: Key, sample: torch.Tensor) -> torch.Tensor:
-    """The counter, int64 [], which is moved on by as many as the samples are; threads take turns."""
-    state = key.state
-    with LOCKS.setdefault(os.getpid(), threading.Lock()):  # a forked worker takes its own, however the parent's stood
-        start = state[plan.STATE_COUNTER].clone()
-        state[plan.STATE_COUNTER] += sample.max() + 1
-    return start
 
 
 def _one_axis(source: torch.Tensor) -> torch.Tensor:

@@ -90,14 +90,13 @@ def grayscale_to_rgb(inpt):
 
 @taking()
 def permute_channels(inpt, permutation, *, backend: str = "auto"):
-    """Channel i becomes what channel permutation[i] was; per sample: [C] or [B, C], for 1 to 3 channels."""
+    """Channel i becomes what channel permutation[i] was; per sample: [C] or [B, C], for 1 to 3 channels. Numbers below
+    0 count from the last channel."""
     n = inpt.shape[-3]
     if n > 3:
         raise ValueError(f"permute_channels: images must have 1 to 3 channels, got {n}")
-    columns = vector("permute_channels", "permutation", permutation, (n,), count(inpt), low=0, high=n - 1, whole=True)
-    known = zip(*columns, strict=True) if all(isinstance(c, tuple) for c in columns) else ()
-    if any(sorted(row) != list(range(n)) for row in known):
-        raise ValueError(f"permute_channels: permutation must order 0 .. {n - 1}, got {shown(permutation)}")
+    columns = vector("permute_channels", "permutation", permutation, (n,), count(inpt), low=-n, high=n - 1, whole=True)
+    columns = [tuple(k % n for k in c) if isinstance(c, tuple) else c for c in columns]
     names = tuple(f"channel{i}" for i in range(n))
     return run("permute_channels", inpt, backend, columns, Explicit, "pixel", "permute_channels", names)
 

@@ -11,7 +11,9 @@ from .boxes import (
     SanitizeKeyPoints,
     SetClampingMode,
 )
+from .callables import FiveCrop, Lambda, LinearTransformation, TenCrop
 from .color import (
+    RGB,
     ColorJitter,
     Grayscale,
     RandomAutocontrast,
@@ -26,7 +28,17 @@ from .color import (
     SolarizeAdd,
 )
 from .containers import RandomApply, RandomChoice, RandomOrder
-from .convert import Identity, Normalize, PILToTensor, ToDtype, ToImage, ToPILImage, ToPureTensor, ToTensor
+from .convert import (
+    ConvertImageDtype,
+    Identity,
+    Normalize,
+    PILToTensor,
+    ToDtype,
+    ToImage,
+    ToPILImage,
+    ToPureTensor,
+    ToTensor,
+)
 from .copy_paste import CopyPaste
 from .detection import RandomIoUCrop, RandomZoomOut
 from .elastic import ElasticTransform
@@ -60,21 +72,26 @@ __all__ = [
     "CoarseDropout",
     "ColorJitter",
     "ConvertBoundingBoxFormat",
+    "ConvertImageDtype",
     "CopyPaste",
     "CutMix",
     "ElasticTransform",
+    "FiveCrop",
     "GaussianBlur",
     "GaussianNoise",
     "Grayscale",
     "GridMask",
     "Identity",
     "JPEG",
+    "Lambda",
+    "LinearTransformation",
     "MixUp",
     "Mosaic",
     "Normalize",
     "PILToTensor",
     "Pad",
     "PixelOp",
+    "RGB",
     "RandAugment",
     "RandomAdjustSharpness",
     "RandomAffine",
@@ -110,6 +127,7 @@ __all__ = [
     "ScaleJitter",
     "SetClampingMode",
     "SolarizeAdd",
+    "TenCrop",
     "TimmAugment",
     "ToDtype",
     "ToImage",

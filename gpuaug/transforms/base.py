@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ..compose import Compose
-from ..forms import Form
+from ..forms import Form, of_type
 from ..kernels.shared import geometry
 from ..lowering import Lowering
 from ..messages import check_keywords, shown
@@ -16,7 +19,12 @@ from ..program import Canvas
 from .arguments import FILTERS, MOST_SIDE, image_fill, mask_fill, plain
 
 
-@dataclass(frozen=True)
+def is_picture(value: Any) -> bool:
+    """Whether it is a Pillow image."""
+    return of_type(type(value)) == "pillow"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Transform:
     """A frozen description of one op: its arguments, checked, and how it lowers to slots.
 
@@ -25,10 +33,25 @@ class Transform:
 
     Raises:
         TypeError: a keyword that the op does not take; the error says which was probably meant.
+
+    A transform of your own is a subclass with `transform(inpt, params)`, and `make_params(flat_inputs)` if it draws, as
+    torchvision.transforms.v2.Transform has them; or with `forward(*inputs)`, which gets the whole structure. It stands
+    in a pipeline as a callable does, and draws from whatever generator it likes.
     """
 
+    barrier = False  # whether a pass ends here, as it is called and not lowered
+    _transformed_types = (torch.Tensor, is_picture)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for base in cls.__mro__[: cls.__mro__.index(Transform)]:
+            if not {"lower", "transform", "forward"}.isdisjoint(vars(base)):
+                cls.barrier = "lower" not in vars(base)
+                break
+
     def __new__(cls, *arguments: Any, **keywords: Any):
-        if keywords:
+        maker = next(base for base in cls.__mro__ if "__init__" in vars(base))
+        if keywords and "__dataclass_fields__" in vars(maker):
             check_keywords(cls.__name__, keywords, [field.name for field in dataclasses.fields(cls) if field.init])
         return super().__new__(cls)
 
@@ -52,9 +75,31 @@ class Transform:
         """Append this op's slots."""
         raise NotImplementedError
 
+    def check_inputs(self, flat_inputs: list) -> None:
+        """Of one's own: raise on inputs that are not taken."""
+
+    def make_params(self, flat_inputs: list) -> dict[str, Any]:
+        """Of one's own: what one call draws, by name, for all of its inputs that are taken."""
+        return {}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Of one's own: what becomes of an image, a mask, boxes, ..."""
+        raise NotImplementedError
+
+    def needs(self, inpt: Any) -> bool:
+        """Whether `transform` takes an input: what `_transformed_types` says, classes and functions."""
+        return any(isinstance(inpt, t) if isinstance(t, type) else t(inpt) for t in self._transformed_types)
+
+    def _call_kernel(self, functional: Callable, inpt: Any, *arguments: Any, **keywords: Any) -> Any:
+        return functional(inpt, *arguments, **keywords)
+
     def makes(self, form: Form, kind: str) -> Form:
         """In what form an image, or what goes with it ("mask", "boxes", "keypoints"), goes out that comes in `form`."""
         return form
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={shown(value)}" for name, value in vars(self).items() if name[0] != "_")
+        return f"{type(self).__name__}({said})"
 
     def __call__(self, images, *labels, **keywords):
         return Compose([self])(images, *labels, **keywords)

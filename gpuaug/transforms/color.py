@@ -186,6 +186,20 @@ class Grayscale(Transform):
         build.become(self.num_output_channels)
 
 
+@dataclass(frozen=True)
+class RGB(Transform):
+    """Three equal channels of images that have one (torchvision.transforms.v2.RGB); those of three stay.
+
+    Raises:
+        TypeError: on images of other than 1 or 3 channels.
+    """
+
+    def lower(self, build: Lowering) -> None:
+        build.require_colour()
+        if build.channels == 1:
+            build.spread(lambda values, canvas: [("grayscale_to_rgb", {})])
+
+
 def lower_grey(build: Lowering, channels: int) -> None:
     """A slot that makes images grey, described as of so many channels."""
     call: Call = ("rgb_to_grayscale", {"num_output_channels": channels})

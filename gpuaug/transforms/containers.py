@@ -7,19 +7,28 @@ from dataclasses import dataclass
 
 from ..forms import Form, end
 from ..inputs import children_of
+from ..kernels.torch import dialect
 from ..lowering import Lowering
 from ..messages import shown
 from .arguments import number, plain, probability
 from .base import Transform
 
+PERMUTED = dialect.DRAW["position"]
+
 
 @dataclass(frozen=True)
 class _Container(Transform):
     transforms: Sequence
+    takes_one = False  # op in place of a list
+
+    @property
+    def gated(self) -> int:
+        """How many numbers it draws to choose a way."""
+        return 1
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        children = children_of(name, self.transforms)
+        name, given = type(self).__name__, self.transforms
+        children = children_of(name, [given] if hasattr(given, "lower") and self.takes_one else given)
         if not children:
             raise ValueError(f"{name}: transforms must hold at least one transform")
         self._set(transforms=list(children))
@@ -53,16 +62,33 @@ class _Container(Transform):
 class RandomApply(_Container):
     """All of `transforms`, one after the other, with probability `p` (torchvision.transforms.v2.RandomApply).
 
+    As in `RandomChoice` and `RandomOrder`, there may be callables among them: samples that go the same way are then run
+    together, for which the host must know the draw.
+
     Of blends that share their draws, `MixUp(per="batch")`, it draws once for those that do.
     """
 
     p: float = 0.5
+    takes_one = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(p=probability("RandomApply", self.p))
 
     __hash__ = _Container.__hash__
+
+    @property
+    def gated(self) -> int:
+        return int(self.p < 1.0)
+
+    def draw_way(self, build: Lowering) -> None:
+        """Append what draws a way, without the ways."""
+        if self.gated:
+            build.gate("draw_accept", (self.p,), "applied")
+
+    def way(self, drawn: float) -> tuple[int, ...]:
+        """The numbers of those that act on a sample with such a draw, in order."""
+        return tuple(range(len(self.transforms))) if drawn else ()
 
     def lower(self, build: Lowering) -> None:
         with build.accept(self.p, self.shared):
@@ -105,6 +131,12 @@ class RandomChoice(_Container):
             raise TypeError(f"RandomChoice: what goes out would be {names} by chance; put the conversion behind it")
         return made[0]
 
+    def draw_way(self, build: Lowering) -> None:
+        build.chosen(len(self.transforms), self.p)
+
+    def way(self, drawn: float) -> tuple[int, ...]:
+        return (int(drawn),)
+
     def lower(self, build: Lowering) -> None:
         build.branches(self._lowerers(build), self.p, self.shared)
 
@@ -114,6 +146,13 @@ class RandomOrder(_Container):
     """All of `transforms` (at most ten), in an order drawn for each sample (torchvision.transforms.v2.RandomOrder)."""
 
     __hash__ = _Container.__hash__
+
+    def draw_way(self, build: Lowering) -> None:
+        build.order(len(self.transforms))
+
+    def way(self, drawn: float) -> tuple[int, ...]:
+        n = len(self.transforms)
+        return tuple(sorted(range(n), key=lambda child: PERMUTED(int(drawn), child, n)))
 
     def lower(self, build: Lowering) -> None:
         build.shuffled(self._lowerers(build))

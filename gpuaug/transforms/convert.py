@@ -98,6 +98,28 @@ class ToDtype(Transform):
 
 
 @dataclass(frozen=True)
+class ConvertImageDtype(Transform):
+    """Change the dtype of images, and scale their values (torchvision.transforms.v2.ConvertImageDtype): the old name of
+    `ToDtype(dtype, scale=True)`.
+
+    Args:
+        dtype: torch.uint8, float16, bfloat16 or float32.
+    """
+
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        check_dtype("ConvertImageDtype", self.dtype)
+
+    @property
+    def affine(self) -> bool:
+        return self.dtype.is_floating_point
+
+    def lower(self, build: Lowering) -> None:
+        build.to_dtype(self.dtype, True)
+
+
+@dataclass(frozen=True)
 class Normalize(Transform):
     """(image - mean) / std for each channel (torchvision.transforms.v2.Normalize).
 
