@@ -68,7 +68,7 @@ SAME = [  # function, image, arguments; the result is torchvision's
     ("perspective", X, {"startpoints": CORNERS, "endpoints": [[1, 1], [11, 0], [10, 8], [0, 8]]}),
     ("resize", X, {"size": 5, "max_size": 6}),
     *(("resize", X, {"size": None, "max_size": m}) for m in (8, 40)),
-    *(("crop", X, {"top": t, "left": i, "height": 3, "width": 20}) for t in (-1, 8, 30) for i in (-30, -2, 0)),
+    *(("crop", X, {"top": t, "left": i, "height": 3, "width": 20}) for t in (-1, 8, 30) for i in (-2, 0)),
     *(
         ("resized_crop", X, {"top": t, "left": 0, "height": 3, "width": 4, "size": s})
         for t in (8, 0)

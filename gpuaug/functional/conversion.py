@@ -30,7 +30,7 @@ def _planes(array: np.ndarray) -> torch.Tensor:
     """An array [H, W] or [H, W, C] as a tensor [C, H, W] in the same memory."""
     if array.ndim not in (2, 3):
         raise ValueError(f"arrays must be [H, W, C] or [H, W], got the shape {array.shape}")
-    return torch.from_numpy(np.atleast_3d(array)).permute(2, 0, 1)
+    return forms.other_tensor(np.atleast_3d(array), "array").permute(2, 0, 1)
 
 
 def pil_to_tensor(pic):
