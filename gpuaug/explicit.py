@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -15,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from .compose import Compose, in_a_graph
-from .inputs import check_images, is_fake, moved
+from .compose import Compose
+from .inputs import moved
 from .lowering import Lowering
-from .messages import check_keywords, shown
-from .transforms.arguments import FLOAT32, INF, number, plain
+from .messages import shown
+from .transforms.arguments import FLOAT32, INF, mask_fill, number, plain
 from .transforms.base import Transform, fill_by_channel
 from .transforms.blur import check_kernel
 from .transforms.erasing import colour_blocks
@@ -50,7 +48,8 @@ class Explicit(Transform):
             blocks = None if fill is None else colour_blocks(build, fill)
             build.pixel(self.op, arguments, columns=self.columns, by_channel=blocks, call=_no_call, **options)
         else:
-            build.geometry(self.op, arguments, columns=self.columns, fill=fill, call=_no_call, **options)
+            both = {} if fill is None else {"fill": fill, "mask_fill": mask_fill(self.fill)}
+            build.geometry(self.op, arguments, columns=self.columns, **both, call=_no_call, **options)
 
 
 @dataclass(frozen=True)
@@ -70,35 +69,25 @@ def _no_call(values, canvas) -> list:
     return []
 
 
-def of_images(function: Callable) -> Callable:
-    """A decorator: what every function of images checks in its own name, its images and its keywords."""
-    names = tuple(inspect.signature(function).parameters)
-
-    @functools.wraps(function)
-    def checked(images, *arguments: Any, **keywords: Any) -> torch.Tensor:
-        if torch.compiler.is_dynamo_compiling() or is_fake(images):
-            return in_a_graph().break_for(checked, function.__name__, images, *arguments, **keywords)
-        check_keywords(function.__name__, keywords, names)
-        check_images(function.__name__, images)
-        return function(images, *arguments, **keywords)
-
-    return checked
-
-
 @lru_cache(maxsize=256)
 def _pipeline(backend: str, kind: type, *fields: Any, **named: Any) -> Compose:
     return Compose([kind(*fields, **named)], seed=0, backend=backend)
 
 
-def run(op: str, images: torch.Tensor, backend: str, columns: Sequence[Column], kind: type, *fields: Any, **named: Any):
+def run(op: str, images, backend: str, columns: Sequence[Column], kind: type, *fields: Any, **named: Any):
     """Run the description `kind(*fields, **named)` with the given columns of the table; errors name the function `op`.
 
     The description is made once for its fields, which are hashable.
+
+    Args:
+        images: a tensor, or what stands in the place of one (`functional.kinds.Beside`).
     """
     if not isinstance(backend, str):
         raise ValueError(f"{op}: backend must be a name, got {shown(backend)}")
     try:
         pipeline = _pipeline(backend, kind, *fields, **named)
+        if not isinstance(images, torch.Tensor):
+            return images.moved(columns, pipeline)
         images, recipe = pipeline.take(images)
     except (TypeError, ValueError) as error:
         prefix = _PREFIX.match(str(error))
@@ -202,20 +191,7 @@ def host_numbers(op: str, name: str, values: tuple, **limited: Any) -> tuple[flo
     return tuple(host_number(op, name, n, **limited) for n in values)
 
 
-def check_window(op: str, images: torch.Tensor, top: Any, left: Any, height: Any, width: Any) -> list[Column]:
-    """The columns of a window; raises where it is empty or leaves the image, as far as it came as numbers."""
-    h, w = images.shape[-2:]
-    starts, sizes = [], []
-    for name, start, length, size, limit in (("top", top, "height", height, h), ("left", left, "width", width, w)):
-        starts.append(column(op, name, start, count(images), whole=True))
-        sizes.append(column(op, length, size, count(images), low=1, high=limit, whole=True))
-        if not _inside(starts[-1], sizes[-1], limit):
-            window = f"{name}={shown(start)} with {length}={shown(size)}"
-            raise ValueError(f"{op}: {window} leaves the image of {h}x{w}; pad it first")
-    return [*starts, *sizes]
-
-
-def _inside(start: Column, size: Column, limit: int) -> bool:
+def inside(start: Column, size: Column, limit: int) -> bool:
     """Whether [start, start + size) lies in [0, limit), as far as both are numbers."""
     if not isinstance(start, tuple):
         return True

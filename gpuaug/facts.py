@@ -54,7 +54,7 @@ class Facts:
         self.near = {slot.op for slot in self.paints if slot.trait == plan.NEIGHBOURS}
         self.borders = {slot.border for slot in self.moves if not slot.trait}
         maps = {geometry.CASES[slot.op] for slot in self.moves}
-        self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, "perspective" in maps
+        self.axis_aligned, self.projective = maps <= geometry.AXIS_ALIGNED, bool(maps & geometry.PROJECTIVE)
 
     @cached_property
     def of_plans(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ what becomes of rotated boxes, where keypoints are mirrored. Nothing here waits 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -185,14 +186,24 @@ def _walk(trail: Trail, name: str, state: torch.Tensor, rows: torch.Tensor) -> N
 
 
 def _sway(trail: Trail, step: int, on: torch.Tensor, state: torch.Tensor, rows: torch.Tensor, boxes: bool) -> None:
-    """Move what is in the state as an elastic transform does where `on`; of boxes, upright ones about the corners."""
-    h, w = state[:, points.AT_H, None], state[:, points.AT_W, None]
-    columns = ([0, 2, 2, 0], [1, 1, 3, 3]) if boxes else ([0], [1])
-    x, y = (state[:, axis].ceil() if boxes else state[:, axis] for axis in columns)
-    x, y = swayed(trail, step, rows, whole_pixels(x, w - 1.0), whole_pixels(y, h - 1.0))
-    moved = torch.cat((x, y, x, y), 1)
-    if boxes:
-        moved = torch.stack((x.amin(1), y.amin(1), x.amax(1), y.amax(1)), 1)
-        sides = torch.cat((w, h, w, h), 1)
-        moved = torch.where(state[:, points.CLAMPS, None] > 0.0, moved.clamp(min=0.0).minimum(sides), moved)
+    """Move what is in the state as an elastic transform does where `on`."""
+    sides = state[:, points.AT_H, None], state[:, points.AT_W, None]
+    clamps = boxes and state[:, points.CLAMPS, None] > 0.0
+    moved = sway(state[:, :4], *sides, clamps, boxes, lambda x, y: swayed(trail, step, rows, x, y))
     state[:, :4] = torch.where(on[:, None], moved, state[:, :4])
+
+
+def sway(four: torch.Tensor, h, w, clamps, boxes: bool, move: Callable) -> torch.Tensor:
+    """Upright boxes [M, 4] about their displaced corners, clamped where `clamps`; or keypoints, twice.
+
+    Args:
+        h, w: of the canvas [M, 1].
+        move: of whole pixels x, y [M, K], where they go.
+    """
+    columns = ([0, 2, 2, 0], [1, 1, 3, 3]) if boxes else ([0], [1])
+    x, y = (four[:, axis].ceil() if boxes else four[:, axis] for axis in columns)
+    x, y = move(whole_pixels(x, w - 1.0), whole_pixels(y, h - 1.0))
+    if not boxes:
+        return torch.cat((x, y, x, y), 1)
+    moved = torch.stack((x.amin(1), y.amin(1), x.amax(1), y.amax(1)), 1)
+    return torch.where(clamps, moved.clamp(min=0.0).minimum(torch.cat((w, h, w, h), 1)), moved)

@@ -16,7 +16,7 @@ from .tree import Choice, Entry, Event, Nodes
 
 ELASTIC = (pixel.ELASTIC_NOISE, pixel.ELASTIC)
 CLASSES = {"flip_horizontal": points.FLIP_X, "flip_vertical": points.FLIP_Y, "pad": points.PAD}
-CLASSES |= {"crop": points.CROP, "center_crop": points.CROP, "resized_crop": points.WINDOW}
+CLASSES |= {"crop": points.CROP, "center_crop": points.CROP, "place": points.CROP, "resized_crop": points.WINDOW}
 CLASSES |= {name: points.RESIZE for name in GEOMETRY if name.startswith("resize_") or name == "resize"}
 CLASSES |= {"rotate_expand": points.EXPAND}  # all others are points.WARP
 
@@ -123,7 +123,8 @@ def fill_bytes(node: Entry, dtype: torch.dtype) -> Sequence[float]:
     value = torch.tensor(node.mask_fill, dtype=torch.float64, device="cpu")
     if not dtype.is_floating_point:
         value = value.trunc()
-    if dtype != torch.bool and value.to(dtype).double() != value and not dtype.is_floating_point:
+    inexact = dtype == torch.bool or dtype.is_floating_point or dtype.is_complex
+    if not inexact and value.to(dtype).double() != value:
         raise ValueError(f"{node.name}: masks of {dtype} are filled with {node.mask_fill}, which that cannot hold")
     return [float(v) for v in value.to(dtype).view(1).view(torch.uint8).tolist()]
 
@@ -179,7 +180,7 @@ def _entry_for_points(node: Entry, numbers: dict[Event, int], of_layer: bool) ->
         kind = dict(kind=plan.KIND_GEOMETRY, op=GEOMETRY["translate_x"], border=points.EVENT + numbers[node.event])
         return node.changed(**kind, **one)
     border = CLASSES.get(geometry.CASES[node.op], points.WARP)
-    if geometry.CASES[node.op] == "place":
+    if geometry.CASES[node.op] == "place" and node.event is not None:
         return node.changed(border=points.LAID, **one | dict(bound=round(1e6 * node.event.values[0]), lattice=1))
     if node.event is not None:
         border = points.CENTRES

@@ -136,10 +136,10 @@ class RotatedWalk:
         return rotated.warped(self.boxes[name], name, move, *step.after, self.mode)
 
     def _swayed(self, name: str, step: int, h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        boxes = rotated.converted(self.boxes[name], name, "CXCYWHR")
-        x, y = whole_pixels(boxes[:, :1].ceil(), w[:, None] - 1.0), whole_pixels(boxes[:, 1:2].ceil(), h[:, None] - 1.0)
-        boxes = torch.cat((*swayed(self.trail, step, self.rows, x, y), boxes[:, 2:]), -1)
-        return rotated.converted(rotated.clamped(boxes, "CXCYWHR", h, w, self.mode), "CXCYWHR", name)
+        def move(x: torch.Tensor, y: torch.Tensor):
+            return swayed(self.trail, step, self.rows, x, y)
+
+        return sway_rotated(self.boxes[name], name, h, w, self.mode, move)
 
     def _befall(self, event: Event, on: torch.Tensor, h: torch.Tensor, w: torch.Tensor) -> None:
         """What an event does where `on`."""
@@ -167,3 +167,15 @@ def _carried(matrix: torch.Tensor, corners: torch.Tensor) -> torch.Tensor:
     pairs = corners.view(-1, 4, 2).to(matrix.dtype)
     moved = torch.cat((pairs, torch.ones_like(pairs[..., :1])), -1) @ matrix.transpose(1, 2)
     return (moved[..., :2] / moved[..., 2:]).float().flatten(1)
+
+
+def sway_rotated(boxes: torch.Tensor, name: str, h, w, mode: torch.Tensor, move: Callable) -> torch.Tensor:
+    """Boxes of a rotated format whose centres are displaced on canvases h x w [M], and clamped.
+
+    Args:
+        move: of whole pixels x, y [M, 1], where they go.
+    """
+    boxes = rotated.converted(boxes, name, "CXCYWHR")
+    x, y = whole_pixels(boxes[:, :1].ceil(), w[:, None] - 1.0), whole_pixels(boxes[:, 1:2].ceil(), h[:, None] - 1.0)
+    boxes = torch.cat((*move(x, y), boxes[:, 2:]), -1)
+    return rotated.converted(rotated.clamped(boxes, "CXCYWHR", h, w, mode), "CXCYWHR", name)

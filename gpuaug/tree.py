@@ -17,8 +17,8 @@ import torch
 from .kernels.shared import geometry, plan
 from .kernels.torch import dialect as torch_dialect
 
-KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "shear_x", "shear_y"}
-KEEP_CANVAS |= {"translate_x", "translate_y"}
+KEEP_CANVAS = {"flip_horizontal", "flip_vertical", "affine", "rotate", "perspective", "homography", "shear_x"}
+KEEP_CANVAS |= {"shear_y", "translate_x", "translate_y"}
 SIZE_AT = {"crop": 2, "place": 2, "center_crop": 0, "resized_crop": 4, "resize": 0}  # where arguments name the canvas
 
 Canvas = tuple[int, int]

@@ -220,11 +220,16 @@ def _affine(draw: Draw) -> dict:
 
 
 def _perspective(draw: Draw) -> dict:
+    if draw.chance(0.1):
+        numbers = draw.values(-0.1, 1.0, last=(8,))
+        return _warped(draw, startpoints=None, endpoints=None, coefficients=numbers)
     if draw.chance(0.5):
-        return _warped(draw, startpoints=None, endpoints=draw.values(0, max(draw.h, draw.w) - 1, last=(4, 2)))
+        ends = draw.values(0, max(draw.h, draw.w) - 1, last=(4, 2))
+        starts = draw.values(0, max(draw.h, draw.w) - 1, last=(4, 2)) if draw.chance(0.3) else None
+        return _warped(draw, startpoints=starts, endpoints=ends, coefficients=None)
     corners = torch.tensor([[0, 0], [draw.w - 1, 0], [draw.w - 1, draw.h - 1], [0, draw.h - 1]])
     moved = corners + torch.as_tensor(draw.values(-2, 2, last=(4, 2)))
-    return _warped(draw, startpoints=None, endpoints=moved)
+    return _warped(draw, startpoints=None, endpoints=moved, coefficients=None)
 
 
 def _posterize(draw: Draw) -> dict:
@@ -295,6 +300,7 @@ GENERATORS: dict[str, Callable[[Draw], dict]] = {
     "affine": _affine,
     "autocontrast": _none,
     "center_crop": lambda draw: {"output_size": list(draw.size())},
+    "convert_image_dtype": lambda draw: {"dtype": draw.one_of(*DTYPES)},
     "crop": _crop,
     "equalize": _none,
     "erase": _erase,

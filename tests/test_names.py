@@ -51,7 +51,7 @@ def test_misspelt_keywords(name: str) -> None:
 def test_misspelt_keywords_of_a_function(name: str) -> None:
     function = getattr(ga.functional, name)
     parameters = inspect.signature(function).parameters
-    assert list(parameters)[0] == "images" and parameters["backend"].kind == inspect.Parameter.KEYWORD_ONLY
+    assert list(parameters)[0] in ("inpt", "image") and parameters["backend"].kind == inspect.Parameter.KEYWORD_ONLY
     for argument in [p for p in list(parameters)[1:] if len(p) > 3]:
         good = {k: v for k, v in FUNCTIONS[name].items() if k != argument}
         mentions = [name, f"{argument[0] + argument[2:]!r}", f"did you mean {argument!r}?"]

@@ -123,13 +123,18 @@ def fill_by_channel(build: Lowering, fill: float | tuple[float, ...], name: str 
     Raises:
         ValueError: the wrong count, or not a value of uint8 where the stage is uint8.
     """
-    values = [fill] * build.channels if isinstance(fill, numbers.Real) else list(fill)
+    return channel_values(build.name, fill, build.channels, build.bound, name)
+
+
+def channel_values(op: str, fill: float | tuple[float, ...], channels: int, bound: float, name="fill") -> list[float]:
+    """`fill` for each of so many channels, of a stage whose largest value is `bound`."""
+    values = [fill] * channels if isinstance(fill, numbers.Real) else list(fill)
     if len(values) == 1:
-        values *= build.channels
-    if len(values) != build.channels:
-        raise build.fail(f"{name} has {len(values)} values for images of {build.channels} channels: {shown(fill)}")
-    if build.bound == 255 and not all(0 <= v <= 255 and v == int(v) for v in values):
-        raise build.fail(f"{name} must hold whole numbers in 0 .. 255 for uint8 images, got {shown(fill)}")
+        values *= channels
+    if len(values) != channels:
+        raise ValueError(f"{op}: {name} has {len(values)} values for images of {channels} channels: {shown(fill)}")
+    if bound == 255 and not all(0 <= v <= 255 and v == int(v) for v in values):
+        raise ValueError(f"{op}: {name} must hold whole numbers in 0 .. 255 for uint8 images, got {shown(fill)}")
     return [float(v) for v in values]
 
 

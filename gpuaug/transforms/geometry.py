@@ -213,13 +213,15 @@ class RandomCrop(Transform):
 
 
 def resize_lengths(op: str, size: Any, max_size: Any) -> tuple[tuple[int, int], int]:
-    """`size` as `pair`, and the most that the longer side may become, or 0."""
-    height, width = pair(op, "size", size)
+    """`size` as `pair`, or (0, 0) of None; and the most that the longer side may become, or 0."""
+    if size is None and max_size is None:
+        raise ValueError(f"{op}: size=None goes with max_size, which the longer side becomes; give one of both")
+    height, width = (0, 0) if size is None else pair(op, "size", size)
     if max_size is None:
         return (height, width), 0
     v, longest = plain(size), whole(op, "max_size", max_size, 1)
     if isinstance(v, tuple) and len(v) == 2:
-        raise ValueError(f"{op}: max_size goes with one number as size, got size={shown(size)}")
+        raise ValueError(f"{op}: max_size goes with one number as size, or None, got size={shown(size)}")
     if longest <= height:
         raise ValueError(f"{op}: max_size must be larger than size={height}, got {shown(max_size)}")
     return (height, width), longest
@@ -230,14 +232,15 @@ class Resize(Transform):
     """Resample to a fixed size (torchvision.transforms.v2.Resize).
 
     Args:
-        size: (height, width), or one int for the shorter side, the longer following the aspect ratio.
+        size: (height, width), or one int for the shorter side, the longer following the aspect ratio; None goes by
+            max_size.
         interpolation: "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos" (antialiased alone), or
             torchvision's enum, or Pillow's number.
-        max_size: with one int, the most that the longer side may become.
+        max_size: with one int, the most that the longer side may become; with None, what it becomes.
         antialias: widen the filter with the downscale; ignored by the nearest ones.
     """
 
-    size: int | Sequence[int]
+    size: int | Sequence[int] | None
     interpolation: Any = "bilinear"
     max_size: int | None = None
     antialias: bool = True
@@ -264,7 +267,7 @@ class Resize(Transform):
         if self._shorter:
             build.check_canvas(fault)
         kwargs = {
-            "size": [size[0]] if self._shorter else list(size),
+            "size": None if self.size is None else [size[0]] if self._shorter else list(size),
             "interpolation": self.interpolation,
             "max_size": self.max_size,
             "antialias": bool(self.antialias),

@@ -98,17 +98,18 @@ def resized_crop(a, h, w):
 
 
 def resize_length(short, long, size, longest):
-    """The longer side when the shorter becomes `size`, and both held below `longest` where that is positive
-    (torchvision)."""
+    """Both sides when the shorter becomes `size`, and both are held below `longest` where that is positive; a `size` of
+    0 makes the longer one `longest` (torchvision)."""
+    alone = size == 0.0
+    size = xp.where(alone, short, size)
     new_long = xp.f32(xp.i64(size) * xp.i64(long) // xp.i64(short))
-    over = (longest > 0.0) & (new_long > longest)
+    over = (longest > 0.0) & (alone | (new_long > longest))
     new_short = xp.where(over, xp.f32(xp.i64(longest) * xp.i64(size) // xp.i64(new_long)), size)
     return new_short, xp.where(over, longest, new_long)
 
 
 def resize_shorter(a, h, w):
-    """The canvas resampled so that its shorter side becomes a[0], the longer at most a[1]; a[6], a[7] as
-    `resized_crop`."""
+    """The canvas resampled to the `resize_length` of a[0] and a[1]; a[6], a[7] as `resized_crop`."""
     short, long = resize_length(xp.minimum(h, w), xp.maximum(h, w), a[0], a[1])
     oh, ow = xp.where(w <= h, long, short), xp.where(w <= h, short, long)
     return resized_crop((h * 0.0, h * 0.0, h, w, oh, ow, a[6], a[7]), h, w)
@@ -199,6 +200,16 @@ def translate_y(a, h, w):
     return axis_aligned(1.0, 0.0, 1.0, 0.0 - a[0], h, w, 1.0, 1.0, h, w)
 
 
+def between_centres(q00, q01, q02, q10, q11, q12, q20, q21, q22, h, w):
+    """A homography of corner coordinates (pixel centres at + 0.5), float64, as one of pixel indices."""
+    c0, c1, c2 = q02 + 0.5 * (q00 + q01), q12 + 0.5 * (q10 + q11), q22 + 0.5 * (q20 + q21)
+    m02, m12, m22 = xp.f32((c0 - 0.5 * c2) / c2), xp.f32((c1 - 0.5 * c2) / c2), 1.0
+    m00, m01 = xp.f32((q00 - 0.5 * q20) / c2), xp.f32((q01 - 0.5 * q21) / c2)
+    m10, m11 = xp.f32((q10 - 0.5 * q20) / c2), xp.f32((q11 - 0.5 * q21) / c2)
+    m20, m21 = xp.f32(q20 / c2), xp.f32(q21 / c2)
+    return m00, m01, m02, m10, m11, m12, m20, m21, m22, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
+
+
 def perspective(a, h, w):
     """The homography that takes the corners a (x, y; top left, top right, bottom right, bottom left) back to the
     canvas's own.
@@ -220,12 +231,15 @@ def perspective(a, h, w):
     q00, q01, q02 = p11 - p12 * p21, p02 * p21 - p01, p01 * p12 - p02 * p11
     q10, q11, q12 = p12 * p20 - p10, p00 - p02 * p20, p02 * p10 - p00 * p12
     q20, q21, q22 = p10 * p21 - p11 * p20, p01 * p20 - p00 * p21, p00 * p11 - p01 * p10
-    c0, c1, c2 = q02 + 0.5 * (q00 + q01), q12 + 0.5 * (q10 + q11), q22 + 0.5 * (q20 + q21)
-    m02, m12, m22 = xp.f32((c0 - 0.5 * c2) / c2), xp.f32((c1 - 0.5 * c2) / c2), 1.0
-    m00, m01 = xp.f32((q00 - 0.5 * q20) / c2), xp.f32((q01 - 0.5 * q21) / c2)
-    m10, m11 = xp.f32((q10 - 0.5 * q20) / c2), xp.f32((q11 - 0.5 * q21) / c2)
-    m20, m21 = xp.f32(q20 / c2), xp.f32(q21 / c2)
-    return m00, m01, m02, m10, m11, m12, m20, m21, m22, 0.0, w - 1.0, 0.0, h - 1.0, 1.0, 1.0, h, w
+    return between_centres(q00, q01, q02, q10, q11, q12, q20, q21, q22, h, w)
+
+
+def homography(a, h, w):
+    """The map of corner coordinates whose matrix a gives row by row, without the last number, 1; output to input
+    (torchvision's coefficients)."""
+    q00, q01, q02, q10 = xp.f64(a[0]), xp.f64(a[1]), xp.f64(a[2]), xp.f64(a[3])
+    q11, q12, q20, q21 = xp.f64(a[4]), xp.f64(a[5]), xp.f64(a[6]), xp.f64(a[7])
+    return between_centres(q00, q01, q02, q10, q11, q12, q20, q21, xp.f64(h) * 0.0 + 1.0, h, w)
 
 
 def stays(t, kind, h, w):
@@ -323,7 +337,9 @@ CASES = {
     16: "resize_shortest",
     17: "rotate_expand",
     19: "place",
+    20: "homography",
 }
-TURNING = frozenset({"affine", "rotate", "rotate_expand", "perspective", "shear_x", "shear_y"})
+PROJECTIVE = frozenset({"perspective", "homography"})
+TURNING = PROJECTIVE | {"affine", "rotate", "rotate_expand", "shear_x", "shear_y"}
 AXIS_ALIGNED = frozenset(CASES.values()) - TURNING
-FLOAT64 = frozenset({"perspective", "resize_shortest"})  # ops that compute in it
+FLOAT64 = PROJECTIVE | {"resize_shortest"}  # ops that compute in it

@@ -39,14 +39,27 @@ def elastic(
     alpha_x, alpha_y, sigma_x, sigma_y, kind = blocks[0][:5]
     fill = torch.stack([v for block in blocks for v in block[5:]], 1)[:, : image.shape[1]]
     drift = moved(seeds, (sigma_x, sigma_y), image.shape[2:], height, width, most[0], image.device)
+    found = displaced(image, drift, (alpha_x, alpha_y), kind, fill, (height, width), most[1])
+    return ELASTIC["settled"](found, deep(stage.bound), deep(stage.lattice))
+
+
+def displaced(image: torch.Tensor, drift: torch.Tensor, alphas, kind, fill, canvas, taps: int) -> torch.Tensor:
+    """Images [R, C, Y, X] whose pixels are read at their place + drift [R, 2, Y, X] times alphas.
+
+    Args:
+        alphas: along x and y, [R, 1, 1]. kind: how to read between pixels, [R, 1, 1]. fill: [R, C, 1, 1].
+        canvas: height and width [R, 1, 1] at the upper left; outside of it is fill.
+        taps: along an axis, at the most.
+    """
+    height, width = canvas
     at_x, at_y = grid(image.shape[2:], image.device)
     axes = []
-    for at, by, alpha, n in ((at_x, drift[:, 0], alpha_x, width), (at_y, drift[:, 1], alpha_y, height)):
+    for at, by, alpha, n in ((at_x, drift[:, 0], alphas[0], width), (at_y, drift[:, 1], alphas[1], height)):
         c, smooth = ELASTIC["landing"](at, by, alpha, n, kind), ELASTIC["smooth_kind"](kind)
         first = GEOMETRY["first_tap"](c, GEOMETRY["reach"](smooth))
-        taps = [first + float(t) for t in range(most[1])]
-        weights = [torch.where((k >= 0.0) & (k < n), GEOMETRY["weight"](k - c, smooth), 0.0) for k in taps]
-        axes.append([(whole(k, (n - 1.0).long().clamp(min=0)), w) for k, w in zip(taps, weights, strict=True)])
+        taken = [first + float(t) for t in range(taps)]
+        weights = [torch.where((k >= 0.0) & (k < n), GEOMETRY["weight"](k - c, smooth), 0.0) for k in taken]
+        axes.append([(whole(k, (n - 1.0).long().clamp(min=0)), w) for k, w in zip(taken, weights, strict=True)])
     r, c, _, pitch = image.shape
     pixels, value, cover = image.flatten(2), 0.0, 0.0
     for line, weight_y in axes[1]:
@@ -54,7 +67,7 @@ def elastic(
             index = (line * pitch + column).view(r, 1, -1).expand(-1, c, -1)
             weight = (weight_y * weight_x)[:, None]
             value, cover = value + pixels.gather(2, index).view_as(image) * weight, cover + weight
-    return ELASTIC["settled"](value + fill * (1.0 - cover), deep(stage.bound), deep(stage.lattice))
+    return value + fill * (1.0 - cover)
 
 
 def displacement(seeds: Sequence[float], alphas: Sequence[float], sigmas: Sequence[float], canvas) -> torch.Tensor:
