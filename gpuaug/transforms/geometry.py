@@ -214,7 +214,11 @@ class RandomCrop(Transform):
 
 
 def resize_lengths(op: str, size: Any, max_size: Any) -> tuple[tuple[int, int], int]:
-    """`size` as `pair`, and the most that the longer side may become, or 0."""
+    """`size` as `pair`, and the most that the longer side may become, or 0; of no size (0, 0), and what it becomes."""
+    if size is None:
+        if max_size is None:
+            raise ValueError(f"{op}: size may be None where max_size is what the longer side becomes, got None twice")
+        return (0, 0), whole(op, "max_size", max_size, 1)
     height, width = pair(op, "size", size)
     if max_size is None:
         return (height, width), 0
@@ -231,13 +235,14 @@ class Resize(Transform):
     """Resample to a fixed size (torchvision.transforms.v2.Resize).
 
     Args:
-        size: (height, width), or one int for the shorter side, the longer following the aspect ratio.
+        size: (height, width), or one int for the shorter side, the longer following the aspect ratio. None: the longer
+            side becomes `max_size`.
         interpolation: "nearest", "nearest-exact", "bilinear" or "bicubic", or torchvision's enum.
         max_size: with one int, the most that the longer side may become.
         antialias: widen the filter with the downscale; ignored by the nearest ones.
     """
 
-    size: int | Sequence[int]
+    size: int | Sequence[int] | None
     interpolation: Any = "bilinear"
     max_size: int | None = None
     antialias: bool = True
@@ -265,7 +270,7 @@ class Resize(Transform):
         if self._shorter:
             build.check_canvas(fault)
         kwargs = {
-            "size": [size[0]] if self._shorter else list(size),
+            "size": None if self.size is None else [size[0]] if self._shorter else list(size),
             "interpolation": self.interpolation,
             "max_size": self.max_size,
             "antialias": bool(self.antialias),

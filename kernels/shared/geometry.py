@@ -97,11 +97,12 @@ def resized_crop(a, h, w):
 
 
 def resize_length(short, long, size, longest):
-    """The longer side when the shorter becomes `size`, and both held below `longest` where that is positive
-    (torchvision)."""
-    new_long = xp.f32(xp.i64(size) * xp.i64(long) // xp.i64(short))
-    over = (longest > 0.0) & (new_long > longest)
-    new_short = xp.where(over, xp.f32(xp.i64(longest) * xp.i64(size) // xp.i64(new_long)), size)
+    """The longer side when the shorter becomes `size`, and both held below `longest` where that is positive; of a size
+    of 0 the longer becomes `longest` (torchvision)."""
+    asked = xp.where(size > 0.0, size, short)
+    new_long = xp.f32(xp.i64(asked) * xp.i64(long) // xp.i64(short))
+    over = (longest > 0.0) & ((new_long > longest) | (size <= 0.0))
+    new_short = xp.where(over, xp.f32(xp.i64(longest) * xp.i64(asked) // xp.i64(new_long)), asked)
     return new_short, xp.where(over, longest, new_long)
 
 
