@@ -11,6 +11,7 @@ from . import (  # noqa: E402
     v2,  # noqa: E402
 )
 from .compose import Compose, Params  # noqa: E402, I001
+from .convert import DataKeys, Targets, convert  # noqa: E402, I001
 from .enums import AutoAugmentPolicy, InterpolationMode  # noqa: E402
 from .kernels.torch.dialect import xp  # noqa: E402
 from .multicrop import MultiCrop, pad_to_batch  # noqa: E402
@@ -33,9 +34,12 @@ __all__ = [
     "IMAGENET_STD",
     "AutoAugmentPolicy",
     "Compose",
+    "DataKeys",
     "InterpolationMode",
     "MultiCrop",
     "Params",
+    "Targets",
+    "convert",
     "functional",
     "pad_to_batch",
     "presets",

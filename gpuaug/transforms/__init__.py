@@ -56,10 +56,12 @@ from .jpeg import JPEG
 from .mixing import CutMix, MixUp
 from .mosaic import Mosaic
 from .noise import GaussianNoise, SaltAndPepper
+from .padding import PadIfNeeded
 from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .resizing import RandomResize, RandomShortestSize, ScaleJitter
 from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
 from .timm import TimmAugment, timm_augment, timm_mixup
+from .timm_geometry import CenterCropOrPad, RandomCropOrPad, ResizeKeepRatio, TrimBorder
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
@@ -67,6 +69,7 @@ __all__ = [
     "AugMix",
     "AutoAugment",
     "CenterCrop",
+    "CenterCropOrPad",
     "ClampBoundingBoxes",
     "ClampKeyPoints",
     "CoarseDropout",
@@ -90,6 +93,7 @@ __all__ = [
     "Normalize",
     "PILToTensor",
     "Pad",
+    "PadIfNeeded",
     "PixelOp",
     "RGB",
     "RandAugment",
@@ -100,6 +104,7 @@ __all__ = [
     "RandomChannelPermutation",
     "RandomChoice",
     "RandomCrop",
+    "RandomCropOrPad",
     "RandomEqualize",
     "RandomErasing",
     "RandomGamma",
@@ -121,6 +126,7 @@ __all__ = [
     "RandomVerticalFlip",
     "RandomZoomOut",
     "Resize",
+    "ResizeKeepRatio",
     "SaltAndPepper",
     "SanitizeBoundingBoxes",
     "SanitizeKeyPoints",
@@ -135,6 +141,7 @@ __all__ = [
     "ToPureTensor",
     "ToTensor",
     "Transform",
+    "TrimBorder",
     "TrivialAugmentWide",
     "UniformTemporalSubsample",
     "pixel_op",
