@@ -209,7 +209,11 @@ def give_back(
         return value
     if type(like) is list or type(like) is tuple:
         return _items_back(kind, like, value, transforms, canvas)
-    return _back(end(transforms, Form(of_type(type(like))), kind), kind, like, value, canvas)
+    form = end(transforms, Form(of_type(type(like))), kind)
+    if type(value) is list:
+        each = canvas if canvas and not isinstance(canvas[0], int) else [canvas] * len(value)
+        return [_back(form, kind, like, one, c) for one, c in zip(value, each, strict=True)]
+    return _back(form, kind, like, value, canvas)
 
 
 def _items_back(kind: str, like: list | tuple, value: Any, transforms: Sequence, canvas: Any) -> Any:

@@ -198,10 +198,10 @@ def fills_argument(op: str, fill: Any) -> float | tuple[float, ...] | dict[str, 
     others = found.get("others")
     if found.get("image", others) is None:
         raise ValueError(f"{op}: fill says nothing of images; add 'image' or 'others' to {shown(fill)}")
-    by_kind = {kind: found.get(kind, others) for kind in ("image", "mask")}
-    if isinstance(by_kind["mask"], tuple):
-        raise ValueError(f"{op}: fill of masks must be one number, got {shown(by_kind['mask'])}")
-    return by_kind
+    if isinstance(found.get("mask"), tuple):
+        raise ValueError(f"{op}: fill of masks must be one number, got {shown(found['mask'])}")
+    colour = isinstance(others, tuple)  # which is for images
+    return {"image": found.get("image", others), "mask": found.get("mask", 0 if colour else others)}
 
 
 def image_fill(fill: Any) -> float | tuple[float, ...]:
