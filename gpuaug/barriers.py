@@ -70,7 +70,7 @@ def children(barrier: Any) -> Sequence | None:
 # --- calling ----------------------------------------------------------------------------------------------------------
 def call(barrier: Any, inputs: tuple, given: Given) -> Any:
     """What a barrier makes of the inputs; what is given by keyword stands behind it, as in the pipeline's result."""
-    if _is_written(barrier):
+    if getattr(barrier, "barrier", "") == "transform":
         return _by_sample(lambda *one, **kinds: _with_kinds(barrier, one, kinds, _transformed), inputs, given)
     if _is_torchvisions(barrier):
         return _by_sample(lambda *one, **kinds: _with_kinds(barrier, one, kinds, _called), inputs, given)
@@ -81,16 +81,12 @@ def call(barrier: Any, inputs: tuple, given: Given) -> Any:
             f"{name_of(barrier)}: takes no {left[-1]}=, which the pipeline was given; give it a parameter of that name "
             f"and let it return (images, {', '.join(given)}), or hand in tv_tensors beside the images"
         )
-    result = _cropped(inputs, barrier(*map(_tuples, inputs), **taken))
+    function = barrier.forward if getattr(barrier, "barrier", "") == "forward" else barrier
+    result = _cropped(inputs, function(*map(_tuples, inputs), **taken))
     if not left:
         return result
     found = (result,) if len(inputs) == 1 and not taken else tuple(result)
     return (*found[: len(inputs)], given["labels"], *found[len(inputs) :])
-
-
-def _is_written(barrier: Any) -> bool:
-    """Whether it is a transform of ours that says by `transform` what becomes of each input."""
-    return getattr(barrier, "barrier", False) and not callable(getattr(barrier, "forward", None))
 
 
 def _is_torchvisions(barrier: Any) -> bool:
@@ -100,7 +96,8 @@ def _is_torchvisions(barrier: Any) -> bool:
 
 
 def _takes(barrier: Any, name: str) -> bool:
-    function = barrier.forward if isinstance(barrier, torch.nn.Module) else barrier
+    module = isinstance(barrier, torch.nn.Module) or getattr(barrier, "barrier", "") == "forward"
+    function = barrier.forward if module else barrier
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):

@@ -169,6 +169,23 @@ def test_a_transform_of_the_users(third, batch: Tensor) -> None:
     assert type(alone[0]) is type(v2.Identity()(tv_tensors.Image(batch[0]))) or type(alone[0]) is Tensor
 
 
+class Called(ga.Transform):
+    def __call__(self, image, masks=None):
+        return 255 - image if masks is None else (255 - image, masks)
+
+
+def test_transforms_that_are_called_as_a_whole(batch: Tensor) -> None:
+    augment = ga.Compose([ga.FiveCrop(12), Stacked(), ga.ToDtype(torch.float32, scale=True)], seed=0)
+    images, labels = augment((batch[0], 7))
+    assert torch.allclose(images, torch.stack(v2.FiveCrop(12)(batch[0])) / 255) and labels.tolist() == [7] * 5
+    crops, labels = Stacked()((ga.FiveCrop(12)(batch[0]), 7))
+    assert crops.shape == (5, 3, 12, 12) and len(labels) == 5
+    plain = around(inverted)(batch, ids=IDS, epoch=0)
+    assert torch.equal(around(Called())(batch, ids=IDS, epoch=0), plain)
+    masks = torch.randint(0, 9, (12, 20, 24))
+    assert torch.equal(around(Called())(batch, masks=masks, ids=IDS, epoch=0)[0], plain)
+
+
 def test_lambda_is_torchvisions(batch: Tensor) -> None:
     image, mask = tv_tensors.Image(batch[0]), tv_tensors.Mask(batch[0, 0])
     for types in ((), (tv_tensors.Image,), (tv_tensors.Mask,), (int, tv_tensors.Image), (Tensor,)):

@@ -43,14 +43,15 @@ class Transform:
     in a pipeline as a callable does, and draws from whatever generator it likes.
     """
 
-    barrier = False  # whether a pass ends here, as it is called and not lowered
+    barrier = ""  # of what is not lowered the method that is called: a pass ends there
     _transformed_types = (torch.Tensor, is_picture)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for base in cls.__mro__[: cls.__mro__.index(Transform)]:
-            if not {"lower", "transform", "forward"}.isdisjoint(vars(base)):
-                cls.barrier = "lower" not in vars(base)
+            own = [name for name in ("lower", "forward", "__call__", "transform") if name in vars(base)]
+            if own:
+                cls.barrier = own[0].replace("lower", "")
                 break
 
     def __new__(cls, *arguments: Any, **keywords: Any):
