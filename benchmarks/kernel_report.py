@@ -69,6 +69,14 @@ CASES = {
     "crop_flip": [ga.RandomCrop(224), ga.RandomHorizontalFlip(), *TO_FLOAT],
     "eval": [ga.Resize(256), ga.CenterCrop(224), *TO_FLOAT],
     "resized_crop": [ga.RandomResizedCrop(224), ga.RandomHorizontalFlip(), *TO_FLOAT],
+    "lanczos": [ga.RandomResizedCrop(224, interpolation="lanczos"), ga.RandomHorizontalFlip(), *TO_FLOAT],
+    "filters": [
+        ga.ResizeKeepRatio(224, 0.0, "random", 0.5, (0.8, 1.0), True, 0.5),
+        ga.RandomCropOrPad(224, padding_mode="reflect"),
+        ga.RandomApply([ga.Resize(200, "lanczos")]),
+        ga.CenterCropOrPad(224),
+        *TO_FLOAT,
+    ],
     "cifar": [ga.RandomCrop(32, padding=4, padding_mode="reflect"), ga.RandomHorizontalFlip(), *TO_FLOAT],
     "affine_nearest": [ga.RandomAffine(45, (0.1, 0.1), (0.9, 1.1)), *TO_FLOAT],
     "imagenet_train": [

@@ -87,6 +87,21 @@ def test_coordinates_that_are_no_numbers_are_outside():
         assert torch.equal(out, torch.full_like(x, 0.25))
 
 
+@pytest.mark.parametrize("name", ["lanczos", "timm's sizes"])
+def test_filters_and_sizes_that_are_drawn(name):
+    """The same table to the bit, float64 where sizes are rounded among it; bytes within a level."""
+    crop = [ga.RandomResizedCrop((20, 24), (0.1, 1.0), interpolation="lanczos"), ga.RandomHorizontalFlip()]
+    sizes = ga.ResizeKeepRatio(24, 0.0, "random", 0.5, (0.6, 1.2), True, 0.5)
+    ops = {"lanczos": crop, "timm's sizes": [sizes, ga.RandomCropOrPad(24, padding_mode="reflect")]}[name]
+    x = images(3, 36, 44)
+    cpu, gpu = (ga.Compose(ops, seed=5, backend=backend) for backend in ("cpu", "triton"))
+    params = cpu.sample(x, ids=range(3), epoch=0)
+    with emulated(RANDOM):
+        assert torch.equal(gpu.sample(x, ids=range(3), epoch=0).table, params.table)
+        output = gpu.apply(x, params)
+    assert (output.int() - cpu.apply(x, params).int()).abs().max() <= 1
+
+
 def test_rows_of_two_sizes_and_two_views():
     with emulated(RANDOM):
         check_rows_of_two_sizes_and_two_views("cpu")
