@@ -18,6 +18,7 @@ _FILTERS = {
     geometry.LINEAR: "bilinear",
     geometry.CUBIC: "bicubic",
     geometry.CUBIC_AA: "bicubic, antialiased",
+    geometry.LANCZOS: "lanczos",
 }
 _LOOKS = {
     plan.MEAN: "the image's mean",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 REMAP_CANVAS = (2, 1024)  # remap takes pixels to [-1, 1] and back in float32: at 1024 that costs 1e-4 of a pixel
+REACH = {kind: int(torch_dialect.GEOMETRY["reach"](kind)) for kind in range(geometry.LANCZOS + 1)}
 RADIUS = 1  # which argument of a blur it is
 BLURS = (pixel.BLUR_X, pixel.BLUR_Y)
 T = TypeVar("T", bound=Hashable)
@@ -131,7 +132,7 @@ class Sizes:
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
 
         widest = follow(self.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
-        reach = 1 if {slot.filter for slot in self.moves} <= {geometry.NEAREST, geometry.LINEAR} else 2
+        reach = max((REACH[slot.filter] for slot in self.moves), default=1)
         return math.ceil(2 * reach * (widest[0] * widest[1] if widest[0] > 1.0 else 1.0))
 
 
@@ -195,6 +196,7 @@ def layout(program: Program) -> Layout:
         **program.facts.of_plans,
         canvas=canvas,
         taps=taps,
+        lanczos=geometry.LANCZOS in {slot.filter for slot in program.facts.smooth},
         bilinear=bilinear,
         radii=radii,
         elastic=_elastic(program),

@@ -34,10 +34,10 @@ from .transforms.arguments import (
     plain,
     whole,
 )
-from .transforms.base import resampling
+from .transforms.base import resampling, resize_argument
 from .transforms.color import Grayscale, grey_channels
 from .transforms.convert import Normalize, ToDtype, check_dtype, mean_and_std
-from .transforms.geometry import PADDING_MODES, RESIZES, CenterCrop, Pad, Resize, pad_sides, resize_lengths
+from .transforms.geometry import PADDING_MODES, CenterCrop, Pad, Resize, pad_sides, resize_lengths
 from .transforms.jpeg import QUALITIES
 from .transforms.noise import SEEDS
 from .transforms.ops import ADJUSTMENTS
@@ -90,7 +90,7 @@ def resize(
 ):
     """Resample to a size; see `gpuaug.Resize`."""
     _, longest = resize_lengths("resize", size, max_size)
-    mode = interpolation_name("resize", interpolation, RESIZES)
+    mode = resize_argument("resize", interpolation, antialias)
     smooth = flag("resize", "antialias", antialias)
     return run("resize", images, backend, (), Resize, plain(size), mode, longest or None, smooth)
 
@@ -108,7 +108,7 @@ def resized_crop(
     shape = plain(size)
     if not isinstance(shape, tuple) or len(shape) != 2:
         raise ValueError(f"{name}: size must be (height, width), got {shown(size)}")
-    mode = interpolation_name(name, interpolation, RESIZES)
+    mode = resize_argument(name, interpolation, antialias)
     sampling, border, rule = resampling(mode, flag(name, "antialias", antialias))
     arguments, options = (*pair(name, "size", shape), *rule), (("border", border), ("sampling", sampling))
     window = check_window(name, images, top, left, height, width)

@@ -37,12 +37,16 @@ def meant(word: Any, names: Iterable[str]) -> str:
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
+LISTED = 16  # names in one line
+
+
 def check_keywords(op: str, given: Iterable[str], names: Iterable[str]) -> None:
     """Raise a TypeError on a keyword that `op` does not take."""
     names = tuple(names)
     for keyword in given:
         if keyword not in names:
-            hint = meant(keyword, names) or f"; it takes {', '.join(names) or 'none'}"
+            listed = names if len(names) <= LISTED else (*names[:LISTED], "...")
+            hint = meant(keyword, names) or f"; it takes {', '.join(listed) or 'none'}"
             raise TypeError(f"{op}: takes no argument {keyword!r}{hint}")
 
 

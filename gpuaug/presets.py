@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import gpuaug as ga
+from gpuaug import presets_timm
 from gpuaug.compose import Compose
 from gpuaug.messages import check_keywords, meant, no_attribute, shown
 from gpuaug.transforms.arguments import whole
@@ -212,7 +213,10 @@ def rotate_shift(*, degrees: float = 45.0, translate: float = 1 / 8, **keywords:
     return geometric(degrees=degrees, translate=translate, flip=0.0, **keywords)
 
 
+timm_train, timm_eval = _preset()(presets_timm.timm_train), _preset()(presets_timm.timm_eval)
+
 _CROPPED = (imagenet_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
+_CROPPED += (timm_train, timm_eval)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
     f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)
 }
@@ -294,8 +298,8 @@ def get(spec: str, size: int | None = None, **keywords: Any) -> ga.Compose:
     Raises ValueError for an unknown preset or argument.
     """
     name, arguments = parse(spec)
-    if size is not None and "size" in _NAMES[name]:
-        keywords["size"] = size
+    for argument in {"size", "input_size"} & set(_NAMES[name] if size is not None else ()):
+        keywords[argument] = size
     try:
         return PRESETS[name](**{**keywords, **arguments})
     except (TypeError, ValueError) as error:

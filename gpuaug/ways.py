@@ -98,18 +98,24 @@ class Ways:
         else:
             self._choice(self.gate("draw_accept", (p,), "applied", shared=shared), [that, this])
 
-    def branches(self, children: Sequence[Callable[[], None]], p: Sequence[float] | None, shared: bool = False) -> None:
-        """Lower one of `children` for each sample, with probabilities `p`; `shared` as `gate`."""
-        self._choice(self.chosen(len(children), p, shared), children)
+    def branches(
+        self,
+        children: Sequence[Callable[[], None]],
+        p: Sequence[float] | None,
+        shared: bool = False,
+        column: str = "choice",
+    ) -> None:
+        """Lower one of `children` for each sample, with probabilities `p`; `shared`, `column` as `gate`."""
+        self._choice(self.chosen(len(children), p, shared, column), children)
 
-    def chosen(self, n: int, p: Sequence[float] | None, shared: bool = False) -> Entry:
+    def chosen(self, n: int, p: Sequence[float] | None, shared: bool = False, column: str = "choice") -> Entry:
         """The gate of `branches`."""
         if p is None:
-            return self.gate("draw_integer", (n,), "choice", shared=shared)
+            return self.gate("draw_integer", (n,), column, shared=shared)
         if n > 12:
             raise self.fail(f"p may be given for at most 12 transforms, got {n}")
         ascending = [math.fsum(p[: k + 1]) / math.fsum(p) for k in range(n - 1)]
-        return self.gate("draw_weighted", ascending + [2.0] * (12 - n), "choice", shared=shared)
+        return self.gate("draw_weighted", ascending + [2.0] * (12 - n), column, shared=shared)
 
     def shuffled(self, children: Sequence[Callable[[], None]]) -> None:
         """Lower all `children`, in an order drawn for each sample."""

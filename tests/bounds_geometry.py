@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COORDINATE_ERROR = 96 * 2.0**-24  # of a source coordinate, in pixels per pixel of the longer side
 VALUE_ERROR = 1e-5  # of a smooth sample or a blend, relative to the white level
 SMOOTH = ("bilinear", "bicubic")
+ANTIALIASED = (*SMOOTH, "lanczos")
 WARPS = ("affine", "rotate", "perspective", "elastic")
 SAMPLED = ("resize", "resized_crop", *WARPS)
 
@@ -55,7 +56,7 @@ def _resize(state: Verdict, kwargs: dict, ref: Tensor) -> tuple[Tensor, Tensor, 
     mode = name_of(kwargs.get("interpolation", "bilinear"))
     if ref.shape[-2:] == state.ref.shape[-2:]:
         return state.lo, state.hi, False
-    if mode not in SMOOTH:
+    if mode not in ANTIALIASED:
         return *_resize_nearest(state, mode, ref.shape[-2:]), False
     antialias = bool(kwargs.get("antialias", True))
     sizes = zip(state.lo.shape[-2:], ref.shape[-2:], strict=True)
@@ -261,8 +262,8 @@ def cubic(t: Tensor, a: float) -> Tensor:
 def resample_matrix(size: int, out: int, mode: str, antialias: bool) -> Tensor:
     """Weights [out, size] in float64 of a 1-D resize with half-pixel centres, as torchvision and Pillow define it.
 
-    Antialiased: triangle or cubic (a = -0.5) whose support grows with the downscale, cut at the borders and
-    normalised. Otherwise 2 or 4 taps (a = -0.75) with indices clamped to the image.
+    Antialiased: triangle, cubic (a = -0.5) or sinc windowed by sinc (a = 3) whose support grows with the downscale,
+    cut at the borders and normalised. Otherwise 2 or 4 taps (a = -0.75) with indices clamped to the image.
     """
     scale = size / out
     centre = (torch.arange(out).double() + 0.5) * scale - 0.5
@@ -270,7 +271,8 @@ def resample_matrix(size: int, out: int, mode: str, antialias: bool) -> Tensor:
     if antialias:
         stretch = max(scale, 1.0)
         t = (torch.arange(size).double()[None] - centre[:, None]) / stretch
-        weights = (1 - t.abs()).clamp_min(0) if mode == "bilinear" else cubic(t, -0.5)
+        sinc = torch.where(t.abs() < 3, torch.sinc(t) * torch.sinc(t / 3), 0.0)
+        weights = {"bilinear": (1 - t.abs()).clamp_min(0), "bicubic": cubic(t, -0.5), "lanczos": sinc}[mode]
         return weights / weights.sum(1, keepdim=True)
     centre = centre.clamp_min(0) if mode == "bilinear" else centre
     first = centre.floor()

@@ -28,14 +28,24 @@ from typing import Any
 
 import pytest
 import torch
-from bounds_geometry import GEOMETRY, SAMPLED, SMOOTH, VALUE_ERROR, WARPS, fill_column, name_of, resample_matrix
+from bounds_geometry import (
+    ANTIALIASED,
+    GEOMETRY,
+    SAMPLED,
+    SMOOTH,
+    VALUE_ERROR,
+    WARPS,
+    fill_column,
+    name_of,
+    resample_matrix,
+)
 from bounds_pixel import OWN, PIXEL
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from gpuaug.benchmarks.gate import torchvision_kwargs
 
-__all__ = ["SMOOTH", "VALUE_ERROR", "resample_matrix"]
+__all__ = ["ANTIALIASED", "SMOOTH", "VALUE_ERROR", "resample_matrix"]
 
 Record = Mapping[str, Any]
 BOUNDS: dict[str, Callable] = {**GEOMETRY, **PIXEL}
@@ -143,7 +153,7 @@ def judge(image: Tensor, records: Sequence[Record], exact: bool = False) -> Verd
 def has_shortcut(record: Record) -> bool:
     """Warps and resizes that interpolate smoothly."""
     default = {"resize": "bilinear", "resized_crop": "bilinear"}.get(record["call"], "nearest")
-    return record["call"] in SAMPLED and name_of(record["kwargs"].get("interpolation", default)) in SMOOTH
+    return record["call"] in SAMPLED and name_of(record["kwargs"].get("interpolation", default)) in ANTIALIASED
 
 
 def without_shortcut(image: Tensor, records: Sequence[Record]) -> Tensor:

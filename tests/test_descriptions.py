@@ -126,7 +126,7 @@ BAD = [
     (lambda: ga.TrivialAugmentWide(1), "TrivialAugmentWide: num_magnitude_bins .*1"),
     (lambda: ga.AutoAugment("imagenet21k"), "AutoAugment: policy .*imagenet21k"),
     (lambda: ga.AutoAugment(interpolation="lanczos"), "AutoAugment: interpolation .*lanczos"),
-    (lambda: ga.timm_augment("augmix-m5"), "policy must be rand or one of .*'augmix'"),
+    (lambda: ga.timm_augment("augmx-m5"), "policy must be one of .*'augmx'.*mean 'augmix'"),
     (lambda: ga.timm_augment("rand-m9-x3"), "section 'x3' of 'rand-m9-x3'"),
     (lambda: ga.timm_augment("rand-m9.5"), "section 'm9.5'"),
     (lambda: ga.timm_augment("rand-m9-tweights"), "section 'tweights' .*without replacement"),

@@ -17,7 +17,7 @@ from gpuaug.benchmarks.gate import torchvision_kwargs
 
 G = ga.functional
 NAN, INF = float("nan"), float("inf")
-BICUBIC, LANCZOS = T.InterpolationMode.BICUBIC, T.InterpolationMode.LANCZOS
+BICUBIC, BOX = T.InterpolationMode.BICUBIC, T.InterpolationMode.BOX
 CORNERS = [[0, 0], [11, 0], [11, 8], [0, 8]]
 
 
@@ -264,10 +264,10 @@ ONLY_THEIRS: list[tuple[Callable, Callable, list[str]]] = [
     (lambda: T.RandomCrop(0)(X), lambda: ga.RandomCrop(0), ["RandomCrop", "size", "0"]),
     (lambda: F.crop(X, 0, 0, 0, 3), lambda: G.crop(X, 0, 0, 0, 3), ["crop", "height", "0"]),
     (lambda: T.Resize(None, max_size=8)(X), lambda: ga.Resize(None, max_size=8), ["Resize", "size", "None"]),
-    (  # of tensors since 0.27, of Pillow's images always
-        lambda: F.pil_to_tensor(F.resize(F.to_pil_image(X[0]), [4, 4], LANCZOS)),
-        lambda: G.resize(X, 4, "lanczos"),
-        ["resize", "interpolation", "lanczos"],
+    (  # of Pillow's images
+        lambda: F.pil_to_tensor(F.resize(F.to_pil_image(X[0]), [4, 4], BOX)),
+        lambda: G.resize(X, 4, "box"),
+        ["resize", "interpolation", "box"],
     ),
     (
         lambda: F.perspective(X, CORNERS[1:] + CORNERS[:1], CORNERS),

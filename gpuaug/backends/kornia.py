@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from ..facts import layout
-from ..kernels.shared import geometry, plan
+from ..kernels.shared import draw, geometry, plan
 from ..kernels.torch import blend, dialect, write
 from ..kernels.torch.layout import Layout
 from ..keys import advanced
@@ -31,9 +31,11 @@ def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
     if lacks := missing("kornia"):
         return lacks
-    needs = sorted(slot.name for slot in program.facts.moves if geometry.CASES[slot.op] in geometry.FLOAT64)
+    slots = program.facts.slots
+    needs = {slot.name for slot in slots if draw.CASES.get(slot.draw) in draw.FLOAT64}
+    needs |= {slot.name for slot in program.facts.moves if geometry.CASES[slot.op] in geometry.FLOAT64}
     if needs and images.device.type == "mps":
-        return f"{needs[0]} needs float64, which mps lacks"
+        return f"{min(needs)} needs float64, which mps lacks"
     taps = program.sizes.taps
     if taps > MOST_TAPS and len(program.canvases) > 1:  # of a list each size is written by itself
         taps = max(program.of_sizes(frozenset({c}), program.out_sizes).sizes.taps for c in program.canvases)

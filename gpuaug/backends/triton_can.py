@@ -125,6 +125,7 @@ def can(program: Program) -> Can:
         fold=any(map(geometry.folds, facts.borders)),
         drop=geometry.DROP in facts.borders,
         filter=_common(slot.filter for slot in smooth),
+        lanczos=geometry.LANCZOS in {slot.filter for slot in smooth},
         groups_before=groups,
         steps_before=steps,
         mean=plan.MEAN in facts.needs,

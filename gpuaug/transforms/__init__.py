@@ -61,6 +61,7 @@ from .policies import AutoAugment, RandAugment, TrivialAugmentWide
 from .resizing import RandomResize, RandomShortestSize, ScaleJitter
 from .temporal import RandomTemporalCrop, RandomTemporalFlip, UniformTemporalSubsample
 from .timm import TimmAugment, timm_augment, timm_mixup
+from .timm_geometry import CenterCropOrPad, RandomCropOrPad, ResizeKeepRatio, TrimBorder
 from .user import PixelOp, pixel_op
 from .warp import RandomAffine, RandomPerspective, RandomRotation
 
@@ -68,6 +69,7 @@ __all__ = [
     "AugMix",
     "AutoAugment",
     "CenterCrop",
+    "CenterCropOrPad",
     "ClampBoundingBoxes",
     "ClampKeyPoints",
     "CoarseDropout",
@@ -102,6 +104,7 @@ __all__ = [
     "RandomChannelPermutation",
     "RandomChoice",
     "RandomCrop",
+    "RandomCropOrPad",
     "RandomEqualize",
     "RandomErasing",
     "RandomGamma",
@@ -123,6 +126,7 @@ __all__ = [
     "RandomVerticalFlip",
     "RandomZoomOut",
     "Resize",
+    "ResizeKeepRatio",
     "SaltAndPepper",
     "SanitizeBoundingBoxes",
     "SanitizeKeyPoints",
@@ -137,6 +141,7 @@ __all__ = [
     "ToPureTensor",
     "ToTensor",
     "Transform",
+    "TrimBorder",
     "TrivialAugmentWide",
     "UniformTemporalSubsample",
     "pixel_op",

@@ -23,6 +23,7 @@ FILTERS = {
     "nearest-exact": geometry.NEAREST,
     "bilinear": geometry.LINEAR,
     "bicubic": geometry.CUBIC,
+    "lanczos": geometry.LANCZOS,
 }
 Fill = float | Sequence[float] | None  # one number, or one for each channel; None is the op's default
 Fills = Fill | Mapping[Any, Fill]  # or one by kind
@@ -31,7 +32,7 @@ MOST_SIDE = 1 << 24  # pixels; whole numbers up to here are exact in float32, wh
 INF = math.inf
 FLOAT32 = 3.4028234663852886e38  # the largest finite one
 _PLAIN = frozenset((float, int, bool, type(None)))
-_PIL_CODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_PIL_CODES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 
 
 def plain(value: Any) -> Any:

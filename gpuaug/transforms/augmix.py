@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..lowering import Lowering
 from ..messages import shown
 from ..mixing import Mix
-from ..program import Canvas
 from .arguments import Fills, flag, number, whole
+from .base import Transform
 from .policies import UNLEVELLED, Policy, Space, lower_op
 
 BINS = 10
@@ -62,38 +64,8 @@ class AugMix(Policy):
             raise ValueError(f"{name}: alpha is offered as 1, torchvision's default, got {shown(self.alpha)}")
 
     def lower(self, build: Lowering) -> None:
-        gate, width = build.layers(), self.mixture_width
-        for chain in range(width):
-            with build.op(chain, self), build.behind(gate, chain + 1):
-                self._lower_chain(build)
-
-        def call(values: Sequence[float], canvas: Canvas) -> dict:
-            return {"weights": list(values)}
-
-        build.blend(
-            "augmix",
-            Mix(None, layers=width + 1),
-            call=call,
-            draw="draw_augmix",
-            configuration=(width,),
-            columns=("weight", *(f"weight{chain}" for chain in range(width))),
-            shared=False,
-        )
-
-    def _lower_chain(self, build: Lowering) -> None:
-        if self.chain_depth > 0:
-            for step in range(self.chain_depth):
-                with build.op(step, self):
-                    self._lower_step(build)
-            return
-        depth = build.gate("draw_integer", (DRAWN_DEPTH, 1), "depth", counts=True)
-        for step in range(DRAWN_DEPTH):
-            with build.op(step, self), build.behind(depth, step):
-                self._lower_step(build)
-
-    def _lower_step(self, build: Lowering) -> None:
-        ops = ALL if self.all_ops else SOME
-        build.branches([lambda op=op: self._lower(build, op) for op in ops], None)
+        ops = [partial(self._lower, build, op) for op in (ALL if self.all_ops else SOME)]
+        lower_chains(build, self, self.mixture_width, self.chain_depth, ops)
 
     def _lower(self, build: Lowering, op: str) -> None:
         drawn = {}
@@ -103,3 +75,27 @@ class AugMix(Policy):
                 level = (*level[:-1], 1.0 / 16.0)
             drawn = {"draw": "draw_level", "configuration": level, "columns": ("magnitude",)}
         lower_op(build, op, self.interpolation, self.fill, **drawn)
+
+
+def lower_chains(
+    build: Lowering, transform: Transform, width: int, depth: int, ops: Sequence[Callable[[], None]]
+) -> None:
+    """A blend of the image with `width` chains of `ops`, each of so many, or of 1 to 3 where `depth` is below 1."""
+
+    def lower_chain(chain: int) -> None:
+        with build.op(chain, transform):
+            drawn = None if depth > 0 else build.gate("draw_integer", (DRAWN_DEPTH, 1), "depth", counts=True)
+            for step in range(depth if depth > 0 else DRAWN_DEPTH):
+                with build.op(step, transform), build.behind(drawn, step) if drawn else nullcontext():
+                    build.branches(ops, None)
+
+    build.of_layers([lambda: None, *(partial(lower_chain, chain) for chain in range(width))])
+    build.blend(
+        "augmix",
+        Mix(None, layers=width + 1),
+        call=lambda values, canvas: {"weights": list(values)},
+        draw="draw_augmix",
+        configuration=(width,),
+        columns=("weight", *(f"weight{chain}" for chain in range(width))),
+        shared=False,
+    )

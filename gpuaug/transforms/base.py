@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ from ..kernels.shared import geometry
 from ..lowering import Lowering
 from ..messages import check_keywords, shown
 from ..program import Canvas
-from .arguments import FILTERS, MOST_SIDE, image_fill, mask_fill, plain
+from .arguments import FILTERS, MOST_SIDE, flag, image_fill, interpolation_name, mask_fill, plain
+
+DRAWN, EITHER = "random", ("bilinear", "bicubic")  # timm's
+RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic", "lanczos")
 
 
 def is_picture(value: Any) -> bool:
@@ -134,6 +138,22 @@ def fills(build: Lowering, fill: Any) -> dict[str, Any]:
     return {"fill": fill_by_channel(build, image_fill(fill)), "mask_fill": mask_fill(fill)}
 
 
+ANTIALIASED = {"bilinear": geometry.LINEAR, "bicubic": geometry.CUBIC_AA, "lanczos": geometry.LANCZOS}
+
+
+def resize_argument(op: str, interpolation: Any, antialias: Any, others: Sequence[str] = ()) -> str:
+    """The name of a resize's interpolation, one of `RESIZES` or `others`.
+
+    Raises:
+        ValueError: "lanczos" without antialias, which Pillow and torchvision do not have.
+    """
+    smooth = flag(op, "antialias", antialias)
+    name = interpolation_name(op, interpolation, (*RESIZES, *others))
+    if name == "lanczos" and not smooth:
+        raise ValueError(f"{op}: interpolation 'lanczos' needs antialias=True, got antialias={shown(antialias)}")
+    return name
+
+
 def resampling(interpolation: str, antialias: bool) -> tuple[int, str, tuple[float, float]]:
     """(filter, border, (antialias flag, nearest rule)) of a resize: the last two are a[6], a[7] of
     `geometry.resized_crop`."""
@@ -143,7 +163,15 @@ def resampling(interpolation: str, antialias: bool) -> tuple[int, str, tuple[flo
         return geometry.NEAREST, "edge", (0.0, 2.0)
     if not antialias:
         return FILTERS[interpolation], "edge", (0.0, 0.0)
-    return (geometry.LINEAR if interpolation == "bilinear" else geometry.CUBIC_AA), "drop", (1.0, 0.0)
+    return ANTIALIASED[interpolation], "drop", (1.0, 0.0)
+
+
+def either_filter(build: Lowering, interpolation: str, lower: Callable[[str], None]) -> None:
+    """Lower with that interpolation, or with one of two, drawn for each sample; other draws do not depend on it."""
+    if interpolation == DRAWN:
+        build.branches([partial(lower, name) for name in EITHER], None, column="interpolation")
+    else:
+        lower(interpolation)
 
 
 def sides_fault(before: Canvas, after: Canvas) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..kernels.torch import dialect as torch_dialect
@@ -18,7 +19,6 @@ from .arguments import (
     fills_argument,
     flag,
     image_fill,
-    interpolation_name,
     interval,
     is_whole,
     pair,
@@ -26,9 +26,8 @@ from .arguments import (
     probability,
     whole,
 )
-from .base import Transform, fills, resampling, sides_fault
+from .base import DRAWN, Transform, either_filter, fills, resampling, resize_argument, sides_fault
 
-RESIZES = ("nearest", "nearest-exact", "bilinear", "bicubic")
 PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
 
 
@@ -232,7 +231,8 @@ class Resize(Transform):
 
     Args:
         size: (height, width), or one int for the shorter side, the longer following the aspect ratio.
-        interpolation: "nearest", "nearest-exact", "bilinear" or "bicubic", or torchvision's enum.
+        interpolation: "nearest", "nearest-exact", "bilinear", "bicubic" or "lanczos" (antialiased alone), or
+            torchvision's enum, or Pillow's number.
         max_size: with one int, the most that the longer side may become.
         antialias: widen the filter with the downscale; ignored by the nearest ones.
     """
@@ -245,8 +245,7 @@ class Resize(Transform):
     def __post_init__(self) -> None:
         self._plain()
         _, longest = resize_lengths("Resize", self.size, self.max_size)
-        flag("Resize", "antialias", self.antialias)
-        interpolation = interpolation_name("Resize", self.interpolation, RESIZES)
+        interpolation = resize_argument("Resize", self.interpolation, self.antialias)
         self._set(max_size=longest or None, interpolation=interpolation)
 
     @property
@@ -290,7 +289,7 @@ class RandomResizedCrop(Transform):
         size: (height, width) of the output in pixels, or one int for both.
         scale: lowest and highest fraction of the image's area.
         ratio: lowest and highest width / height, both positive and their logarithms within 5.
-        interpolation, antialias: as `Resize`.
+        interpolation, antialias: as `Resize`; "random" is bilinear or bicubic, drawn for each sample (timm).
     """
 
     size: int | Sequence[int]
@@ -303,7 +302,6 @@ class RandomResizedCrop(Transform):
         name = "RandomResizedCrop"
         self._plain()
         pair(name, "size", self.size)
-        flag(name, "antialias", self.antialias)
         scale = interval(name, "scale", self.scale, 0.0)
         if scale[1] <= 0:
             raise ValueError(f"{name}: scale must not be 0, got {shown(self.scale)}")
@@ -311,15 +309,18 @@ class RandomResizedCrop(Transform):
             raise ValueError(f"{name}: scale must begin at 1 or below, or no window fits, got {shown(self.scale)}")
         ratio = interval(name, "ratio", self.ratio, math.exp(-5.0), math.exp(5.0))
         self._set(scale=scale, ratio=ratio)
-        self._set(interpolation=interpolation_name(name, self.interpolation, RESIZES))
+        self._set(interpolation=resize_argument(name, self.interpolation, self.antialias, (DRAWN,)))
 
     def lower(self, build: Lowering) -> None:
+        either_filter(build, self.interpolation, partial(self._lower, build))
+
+    def _lower(self, build: Lowering, interpolation: str) -> None:
         size = pair("RandomResizedCrop", "size", self.size)
-        sampling, border, rule = resampling(self.interpolation, bool(self.antialias))
+        sampling, border, rule = resampling(interpolation, bool(self.antialias))
 
         def call(values: Sequence[float], canvas: Canvas) -> list[Call]:
             kwargs = dict(zip(("top", "left", "height", "width"), (int(v) for v in values), strict=True))
-            kwargs |= {"size": list(size), "interpolation": self.interpolation, "antialias": bool(self.antialias)}
+            kwargs |= {"size": list(size), "interpolation": interpolation, "antialias": bool(self.antialias)}
             return [("resized_crop", kwargs)]
 
         build.geometry(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..lowering import Lowering
 from ..mixing import PAIRS, PER, Mix
 from ..program import Canvas
-from .arguments import choice, flag, number, whole
+from .arguments import choice, flag, interval, number, whole
 from .base import Transform
 from .beta import ALPHAS, configuration
 
@@ -107,26 +107,41 @@ class CutMix(Mixer):
 
     __doc__ += Mixer.__doc__.partition("\n")[2] + (
         """    correct_lam: mix labels by the box's true share of the image (torchvision), else by lambda as drawn.
+        minmax: (low, high) of timm's cutmix_minmax, in place of lambda: the box's sides are drawn from low to below
+            high of the canvas's, in whole pixels, and it lies inside.
     """
     )
 
     correct_lam: bool = True
+    minmax: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(correct_lam=flag("CutMix", "correct_lam", self.correct_lam))
+        if self.minmax is not None:
+            self._set(minmax=interval("CutMix", "minmax", self.minmax, 0.0, 1.0))
 
     def lower(self, build: Lowering) -> None:
         def call(values: Sequence[float], canvas: Canvas) -> dict:
             top, left, height, width = (int(v) for v in values[:4])
             return {"lam": 1.0 - values[4], "box": (left, top, left + width, top + height)}
 
+        def fault(canvas: Canvas) -> str | None:
+            low, high = self.minmax
+            if all(int(side * low) < int(side * high) for side in canvas):
+                return None
+            return f"minmax={self.minmax} leaves no whole length of a box for an image of {canvas[0]}x{canvas[1]}"
+
+        draw, drawn_from = "draw_cutmix" if self.correct_lam else "draw_cutmix_drawn", configuration(self.alpha)
+        if self.minmax is not None:
+            build.check_canvas(fault)
+            draw, drawn_from = "draw_cutmix_between", self.minmax
         build.blend(
             "cutmix",
             self._mix(),
             call=call,
-            draw="draw_cutmix" if self.correct_lam else "draw_cutmix_drawn",
-            configuration=configuration(self.alpha),
+            draw=draw,
+            configuration=drawn_from,
             columns=("top", "left", "height", "width", "share"),
             shared=self.shared,
         )

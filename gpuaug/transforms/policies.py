@@ -14,7 +14,7 @@ from .ops import lower_adjustment
 from .policy_tables import AUTOAUGMENT, BINS
 from .warp import WARPS, lower_rotation, lower_shear, lower_translation
 
-_WARPED: dict[str, Callable] = {
+WARPED: dict[str, Callable] = {
     "ShearX": partial(lower_shear, axis=0),
     "ShearY": partial(lower_shear, axis=1),
     "TranslateX": partial(lower_translation, axis=0),
@@ -37,8 +37,8 @@ UNLEVELLED = ("Identity", "AutoContrast", "Equalize", "Invert")
 
 def lower_op(build: Lowering, op: str, interpolation: str, fill: Fills, **drawn: Any) -> None:
     """Append a policy's op by its name, the argument drawn into a column that all ops of a slot share."""
-    if op in _WARPED:
-        _WARPED[op](build, interpolation=interpolation, fill=fill, **drawn)
+    if op in WARPED:
+        WARPED[op](build, interpolation=interpolation, fill=fill, **drawn)
     elif op in UNLEVELLED:
         if op != "Identity":
             lower_adjustment(build, _ADJUSTED[op])
@@ -102,10 +102,10 @@ OPS = (
 class Policy(Transform):
     """What all policies share: the space, and the reading of `interpolation` and `fill`."""
 
-    def _check_warps(self) -> None:
+    def _check_warps(self, others: Sequence[str] = ()) -> None:
         self._plain()
         name = type(self).__name__
-        self._set(interpolation=interpolation_name(name, self.interpolation, WARPS))
+        self._set(interpolation=interpolation_name(name, self.interpolation, (*WARPS, *others)))
         if self.fill is not None:
             self._set(fill=fills_argument(name, self.fill))
 

@@ -10,9 +10,8 @@ from ..kernels.torch import dialect as torch_dialect
 from ..lowering import Lowering
 from ..messages import shown
 from ..program import Call, Canvas
-from .arguments import flag, interpolation_name, interval, pair, plain, whole
-from .base import Transform, resampling, sides_fault
-from .geometry import RESIZES
+from .arguments import interval, pair, plain, whole
+from .base import Transform, resampling, resize_argument, sides_fault
 
 
 def lower_resize(
@@ -69,9 +68,8 @@ class ScaleJitter(Transform):
         scale = interval(name, "scale_range", self.scale_range, 0.0)
         if scale[0] <= 0.0:
             raise ValueError(f"{name}: scale_range must be positive, got {shown(self.scale_range)}")
-        flag(name, "antialias", self.antialias)
         self._set(target_size=pair(name, "target_size", self.target_size), scale_range=scale)
-        self._set(interpolation=interpolation_name(name, self.interpolation, RESIZES))
+        self._set(interpolation=resize_argument(name, self.interpolation, self.antialias))
 
     def lower(self, build: Lowering) -> None:
         target = self.target_size
@@ -116,8 +114,7 @@ class RandomResize(Transform):
         low, high = whole(name, "min_size", self.min_size, 1), whole(name, "max_size", self.max_size, 1)
         if high <= low:
             raise ValueError(f"{name}: max_size must be larger than min_size={low}, got {high}")
-        flag(name, "antialias", self.antialias)
-        self._set(interpolation=interpolation_name(name, self.interpolation, RESIZES))
+        self._set(interpolation=resize_argument(name, self.interpolation, self.antialias))
 
     def lower(self, build: Lowering) -> None:
         low, high = int(self.min_size), int(self.max_size)
@@ -168,8 +165,7 @@ class RandomShortestSize(Transform):
             raise ValueError(f"{name}: min_size must hold at least one length")
         if self.max_size is not None:
             whole(name, "max_size", self.max_size, 1)
-        flag(name, "antialias", self.antialias)
-        self._set(interpolation=interpolation_name(name, self.interpolation, RESIZES))
+        self._set(interpolation=resize_argument(name, self.interpolation, self.antialias))
 
     def lower(self, build: Lowering) -> None:
         sizes = self.min_size if isinstance(self.min_size, tuple) else (self.min_size,)

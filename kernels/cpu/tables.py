@@ -15,7 +15,8 @@ from . import frame as F
 from .dialect import ELEMENTARY, GEOMETRY, LANES, exact, f32, i32, i64, int32, xp
 
 clamp = ELEMENTARY["clamp"]
-fold, folds, snap, weight = (GEOMETRY[name] for name in ("fold", "folds", "snap", "weight"))
+fold, folds, snap = (GEOMETRY[name] for name in ("fold", "folds", "snap"))
+weight, windowed = GEOMETRY["weight"], GEOMETRY["windowed"]
 first_tap, reach, tap_count = (GEOMETRY[name] for name in ("first_tap", "reach", "tap_count"))
 
 
@@ -93,14 +94,14 @@ def weigh(g, axis, centres, n, count, index, weights, inside, pitch):
     """
     kind, border, width = g[P.G_FILTER], g[P.G_BORDER], g[P.G_WIDTH + axis]
     low, high = g[P.G_WINDOW + 2 * axis], g[P.G_WINDOW + 2 * axis + 1]
-    support, narrow = reach(kind) * width, 1.0 / width
+    support, narrow, lanczos = reach(kind) * width, 1.0 / width, kind == G.LANCZOS
     for v in range(n):
         centres[v] = clamp(centres[v], low - support - 2.0, high + support + 2.0)
         inside[v] = xp.f32(0.0)
     for k in range(count):
         for v in range(n):
             tap = first_tap(centres[v], support) + xp.f32(k)
-            w = weight((tap - centres[v]) * narrow, kind)
+            w = windowed((tap - centres[v]) * narrow) if lanczos else weight((tap - centres[v]) * narrow, kind)
             kept = ((tap >= low) & (tap <= high)) | (border != G.DROP)
             index[k * pitch + v] = int32(fold(tap, low, high, border))
             weights[k * pitch + v] = xp.where(kept, w, 0.0)

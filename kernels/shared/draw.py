@@ -392,6 +392,46 @@ def waited(word, i, n):
     return xp.where(i < n, UNIT - logarithm(unit(word) + UNIT), 0.0)
 
 
+def draw_keep_ratio(key, c, h, w):
+    """timm's ResizeKeepRatio: height, width, in float64 where nothing is drawn, as Python rounds them.
+
+    c: target height, width; 1 to fit the longer side, 0 the shorter; probability of a scale, low, high, 1 if it is of
+    areas and turned over; probability of an aspect, log aspect low, high.
+    """
+    a, b, d, e = words(key, 0)
+    tall, wide = xp.f64(h) / xp.f64(c[0]), xp.f64(w) / xp.f64(c[1])
+    most, least = xp.where(tall > wide, tall, wide), xp.where(tall > wide, wide, tall)
+    longest = xp.f64(c[2])
+    ratio = most * longest + least * (1.0 - longest)
+    scale = between(b, c[4], c[5])
+    scale = xp.where(c[6] > 0.0, xp.div_rn(1.0, xp.sqrt_rn(scale)), scale)
+    scale = xp.where(unit(a) < c[3], scale, 1.0)
+    aspect = xp.where(unit(d) < c[7], xp.sqrt_rn(exponential(between(e, c[8], c[9]))), 1.0)
+    height = xp.f32(half_even(xp.f64(h) * xp.f64(xp.div_rn(scale, aspect)) / ratio))
+    width = xp.f32(half_even(xp.f64(w) * xp.f64(scale * aspect) / ratio))
+    return height, width, width, width, width, width, width, width
+
+
+def draw_missing(key, c, h, w):
+    """What a canvas lacks of c[0] x c[1], divided at random: by how much it grows left, top, right, bottom."""
+    a, b, _, _ = words(key, 0)
+    lack_y, lack_x = xp.maximum(c[0] - h, 0.0), xp.maximum(c[1] - w, 0.0)
+    top, left = integer(a, lack_y + 1.0), integer(b, lack_x + 1.0)
+    bottom = lack_y - top
+    return left, top, lack_x - left, bottom, bottom, bottom, bottom, bottom
+
+
+def draw_cutmix_between(key, c, h, w):
+    """timm's CutMix box of sides from c[0] to below c[1] of the canvas's, truncated, inside of it (top, left, height,
+    width), and the part of the canvas that it has."""
+    a, b, d, e = words(key, 0)
+    low_y, low_x = xp.floor(h * c[0]), xp.floor(w * c[0])
+    tall, wide = low_y + integer(a, xp.floor(h * c[1]) - low_y), low_x + integer(b, xp.floor(w * c[1]) - low_x)
+    top, left = integer(d, h - tall + 1.0), integer(e, w - wide + 1.0)
+    share = xp.div_rn(tall * wide, h * w)
+    return top, left, tall, wide, share, share, share, share
+
+
 def draw_center(key, c, h, w):
     """A whole point x, y of a canvas c[0] x c[1] (h, w)."""
     a, b, _, _ = words(key, 0)
@@ -422,4 +462,8 @@ CASES = {
     20: "draw_augmix",
     21: "draw_zoom_out",
     22: "draw_center",
+    23: "draw_keep_ratio",
+    24: "draw_missing",
+    25: "draw_cutmix_between",
 }
+FLOAT64 = frozenset({"draw_keep_ratio"})  # draws that compute in it

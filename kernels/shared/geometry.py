@@ -24,6 +24,7 @@ NEAREST = 0
 LINEAR = 1
 CUBIC = 2
 CUBIC_AA = 3
+LANCZOS = 4
 
 
 def axis_aligned(mx, tx, my, ty, h, w, fx, fy, oh, ow):
@@ -262,7 +263,7 @@ def fold(x, low, high, border):
 
 def reach(kind):
     """Half the support of a filter, in units of its width."""
-    return xp.where(kind == LINEAR, 1.0, 2.0)
+    return xp.where(kind == LINEAR, 1.0, xp.where(kind == LANCZOS, 3.0, 2.0))
 
 
 def first_tap(c, support):
@@ -278,13 +279,29 @@ def tap_count(width, kind):
 
 def weight(d, kind):
     """A filter's weight at distance d (in units of its width): triangle, or Keys' cubic with a = -0.75, antialiased a =
-    -0.5."""
+    -0.5. That of LANCZOS is `windowed`."""
     t = xp.abs(d)
     a = xp.where(kind == CUBIC_AA, -0.5, -0.75)
     near = ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0
     far = ((t - 5.0) * t + 8.0) * t * a - 4.0 * a
     cubic = xp.where(t < 1.0, near, xp.where(t < 2.0, far, 0.0))
     return xp.where(kind == LINEAR, xp.maximum(1.0 - t, 0.0), cubic)
+
+
+def windowed(d):
+    """LANCZOS's weight at distance d: sinc(d) sinc(d / 3) below 3 (Pillow), absolute error below 3e-7.
+
+    q is sinc(d / 3), a polynomial of d^2 within 2e-9; and sinc(d) = q (1 - 4/3 sin^2(pi d / 3)).
+    """
+    t = d * d
+    q = t * 2.3675568533455855e-10 - 3.9218359869698046e-08
+    q = q * t + 3.982239999061058e-06
+    q = q * t - 0.0002616526072459734
+    q = q * t + 0.010021496945768175
+    q = q * t - 0.18277044375918178
+    q = q * t + 0.9999999992570513
+    q = q * q
+    return xp.where(t < 9.0, q * (1.0 - t * 1.4621636149762012 * q), 0.0)
 
 
 CASES = {

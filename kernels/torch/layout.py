@@ -49,6 +49,7 @@ class Layout:
         needs: the traits of the opcodes.
         blends: the opcodes that blend layers, and whether those hold bytes.
         radii: the most that each blur reaches, in pixels.
+        lanczos: a smooth group may be one of LANCZOS.
         elastic: the most that the blurs of elastic transforms reach, and their taps along an axis.
     """
 
@@ -58,6 +59,7 @@ class Layout:
     steps: int
     canvas: tuple[int, int]
     taps: int
+    lanczos: bool
     separable: bool
     projective: bool
     smooth: bool

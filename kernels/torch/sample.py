@@ -121,6 +121,8 @@ class Resampler:
             k = first + float(t)
             inside = (k >= low) & (k <= high)
             weight = GEOMETRY["weight"]((k - c) / width, kind)
+            if self.layout.lanczos:
+                weight = torch.where(kind == geometry.LANCZOS, GEOMETRY["windowed"]((k - c) / width), weight)
             weight = torch.where(inside | (border != geometry.DROP), weight, 0.0)
             total = total + weight
             weight = torch.where(inside | (border != geometry.FILL), weight, 0.0)

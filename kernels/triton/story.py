@@ -16,7 +16,19 @@ import sys
 import triton.language as tl
 
 from ..shared.elementary import clamp
-from ..shared.geometry import DROP, FILL, LINEAR, NEAREST, first_tap, reach, snap, tap_count, weight
+from ..shared.geometry import (
+    DROP,
+    FILL,
+    LANCZOS,
+    LINEAR,
+    NEAREST,
+    first_tap,
+    reach,
+    snap,
+    tap_count,
+    weight,
+    windowed,
+)
 from ..shared.pixel import (
     BLUR_X,
     BLUR_Y,
@@ -275,7 +287,12 @@ def finish(plan, o_step, rgb, x, y, i_channel, CAN: tl.constexpr):
 def along(i_tap, start, centre, narrow, low, high, border, kind, DROPS: tl.constexpr, CAN: tl.constexpr):
     """One axis of a tap: its weight, the window pixel that stands for it, and whether it lies in the window."""
     k = start + i_tap
-    w = weight((k - centre) * narrow, kind)
+    if CAN.filter == LANCZOS:
+        w = windowed((k - centre) * narrow)
+    else:
+        w = weight((k - centre) * narrow, kind)
+        if CAN.lanczos:
+            w = tl.where(kind == LANCZOS, windowed((k - centre) * narrow), w)
     m_in = (k >= low) & (k <= high)
     if DROPS:
         if border == DROP:

@@ -45,6 +45,7 @@ class Can:
         ragged: images of which each has a size, a place and strides of its own in the output.
         fill, fold, drop: leave a window whose border answers so.
         filter: the one filter of all smooth groups, MIXED for several, NEAREST for no such groups.
+        lanczos: one of them is LANCZOS.
         groups_before, steps_before: have geometry groups, or pixel steps, in front of the smooth group.
         mean, extremes, histogram, neighbours, place: have a pixel step that needs so.
         blur: need neighbours for a blur.
@@ -69,6 +70,7 @@ class Can:
     fold: bool
     drop: bool
     filter: int
+    lanczos: bool
     groups_before: bool
     steps_before: bool
     mean: bool
