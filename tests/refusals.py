@@ -42,6 +42,7 @@ CLASSES = {  # arguments of each op that can be made with them, and take float i
     "Normalize": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.25, 0.5)},
     "PILToTensor": {},
     "Pad": {"padding": 1},
+    "PadIfNeeded": {"size": 12},
     "RGB": {},
     "RandAugment": {},
     "RandomAdjustSharpness": {"sharpness_factor": 2.0},

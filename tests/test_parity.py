@@ -117,6 +117,11 @@ OPS: dict[str, Callable] = {
         ga.RandomAffine(45, fill=fill),
         ga.Pad(2, padding_mode="reflect"),
     ],
+    "padded-if-needed": lambda fill, fills, white: [
+        ga.PadIfNeeded((27, 33), fill=fills),
+        ga.RandomHorizontalFlip(),
+        ga.PadIfNeeded((40, 30), padding_mode="reflect"),
+    ],
     "warp-then-flip": lambda fill, fills, white: [
         ga.RandomRotation((20, 40), fill=fills),
         ga.RandomHorizontalFlip(p=0.7),
