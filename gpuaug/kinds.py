@@ -120,11 +120,17 @@ def first_images(batch: Batch, out: Images, of: Drawn, values: Values) -> None:
 
 
 def other_images(pipeline, batch: Batch, of: Drawn, values: Values) -> None:
-    """The further images of each sample."""
-    for group in groups(batch, "image", lambda leaf: (leaf.value.shape[:-2], leaf.value.dtype), set(batch.firsts)):
+    """The further images of each sample, and clips, whose frames are images of it."""
+
+    def like(leaf: Leaf) -> tuple:
+        shape = leaf.value.shape
+        return (shape[:-2] if len(shape) == 3 else shape), leaf.value.dtype
+
+    for group in groups(batch, "image", like, set(batch.firsts)):
         recipe, n = of.recipe, of.recipe.samples
         images = batch.leaves[group.leaves[0]].value if len(group.owners) == n == 1 and not batch.single else None
-        images = torch.stack(group.pieces) if batch.clip else group.pieces if images is None else images
+        clips = batch.clip or group.pieces[0].dim() > 3
+        images = torch.stack(group.pieces) if clips else group.pieces if images is None else images
         source, own = pipeline.take(images, Asked(views=recipe.views))
         sizes = tuple(recipe.sizes[owner] for owner in group.owners)
         if own.sizes != sizes or own.program.columns != recipe.program.columns:

@@ -494,3 +494,20 @@ def test_conversions_by_chance_and_miscounts_are_refused() -> None:
 
 def test_a_leaf_is_what_it_says() -> None:
     assert read((x,)).leaves == [Leaf("image", x, None, x)]
+
+
+def test_an_image_and_a_clip_in_one_sample_get_one_draw() -> None:
+    image = tv_tensors.Image(torch.randint(0, 256, (3, 17, 11), dtype=torch.uint8))
+    clip = tv_tensors.Video(image.as_subclass(torch.Tensor).expand(4, -1, -1, -1).contiguous())
+    augment = ga.Compose([ga.RandomAffine(30, (0.2, 0.2)), ga.RandomCrop(8), ga.ColorJitter(0.4, 0.4)], seed=1)
+    for sample in ([image, clip, "name"], (clip, image), {"clip": clip, "image": image, "again": clip}):
+        found = augment(sample, ids=3, epoch=0)
+        found = list(found.values()) if isinstance(found, dict) else found
+        pictures = [x for x in found if isinstance(x, tv_tensors.Image)]
+        clips = [x for x in found if isinstance(x, tv_tensors.Video)]
+        assert pictures[0].shape == (3, 8, 8) and clips[0].shape == (4, 3, 8, 8)
+        for one in clips:
+            assert all(torch.equal(frame, pictures[0]) for frame in one.as_subclass(torch.Tensor))
+    other = tv_tensors.Video(clip[..., :9])
+    with pytest.raises(ValueError, match="must have one size: 17x11 and 17x9|must have one size: .17, 11. and .17, 9."):
+        augment([image, other])
