@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 
 import torch
 from torch import nn
@@ -78,6 +79,15 @@ class Compose(Listed, Stated, nn.Module):
         self._recipes, self._warned, self._number = Recipes(), set(), operator.register(self)
         self.backend, self.memory_format, self.check = backend, memory_format, check
         self.same_on_batch, self._front = same_on_batch, []
+
+    @classmethod
+    def of_one(cls, op) -> Compose:
+        """`Compose([op])` with a seed of its own, which knows what others of an equal op have worked out."""
+        pipeline = cls([op])
+        if not pipeline._recipes.is_staged(pipeline.transforms):
+            with suppress(TypeError):  # an op of one's own may have no hash
+                pipeline._recipes = recipes_of(op)
+        return pipeline
 
     @property
     def backend(self) -> str:
@@ -437,6 +447,12 @@ class Compose(Listed, Stated, nn.Module):
         if message not in self._warned:
             self._warned.add(message)
             warn(message)
+
+
+@lru_cache(maxsize=256)
+def recipes_of(op) -> Recipes:
+    """What calls of an op by itself have worked out."""
+    return Recipes()
 
 
 def on_device(table: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -107,7 +107,7 @@ class Transform:
         return f"{type(self).__name__}({said})"
 
     def __call__(self, images, *labels, **keywords):
-        return Compose([self])(images, *labels, **keywords)
+        return Compose.of_one(self)(images, *labels, **keywords)
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
