@@ -22,7 +22,6 @@ LIBRARIES = {
     "kornia.augmentation": "kornia",
     "albumentations": "albumentations",
 }
-CALLED = "is called on what comes to it: of a batch the tensor [B, C, H, W]"
 NOTES = ("warn", "raise", "ignore")
 
 
@@ -74,7 +73,7 @@ def convert(
     if isinstance(pipeline, Compose | DataKeys | MultiCrop | Targets):
         return pipeline
     keywords = {"seed": seed, "backend": backend, "memory_format": memory_format, "check": check}
-    reading = Reading()
+    reading = Reading(read)
     with reading.at(None, pipeline):
         transforms = read(pipeline, reading, whole=True)
     if reading.in_floats:
@@ -120,7 +119,7 @@ def read(source: Any, reading: Reading, whole: bool = False) -> list[Transform]:
 
         return read_albumentations(source, reading, whole)
     if isinstance(source, list | tuple) or type(source) in (nn.Sequential, nn.ModuleList):
-        return read_all(source, reading)
+        return reading.read_all(source)
     if isinstance(source, type) or not callable(source):
         if whole:
             raise TypeError(
@@ -131,15 +130,6 @@ def read(source: Any, reading: Reading, whole: bool = False) -> list[Transform]:
     return read_callable(source, reading)
 
 
-def read_all(sources: Any, reading: Reading) -> list[Transform]:
-    """Several, one after the other."""
-    found = []
-    for index, source in enumerate(sources):
-        with reading.at(index, source):
-            found += read(source, reading)
-    return found
-
-
 def read_callable(source: Any, reading: Reading) -> list[Transform]:
     """A user's own function or op, which goes over as it is, unless it is called by names."""
     modules = {base.__module__.partition(".")[0] for base in type(source).__mro__}
@@ -148,7 +138,7 @@ def read_callable(source: Any, reading: Reading) -> list[Transform]:
             "is an op of your own for albumentations; write a function of the image, or a gpuaug.pixel_op"
         )
     if "torchvision" in modules or not isinstance(source, nn.Module):
-        reading.differs(CALLED)
+        reading.called()
     return [source]
 
 

@@ -47,8 +47,6 @@ MEMBERS = ("OneOf", "SomeOf", "RandomOrder", "OneOrOther")
 
 def read_albumentations(source: Any, reading: Reading, whole: bool, p: float | None = None) -> Ops:
     """A pipeline or an op; with the probability p in place of its own."""
-    from . import read_all
-
     name = type(source).__name__
     p = float(source.p) if p is None else p
     if name in SEQUENCES:
@@ -56,7 +54,7 @@ def read_albumentations(source: Any, reading: Reading, whole: bool, p: float | N
             _inner(source, reading)
         if getattr(source, "mask_interpolation", None) not in (None, 0):
             reading.lacks("masks are read nearest", mask_interpolation=source.mask_interpolation)
-        return reading.applied(read_all(source.transforms, reading), p)
+        return reading.applied(reading.read_all(source.transforms), p)
     if name in MEMBERS:
         return _members(name, source, reading, p)
     if name not in OPS:

@@ -80,19 +80,14 @@ def _same(name: str, source: Any, reading: Reading) -> None:
 
 
 def _container(name: str, source: Any, reading: Reading) -> Ops:
-    from . import read
-
     if name == "VideoSequential":
         if source.data_format != "BTCHW":
             reading.lacks("clips are [B, T, C, H, W]; permute them", data_format=source.data_format)
         if not source.same_on_frame:
             reading.lacks("all frames of a clip share a draw; give them as images", same_on_frame=False)
     _extra(source, reading)
-    options = []
     reading.around.append(source.same_on_batch)
-    for index, child in enumerate(source.children()):
-        with reading.at(index, child):
-            options.append(read(child, reading))
+    options = reading.each(source.children())
     reading.around.pop()
     if source.random_apply:
         return _some(source, options, reading)

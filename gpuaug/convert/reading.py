@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,8 @@ class Reading:
         in_floats: an argument is in units of [0, 1].
     """
 
-    def __init__(self):
+    def __init__(self, read: Callable[[Any, Reading], list[Transform]]):
+        self._read = read
         self.missing: list[str] = []
         self.different: list[str] = []
         self.bound = 255
@@ -58,6 +59,26 @@ class Reading:
             self._op = before
             if index is not None:
                 self._indices.pop()
+
+    def read(self, source: Any) -> list[Transform]:
+        """An op or a pipeline of any library inside of another."""
+        return self._read(source, self)
+
+    def each(self, sources: Iterable[Any]) -> list[list[Transform]]:
+        """What each of several becomes, at its place."""
+        found = []
+        for index, source in enumerate(sources):
+            with self.at(index, source):
+                found.append(self.read(source))
+        return found
+
+    def read_all(self, sources: Iterable[Any]) -> list[Transform]:
+        """Several, one after the other."""
+        return [op for ops in self.each(sources) for op in ops]
+
+    def called(self) -> None:
+        """Tell how a callable is called."""
+        self.differs("is called on what comes to it: of a batch the tensor [B, C, H, W]")
 
     def lacks(self, mend: str, **arguments: Any) -> list[Transform]:
         """Note that the op, or these arguments of it, have no counterpart."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import transforms as ours
 from ..transforms import Transform
-from .reading import Reading
+from .reading import Reading, together
 
 RENAMED = {  # attributes that are not named as the argument
     "RandomIoUCrop": {"sampler_options": "options"},
@@ -31,17 +31,13 @@ OURS_ALONE = {  # arguments that torchvision's op lacks
 
 def read_torchvision(source: Any, reading: Reading) -> list[Transform]:
     """A pipeline or an op."""
-    from . import read_all
-
     name = type(source).__name__
     if name == "Compose":
-        return read_all(source.transforms, reading)
+        return reading.read_all(source.transforms)
     if name in ("RandomApply", "RandomChoice", "RandomOrder"):
         return _container(name, source, reading)
     if name == "Lambda":
-        from . import CALLED
-
-        reading.differs(CALLED)
+        reading.called()
         return [ours.Lambda(source.lambd, *getattr(source, "types", ()))]
     kind = getattr(ours, name, None)
     if kind is None or name == "Transform":
@@ -50,16 +46,10 @@ def read_torchvision(source: Any, reading: Reading) -> list[Transform]:
 
 
 def _container(name: str, source: Any, reading: Reading) -> list[Transform]:
-    from . import read, read_all
-    from .reading import together
-
     if name == "RandomApply":
-        children = read_all(source.transforms, reading)
+        children = reading.read_all(source.transforms)
         return reading.make(ours.RandomApply, transforms=children, p=source.p) if children else []
-    options = []
-    for index, child in enumerate(source.transforms):
-        with reading.at(index, child):
-            options.append(read(child, reading))
+    options = reading.each(source.transforms)
     children = [together(option) for option in options]
     rest = {"p": getattr(source, "p", None)} if name == "RandomChoice" else {}
     return reading.make(getattr(ours, name), transforms=children, **rest) if children else []
