@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision import tv_tensors as tv
 from torchvision.transforms.v2 import functional as F
 
+import gpuaug as ga
 import gpuaug.functional as G
 
 H, W = 23, 31
@@ -420,3 +421,22 @@ def test_functions_are_found_again() -> None:
     for name in G.__all__:
         assert pickle.loads(pickle.dumps(getattr(G, name))) is getattr(G, name)
         assert getattr(G, name).__doc__, name
+
+
+REPLAYED = [ga.RandomCrop(15, padding=4), ga.RandomRotation(40), ga.RandomPerspective(0.4, 1.0, "nearest")]
+REPLAYED += [ga.RandomRotation(40, expand=True), ga.ElasticTransform(40.0, 1.5), ga.Resize(None, max_size=19)]
+
+
+@pytest.mark.parametrize("case", range(len(REPLAYED)))
+def test_records_replay(case: int) -> None:
+    """What `describe` tells is done again by these functions, to images and to what lies beside them."""
+    augment, images = ga.Compose([REPLAYED[case]], seed=3, backend="kornia"), smooth(1, 3)
+    masks, at = lattice(1, H, W, high=9), boxes("XYXY").as_subclass(Tensor)[None]
+    params = augment.sample(images, ids=[5], epoch=0)
+    moved = augment.apply(images, params, masks=masks, boxes=at)
+    given: list[Any] = [images[0], tv.Mask(masks[0]), tv.BoundingBoxes(at[0], format="XYXY", canvas_size=(H, W))]
+    for record in params.describe(0):
+        given = [getattr(G, record["call"])(value, **record["kwargs"]) for value in given]
+    for got, expected in zip(given, moved, strict=True):
+        off = (got.as_subclass(Tensor).float() - expected[0].float()).abs() > 1e-3
+        assert got.shape == expected[0].shape and off.float().mean() <= TIES
