@@ -36,6 +36,7 @@ from .params import Params, one_view
 from .recipe import PLAIN, Asked, Recipe, Recipes, asked_for
 from .run import Images, run
 from .samples import Batch, is_plain, read, twice
+from .stages import Stage, chain_of, streams_of
 from .state import Stated
 from .undo import undone
 
@@ -365,14 +366,14 @@ class Compose(Listed, Stated, nn.Module):
 
     def _staged(self):
         """The chain of passes that a pipeline with callables is."""
-        from .stages import chain_of
-
         return chain_of(self)
+
+    def stage(self, items: Sequence) -> Pass:
+        """One of its passes, of items of `stages`."""
+        return Pass(self, items)
 
     def _behind(self, front: list) -> None:
         """Draw as behind these ops."""
-        from .stages import streams_of
-
         self._front, self._recipes = front, Recipes(sum(map(streams_of, front)))
 
     def take(self, images, asked: Asked = PLAIN, index=None) -> tuple[torch.Tensor, Recipe]:
@@ -447,6 +448,10 @@ class Compose(Listed, Stated, nn.Module):
         if message not in self._warned:
             self._warned.add(message)
             warn(message)
+
+
+class Pass(Stage, Compose):
+    """Ops of a pipeline between two callables."""
 
 
 @lru_cache(maxsize=256)

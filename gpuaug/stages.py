@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,12 +18,15 @@ from torch.utils import _pytree
 from . import operator
 from .backends.engine import Key
 from .barriers import Crops, Given, call, check_readable, children, is_op, name_of, stops
-from .compose import Compose
 from .inputs import moved
+from .listed import Listed
 from .lowering import Lowering, path_name
 from .program import Canvas
 from .recipe import Asked, Recipes
 from .samples import is_plain
+
+if TYPE_CHECKING:
+    from .compose import Compose
 
 ORDER = ("labels", "masks", "boxes", "keypoints")
 RESERVED = 64  # streams of an op of which no trial says how many it takes
@@ -66,7 +69,7 @@ def streams_of(transform: Any) -> int:
     """How many streams the draws of an op take."""
     if is_mixed(transform):
         return transform.gated + sum(map(streams_of, transform.transforms))
-    if isinstance(transform, Compose):
+    if isinstance(transform, Listed):
         return sum(map(streams_of, transform.transforms))
     if not is_op(transform):
         return sum(map(streams_of, children(transform) or ()))
@@ -91,7 +94,7 @@ def items_of(transforms: Sequence, path: Path = (), stream: int = 0) -> Iterator
     """All ops and barriers of a list; pipelines in it are gone through, where passes end in them."""
     for number, transform in enumerate(transforms):
         here = (*path, number)
-        inner = transform.transforms if isinstance(transform, Compose) else children(transform)
+        inner = transform.transforms if isinstance(transform, Listed) else children(transform)
         if inner is not None and stops(transform):
             yield from items_of(inner, here, stream)
         else:
@@ -99,16 +102,21 @@ def items_of(transforms: Sequence, path: Path = (), stream: int = 0) -> Iterator
         stream += streams_of(transform)
 
 
-def placed(items: Sequence[tuple[Path, Any]]) -> list:
-    """A list in which ops have the numbers of their paths."""
-    from .transforms.convert import Identity
+class _Gap:
+    """Stands where ops are that another stage runs."""
 
+    def lower(self, build: Lowering) -> None:
+        pass
+
+
+def placed(items: Sequence[tuple[Path, Any]], nested: Callable[[list], Any]) -> list:
+    """A list in which ops have the numbers of their paths; `nested` makes a pipeline in it of a list."""
     found: list = []
     for number, group in groupby(items, key=lambda item: item[0][0]):
         group = list(group)
-        found += [Identity()] * (number - len(found))
+        found += [_Gap()] * (number - len(found))
         deeper = len(group[0][0]) > 1
-        found.append(Compose(placed([(path[1:], op) for path, op in group]), seed=0) if deeper else group[0][1])
+        found.append(nested(placed([(path[1:], op) for path, op in group], nested)) if deeper else group[0][1])
     return found
 
 
@@ -168,12 +176,13 @@ class Draws:
         return few
 
 
-class Stage(Compose):
-    """Ops of a pipeline that run as one pass, with the pipeline's seed and settings. Its `ids` are `Draws`."""
+class Stage:
+    """Ops of a pipeline that run as one pass, with the pipeline's seed and settings; its `ids` are `Draws`. What makes
+    a pipeline of it is `compose.Pass`."""
 
     def __init__(self, pipeline: Compose, items: Sequence[Item]):
         nn.Module.__init__(self)
-        self.transforms = placed([(item.path, item.what) for item in items])
+        self.transforms = placed([(item.path, item.what) for item in items], type(pipeline))
         self.first = items[0].name
         self.name = self.first if len(items) == 1 else f"{self.first} to {items[-1].name}"
         self._keys, self._warned, self._number = pipeline._keys, pipeline._warned, operator.register(self)
@@ -207,7 +216,7 @@ class Chain:
         self.pipeline, self.steps = pipeline, []
         for passes, group in groupby(items, key=lambda item: is_op(item.what) and not stops(item.what)):
             group = list(group)
-            self.steps += [Stage(pipeline, group)] if passes else group
+            self.steps += [pipeline.stage(group)] if passes else group
         self._ways: dict[tuple, Chain] = {}
 
     def of_ways(self, item: Item, way: Sequence[int]) -> Chain:
