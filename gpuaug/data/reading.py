@@ -17,8 +17,8 @@ from ..backends.engine import Plans
 from ..compose import Compose
 from ..drawn import drawn
 from ..inputs import check_labels, moved
-from ..keys import CPU
 from ..kernels.shared import geometry, plan
+from ..keys import CPU
 from ..kinds import finished
 from ..mixing import mixable
 from ..program import Program
