@@ -154,7 +154,7 @@ def test_images_of_a_resident_data_set(backend: str) -> None:
 
 
 def test_the_resident_loader_reads_in_place() -> None:
-    source = Source(("a",) * 10, torch.arange(10), torch.arange(50, 60), 24, images=noise(10, 3, 24, 24))
+    source = Source(noise(10, 3, 24, 24), torch.arange(50, 60), torch.arange(10), ("a",) * 10)
     augment = compose(PIPELINES["crop"], "cpu")
     batches = list(ResidentLoader(source, 4, shuffle=True, transform=augment, seed=3))
     plain = list(ResidentLoader(source, 4, shuffle=True, seed=3))

@@ -109,7 +109,7 @@ class _Files(Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | DataError:
         source = self.source
         try:
-            image = decode(source.paths[i], source.size) if source.images is None else source.images[i]
+            image = decode(source.items[i], source.size) if source.images is None else source.images[i]
         except DataError as error:  # handed over whole: raised in a worker it would come wrapped in a traceback
             return error
         return image, source.labels[i], source.ids[i]
