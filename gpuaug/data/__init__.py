@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from .decode import DataError, decode
 from .folders import digits, folder, open_parts
-from .loaders import ResidentLoader, StreamingLoader
+from .loader import Loader
 from .sources import Parts, Source
 
 __all__ = [
     "DataError",
+    "Loader",
     "Parts",
-    "ResidentLoader",
     "Source",
-    "StreamingLoader",
     "decode",
     "digits",
     "folder",

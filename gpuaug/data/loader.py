@@ -53,7 +53,8 @@ class Loader:
     Args:
         source: where the images come from, see `gpuaug.data.folder`.
         batch_size: samples of a batch.
-        augment: the pipeline. None: each batch has a list of images uint8 [3, H, W] in place of a tensor.
+        augment: the pipeline. None: images come as they are, uint8, in a list of [3, H, W]; those that lie in the
+            device's memory in one tensor come in one, [B, 3, H, W].
         device: where batches are wanted. On CUDA they are copied and augmented on a stream of their own.
         shuffle: in an order that is drawn for each epoch; else as the source has them.
         drop_last: leave out the last batch where it is smaller.

@@ -59,10 +59,11 @@ class Resident:
         maker = self.maker
         labels, targets, ids = maker.beside(positions)
         images, index = self.images, None
-        if isinstance(images, list) or maker.augment is None:
+        if isinstance(images, list):
             images = [images[i] for i in positions.tolist()]
         else:
             index = moved(torch.from_numpy(positions), maker.device, torch.int64)
+            images = images[index] if maker.augment is None else images
         if maker.augment is not None:
             found = maker.augment(images, labels=labels, **(targets or {}), index=index, ids=ids, epoch=epoch)
             images, labels, targets = unpacked(found, labels, targets)
