@@ -370,14 +370,13 @@ def test_interrupting_ends_the_program_at_once(photos, tmp_path):
 
 
 def test_a_program_that_leaves_a_pass_open_ends(photos):
-    program = f"""if True:
-        import gpuaug as ga
-        from gpuaug.data import folder
-                iterator = iter(Loader(folder({str(photos)!r}), 4, workers=3))
-        next(iterator)
-        print("left")
-    """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    lines = [
+        "from gpuaug.data import Loader, folder",
+        f"iterator = iter(Loader(folder({str(photos)!r}), 4, workers=3))",
+        "next(iterator)",
+        "print('left')",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("left\n", "", 0)
 
 
