@@ -358,8 +358,10 @@ def test_interrupting_ends_the_program_at_once(photos, tmp_path):
                     pass
         except KeyboardInterrupt:
             del iterator
-            left = [t.name for t in threading.enumerate() if "feed" in t.name and t.is_alive()]
-            print("ended", left, flush=True)
+        for thread in threading.enumerate():
+            if "feed" in thread.name:
+                thread.join(10)
+        print("ended", [t.name for t in threading.enumerate() if "feed" in t.name], flush=True)
     """)
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline() == "begun\n"

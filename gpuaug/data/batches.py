@@ -12,6 +12,7 @@ import torch
 
 from ..compose import Compose
 from ..inputs import moved
+from .cache import Cache, decoded, stamp
 from .decode import DataError, Encoded, Header, header, load, read
 from .feed import Room
 from .reading import Part, Reading
@@ -53,7 +54,8 @@ class Batch:
     Attributes:
         positions: int64 [B], their places in the source; without those that are damaged.
         bad: what is wrong with these. bytes: of the files. pixels: decoded.
-        images: uint8 [H, W, 3] each, where no pipeline reads them; else they lie in the room.
+        images: uint8 [H, W, 3] each, where no pipeline reads them.
+        source: where the parts lie else, at these offsets; in a room, or in the cache.
     """
 
     positions: np.ndarray
@@ -63,6 +65,7 @@ class Batch:
     pixels: int = 0
     reading: Reading | None = None
     room: Room | None = None
+    source: torch.Tensor | None = None
     offsets: Sequence[int] = ()
     images: list[np.ndarray] | None = None
 
@@ -71,17 +74,22 @@ class Maker:
     """Makes batches of a source in any thread, and finishes them in the one that takes them.
 
     Args:
-        augment: the pipeline, or None. decode: "full" or "scaled".
+        augment: the pipeline, or None. decode: "full" or "scaled". cache: of whole images, or None.
     """
 
-    def __init__(self, source: Source, augment: Compose | None, decode: str, device: torch.device):
-        self.source, self.augment, self.decode, self.device = source, augment, decode, device
+    def __init__(
+        self, source: Source, augment: Compose | None, decode: str, device: torch.device, cache: Cache | None = None
+    ):
+        self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.rooms: list[Room] = []  # those that nobody uses
         self.staged = Staged(device) if device.type == "cuda" else None
 
     def make(self, positions: np.ndarray, epoch: int, check: Callable[[], None] = lambda: None) -> Batch:
         """Decode samples. `check` is called between images."""
         batch = Batch(positions, epoch, [])
+        if self.cache is not None:
+            self._whole(batch, self.cache, check)
+            return batch
         at_hand: dict[int, Opened] = {}
         while len(batch.positions):
             good = self._each(batch, lambda i: at_hand.setdefault(i, opened(self.source.items[i])), check)
@@ -106,6 +114,49 @@ class Maker:
                 batch.bad.append(str(error))
         return good
 
+    def _whole(self, batch: Batch, cache: Cache, check: Callable[[], None]) -> None:
+        """Whole images, out of the cache where they are in it."""
+        places: list[tuple[int, int, int] | None] = []
+        images: list[np.ndarray] = []
+
+        def act(i: int) -> None:
+            item, id = self.source.items[i], int(self.source.ids[i])
+            of = stamp(item)
+            place = None if of is None else cache.find(id, of)
+            if place is None:
+                image, size = decoded(item, cache.shorter)
+                batch.bytes, batch.pixels = batch.bytes + size, batch.pixels + image.shape[0] * image.shape[1]
+                if of is not None and stamp(item) == of:
+                    cache.add(id, of, image)
+            else:
+                at, h, w = place
+                image = cache.pixels[at : at + 3 * h * w].reshape(h, w, 3)
+            places.append(place)
+            images.append(image)
+
+        batch.positions = np.array(self._each(batch, act, check), np.int64)
+        if self.augment is None:
+            batch.images = [image.copy() for image in images]
+        elif images:
+            sizes, ids = [image.shape[:2] for image in images], self.source.ids[batch.positions]
+            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
+            if None not in places and self.staged is None:
+                batch.source, batch.offsets = cache.source, [place[0] for place in places]
+            else:
+                self._into_room(batch, images)
+
+    def _into_room(self, batch: Batch, images: list[np.ndarray]) -> None:
+        self._place(batch)
+        for image, at in zip(images, batch.offsets, strict=True):
+            batch.room.pixels[at : at + image.size] = image.reshape(-1)
+
+    def _place(self, batch: Batch) -> None:
+        """Give a batch's parts their places in a room."""
+        parts, room = batch.reading.parts, batch.room or self._room()
+        ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in parts]).tolist()
+        room.reserve(ends[-1], max(3 * h * w for h, w in batch.reading.sizes))
+        batch.room, batch.source, batch.offsets = room, room.source, [room.margin + at for at in ends[:-1]]
+
     def _decode(self, batch: Batch, found: list[Opened], check: Callable[[], None]) -> list[int]:
         """Decode what the pipeline reads; returns the samples for which it went well."""
         headers, places = [one.header for one in found], {i: k for k, i in enumerate(batch.positions.tolist())}
@@ -122,15 +173,12 @@ class Maker:
             ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
             batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
             parts = batch.reading.parts
-            ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in parts]).tolist()
-            room = batch.room = batch.room or self._room()
-            room.reserve(ends[-1], max(3 * h * w for h, w in sizes))
-            batch.offsets = [room.margin + at for at in ends[:-1]]
+            self._place(batch)
 
             def act(i: int) -> None:
                 k = places[i]
                 part, at = parts[k], batch.offsets[k]
-                out = room.pixels[at : room.margin + ends[k + 1]].reshape(*part.size, 3)
+                out = batch.room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
                 window = None if part == Part(0, 0, *sizes[k]) else part[:4]
                 read(found[k].image, window, part.shrink, out=out)
 
@@ -149,8 +197,9 @@ class Maker:
         if self.augment is None:
             images = [torch.from_numpy(image).permute(2, 0, 1).to(self.device) for image in batch.images]
         elif self.staged is None:
-            images, labels, targets = unpacked(self._run(batch, batch.room.source, 0, labels, targets), labels, targets)
-            self.rooms.append(batch.room)
+            images, labels, targets = unpacked(self._run(batch, batch.source, 0, labels, targets), labels, targets)
+            if batch.room is not None:
+                self.rooms.append(batch.room)
         else:
             with self.staged.copied(batch.room, batch.reading, self.rooms) as (source, shift):
                 found = self._run(batch, source, shift, labels, targets)

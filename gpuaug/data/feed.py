@@ -26,7 +26,7 @@ class Feed(Generic[Made]):
     """What `make(n, check)` gives for n = 0 .. total - 1, in order; at most `ahead` of them are there or being made.
 
     An exception in `make` comes up where its turn is, and ends the feed. `make` calls `check` now and then, which
-    raises Stopped once the feed is closed.
+    raises Stopped once the feed is closed. A feed that nobody holds any more is closed.
 
     Args:
         workers: threads; 0 makes each when it is asked for.
@@ -36,12 +36,9 @@ class Feed(Generic[Made]):
     """
 
     def __init__(self, make: Callable[[int, Callable[[], None]], Made], total: int, workers: int, ahead: int):
-        self.make, self.total, self.ahead, self.waited = make, total, ahead, 0.0
-        self._next, self._taken, self._ended = 0, 0, False
-        self._done: dict[int, tuple[Made | None, BaseException | None]] = {}
-        self._changed = threading.Condition()
+        self.waited, self._work = 0.0, _Work(make, total, ahead)
         self._threads = [
-            threading.Thread(target=self._work, name=f"gpuaug feed {i}", daemon=True)
+            threading.Thread(target=self._work.run, name=f"gpuaug feed {i}", daemon=True)
             for i in range(min(workers, total))
         ]
         _open.add(self)
@@ -52,32 +49,73 @@ class Feed(Generic[Made]):
         return self
 
     def __next__(self) -> Made:
-        if self._ended or self._taken >= self.total:
+        work = self._work
+        if work.ended or work.taken >= work.total:
             self.close()
             raise StopIteration
         begin = time.perf_counter()
-        try:
-            made, error = self._take()
-        except BaseException:  # Ctrl-C while waiting
-            self.close()
-            raise
+        made, error = work.take() if self._threads else work.now()
         self.waited += time.perf_counter() - begin
         if error is not None:
             self.close()
             raise error
         return made
 
-    def _take(self) -> tuple[Made | None, BaseException | None]:
-        n = self._taken
-        if not self._threads:
-            self._taken += 1
-            return self._made(n)
-        with self._changed:
-            while n not in self._done:
-                self._changed.wait()
-            self._taken += 1
-            self._changed.notify_all()
-            return self._done.pop(n)
+    def close(self) -> None:
+        """End the threads and let go of what they made. Ctrl-C meanwhile comes up behind that."""
+        self._work.end()
+        until, interrupt = time.monotonic() + PATIENCE, None
+        for thread in self._threads:
+            while thread.is_alive() and thread is not threading.current_thread() and time.monotonic() < until:
+                try:
+                    thread.join(max(until - time.monotonic(), 0.0))
+                except KeyboardInterrupt as error:
+                    interrupt = error
+        if interrupt is not None:
+            raise interrupt
+
+    def __del__(self) -> None:
+        self._work.end()
+
+
+class _Work(Generic[Made]):
+    """What the threads of a feed share with it; they do not hold the feed itself."""
+
+    def __init__(self, make: Callable[[int, Callable[[], None]], Made], total: int, ahead: int):
+        self.make, self.total, self.ahead = make, total, ahead
+        self.next, self.taken, self.ended = 0, 0, False
+        self.done: dict[int, tuple[Made | None, BaseException | None]] = {}
+        self.changed = threading.Condition()
+
+    def run(self) -> None:
+        """Make what is next, until all is made or the feed has ended."""
+        while True:
+            with self.changed:
+                while not self.ended and self.next < self.total and self.next >= self.taken + self.ahead:
+                    self.changed.wait()
+                if self.ended or self.next >= self.total:
+                    return
+                n, self.next = self.next, self.next + 1
+            made = self._made(n)
+            with self.changed:
+                if self.ended:
+                    return
+                self.done[n] = made
+                self.changed.notify_all()
+
+    def take(self) -> tuple[Made | None, BaseException | None]:
+        """The next in order, once it is there."""
+        with self.changed:
+            while self.taken not in self.done:
+                self.changed.wait()
+            self.taken += 1
+            self.changed.notify_all()
+            return self.done.pop(self.taken - 1)
+
+    def now(self) -> tuple[Made | None, BaseException | None]:
+        """The next in order, made here."""
+        self.taken += 1
+        return self._made(self.taken - 1)
 
     def _made(self, n: int) -> tuple[Made | None, BaseException | None]:
         try:
@@ -85,37 +123,16 @@ class Feed(Generic[Made]):
         except Exception as error:
             return None, error
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._ended and self._next < self.total and self._next >= self._taken + self.ahead:
-                    self._changed.wait()
-                if self._ended or self._next >= self.total:
-                    return
-                n, self._next = self._next, self._next + 1
-            made = self._made(n)
-            with self._changed:
-                if self._ended:
-                    return
-                self._done[n] = made
-                self._changed.notify_all()
-
     def check(self) -> None:
         """Raise Stopped once the feed is closed."""
-        if self._ended:
+        if self.ended:
             raise Stopped
 
-    def close(self) -> None:
-        """End the threads and let go of what they made."""
-        with self._changed:
-            self._ended = True
-            self._done.clear()
-            self._changed.notify_all()
-        until = time.monotonic() + PATIENCE
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(max(until - time.monotonic(), 0.0))
-        _open.discard(self)
+    def end(self) -> None:
+        self.ended = True
+        with self.changed:
+            self.done.clear()
+            self.changed.notify_all()
 
 
 @atexit.register

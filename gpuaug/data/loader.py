@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch
 from ..compose import Compose
 from ..messages import shown, warn
 from .batches import Batch, Maker
+from .cache import Cache
 from .decode import DataError
 from .feed import Feed
 from .resident import Resident
@@ -62,6 +64,11 @@ class Loader:
         workers: threads that decode; 0: the loop itself does.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the crop remains at least as large as the
             output; "full" gives the very pixels that whole images would.
+        cache: a folder on disk, where whole images are kept, decoded: the first pass decodes and writes them, later
+            ones, in this process or another, open no file whose size and time of change are as they were. Images that
+            are no files are made each time. It takes the place of `decode`.
+        cache_size: the most that the shorter side of an image has in the cache, scaled down (antialiased bilinear);
+            None: as it is.
         resident: keep all images, decoded whole, in the device's memory: the first pass waits for that. None: those of
             a source that has them in memory already.
         strict: stop at the first file that cannot be read. Else such files are left out of their batches, which are
@@ -88,6 +95,8 @@ class Loader:
         seed: int = 0,
         workers: int = 2,
         decode: str = "scaled",
+        cache: str | Path | None = None,
+        cache_size: int | None = 512,
         resident: bool | None = None,
         strict: bool = False,
         max_bad: float = 0.01,
@@ -108,6 +117,8 @@ class Loader:
             raise ValueError(f"decode must be one of {', '.join(DECODES)}, got {decode!r}")
         if augment is not None and not isinstance(augment, Compose):
             raise TypeError(f"augment must be a gpuaug.Compose or None, got {shown(augment)}")
+        if cache_size is not None and cache_size < 1:
+            raise ValueError(f"cache_size must be at least 1, or None, got {cache_size}")
         if not 0.0 <= max_bad <= 1.0:
             raise ValueError(f"max_bad must lie in 0 .. 1, got {max_bad}")
         self.source, self.batch_size, self.augment, self.device = source, batch_size, augment, torch.device(device)
@@ -117,7 +128,8 @@ class Loader:
         self.epoch, self.report = 0, Report()
         self._position = 0  # of the epoch's samples, of all processes: where the next pass begins
         self._current: _Pass | None = None
-        self._maker = Maker(source, augment, decode, self.device)
+        kept = None if cache is None or source.images is not None else Cache(cache, cache_size)
+        self._maker = Maker(source, augment, decode, self.device, kept)
         self._kept: Resident | None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -205,6 +217,8 @@ class _Pass:
     def _decoded(self) -> Iterator[tuple | None]:
         loader, maker = self.loader, self.loader._maker
         ahead = loader.workers + AHEAD
+        if maker.cache is not None:
+            maker.cache.follow()
         feed: Feed[Batch] = Feed(self._make, len(self.parts), loader.workers, ahead)
         try:
             for batch in feed:
@@ -215,6 +229,8 @@ class _Pass:
                 yield maker.finish(batch) if len(batch.positions) else None
         finally:
             feed.close()
+            if maker.cache is not None:
+                maker.cache.flush()
 
     def _make(self, n: int, check: Callable[[], None]) -> Batch:
         return self.loader._maker.make(self.parts[n], self.epoch, check)

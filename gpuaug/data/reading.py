@@ -58,7 +58,8 @@ class Reading:
     Args:
         sizes: (H, W) of each.
         ids: int64 [B], on the host. `epoch`: of the draw.
-        decode: "full", whose outputs are those of whole images to the bit, or "scaled".
+        decode: "full", whose outputs are those of whole images to the bit, or "scaled"; or "whole", of images that are
+            there already.
         shrinkable: which images can be decoded at a fraction of their size; None for all.
 
     Attributes:
@@ -84,6 +85,8 @@ class Reading:
             return
         self.recipe = recipe
         self.host = recipe.engine.plan(recipe.rows, recipe.table(CPU), self._key(recipe, CPU))
+        if decode == "whole":
+            return
         words, of = self.host.words, recipe.rows[:, plan.ROW_SOURCE].numpy()
         if decode == "scaled" and recipe.program.groups:
             allowed = shrinks(words.numpy(), recipe.program)

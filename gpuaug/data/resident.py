@@ -37,7 +37,7 @@ class Resident:
         source, device = maker.source, maker.device
         if source.images is not None:
             return cls(maker, source.images.to(device))
-        plain, n = Maker(source, None, "full", torch.device("cpu")), len(source)
+        plain, n = Maker(source, None, "full", torch.device("cpu"), maker.cache), len(source)
         chunks = [np.arange(at, min(at + DECODED, n)) for at in range(0, n, DECODED)]
         feed: Feed = Feed(lambda k, check: plain.make(chunks[k], 0, check), len(chunks), workers, workers + 2)
         kept, bad, total, pixels = [None] * n, [], 0, 0
@@ -46,6 +46,8 @@ class Resident:
             total, pixels = total + batch.bytes, pixels + batch.pixels
             for i, image in zip(batch.positions.tolist(), batch.images or (), strict=True):
                 kept[i] = moved(torch.from_numpy(image.transpose(2, 0, 1).copy()), device, torch.uint8)
+        if maker.cache is not None:
+            maker.cache.flush()
         good = np.array([image is not None for image in kept], bool)
         if good.all() and len({image.shape for image in kept}) == 1:
             return cls(maker, torch.stack(kept), None, (), total, pixels)
