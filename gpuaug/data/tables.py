@@ -111,6 +111,8 @@ def jsonl(
 
 
 def _of_rows(rows: list[dict], path: Path, root, split, columns, classes) -> Source:
+    if not rows:
+        raise DataError(f"{path}: no samples")
     root = path.parent if root is None else Path(root)
     names = {key: None for row in rows for key in row}
     pick = _columns(names, columns, path)

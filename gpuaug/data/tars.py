@@ -81,6 +81,7 @@ def _tars(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 def _index(file: Path, samples: dict[str, _Sample], left_out: Counter[str]) -> None:
     seen: set[str] = set()
     size = file.stat().st_size
+    cut = f"{file}: damaged tar: it ends inside of "
     try:
         with tarfile.open(file, "r:") as opened:
             for member in opened:
@@ -88,7 +89,7 @@ def _index(file: Path, samples: dict[str, _Sample], left_out: Counter[str]) -> N
                 if not member.isreg() or any(_litter(part) for part in name.split("/")):
                     continue
                 if member.offset_data + member.size > size:
-                    raise DataError(f"{file}: damaged tar: it ends inside of {name}; fetch it again")
+                    raise DataError(f"{cut}{name}; fetch it again")
                 key, ending = _key(name)
                 if name in seen or (ending in ENDINGS and key in samples and samples[key].image is not None):
                     raise DataError(f"{file}: {name} is a second image of one name; rename it")
@@ -101,6 +102,8 @@ def _index(file: Path, samples: dict[str, _Sample], left_out: Counter[str]) -> N
                     _tell(samples.setdefault(key, _Sample()), ending, told, f"{file}: {name}")
                 else:
                     left_out[ending or "no ending"] += 1
+        if size % tarfile.BLOCKSIZE:
+            raise DataError(f"{cut}a block; fetch it again")
     except tarfile.ReadError as error:
         raise DataError(f"{file}: no tar, or a compressed one ({error}); unpack it to .tar") from None
     except (tarfile.TarError, OSError, EOFError) as error:
