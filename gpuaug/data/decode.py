@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import jpeg
+from . import items, jpeg
 from .headers import Header, jpeg_header, png_header
 from .items import DataError, Encoded, Made, Slice, load, named
 
-__all__ = ["MAX_PIXELS", "DataError", "Encoded", "Header", "Made", "Slice", "decode", "header", "load", "read"]
+__all__ = ["DataError", "Encoded", "Header", "Made", "Slice", "decode", "header", "load", "read"]
 
-MAX_PIXELS = int(os.environ.get("GPUAUG_MAX_PIXELS", 178956970))  # of an image, once decoded: where Pillow stops, too
 SHRINKS = (1, 2, 4, 8)
 FIRST = 1 << 16  # bytes of a file that are read for its header
 
@@ -86,8 +85,8 @@ def read(
         background: what is seen through transparent pixels.
 
     Raises:
-        DataError: missing, empty, no image, damaged, of a mode that has no range, or more than ``MAX_PIXELS`` would
-            have to be decoded.
+        DataError: missing, empty, no image, damaged, of a mode that has no range, or more than
+            ``gpuaug.data.items.MAX_PIXELS`` would have to be decoded.
         ValueError: a window that leaves the image, or another shrink.
     """
     if shrink not in SHRINKS:
@@ -207,10 +206,10 @@ def _of_any(one: Encoded, known: Header, scale: int, background) -> np.ndarray:
 
 def check_pixels(count: int, name: str) -> None:
     """Raises DataError for more pixels than may be decoded at once."""
-    if count > MAX_PIXELS:
+    if count > items.MAX_PIXELS:
         raise DataError(
-            f"{name}: {count / 1e6:.0f} megapixels would be decoded, and {MAX_PIXELS / 1e6:.0f} may be; raise "
-            f"gpuaug.data.decode.MAX_PIXELS (or GPUAUG_MAX_PIXELS), or save a smaller image"
+            f"{name}: {count / 1e6:.0f} megapixels would be decoded, and {items.MAX_PIXELS / 1e6:.0f} may be; raise "
+            f"gpuaug.data.items.MAX_PIXELS (or the environment's GPUAUG_MAX_PIXELS), or save a smaller image"
         )
 
 

@@ -56,10 +56,7 @@ def orientation_of(exif: bytes = b"", xmp: bytes = b"") -> int:
     if exif:
         while exif.startswith(b"Exif\x00\x00"):
             exif = exif[6:]
-        try:
-            value = _short(exif)
-        except (struct.error, ValueError):
-            value = _by_pillow(exif)
+        value = _tag(exif)
     if value is None and (found := XMP.search(xmp)):
         value = int(found[2])
     return valid(value)
@@ -73,20 +70,21 @@ def valid(value: Any) -> int:
         return 1
 
 
-def _short(exif: bytes) -> int | None:
-    """The tag as cameras write it, a short; None: no such tag. Raises ValueError for anything else."""
+def _tag(exif: bytes) -> Any:
+    """The tag's value, mostly a short; None: no such tag, or EXIF that ends before it."""
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
-    if order is None:
-        raise ValueError
-    (start,) = struct.unpack_from(order + "I", exif, 4)
-    (count,) = struct.unpack_from(order + "H", exif, start)
     value = None
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        tag, kind, values = struct.unpack_from(order + "HHI", exif, at)
-        if tag == ORIENTATION:
-            if kind != 3 or values != 1:
-                raise ValueError
-            (value,) = struct.unpack_from(order + "H", exif, at + 8)
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(f"{order}HHI", exif, at)
+            if tag == ORIENTATION:
+                if kind != 3 or values != 1:
+                    return _by_pillow(exif)
+                (value,) = struct.unpack_from(f"{order}H", exif, at + 8)
+    except struct.error:
+        pass
     return value
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+MAX_PIXELS = int(os.environ.get("GPUAUG_MAX_PIXELS", 178956970))  # of an image, once decoded: where Pillow stops, too
+
 
 class DataError(ValueError):
     """The data set cannot be used as it is; the message names the file or folder and the mend."""
@@ -75,6 +77,8 @@ def named(name: object):
     except MemoryError:
         raise DataError(f"{name}: does not fit in memory; make the image smaller") from None
     except Exception as error:
+        if type(error).__name__ == "DecompressionBombError":
+            raise DataError(f"{name}: more than Pillow decodes ({error}); raise PIL.Image.MAX_IMAGE_PIXELS") from None
         what = " ".join(f"{error}".split()) or type(error).__name__
         raise DataError(f"{name}: damaged image file ({what[:200]}); remove it or fetch it again") from None
 
@@ -126,8 +130,9 @@ def _whole(encoded: Encoded, length: int = 0) -> Encoded:
 
 def _of_array(array: np.ndarray | torch.Tensor, name: str) -> Encoded:
     first = isinstance(array, torch.Tensor)
-    if str(array.dtype).removeprefix("torch.") != "uint8":
-        raise DataError(f"{name}: pixels are uint8, and this array is {array.dtype}; scale them to 0 .. 255")
+    dtype = str(array.dtype).removeprefix("torch.")
+    if dtype != "uint8":
+        raise DataError(f"{name}: pixels are uint8, and this array is {dtype}; scale them to 0 .. 255")
     pixels = array.detach().cpu().numpy() if first else array
     if pixels.ndim == 1:
         return _whole(Encoded(name, pixels.tobytes()))
