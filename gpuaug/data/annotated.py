@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gpuaug.data.decode import header
+from gpuaug.data.errors import DataError, named
 from gpuaug.data.folders import ENDINGS
-from gpuaug.data.items import DataError, named
 from gpuaug.data.pictures import tag_of, turned
 from gpuaug.data.sources import Source, ids_of
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .items import DataError, Encoded, Made
+from .errors import DataError
+from .items import Encoded, Made
 from .sources import Some, Source, checked, ids_of, labels_of
 
 IMAGES = ("images", "image", "x", "data", "arr_0")

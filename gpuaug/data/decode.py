@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from . import items, jpeg
+from .errors import DataError, named
 from .headers import Header, jpeg_header, png_header
-from .items import DataError, Encoded, Made, Slice, load, named
+from .items import Encoded, Made, Slice, load
 
 __all__ = ["DataError", "Encoded", "Header", "Made", "Slice", "decode", "header", "load", "read"]
 

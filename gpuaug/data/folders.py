@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .items import DataError
+from .errors import DataError
 from .sources import Parts, Source, ids_of
 
 ENDINGS = frozenset(

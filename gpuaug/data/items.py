@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .errors import DataError, named
+
 MAX_PIXELS = int(os.environ.get("GPUAUG_MAX_PIXELS", 178956970))  # of an image, once decoded: where Pillow stops, too
-
-
-class DataError(ValueError):
-    """The data set cannot be used as it is; the message names the file or folder and the mend."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +56,6 @@ class Encoded:
     def part(self, offset: int, length: int) -> bytes:
         """So many of its bytes, fewer at the end."""
         return bytes(self.data[offset : offset + length])
-
-
-@contextmanager
-def named(name: object):
-    """Whatever goes wrong inside becomes one :class:`DataError` that names the item and the mend."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{name}: a folder, where an image file is wanted") from None
-    except PermissionError:
-        raise DataError(f"{name}: may not be read; give this user the right to read it") from None
-    except MemoryError:
-        raise DataError(f"{name}: does not fit in memory; make the image smaller") from None
-    except Exception as error:
-        if type(error).__name__ == "DecompressionBombError":
-            raise DataError(f"{name}: more than Pillow decodes ({error}); raise PIL.Image.MAX_IMAGE_PIXELS") from None
-        what = " ".join(f"{error}".split()) or type(error).__name__
-        raise DataError(f"{name}: damaged image file ({what[:200]}); remove it or fetch it again") from None
 
 
 def load(item: Any, name: object = None) -> Encoded:

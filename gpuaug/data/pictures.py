@@ -9,8 +9,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageFile
 
+from .errors import DataError
 from .headers import Header, valid
-from .items import DataError
 
 WHITE = (255, 255, 255)
 UNREAD = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX"}  # other programs would decode these, or nobody

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .decode import decode
-from .items import DataError
+from .errors import DataError
 
 
 @dataclass(frozen=True, eq=False)

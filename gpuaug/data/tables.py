@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from .errors import DataError
 from .folders import part_of
-from .items import DataError, Encoded
+from .items import Encoded
 from .sources import Source, checked, ids_of, labels_of, told
 
 NAMES = {  # by which a column is known, where it is not named

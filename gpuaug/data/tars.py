@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .errors import DataError
 from .folders import ENDINGS, _litter
-from .items import DataError, Slice
+from .items import Slice
 from .sources import Source, checked, ids_of, labels_of
 
 TOLD = (".cls", ".json", ".id")  # what of a sample is read while its tar is indexed
