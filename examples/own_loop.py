@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gpuaug as ga
-from gpuaug.data import ResidentLoader, digits
+from gpuaug.data import Loader, digits
 
 
 def main(epochs: int = 5) -> float:
@@ -32,9 +32,9 @@ def main(epochs: int = 5) -> float:
     )
     plain = ga.Compose([ga.ToDtype(torch.float32, scale=True), ga.Normalize([0.5] * 3, [0.5] * 3)])
 
-    # Any loader will do. This one keeps the images on the device, hands out sample ids, and tells the pipeline the
-    # epoch, so the same sample gets the same draw in the same epoch whatever the batch.
-    loader = ResidentLoader(train, 64, device=device, shuffle=True, pipelines=[augment])
+    # Any loader will do. This one keeps the images on the device and hands them out augmented, with the samples' ids:
+    # a draw belongs to the sample and the epoch, whatever the batch.
+    loader = Loader(train, 64, augment, device=device, shuffle=True)
 
     model = nn.Sequential(
         nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
@@ -46,14 +46,14 @@ def main(epochs: int = 5) -> float:
 
     for epoch in range(epochs):
         model.train()
-        for images, labels, ids in loader:
-            loss = F.cross_entropy(model(augment(images, ids=ids)), labels)
+        for images, labels, _ in loader:
+            loss = F.cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         model.eval()
         with torch.no_grad():
-            hits = [model(plain(x)).argmax(1) == y for x, y, _ in ResidentLoader(test, 256, device=device)]
+            hits = [model(x).argmax(1) == y for x, y, _ in Loader(test, 256, plain, device=device)]
         accuracy = torch.cat(hits).float().mean().item()
         print(f"epoch {epoch + 1}: test accuracy {accuracy:.1%}")
     return accuracy

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gpuaug as ga
-from gpuaug.data import ResidentLoader, folder
+from gpuaug.data import Loader, folder
 
 
 def nt_xent(z: Tensor, temperature: float) -> Tensor:
@@ -40,7 +40,7 @@ def main(images: str, size: int = 32, epochs: int = 1, batch_size: int = 128) ->
         seed=0,
     )
     data = folder(images, size).decoded()  # all of them stay on the device
-    loader = ResidentLoader(data, batch_size, device=device, shuffle=True, drop_last=True, pipelines=[augment])
+    loader = Loader(data, batch_size, device=device, shuffle=True, drop_last=True)
     torch.manual_seed(0)
     encoder = nn.Sequential(
         nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU(),

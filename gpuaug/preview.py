@@ -13,7 +13,7 @@ import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, decode
 from gpuaug.data.annotated import Annotated, annotated
-from gpuaug.data.decode import open_rgb
+from gpuaug.data.decode import read
 from gpuaug.drawing import Marks, Tile, contact_sheet
 
 SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma", "quality")
@@ -180,7 +180,7 @@ def annotated_row(
     one: Annotated, pipeline: ga.Compose, ids: Sequence[int], stored: int, mean: Sequence[float], std: Sequence[float]
 ) -> list[Tile]:
     """An image with what is known of it, its shorter side scaled to ``stored``, and what becomes of both."""
-    image = torch.from_numpy(np.array(open_rgb(one.path))).permute(2, 0, 1)
+    image = torch.from_numpy(np.array(read(one.path))).permute(2, 0, 1)
     kinds = {"boxes": one.boxes, "masks": one.masks, "keypoints": one.keypoints}
     kinds = {name: torch.from_numpy(value)[None] for name, value in kinds.items() if value is not None}
     if "masks" in kinds and kinds["masks"].shape[-2:] != image.shape[-2:]:

@@ -167,6 +167,12 @@ class Recipe:
         chosen.rows = gathered(self.rows, index * step)
         return chosen
 
+    def placed(self, rows: torch.Tensor) -> Recipe:
+        """With other rows: of images that lie elsewhere, or in part."""
+        chosen = copy.copy(self)
+        chosen.rows = rows
+        return chosen
+
     def host_sizes(self, key: Key) -> list[Canvas]:
         """The output sizes (OH, OW) of the rows, drawn on the host: equal to the device's."""
         engine = backends.on_host().Engine(self.program, torch.device("cpu"))

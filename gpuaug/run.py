@@ -24,6 +24,7 @@ def run(
     out: torch.Tensor | None = None,
     host: Key | None = None,
     sizes: Sequence[Canvas] | None = None,
+    plans: Plans | None = None,
 ) -> tuple[Images, Plans | None]:
     """The images of a recipe's rows, and their plans.
 
@@ -32,17 +33,18 @@ def run(
         out: a buffer [*lead, C, OH, OW], where all outputs have one size.
         host: the key on the host, where that knows it: for drawn sizes nobody has to wait for the device then.
         sizes: (OH, OW) by view and sample, where they differ and are known.
+        plans: of the rows, where they were made before; then table, key and host are not looked at.
 
     Returns:
         A tensor [*lead, C, OH, OW], or, of outputs with sizes of their own, lists nested likewise; and the plans, None
         of no rows.
     """
     if recipe.out_sizes is not None:
-        return _run_ragged(recipe, source, table, key, host or None, sizes)
-    rows, shape, plans = recipe.rows, recipe.shape, None
+        return _run_ragged(recipe, source, table, key, host or None, sizes, plans)
+    rows, shape = recipe.rows, recipe.shape
     batch = allocate(recipe, source.device) if out is None else out.view(shape)
     if shape[0]:
-        plans = recipe.engine.plan(rows, table, key)
+        plans = recipe.engine.plan(rows, table, key) if plans is None else plans
         if recipe.clip is not None:
             rows = recipe.rows_of(plans)
         recipe.engine.write(source, rows, plans, batch, recipe.outputs)
@@ -82,6 +84,7 @@ def _run_ragged(
     key: Key | None,
     host: Key | None,
     sizes: Sequence[Canvas] | None,
+    plans: Plans | None,
 ) -> tuple[Images, Plans | None]:
     """As `run`, of outputs with sizes of their own."""
     program, rows = recipe.program, recipe.rows
@@ -92,7 +95,7 @@ def _run_ragged(
             "the output sizes are drawn, so the host must know the draw, and a CUDA graph cannot be captured; end the "
             "pipeline with an op of fixed size, as Resize((H, W)) or RandomCrop"
         )
-    plans = recipe.engine.plan(rows, table, key)
+    plans = recipe.engine.plan(rows, table, key) if plans is None else plans
     if sizes is None and recipe.out_sizes is DRAWN:
         sizes = (drawn_sizes(plans) if host is None else recipe.host_sizes(host))[:: recipe.frames or 1]
     elif sizes is None:

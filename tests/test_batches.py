@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as F
 
 import gpuaug as ga
 from gpuaug.benchmarks.cases import CASES
-from gpuaug.data import ResidentLoader, Source
+from gpuaug.data import Loader, Source
 from gpuaug.kernels.torch import dialect as torch_dialect
 from gpuaug.recipe import Asked, drawn_sizes
 from gpuaug.run import run
@@ -153,11 +153,11 @@ def test_images_of_a_resident_data_set(backend: str) -> None:
     assert same(augment(clips, index=[4, 1], ids=[1, 2], epoch=0), augment(clips[[4, 1]], ids=[1, 2], epoch=0))
 
 
-def test_the_resident_loader_reads_in_place() -> None:
-    source = Source(("a",) * 10, torch.arange(10), torch.arange(50, 60), 24, images=noise(10, 3, 24, 24))
+def test_the_loader_reads_in_place() -> None:
+    source = Source(noise(10, 3, 24, 24), torch.arange(50, 60), torch.arange(10), ("a",) * 10)
     augment = compose(PIPELINES["crop"], "cpu")
-    batches = list(ResidentLoader(source, 4, shuffle=True, transform=augment, seed=3))
-    plain = list(ResidentLoader(source, 4, shuffle=True, seed=3))
+    batches = list(Loader(source, 4, augment, shuffle=True, seed=3))
+    plain = list(Loader(source, 4, shuffle=True, seed=3))
     assert [len(ids) for _, _, ids in batches] == [4, 4, 2]
     for (outputs, labels, ids), (given, own, own_ids) in zip(batches, plain, strict=True):
         assert torch.equal(labels, own) and torch.equal(ids, own_ids)

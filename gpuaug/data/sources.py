@@ -1,67 +1,115 @@
-"""Where images and labels come from: a folder of class folders, or scikit-learn's handwritten digits."""
+"""What a data set is before anything is decoded: items, ids, labels, and what else is known of each sample."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable
+import posixpath
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from .decode import DataError, decode
-
-TEST_NAMES = ("test", "val", "valid", "validation")
+from .decode import decode
+from .errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """N labelled images of one size, either decoded (``images``) or as files (``paths``).
+    """N samples.
 
-    ``labels``, ``ids``: int64 [N]; an id is the sample's index in the data set it comes from and survives
-    :meth:`subset`, so its augmentation does too. ``size``: side of an image in pixels.
+    Attributes:
+        items: what each is read from, as :func:`gpuaug.data.items.load` takes it; a uint8 tensor [N, 3, H, W] holds
+            images that are decoded already.
+        ids: int64 [N], not negative. A sample keeps its id in every subset, order and format, so its augmentation does
+            too: it is the data set's own, or a hash of the sample's path (:func:`id_of`).
+        labels: int64 [N], float32 [N, K] of 0 and 1 where a sample may have several, or None.
+        classes: their names.
+        targets: what else is known, one a sample: :class:`gpuaug.data.annotated.Annotated`; or None.
+        size: side in pixels to which :meth:`decoded` scales.
+        left_out: how many files were no images, by ending.
     """
 
-    classes: tuple[str, ...]
-    labels: torch.Tensor
+    items: Sequence[Any]
     ids: torch.Tensor
-    size: int
-    images: torch.Tensor | None = None
-    paths: tuple[Path, ...] | None = None
+    labels: torch.Tensor | None = None
+    classes: tuple[str, ...] = ()
+    targets: Sequence[Any] | None = None
+    size: int | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "labels", "targets"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.items):
+                raise DataError(f"{len(self.items)} items, and {len(value)} {name}; give one for each")
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.items)
+
+    @property
+    def images(self) -> torch.Tensor | None:
+        """uint8 [N, 3, H, W] where the images are decoded already, or None."""
+        return self.items if isinstance(self.items, torch.Tensor) else None
+
+    @property
+    def paths(self) -> tuple[Path, ...] | None:
+        """The files, where every sample is one of its own, or None."""
+        if self.images is None and all(isinstance(item, Path) for item in self.items):
+            return tuple(self.items)
+        return None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all images once decoded."""
-        return len(self) * 3 * self.size * self.size
+        """Bytes of all images once decoded to ``size``."""
+        return len(self) * 3 * self._side() ** 2 if self.images is None else self.images.nbytes
+
+    def _side(self) -> int:
+        if self.size is None:
+            raise ValueError("images of one size are wanted: decoded(size=224), or the size where the source is made")
+        return self.size
 
     def subset(self, index: Iterable[int]) -> Source:
         """The samples at these positions, in this order."""
         index = torch.as_tensor(list(index), dtype=torch.int64)
-        images = None if self.images is None else self.images[index]
-        paths = None if self.paths is None else tuple(self.paths[i] for i in index.tolist())
-        return replace(self, labels=self.labels[index], ids=self.ids[index], images=images, paths=paths)
+        places = index.tolist()
+        return replace(
+            self,
+            items=self.items[index] if self.images is not None else _picked(self.items, places),
+            ids=self.ids[index],
+            labels=None if self.labels is None else self.labels[index],
+            targets=None if self.targets is None else _picked(self.targets, places),
+        )
 
-    def decoded(self, progress: Callable[[Iterable], Iterable] = iter) -> Source:
-        """The same samples with ``images`` uint8 [N, 3, size, size] in memory. ``progress`` wraps the loop, as tqdm."""
+    def decoded(self, progress: Callable[[Iterable], Iterable] = iter, size: int | None = None) -> Source:
+        """The same samples with ``images`` uint8 [N, 3, size, size] in memory: the shorter side scaled, the centre
+        cropped. ``progress`` wraps the loop, as tqdm. Raises :class:`DataError` for an image that cannot be read.
+        """
         if self.images is not None:
             return self
-        images = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8)
+        size = size or self._side()
+        images = torch.empty(len(self), 3, size, size, dtype=torch.uint8)
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            for i, image in enumerate(progress(pool.map(lambda path: decode(path, self.size), self.paths))):
+            numbers = range(len(self))
+            for i, image in enumerate(progress(pool.map(lambda i: decode(self.items[i], size), numbers))):
                 images[i] = image
-        return replace(self, images=images, paths=None)
+        return replace(self, items=images, size=size)
 
     def split(self, fraction: float, seed: int, what: str = "held-out") -> tuple[Source, Source]:
         """(rest, part): ``fraction`` of the samples drawn at random, each class in proportion, both in data order.
+        Samples without a label, or with several, are drawn without regard to it.
 
         Raises :class:`DataError` where a class is too small to be in both.
         """
+        n = min(max(round(fraction * len(self)), 1), len(self) - 1)
+        if self.labels is None or self.labels.ndim > 1:
+            order = np.random.default_rng(seed).permutation(len(self))
+            return self.subset(sorted(order[n:])), self.subset(sorted(order[:n]))
         from sklearn.model_selection import train_test_split
 
         counts = np.bincount(self.labels.numpy(), minlength=len(self.classes))
@@ -88,91 +136,107 @@ class Parts:
     test: Source
 
 
-def folder(root: str | Path, size: int) -> Source:
-    """The images of ``root/CLASS/...``, classes in alphabetical order, as files to be decoded to ``size`` x ``size``.
+@dataclass(frozen=True)
+class Some(Sequence):
+    """A few of a sequence, which is asked for one when it is wanted."""
 
-    Raises :class:`DataError` for a missing or empty folder, a single class, and a class without images.
+    whole: Sequence[Any]
+    places: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.whole[self.places[i]]
+
+
+def _picked(values: Sequence[Any], places: list[int]) -> Sequence[Any]:
+    if isinstance(values, (list, tuple)):
+        return tuple(values[i] for i in places)
+    if isinstance(values, Some):
+        return Some(values.whole, tuple(values.places[i] for i in places))
+    return Some(values, tuple(places))
+
+
+# --- ids --------------------------------------------------------------------------------------------------------------
+def id_of(path: str) -> int:
+    """The id of a sample that lies at ``path`` below its data set: 63 bits of BLAKE2b of it, with / between its parts
+    and letters composed (NFC), so that it is the same on every system, in every split, shard, order and format."""
+    return int.from_bytes(hashlib.blake2b(told(path).encode("utf-8", "surrogateescape"), digest_size=8).digest()) >> 1
+
+
+def told(path: str) -> str:
+    """A path below a data set as it is hashed."""
+    return unicodedata.normalize("NFC", posixpath.normpath(path.replace(os.sep, "/")))
+
+
+def ids_of(paths: Sequence[str], root: object) -> torch.Tensor:
+    """int64 [N]. Raises DataError where two paths have one id."""
+    return checked([id_of(path) for path in paths], paths, root)
+
+
+def checked(ids: Sequence[int], names: Sequence[object], root: object) -> torch.Tensor:
+    """int64 [N] of ids that differ. Raises DataError naming two samples with the same, or one that is none."""
+    first: dict[int, object] = {}
+    for one, name in zip(ids, names, strict=True):
+        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < 1 << 63:
+            raise DataError(f"{root}: the id of {name} is {one!r}; an id is a whole number in 0 .. 2^63 - 1")
+        if one in first:
+            raise DataError(f"{root}: {first[one]} and {name} have the same id {one}; remove one, or give other ids")
+        first[one] = name
+    return torch.tensor(list(ids), dtype=torch.int64)
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+def labels_of(values: Sequence[Any], root: object, classes: Sequence[str] = ()) -> tuple[torch.Tensor | None, tuple]:
+    """(labels, classes) of one value a sample: a name or a number, or for several classes a list of them.
+
+    All None: unlabelled. Classes are in order, numbers by size; whole numbers 0 .. K - 1 label themselves.
+
+    Args:
+        classes: names in the order that labels count; () takes what there is.
+
+    Raises:
+        DataError: some have a label and others not, or one is not among ``classes``.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; --data wants a folder of class folders (cat/*.jpg, dog/*.jpg)")
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not classes:
-        found = sum(path.suffix.lower() in IMG_EXTENSIONS for path in root.iterdir())
-        there = f"{found} images but no class folders" if found else "no class folders and no images"
-        raise DataError(f"{root}: {there}; put the images of each class in a folder of its own (cat/*.jpg, dog/*.jpg)")
-    samples = make_dataset(root, dict(zip(classes, range(len(classes)), strict=True)), IMG_EXTENSIONS, allow_empty=True)
-    labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
-    empty = [classes[i] for i in (torch.bincount(labels, minlength=len(classes)) == 0).nonzero().flatten()]
-    if empty:
-        raise DataError(
-            f"{root}: no images ({', '.join(IMG_EXTENSIONS)}) in the class folder{'s' * (len(empty) > 1)} "
-            f"{', '.join(empty[:8])}{', ...' * (len(empty) > 8)}; add some or remove the folder"
-        )
-    if len(classes) == 1:
-        raise DataError(
-            f"{root}: only one class, {classes[0]!r}; there is nothing to tell apart: add a second class folder"
-        )
-    paths = tuple(Path(path) for path, _ in samples)
-    return Source(tuple(classes), labels, torch.arange(len(labels)), size, paths=paths)
-
-
-def digits(size: int = 32) -> Source:
-    """scikit-learn's 1,797 handwritten digits (Alpaydin & Kaynak, 1998, UCI), real and embedded: no download.
-
-    The 8 x 8 grey images are scaled to three quarters of ``size`` (bicubic), with a black margin so that a rotation
-    cuts nothing off, and repeated to three channels: uint8 [1797, 3, size, size].
-    """
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    inner = size * 3 // 4
-    images = np.zeros((len(data.images), size, size), dtype=np.uint8)
-    lo = (size - inner) // 2
-    for canvas, grey in zip(images, data.images, strict=True):
-        small = Image.fromarray(np.rint(grey * (255 / 16)).astype(np.uint8))
-        canvas[lo : lo + inner, lo : lo + inner] = np.asarray(small.resize((inner, inner), Image.Resampling.BICUBIC))
-    pixels = torch.from_numpy(images)[:, None].expand(-1, 3, -1, -1).contiguous()
-    labels = torch.from_numpy(data.target).long()
-    return Source(tuple("0123456789"), labels, torch.arange(len(labels)), size, images=pixels)
-
-
-def open_parts(data: str | Path, size: int, val_fraction: float, test_fraction: float = 0.2, seed: int = 0) -> Parts:
-    """Train, validation and test part of ``data``: ``"digits"``, or a folder.
-
-    A folder holds class folders (``test_fraction`` of the images is set aside) or ``train/`` beside ``test/``, ``val/``
-    or both, each with the same class folders. With one of the two it is the test part. Where there is no
-    validation part of its own, ``val_fraction`` of the training part becomes it (0: none). The split depends on
-    ``seed`` alone. Raises :class:`DataError` as :func:`folder` does, and where the parts' classes differ.
-    """
-    if str(data) == "digits":
-        name, val, (train, test) = "digits", None, digits(size).split(test_fraction, seed, "test")
+    several = any(isinstance(value, (list, tuple)) for value in values)
+    missing = [i for i, value in enumerate(values) if value is None or value == ""]
+    if len(missing) == len(values):
+        return None, ()
+    if missing and not several:
+        raise DataError(f"{root}: sample {missing[0]} has no label, and others have; give it one or leave it out")
+    rows = [list(v) if isinstance(v, (list, tuple)) else [v] * (v not in (None, "")) for v in values]
+    names = {_plain(one) for row in rows for one in row}
+    if all(_whole(name) for name in names):
+        names = {int(name) for name in names}
+        rows = [[int(_plain(one)) for one in row] for row in rows]
     else:
-        root = Path(data)
-        name, (train, val, test) = root.resolve().name, _folder_parts(root, size, test_fraction, seed)
-    if val is None and val_fraction > 0:
-        train, val = train.split(val_fraction, seed, "validation")
-    return Parts(name, train, val, test)
+        names = {str(name) for name in names}
+        rows = [[str(_plain(one)) for one in row] for row in rows]
+    if classes:
+        known = tuple(map(str, classes))
+        counted = all(isinstance(name, int) for name in names) and not names & {int(c) for c in known if _whole(c)}
+        places = dict(enumerate(range(len(known)))) if counted else {}
+        places |= {name: known.index(str(name)) for name in names if str(name) in known}
+    else:
+        order = sorted(names)
+        known, places = tuple(map(str, order)), {name: i for i, name in enumerate(order)}
+    odd = sorted(map(str, names - set(places)))
+    if odd:
+        raise DataError(f"{root}: the label {odd[0]!r} is not among the classes {', '.join(known[:8])}; add it there")
+    if not several:
+        return torch.tensor([places[row[0]] for row in rows], dtype=torch.int64), known
+    hot = torch.zeros(len(rows), len(known))
+    for i, row in enumerate(rows):
+        hot[i, [places[one] for one in row]] = 1.0
+    return hot, known
 
 
-def _folder_parts(root: Path, size: int, test_fraction: float, seed: int) -> tuple[Source, Source | None, Source]:
-    inner = root / "train"
-    has_parts = inner.is_dir() and any(entry.is_dir() for entry in inner.iterdir())
-    if not has_parts:  # a folder "train" with images in it is a class: bus, car, train
-        train, test = folder(root, size).split(test_fraction, seed, "test")
-        return train, None, test
-    held_out = [folder(root / name, size) for name in TEST_NAMES if (root / name).is_dir()]
-    train = folder(inner, size)
-    if not held_out:
-        train, test = train.split(test_fraction, seed, "test")
-        return train, None, test
-    for other in held_out:
-        if other.classes != train.classes:
-            odd = sorted(set(other.classes) ^ set(train.classes))
-            raise DataError(
-                f"{root}: train and {other.paths[0].parents[1].name} differ in the class folders {', '.join(odd[:8])}"
-            )
-    test, *rest = held_out
-    return train, rest[0] if rest else None, test
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, (np.generic, torch.Tensor)) else value
+
+
+def _whole(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.removeprefix("-").isascii() and value.removeprefix("-").isdigit()
+    return isinstance(value, int)

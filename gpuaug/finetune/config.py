@@ -48,7 +48,7 @@ class Config:
     resident: bool | None = None
     """Keep all training images on the device as uint8. By default where they take less than 2 GiB."""
     workers: int = 2
-    """Processes that decode images where they are not resident."""
+    """Threads that decode images where they are not resident."""
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("seed", 0)):

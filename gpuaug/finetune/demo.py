@@ -46,7 +46,7 @@ def moved(source: Source, seed: int) -> Source:
         )
         for image, angle, shift in zip(source.images, angles, shifts, strict=True)
     ]
-    return replace(source, images=torch.stack(images))
+    return replace(source, items=torch.stack(images))
 
 
 def labelled(pool: Source, seed: int) -> Source:

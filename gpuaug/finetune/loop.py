@@ -26,7 +26,8 @@ from tqdm.auto import tqdm
 
 import gpuaug as ga
 from gpuaug import presets
-from gpuaug.data import Parts, ResidentLoader, Source, StreamingLoader, open_parts
+from gpuaug.data import Loader, Parts, Source, open_parts
+from gpuaug.data.decode import Made, decode
 
 from . import models, report
 from .config import Config
@@ -70,7 +71,7 @@ def finetune(
     parts = parts or open_parts(config.data, stored, config.val_fraction)
     model, origin = models.build(config.model, len(parts.train.classes), config.weights, size)
     augment, plain = open_pipelines(config, card, size, stored, augment, accelerator)
-    train, val, test = open_loaders(config, parts, augment, accelerator, quiet)
+    train, val, test = open_loaders(config, parts, accelerator, quiet)
 
     # Optimiser and schedule
     sgd = torch.optim.SGD(model.parameters(), config.lr, 0.9, weight_decay=config.weight_decay, nesterov=True)
@@ -113,13 +114,16 @@ def finetune(
 def train_epoch(model, loader, augment, optimizer, schedule, accelerator, config, *, epoch, quiet) -> dict:
     """One pass over ``loader``; returns the means of the epoch. The host runs ahead of the device until its end."""
     model.train()
+    loader.set_epoch(epoch - 1)
+    if hasattr(augment, "set_epoch"):
+        augment.set_epoch(epoch - 1)
     clock, sums = StepClock(accelerator.device), torch.zeros(3, device=accelerator.device)
     glance = Glance(sums)
     silent = True if quiet or not accelerator.is_main_process else None  # None: no bar where the screen is a file
     with tqdm(loader, f"epoch {epoch}", leave=False, disable=silent, unit="batch", dynamic_ncols=True) as bar:
         for images, labels, ids in bar:
             clock.start()
-            x = augment(images, ids=ids)
+            x = augment(together(images), ids=ids)
             clock.stop()
             logits = model(x)
             loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
@@ -153,10 +157,15 @@ def evaluate(model: nn.Module, loader, plain: ga.Compose, accelerator: Accelerat
     model = accelerator.unwrap_model(model).eval()
     sums = torch.zeros(3, device=accelerator.device)
     for images, labels, _ in loader:
-        logits = model(plain(images))
+        logits = model(plain(together(images)))
         add(sums, F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
     total, right, n = accelerator.reduce(sums, "sum").tolist()  # SYNC: once a part
     return right / n, total / n
+
+
+def together(images: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+    """A loader's images of one size as uint8 [B, 3, size, size]."""
+    return images if isinstance(images, torch.Tensor) else torch.stack(images)
 
 
 def add(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
@@ -274,24 +283,33 @@ def open_pipelines(
     return (presets.get(config.augment, size=size, **common) if augment is None else augment), plain
 
 
-def open_loaders(config: Config, parts: Parts, augment: Callable, accelerator: Accelerator, quiet: bool) -> list:
+def scaled(source: Source) -> Source:
+    """The same samples, each scaled and cropped to the source's size when it is wanted."""
+    items, side = source.items, source.size
+    if source.images is not None:
+        return source
+    return dataclasses.replace(
+        source, items=[Made(lambda i: decode(items[i], side), i, str(items[i])) for i in range(len(items))]
+    )
+
+
+def open_loaders(config: Config, parts: Parts, accelerator: Accelerator, quiet: bool) -> list:
     """Loaders of train, val (or None) and test. A part that fits is resident on the device; decoding shows a bar."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
 
     def loader(source: Source, what: str, **keywords):
-        keywords |= {"device": device, "seed": config.seed, "rank": rank, "world": world}
+        keywords |= {"device": device, "seed": config.seed, "rank": rank, "world": world, "strict": True}
         fits = source.nbytes < RESIDENT_BYTES if config.resident is None else config.resident
         if not fits:
-            return StreamingLoader(source, config.batch_size, workers=config.workers, **keywords)
+            return Loader(scaled(source), config.batch_size, workers=config.workers, resident=False, **keywords)
         silent = True if quiet else None
         bar = functools.partial(
             tqdm, desc=f"reading {what}", total=len(source), unit="image", leave=False, disable=silent
         )
-        return ResidentLoader(source.decoded(bar), config.batch_size, **keywords)
+        return Loader(source.decoded(bar), config.batch_size, **keywords)
 
     whole = len(parts.train) // world >= config.batch_size  # leave out the last, smaller batch: the shuffle varies it
-    pipelines = [augment] if hasattr(augment, "set_epoch") else []
-    train = loader(parts.train, "train", shuffle=True, drop_last=whole, pipelines=pipelines)
+    train = loader(parts.train, "train", shuffle=True, drop_last=whole)
     return [train, loader(parts.val, "validation") if parts.val else None, loader(parts.test, "test")]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from gpuaug.data import Parts, ResidentLoader, Source
+from gpuaug.data import Parts, Source
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
@@ -58,7 +58,7 @@ def run_words(run: Path, config: Config, parts: Parts, model, origin: str, augme
     """What is about to happen, for the screen."""
     counts = f"{len(parts.train):,} training"
     counts += f", {len(parts.val):,} validation" if parts.val else ""
-    where = "resident on the device" if isinstance(train, ResidentLoader) else f"streamed by {config.workers} workers"
+    where = "resident on the device" if train.resident else f"streamed by {config.workers} workers"
     pipeline = textwrap.indent(repr(augment), " " * 9).lstrip()
     side, k, m = parts.train.size, len(parts.train.classes), sum(p.numel() for p in model.parameters()) / 1e6
     return (

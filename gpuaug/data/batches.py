@@ -1,0 +1,294 @@
+"""A loader's batches: what is decoded for one, where it lies, and what the pipeline makes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..compose import Compose
+from ..inputs import moved
+from .cache import Cache, decoded, stamp
+from .decode import DataError, Encoded, Header, header, load, read
+from .feed import Room
+from .reading import Part, Reading
+from .sources import Source
+
+KEPT_BYTES = 1 << 19  # of a file: larger ones are read once for their header, and again when they are decoded
+KINDS = ("masks", "boxes", "keypoints")
+
+
+class Opened(NamedTuple):
+    """An item of a source whose header is known.
+
+    Attributes:
+        image: what `decode.read` takes. bytes: of the file.
+    """
+
+    image: Encoded | Any
+    header: Header
+    bytes: int
+
+
+def opened(item: Any) -> Opened:
+    """An item, its header read, its bytes where they are few. Raises DataError."""
+    if isinstance(item, (str, os.PathLike)):
+        try:
+            size = os.path.getsize(item)
+        except OSError:
+            size = 0  # `load` says what is wrong
+        if size > KEPT_BYTES:
+            return Opened(item, header(item), size)
+    one = load(item)
+    return Opened(one, header(one), len(one.data))
+
+
+@dataclass(eq=False)
+class Batch:
+    """Some samples, decoded.
+
+    Attributes:
+        positions: int64 [B], their places in the source; without those that are damaged.
+        bad: what is wrong with these. bytes: of the files. pixels: decoded.
+        images: uint8 [H, W, 3] each, where no pipeline reads them.
+        source: where the parts lie else, at these offsets; in a room, or in the cache.
+    """
+
+    positions: np.ndarray
+    epoch: int
+    bad: list[str]
+    bytes: int = 0
+    pixels: int = 0
+    reading: Reading | None = None
+    room: Room | None = None
+    source: torch.Tensor | None = None
+    offsets: Sequence[int] = ()
+    images: list[np.ndarray] | None = None
+
+
+class Maker:
+    """Makes batches of a source in any thread, and finishes them in the one that takes them.
+
+    Args:
+        augment: the pipeline, or None. decode: "full" or "scaled". cache: of whole images, or None.
+    """
+
+    def __init__(
+        self, source: Source, augment: Compose | None, decode: str, device: torch.device, cache: Cache | None = None
+    ):
+        self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
+        self.rooms: list[Room] = []  # those that nobody uses
+        self.staged = Staged(device) if device.type == "cuda" else None
+
+    def make(self, positions: np.ndarray, epoch: int, check: Callable[[], None] = lambda: None) -> Batch:
+        """Decode samples. `check` is called between images."""
+        batch = Batch(positions, epoch, [])
+        if self.cache is not None:
+            self._whole(batch, self.cache, check)
+            return batch
+        at_hand: dict[int, Opened] = {}
+        while len(batch.positions):
+            good = self._each(batch, lambda i: at_hand.setdefault(i, opened(self.source.items[i])), check)
+            if len(good) == len(batch.positions):
+                found = [at_hand[i] for i in batch.positions.tolist()]
+                good = self._decode(batch, found, check)
+                if len(good) == len(batch.positions):
+                    batch.bytes = sum(one.bytes for one in found)
+                    break
+            batch.positions = np.array(good, np.int64)  # a draw may hang on who is in the batch
+        return batch
+
+    def _each(self, batch: Batch, act: Callable[[int], Any], check: Callable[[], None]) -> list[int]:
+        """Those samples for which it goes well; of the others it is noted what is wrong."""
+        good = []
+        for i in batch.positions.tolist():
+            check()
+            try:
+                act(i)
+                good.append(i)
+            except DataError as error:
+                batch.bad.append(str(error))
+        return good
+
+    def _whole(self, batch: Batch, cache: Cache, check: Callable[[], None]) -> None:
+        """Whole images, out of the cache where they are in it."""
+        places: list[tuple[int, int, int] | None] = []
+        images: list[np.ndarray] = []
+
+        def act(i: int) -> None:
+            item, id = self.source.items[i], int(self.source.ids[i])
+            of = stamp(item)
+            place = None if of is None else cache.find(id, of)
+            if place is None:
+                image, size = decoded(item, cache.shorter)
+                batch.bytes, batch.pixels = batch.bytes + size, batch.pixels + image.shape[0] * image.shape[1]
+                if of is not None and stamp(item) == of:
+                    cache.add(id, of, image)
+            else:
+                at, h, w = place
+                image = cache.pixels[at : at + 3 * h * w].reshape(h, w, 3)
+            places.append(place)
+            images.append(image)
+
+        batch.positions = np.array(self._each(batch, act, check), np.int64)
+        if self.augment is None:
+            batch.images = [image.copy() for image in images]
+        elif images:
+            sizes, ids = [image.shape[:2] for image in images], self.source.ids[batch.positions]
+            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
+            if None not in places and self.staged is None:
+                batch.source, batch.offsets = cache.source, [place[0] for place in places]
+            else:
+                self._into_room(batch, images)
+
+    def _into_room(self, batch: Batch, images: list[np.ndarray]) -> None:
+        self._place(batch)
+        for image, at in zip(images, batch.offsets, strict=True):
+            batch.room.pixels[at : at + image.size] = image.reshape(-1)
+
+    def _place(self, batch: Batch) -> None:
+        """Give a batch's parts their places in a room."""
+        parts, room = batch.reading.parts, batch.room or self._room()
+        ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in parts]).tolist()
+        room.reserve(ends[-1], max(3 * h * w for h, w in batch.reading.sizes))
+        batch.room, batch.source, batch.offsets = room, room.source, [room.margin + at for at in ends[:-1]]
+
+    def _decode(self, batch: Batch, found: list[Opened], check: Callable[[], None]) -> list[int]:
+        """Decode what the pipeline reads; returns the samples for which it went well."""
+        headers, places = [one.header for one in found], {i: k for k, i in enumerate(batch.positions.tolist())}
+        sizes = [(one.height, one.width) for one in headers]
+        if self.augment is None:
+            batch.images, parts = (
+                [np.empty((h, w, 3), np.uint8) for h, w in sizes],
+                [Part(0, 0, h, w) for h, w in sizes],
+            )
+
+            def act(i: int) -> None:
+                read(found[places[i]].image, out=batch.images[places[i]])
+        else:
+            ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
+            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
+            parts = batch.reading.parts
+            self._place(batch)
+
+            def act(i: int) -> None:
+                k = places[i]
+                part, at = parts[k], batch.offsets[k]
+                out = batch.room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
+                window = None if part == Part(0, 0, *sizes[k]) else part[:4]
+                read(found[k].image, window, part.shrink, out=out)
+
+        batch.pixels = sum(part.size[0] * part.size[1] for part in parts)
+        return self._each(batch, act, check)
+
+    def _room(self) -> Room:
+        try:
+            return self.rooms.pop()
+        except IndexError:
+            return Room(pinned=self.staged is not None)
+
+    def finish(self, batch: Batch) -> tuple:
+        """(images, labels, ids) or (images, labels, targets, ids), on the device, augmented; the room is free again."""
+        labels, targets, ids = self.beside(batch.positions)
+        if self.augment is None:
+            images = [torch.from_numpy(image).permute(2, 0, 1).to(self.device) for image in batch.images]
+        elif self.staged is None:
+            images, labels, targets = unpacked(self._run(batch, batch.source, 0, labels, targets), labels, targets)
+            if batch.room is not None:
+                self.rooms.append(batch.room)
+        else:
+            with self.staged.copied(batch.room, batch.reading, self.rooms) as (source, shift):
+                found = self._run(batch, source, shift, labels, targets)
+            images, labels, targets = unpacked(self.staged.handed(found), labels, targets)
+        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+
+    def _run(self, batch: Batch, source: torch.Tensor, shift: int, labels, targets) -> Any:
+        offsets = [at + shift for at in batch.offsets]
+        return batch.reading.run(source, offsets, labels=labels, targets=targets)
+
+    def beside(self, positions: np.ndarray) -> tuple[torch.Tensor | None, dict | None, torch.Tensor]:
+        """Labels, targets and ids of samples, on the device."""
+        index, source = torch.from_numpy(positions), self.source
+        labels = None if source.labels is None else moved(source.labels[index], self.device, source.labels.dtype)
+        return labels, self._targets(positions), moved(source.ids[index], self.device, torch.int64)
+
+    def _targets(self, positions: np.ndarray) -> dict[str, list[torch.Tensor]] | None:
+        """What is beside images by kind, each a list with a tensor for each sample."""
+        if self.source.targets is None:
+            return None
+        known = [self.source.targets[i] for i in positions.tolist()]
+        found = {kind: [getattr(one, kind) for one in known] for kind in KINDS}
+        found = {kind: values for kind, values in found.items() if all(value is not None for value in values)}
+        return {
+            kind: [moved(torch.as_tensor(value), self.device, torch.as_tensor(value).dtype) for value in values]
+            for kind, values in found.items()
+        }
+
+
+def unpacked(found: Any, labels: Any, targets: dict | None) -> tuple[Any, Any, dict | None]:
+    """Images, labels, targets of what a pipeline's call returned for such."""
+    rest = list(found) if labels is not None or targets else [found]
+    images = rest.pop(0)
+    labels = None if labels is None else rest.pop(0)
+    return images, labels, targets and {kind: rest.pop(0) for kind in targets}
+
+
+class Staged:
+    """How batches come to a CUDA device: from pinned memory, on a stream of their own, nobody waiting.
+
+    Attributes:
+        source: on the device, with as much around the parts as a `Room` has.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device, self.stream = device, torch.cuda.Stream(device)
+        self.source = torch.empty(0, dtype=torch.uint8, device=device)
+        self.copying: list[tuple[torch.cuda.Event, Room]] = []
+
+    def copied(self, room: Room, reading: Reading, free: list[Room]) -> _Copied:
+        """A context on the stream, which gives the source on the device, and how much later parts begin in it."""
+        return _Copied(self, room, reading, free)
+
+    def handed(self, found: Any) -> Any:
+        """What was made on the stream, for the current one."""
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self.stream)
+        for tensor in _tensors(found):
+            tensor.record_stream(current)
+        return found
+
+
+class _Copied:
+    def __init__(self, staged: Staged, room: Room, reading: Reading, free: list[Room]):
+        self.staged, self.room, self.reading, self.free = staged, room, reading, free
+
+    def __enter__(self) -> tuple[torch.Tensor, int]:
+        staged, room = self.staged, self.room
+        size = sum(3 * part.size[0] * part.size[1] for part in self.reading.parts)
+        margin = max(3 * h * w for h, w in self.reading.sizes)
+        self.within = torch.cuda.stream(staged.stream)
+        staged.stream.wait_stream(torch.cuda.current_stream(staged.device))  # labels and ids come by that
+        self.within.__enter__()
+        if len(staged.source) < size + 2 * margin:
+            staged.source = torch.empty(2 * margin + size, dtype=torch.uint8, device=staged.device)
+        at = (len(staged.source) - size) // 2
+        staged.source[at : at + size].copy_(room.payload(size), non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(staged.stream)
+        while staged.copying and staged.copying[0][0].query():
+            self.free.append(staged.copying.pop(0)[1])
+        staged.copying.append((copied, room))
+        return staged.source, at - room.margin
+
+    def __exit__(self, *error) -> None:
+        self.within.__exit__(*error)
+
+
+def _tensors(found: Any) -> list[torch.Tensor]:
+    if isinstance(found, torch.Tensor):
+        return [found]
+    return [tensor for one in found for tensor in _tensors(one)] if isinstance(found, list | tuple) else []

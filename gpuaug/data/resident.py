@@ -1,0 +1,72 @@
+"""All images of a source in a device's memory, whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..inputs import moved
+from .batches import Maker, unpacked
+from .feed import Feed
+
+DECODED = 32  # images that a thread decodes at once
+
+
+@dataclass(eq=False)
+class Resident:
+    """The images of a maker's source.
+
+    Attributes:
+        images: uint8 [N, 3, H, W], or a list of [3, H, W], None for a damaged one.
+        good: bool [N], those that are there; None: all.
+        bad: what is wrong with the others. bytes: of the files. pixels: that were decoded.
+    """
+
+    maker: Maker
+    images: torch.Tensor | list[torch.Tensor | None]
+    good: np.ndarray | None = None
+    bad: tuple[str, ...] = ()
+    bytes: int = 0
+    pixels: int = 0
+
+    @classmethod
+    def of(cls, maker: Maker, workers: int) -> Resident:
+        """Decode what is not in memory yet."""
+        source, device = maker.source, maker.device
+        if source.images is not None:
+            return cls(maker, source.images.to(device))
+        plain, n = Maker(source, None, "full", torch.device("cpu"), maker.cache), len(source)
+        chunks = [np.arange(at, min(at + DECODED, n)) for at in range(0, n, DECODED)]
+        feed: Feed = Feed(lambda k, check: plain.make(chunks[k], 0, check), len(chunks), workers, workers + 2)
+        kept, bad, total, pixels = [None] * n, [], 0, 0
+        for batch in feed:
+            bad += batch.bad
+            total, pixels = total + batch.bytes, pixels + batch.pixels
+            for i, image in zip(batch.positions.tolist(), batch.images or (), strict=True):
+                kept[i] = moved(torch.from_numpy(image.transpose(2, 0, 1).copy()), device, torch.uint8)
+        if maker.cache is not None:
+            maker.cache.flush()
+        good = np.array([image is not None for image in kept], bool)
+        if good.all() and len({image.shape for image in kept}) == 1:
+            return cls(maker, torch.stack(kept), None, (), total, pixels)
+        return cls(maker, kept, good, tuple(bad), total, pixels)
+
+    def batch(self, positions: np.ndarray, epoch: int) -> tuple | None:
+        """As `Maker.finish`, of the samples at these positions; None where none of them is there."""
+        positions = positions if self.good is None else positions[self.good[positions]]
+        if not len(positions):
+            return None
+        maker = self.maker
+        labels, targets, ids = maker.beside(positions)
+        images, index = self.images, None
+        if isinstance(images, list):
+            images = [images[i] for i in positions.tolist()]
+        else:
+            index = moved(torch.from_numpy(positions), maker.device, torch.int64)
+            images = images[index] if maker.augment is None else images
+        if maker.augment is not None:
+            found = maker.augment(images, labels=labels, **(targets or {}), index=index, ids=ids, epoch=epoch)
+            images, labels, targets = unpacked(found, labels, targets)
+        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
