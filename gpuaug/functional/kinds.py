@@ -22,7 +22,7 @@ from ..explicit import Column, table
 from ..forms import of_type
 from ..inputs import check_images, is_fake
 from ..kinds import trail_of
-from ..lowering import DTYPES
+from ..lowering import DTYPES, MAX_CHANNELS
 from ..masks import move_masks
 from ..messages import check_keywords, shown
 from ..points import move_boxes, move_keypoints
@@ -141,10 +141,15 @@ def taking(forms_taken: Sequence[str] = IMAGES, *, exact: bool = False) -> Calla
         @functools.wraps(function)
         def checked(*arguments: Any, **keywords: Any) -> Any:
             inpt = arguments[0] if arguments else None
-            if type(inpt) is not torch.Tensor or not 2 < inpt.dim() < 6 or torch.compiler.is_dynamo_compiling():
+            if type(inpt) is not torch.Tensor or torch.compiler.is_dynamo_compiling():
                 return _entered(checked, names, arguments, keywords)
-            check_keywords(name, keywords, names)
-            check_images(name, inpt)
+            shape = inpt.shape
+            if not 2 < len(shape) < 6:
+                return _entered(checked, names, arguments, keywords)
+            if keywords:
+                check_keywords(name, keywords, names)
+            if not (0 < shape[-3] <= MAX_CHANNELS and shape[-2] and shape[-1] and inpt.layout == torch.strided):
+                check_images(name, inpt)
             if exact and inpt.dtype not in DTYPES:
                 return _exactly(function, *arguments, **keywords)
             return function(*arguments, **keywords)
