@@ -2,9 +2,9 @@
 
     python -m gpuaug.benchmarks.feeding FOLDER_OF_PHOTOS --names 4000 --rounds 5 --workers 2
 
-The photos are linked to so many names, and 8 of them, enlarged to 12 megapixels, to others. The ways take turns,
-with as many workers each; what is printed are medians, and ratios of medians. Before anything is timed, a batch has to be, to
-the bit, what the pipeline makes of the photos decoded whole by Pillow.
+The photos are linked to so many names, and 8 of them, enlarged to 12 megapixels, to others. The ways take turns, with
+as many workers each; what is printed are medians, and ratios of medians. Before anything is timed, a batch has to be,
+to the bit, what the pipeline makes of the photos decoded whole by Pillow.
 """
 
 from __future__ import annotations
