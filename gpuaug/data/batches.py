@@ -193,22 +193,25 @@ class Maker:
 
     def finish(self, batch: Batch) -> tuple:
         """(images, labels, ids) or (images, labels, targets, ids), on the device, augmented; the room is free again."""
-        labels, targets, ids = self.beside(batch.positions)
         if self.augment is None:
+            labels, targets, ids = self.beside(batch.positions)
             images = [torch.from_numpy(image).permute(2, 0, 1).to(self.device) for image in batch.images]
-        elif self.staged is None:
-            images, labels, targets = unpacked(self._run(batch, batch.source, 0, labels, targets), labels, targets)
-            if batch.room is not None:
-                self.rooms.append(batch.room)
-        else:
+            return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+        if self.staged is not None:
             with self.staged.copied(batch.room, batch.reading, self.rooms) as (source, shift):
-                found = self._run(batch, source, shift, labels, targets)
-            images, labels, targets = unpacked(self.staged.handed(found), labels, targets)
-        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+                found = self._run(batch, source, shift)
+            return self.staged.handed(found)
+        found = self._run(batch, batch.source, 0)
+        if batch.room is not None:
+            self.rooms.append(batch.room)
+        return found
 
-    def _run(self, batch: Batch, source: torch.Tensor, shift: int, labels, targets) -> Any:
+    def _run(self, batch: Batch, source: torch.Tensor, shift: int) -> tuple:
+        labels, targets, ids = self.beside(batch.positions)
         offsets = [at + shift for at in batch.offsets]
-        return batch.reading.run(source, offsets, labels=labels, targets=targets)
+        found = batch.reading.run(source, offsets, labels=labels, targets=targets)
+        images, labels, targets = unpacked(found, labels, targets)
+        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
 
     def beside(self, positions: np.ndarray) -> tuple[torch.Tensor | None, dict | None, torch.Tensor]:
         """Labels, targets and ids of samples, on the device."""
@@ -253,8 +256,8 @@ class Staged:
         """A context on the stream, which gives the source on the device, and how much later parts begin in it."""
         return _Copied(self, room, reading, free)
 
-    def handed(self, found: Any) -> Any:
-        """What was made on the stream, for the current one."""
+    def handed(self, found: tuple) -> tuple:
+        """What was made on the stream, for the current one, which waits for it."""
         current = torch.cuda.current_stream(self.device)
         current.wait_stream(self.stream)
         for tensor in _tensors(found):
@@ -271,7 +274,6 @@ class _Copied:
         size = sum(3 * part.size[0] * part.size[1] for part in self.reading.parts)
         margin = max(3 * h * w for h, w in self.reading.sizes)
         self.within = torch.cuda.stream(staged.stream)
-        staged.stream.wait_stream(torch.cuda.current_stream(staged.device))  # labels and ids come by that
         self.within.__enter__()
         if len(staged.source) < size + 2 * margin:
             staged.source = torch.empty(2 * margin + size, dtype=torch.uint8, device=staged.device)
@@ -291,4 +293,5 @@ class _Copied:
 def _tensors(found: Any) -> list[torch.Tensor]:
     if isinstance(found, torch.Tensor):
         return [found]
+    found = list(found.values()) if isinstance(found, dict) else found
     return [tensor for one in found for tensor in _tensors(one)] if isinstance(found, list | tuple) else []

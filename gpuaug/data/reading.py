@@ -259,9 +259,11 @@ def bounds(words: np.ndarray, program: Program, canvases: np.ndarray) -> np.ndar
         canvases: (H, W) of the sources, int64 [R, 2].
     """
     groups = [_group(words, program, i).astype(np.float64) for i in range(program.groups)]
+    output = words[:, [plan.N_GROUPS, plan.OUT_H, plan.OUT_W]]
     low, high = _back(groups, words[:, plan.N_GROUPS], words[:, plan.OUT_H], words[:, plan.OUT_W])
     for k in range(program.asks):
         ask, there = _asks(words, program, k)
+        there = there & (ask[:, plan.A_GROUPS : plan.A_W + 1] != output).any(1)  # which is looked at above
         if there.any():
             of = [group[there] for group in groups]
             least, most = _back(of, *(ask[there, at] for at in (plan.A_GROUPS, plan.A_H, plan.A_W)))
