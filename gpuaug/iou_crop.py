@@ -18,6 +18,7 @@ from .kernels.shared import plan
 from .kernels.torch import dialect as torch_dialect
 from .keys import advanced
 from .points import upright_at
+from .program import Program
 from .trail import Trail
 from .tree import Event
 
@@ -37,7 +38,7 @@ class Window(NamedTuple):
 
 def draw_of_boxes(
     engine: Engine,
-    points_engine: Engine,
+    points: tuple[Program, Engine],
     rows: torch.Tensor,
     table: torch.Tensor,
     key: Key,
@@ -50,7 +51,7 @@ def draw_of_boxes(
     """Draw for rows of a program with ops that draw by boxes (`Program.by_boxes`).
 
     Args:
-        engine: of the program. points_engine: of its `projection.project_points`.
+        engine: of the program. points: its `projection.project_points`, and an engine of that.
         rows: int64 [R, ROW].
         table: float32 [T, P], written; T as the rows name them.
         boxes, box_rows, format, clamping_mode: as `points.move_boxes`. The boxes of all rows of a table row are one's.
@@ -62,7 +63,7 @@ def draw_of_boxes(
     key = _named(rows, key)
     table = engine.plan(rows, table, key).table
     for event in engine.program.by_boxes:
-        trail = Trail.of(points_engine, rows, table, backend)
+        trail = Trail.of(*points, rows, table, backend)
         there = upright_at(trail, event, boxes, box_rows, format, clamping_mode)
         _draw(trail, event, rows, table, key, there, box_rows)
         table = engine.plan(rows, table, key._replace(onto=True)).table

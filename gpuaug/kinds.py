@@ -233,15 +233,15 @@ def drawn_by_boxes(batch: Batch, recipes: Recipes, recipe: Recipe, key: Key, tab
     whose = np.repeat(np.arange(len(samples)), [len(flat.get(sample, ())) for sample in samples])
     boxes = torch.cat(given) if given else next(iter(flat.values()))[:0]
     what = boxes, on_device(whose, table.device), *batch.leaves[group.leaves[0]].of_boxes
-    _, points_engine = recipes.projected(recipe, project_points)
-    return draw_of_boxes(recipe.engine, points_engine, rows, table, key, *what, recipe.backend)
+    points = recipes.projected(recipe, project_points)
+    return draw_of_boxes(recipe.engine, points, rows, table, key, *what, recipe.backend)
 
 
 def trail_of(of: Drawn) -> Trail:
     """Which way points go, for each row of the table."""
-    _, engine = of.recipes.projected(of.recipe, project_points)
+    points = of.recipes.projected(of.recipe, project_points)
     rows, _ = rows_of_points(of.recipe)
-    return Trail.of(engine, rows, of.table, of.recipe.backend)
+    return Trail.of(*points, rows, of.table, of.recipe.backend)
 
 
 def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, move: Callable):

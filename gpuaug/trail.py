@@ -46,10 +46,13 @@ class Trail:
         self.fields: dict[int, list] = {}
 
     @classmethod
-    def of(cls, engine: Engine, rows: torch.Tensor, table: torch.Tensor, backend: str = "kornia") -> Trail:
-        """The trail of int64 rows [R, ROW] whose draws `table` float32 [T, P] holds; the engine is of the program."""
+    def of(
+        cls, program: Program, engine: Engine, rows: torch.Tensor, table: torch.Tensor, backend: str = "kornia"
+    ) -> Trail:
+        """The trail of int64 rows [R, ROW] whose draws `table` float32 [T, P] holds; the engine is of the program,
+        maybe at other sizes."""
         canvases = rows[:, plan.ROW_H : plan.ROW_W + 1].float()
-        return cls(engine.program, engine.plan(rows, table).words, canvases, backend)
+        return cls(program, engine.plan(rows, table).words, canvases, backend)
 
     def until(self, event: Event) -> tuple[Trail, torch.Tensor, torch.Tensor]:
         """The trail up to where an event stands; in which rows it acts, bool [R]; and the canvases there."""

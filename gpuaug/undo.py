@@ -29,7 +29,7 @@ def matrix_of_params(params: Params) -> torch.Tensor:
     rows[:, [plan.ROW_H, plan.ROW_W]] = sizes.repeat(len(flat) // max(len(sizes), 1), 1)
     rows[:, plan.ROW_TABLE] = torch.arange(len(flat), device="cpu")
     points = project_points(program)
-    trail = Trail.of(kornia.Engine(points, table.device), moved(rows, table.device, torch.int64), flat)
+    trail = Trail.of(points, kornia.Engine(points, table.device), moved(rows, table.device, torch.int64), flat)
     return matrix_of(trail).view(*table.shape[:-1], 3, 3)
 
 

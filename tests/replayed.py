@@ -101,8 +101,8 @@ def drawn(transforms: Sequence, images: Tensor | list[Tensor], backend: str, see
     images = [x.to(device) for x in images] if type(images) is list else images.to(device)
     params = augment.sample(images, ids=range(len(images)), epoch=0)
     source, recipe = augment.take(images)
-    engine = recipe.module.Engine(project_points(params.program), source.device)
-    trail = Trail.of(engine, recipe.rows, params.table, backend)
+    points = project_points(params.program)
+    trail = Trail.of(points, recipe.module.Engine(points, source.device), recipe.rows, params.table, backend)
     return Drawn(trail, [params.describe(i) for i in range(len(images))], list(params.sizes))
 
 

@@ -281,3 +281,15 @@ def test_images_know_nothing_of_it(images: Tensor) -> None:
     outputs = [ga.Compose(ops, seed=0)(images, ids=range(3), epoch=0) for ops in (plain, beside)]
     assert torch.equal(*outputs)
     assert "SanitizeBoundingBoxes" in ga.Compose(beside).explain(images)
+
+
+@pytest.mark.parametrize("backend", judges.BACKENDS)
+def test_an_elastic_transform_of_boxes_at_a_second_size(backend: str) -> None:
+    device = judges.device_of(backend)
+    augment = ga.Compose([ga.ElasticTransform()], seed=0, backend=backend)
+    for h, w in ((50, 50), (44, 90), (90, 44)):
+        images = torch.zeros((1, 3, h, w), dtype=torch.uint8, device=device)
+        boxes = torch.tensor([[[2.0, 2.0, w - 2.0, h - 2.0]]], device=device)
+        moved = augment(images, boxes=boxes, ids=[4], epoch=0)[1]
+        alone = ga.Compose([ga.ElasticTransform()], seed=0, backend=backend)(images, boxes=boxes, ids=[4], epoch=0)[1]
+        assert torch.equal(moved, alone)

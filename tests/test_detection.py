@@ -69,13 +69,14 @@ def drawn(ops: list, boxes: Tensor, backend: str, ids: range | None = None, mode
     augment = ga.Compose(ops, seed=3, backend=backend)
     source, recipe = augment.take(images)
     device = source.device
-    points_engine = recipe.module.Engine(project_points(recipe.program), device)
+    points = project_points(recipe.program)
+    points = points, recipe.module.Engine(points, device)
     key, rows = augment._draw_keys(recipe, device, ids, 0), torch.arange(b, device=device)
     what = boxes.flatten(0, 1).to(device), rows.repeat_interleave(boxes.shape[1])
     table = recipe.table(device)
-    table = draw_of_boxes(recipe.engine, points_engine, recipe.rows, table, key, *what, "XYXY", mode, backend)
+    table = draw_of_boxes(recipe.engine, points, recipe.rows, table, key, *what, "XYXY", mode, backend)
     params = Params(table, recipe.program.columns, recipe.program, recipe.sizes)
-    return params, Trail.of(points_engine, recipe.rows, table, backend)
+    return params, Trail.of(*points, recipe.rows, table, backend)
 
 
 def windows(params: Params) -> list[dict | None]:
@@ -166,12 +167,13 @@ def test_a_draw_hangs_on_sample_and_boxes_alone() -> None:
 def test_the_counter_moves_once() -> None:
     augment, images = ga.Compose([ga.RandomIoUCrop()], seed=5, backend="kornia"), torch.zeros((6, 3, H, W))
     _, recipe = augment.take(images)
-    engine = recipe.module.Engine(project_points(recipe.program), images.device)
+    points = project_points(recipe.program)
+    points = points, recipe.module.Engine(points, images.device)
     tables = []
     for _ in range(2):
         key, rows = augment._draw_keys(recipe, images.device, None, 0), torch.arange(6).repeat_interleave(3)
         what = recipe.table(images.device), key, BOXES.repeat(6, 1), rows
-        tables.append(draw_of_boxes(recipe.engine, engine, recipe.rows, *what))
+        tables.append(draw_of_boxes(recipe.engine, points, recipe.rows, *what))
     assert augment.get_extra_state()[2] == 12 and not torch.equal(*tables)
 
 
