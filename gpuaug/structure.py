@@ -324,6 +324,8 @@ class Walk:
             return self._note("image", tensor, sample, value)
         tensor = forms.plain(value)
         if sample is None and not (tensor.dim() >= _FEWEST[form] and tensor.shape[0] == self.batch):
+            if self.batch == 1:
+                return self._note(form, tensor, 0, value)
             name, shape = type(value).__name__, tuple(tensor.shape)
             raise ValueError(
                 f"{name} beside a batch of {self.batch} must have an axis of {self.batch} in front, or be a list of "
