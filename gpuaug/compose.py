@@ -175,10 +175,10 @@ class Compose(Listed, Stated, nn.Module):
             images, recipe = self.take(images, asked_for(views, view), index)
         except Staged:
             recipe = None
-        if recipe is None:
+        if recipe is None or self._recipes.reforms:
             given = {} if len(inputs) > 1 else {"labels": labels}
             inputs = inputs[:1] if labels is None else inputs
-            return self._staged().call(inputs, given, asked_for(views, view), ids, epoch, index)
+            return self._moved(inputs, given, asked_for(views, view), ids=ids, epoch=epoch, index=index)
         recipe.check_alone()
         if labels is not None:
             check_labels(labels, recipe.single)
@@ -318,9 +318,11 @@ class Compose(Listed, Stated, nn.Module):
             return apart(self._moved)((images,), given, asked, params, table=table, index=index)
         if torch.compiler.is_dynamo_compiling() or (type(images) is not torch.Tensor and is_fake(images)):
             return in_a_graph().apply(self, images, params, out, view, index)
-        images, recipe = self.take(images, asked, index)
+        source, recipe = self.take(images, asked, index)
+        if self._recipes.reforms and out is None:
+            return self._moved((images,), {}, asked, params, table=table, index=index)
         recipe.check(params, table)
-        return self.replay(images, recipe, table, out)
+        return self.replay(source, recipe, table, out)
 
     def replay(
         self, images: torch.Tensor, recipe: Recipe, table: torch.Tensor, out: torch.Tensor | None = None

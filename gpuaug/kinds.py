@@ -85,7 +85,7 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
     back = [given_back(pipeline, batch, view, v, of, trail) for v, view in enumerate(values)]
     if of.recipe.views is None:
         return batch.rebuild(back[0])
-    if not batch.by_keyword_alone:
+    if not batch.by_keyword_alone or of.recipes.reforms:
         return [batch.rebuild(view) for view in back]
     return batch.rebuild([out if i in batch.firsts else joined(one) for i, one in enumerate(zip(*back, strict=True))])
 

@@ -19,6 +19,7 @@ import torch
 from . import backends
 from .backends.engine import Engine, Key, Plans
 from .barriers import Staged, stops
+from .forms import Form, end
 from .inputs import check_images, check_list, children_of, moved
 from .kernels.shared import plan
 from .keys import whole
@@ -203,6 +204,7 @@ class Recipes:
     Attributes:
         captured: the recipes that CUDA graphs read, for good.
         chain: of a pipeline with callables, kept as long as it holds the same.
+        reforms: whether plain tensors go out in another form.
     """
 
     def __init__(self, streams: int = 0):
@@ -318,6 +320,7 @@ class Recipes:
     def _start_over(self, transforms: Sequence) -> None:
         """Forget what was made of the transforms, or of the format and the backend, as they were."""
         self._staged, self.chain = any(map(stops, children_of("Compose", transforms))), None
+        self.reforms = not self._staged and reforms(transforms)
         self._recipes: dict[tuple, Recipe] = {}
         self._met: dict[tuple, None] = {}
         self._engines: dict[tuple, Engine] = {}
@@ -399,6 +402,14 @@ class Recipes:
         for old in _drop_oldest(self._engines, KEPT_ENGINES):
             self._recipes = {key: recipe for key, recipe in self._recipes.items() if recipe.engine is not old}
         return engine
+
+
+def reforms(transforms: Sequence) -> bool:
+    """Whether plain tensors go out in another form."""
+    try:
+        return end(transforms, Form("tensor"), "image").name != "tensor"
+    except TypeError:  # it hangs on a draw, and is told where forms are given back
+        return True
 
 
 def is_channels_last(batch: torch.Tensor, memory_format: torch.memory_format) -> bool:
