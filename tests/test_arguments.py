@@ -102,7 +102,7 @@ def test_the_longer_side(backend: str, size: tuple[int, int]) -> None:
         assert ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-3)
     record = ga.Compose([ga.Resize(None, max_size=9)]).sample(images).describe(0)[0]
     assert record["kwargs"]["size"] is None and record["kwargs"]["max_size"] == 9
-    with pytest.raises(ValueError, match="Resize: size may be None where max_size"):
+    with pytest.raises(ValueError, match="Resize: size=None goes with max_size"):
         ga.Resize(None)
 
 
