@@ -365,6 +365,14 @@ def test_pad_to_batch() -> None:
         assert (padded[:, ~inside] == 5).all()
 
 
+def test_a_batch_in_a_list_as_a_loader_gives_it() -> None:
+    batch, augment = torch.stack([images("cpu")[0], images("cpu")[4]]), compose(FIXED["crop"], "cpu")
+    alone = augment(batch, ids=[3, 4], epoch=0)
+    assert torch.equal(augment([batch], ids=[3, 4], epoch=0)[0], alone)
+    found, labels = augment([batch, torch.arange(2)], ids=[3, 4], epoch=0)
+    assert torch.equal(found, alone) and labels.tolist() == [0, 1]
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 def refused(call, *told: str) -> None:
     with pytest.raises((TypeError, ValueError, IndexError)) as error:
@@ -379,7 +387,6 @@ def test_refusals() -> None:
     refused(lambda: augment([]), "empty list")
     refused(lambda: augment([given[0], given[1].float()]), "uint8", "float32")
     refused(lambda: augment([given[0], given[1][:1]]), "3 channels", "1 channels")
-    refused(lambda: augment([batch]), "[C, H, W]", "(2, 3, 20, 30)")
     refused(lambda: augment(given, index=[0]), "index", "list")
     refused(lambda: augment(batch, index=[2]), "0 .. 1", "2")
     refused(lambda: augment(batch, index=[-1]), "0 .. 1", "-1")

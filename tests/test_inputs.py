@@ -40,10 +40,6 @@ def refused(call, *mentions: str) -> None:
 def test_what_would_come_back_as_it_was_is_refused() -> None:
     augment, x = flip(), noise(2, 3, 8, 8)
     boxes = tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYXY", canvas_size=(8, 8))
-    mask = tv_tensors.Mask(torch.zeros(2, 8, 8, dtype=torch.uint8))
-    for images, name in ((boxes, "BoundingBoxes"), (mask, "Mask")):
-        refused(lambda images=images: augment(images), name)
-        refused(lambda images=images: augment.sample(images), name)
     refused(lambda: augment(x, boxes), "BoundingBoxes beside a batch of 2")
     for labels in (torch.zeros(2, 8, 8), np.zeros((2, 5, 4))):
         refused(lambda labels=labels: augment(x, labels), "labels", "masks")
