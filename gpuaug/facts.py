@@ -132,7 +132,7 @@ class Sizes:
             return now[0] * (ratio if antialias else 1.0), now[1] * now[2], last
 
         widest = follow(self.nodes, (1.0, 1.0, 1.0), advance, lambda ways: tuple(map(max, *ways, ways[0])))
-        reach = max((REACH[slot.filter] for slot in self.moves), default=1)
+        reach = max((REACH[slot.filter] for slot in self.moves if slot.smooth), default=1)
         return math.ceil(2 * reach * (widest[0] * widest[1] if widest[0] > 1.0 else 1.0))
 
 

@@ -135,8 +135,8 @@ BAD = [
     (lambda: ga.timm_augment("rand-p2"), "p must lie in .* got 2"),
     (lambda: ga.functional.adjust_hue(torch.zeros(1, 3, 8, 8), 0.7), "adjust_hue: hue_factor .*0.7"),
     (lambda: ga.functional.posterize(torch.zeros(1, 3, 8, 8), 9), "posterize: bits .*9"),
-    (lambda: ga.functional.permute_channels(torch.zeros(1, 3, 8, 8), [0, 0, 1]), "permutation .*0, 0, 1"),
-    (lambda: ga.functional.erase(torch.zeros(1, 3, 8, 8), 0, 0, 2, 2, torch.zeros(3, 2, 2)), "erase: v .*3, 2, 2"),
+    (lambda: ga.functional.permute_channels(torch.zeros(1, 3, 8, 8), [0, 3, 1]), "permutation .*"),
+    (lambda: ga.functional.erase(torch.zeros(1, 3, 8, 8), 0, 0, 2, 2, torch.zeros(3, 4, 2)), "erase: v .*3, 4, 2"),
     (lambda: ga.functional.gaussian_noise(torch.zeros(1, 3, 8, 8).byte(), clip=False), "clip=False would wrap"),
 ]
 
