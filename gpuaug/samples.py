@@ -91,13 +91,16 @@ def is_plain(inputs: tuple) -> bool:
         return False
     images, alone = inputs[0], len(inputs) == 1
     kind = type(images)
-    if kind is not torch.Tensor and not (kind is list and all(map(_is_plain_image, images))):
+    if kind is not torch.Tensor and not (kind is list and _is_list_of_tensors(images)):
         return alone and isinstance(images, FakeTensor)
     return alone or _is_plain_label(inputs[1])
 
 
-def _is_plain_image(item: Any) -> bool:
-    return type(item) is torch.Tensor and item.dim() == 3
+def _is_list_of_tensors(items: list) -> bool:
+    """Whether all are tensors, but for a batch and what has no images in it, as torch's default_collate makes them."""
+    if not all(type(item) is torch.Tensor for item in items):
+        return False
+    return not items or items[0].dim() < 4 or any(item.dim() > 2 for item in items[1:])
 
 
 def _is_plain_label(labels: Any) -> bool:

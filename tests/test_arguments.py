@@ -116,3 +116,10 @@ def test_batches_of_a_class_with_sizes_that_are_drawn() -> None:
     assert [x.shape[1:] for x in found["x"]] == [m.shape for m in found["m"]]
     arrays = ga.Compose([ga.RandomResize(7, 14)], seed=0)(images.permute(0, 2, 3, 1).numpy())
     assert [type(x) for x in arrays] == [np.ndarray] * 3 and arrays[0].shape == (*found["x"][0].shape[1:], 3)
+
+
+def test_a_centre_beside_expand_is_told_to_have_no_effect() -> None:
+    with pytest.warns(UserWarning, match="RandomRotation: center has no effect beside expand=True"):
+        turn = ga.RandomRotation((30, 30), expand=True, center=(1, 2))
+    image = torch.randint(0, 256, (3, 20, 24), dtype=torch.uint8)
+    assert torch.equal(turn(image), ga.RandomRotation((30, 30), expand=True)(image))
