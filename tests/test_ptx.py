@@ -45,7 +45,10 @@ RANDOM = Schedule(seed=1, yields=20, resident=5)
 SCHEDULES = [ORDERLY, RANDOM, Schedule(seed=2, yields=150, resident=12)]
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+LONG = ("jpeg_and_more",)  # whose parts the others have
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else []) for n in PIPELINES])
 def test_parity_with_the_cpu_backend_under_any_schedule(name):
     """Also where approximate instructions are two units in the last place off."""
     for layout in LAYOUTS:
