@@ -19,6 +19,9 @@ class Calls(list):
     def __str__(self) -> str:
         return "\n".join(map(_call, self)) or "nothing: the image stays as it is"
 
+    def __reduce__(self) -> tuple:
+        return list, (list(self),)  # which torch.load takes
+
 
 def _call(record: dict) -> str:
     said = record["kwargs"] if "kwargs" in record else {k: v for k, v in record.items() if k not in ("op", "call")}
