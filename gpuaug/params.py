@@ -20,7 +20,10 @@ class Calls(list):
         return "\n".join(map(_call, self)) or "nothing: the image stays as it is"
 
     def __reduce__(self) -> tuple:
-        return list, (list(self),)  # which torch.load takes
+        return Calls, (list(self),)
+
+
+torch.serialization.add_safe_globals([Calls])  # torch.load takes descriptions where gpuaug is imported
 
 
 def _call(record: dict) -> str:
