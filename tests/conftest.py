@@ -156,3 +156,25 @@ def photos(data_dir: Path) -> list[torch.Tensor]:
         pytest.skip(f"no *.jpg in {data_dir / 'photos'}")
     arrays = [np.array(image.open(path)) for path in paths]
     return [torch.from_numpy(np.ascontiguousarray(np.atleast_3d(a).transpose(2, 0, 1))) for a in arrays]
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A folder of two class folders, whose images lie at several depths and in several formats."""
+    from pets import NAMES, save
+
+    for k, name in enumerate(NAMES):
+        save(tmp_path / "pets" / name, k)
+    return tmp_path / "pets"
+
+
+@pytest.fixture(params=["simplejpeg", "Pillow"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What decodes JPEG."""
+    from gpuaug.data import jpeg
+
+    if request.param == "Pillow":
+        monkeypatch.setattr(jpeg, "library", lambda: None)
+    else:
+        pytest.importorskip("simplejpeg", reason="the faster decoder is not installed")
+    return request.param

@@ -15,6 +15,7 @@ pytest.importorskip("torchvision", reason="the judge is not installed: torchvisi
 
 from convert_arguments import SPECIAL, TORCHVISION, TORCHVISION_OTHER, varied  # noqa: E402
 from convert_torchvision import CALLED, MERGED, MISSING, NO_REPLAY, PIPELINES  # noqa: E402
+from converted import quiet  # noqa: E402
 from torchvision import transforms as v1  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
@@ -33,10 +34,6 @@ OPS = [
 @pytest.fixture(scope="module")
 def batch(photos: list[Tensor]) -> Tensor:
     return judges.patches(judges.thumbnails(photos), 3, 80, 96, seed=12)
-
-
-def quiet(source, **keywords):
-    return ga.convert(source, differences="ignore", **keywords)
 
 
 def places(error: pytest.ExceptionInfo) -> list[str]:

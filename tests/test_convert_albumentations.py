@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import albumentations as A  # noqa: E402, N812
 import cv2  # noqa: E402
 from convert_albumentations import BASE, MISSING, NO_EFFECT, OTHER, PIPELINES, REQUIRED, SPECIAL  # noqa: E402
 from convert_arguments import varied  # noqa: E402
+from converted import quiet, told  # noqa: E402
 from scipy import stats  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
@@ -30,17 +30,6 @@ def image(photos: list[Tensor]) -> np.ndarray:
     photo = next(photo for photo in photos if photo.shape[0] == 3)
     photo = torch.nn.functional.interpolate(photo[None].float(), (80, 96), mode="bilinear", antialias=True)[0]
     return np.ascontiguousarray(photo.round().to(torch.uint8).permute(1, 2, 0).numpy())
-
-
-def quiet(source, **keywords):
-    return ga.convert(source, differences="ignore", **keywords)
-
-
-def told(source) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        ga.convert(source)
-    return [str(one.message) for one in caught]
 
 
 def fixed(transforms: list, **keywords) -> A.Compose:

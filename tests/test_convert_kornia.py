@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import judges
@@ -16,6 +15,7 @@ pytest.importorskip("kornia", reason="whose pipelines are converted is not insta
 import kornia.augmentation as K  # noqa: E402
 from convert_arguments import varied  # noqa: E402
 from convert_kornia import KEYS, MISSING, NO_EFFECT, NOTHING, OTHER, PIPELINES, REQUIRED, SPECIAL  # noqa: E402
+from converted import quiet, told  # noqa: E402
 from scipy import stats  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
@@ -28,17 +28,6 @@ SAMPLES = 4000
 def batch(photos: list[Tensor]) -> Tensor:
     """float32 [3, 3, 49, 64]."""
     return judges.patches(judges.thumbnails(photos), 3, 49, 64, seed=13).float() / 255
-
-
-def quiet(source, **keywords):
-    return ga.convert(source, differences="ignore", **keywords)
-
-
-def told(source) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        ga.convert(source)
-    return [str(one.message) for one in caught]
 
 
 def ops_of(pipeline) -> list[str]:
