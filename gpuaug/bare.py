@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from .drawn import Drawn
-from .inputs import moved
 from .kinds import drawn_by_boxes, finished, taken
 from .params import Params
 from .recipe import Asked
@@ -57,8 +56,7 @@ def moved_alone(
             table, key = drawn_by_boxes(batch, pipeline._recipes, recipe, key, table), None
     else:
         recipe.check(params, table)
-        table = table if table.dim() == 2 else table.flatten(0, 1)
-        table = recipe.whole(moved(table, source.device, torch.float32).contiguous())
+        table = recipe.given(table, source.device)
     sizes, plans = run_bare(recipe, source, table, key)
     return finished(
         pipeline, batch, None, Drawn(pipeline._recipes, recipe, table if plans is None else plans.table, sizes)

@@ -25,7 +25,6 @@ from .inputs import (
     children_of,
     is_clip,
     is_fake,
-    moved,
 )
 from .keys import EPOCHS, Keys, as_ids, as_index, whole
 from .kinds import drawn_by_boxes, finished, taken
@@ -220,7 +219,7 @@ class Compose(Listed, Stated, nn.Module):
                 table = recipe.table(source.device) if plans is None else plans.table
         else:
             recipe.check(params, table)
-            table = recipe.whole(on_device(table, source.device))
+            table = recipe.given(table, source.device)
             out = run(recipe, source, table, None)[0]
         if index is not None:
             index = as_index("Compose", index, batch.images, False)
@@ -334,7 +333,7 @@ class Compose(Listed, Stated, nn.Module):
             if recipe.out_sizes is not None:
                 raise ValueError("out takes images of one size, and here each has its own; leave it out")
             check_out(out, (*recipe.lead, program.out_channels, *program.out_size), program.out_dtype, images)
-        return run(recipe, images, recipe.whole(on_device(table, images.device)), None, out)[0]
+        return run(recipe, images, recipe.given(table, images.device), None, out)[0]
 
     def inverse(self, images: torch.Tensor, params: Params) -> torch.Tensor:
         """Undo the geometry that was applied by params: predictions back on their images.
@@ -460,11 +459,6 @@ class Pass(Stage, Compose):
 def recipes_of(op) -> Recipes:
     """What calls of an op by itself have worked out."""
     return Recipes()
-
-
-def on_device(table: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A table [B, P] or [V, B, P] as the device's [V * B, P]."""
-    return moved(table if table.dim() == 2 else table.flatten(0, 1), device, torch.float32).contiguous()
 
 
 def same(ids: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 REMAP_CANVAS = (2, 1024)  # remap takes pixels to [-1, 1] and back in float32: at 1024 that costs 1e-4 of a pixel
-REACH = {kind: int(torch_dialect.GEOMETRY["reach"](kind)) for kind in range(geometry.LANCZOS + 1)}
+REACH = [int(torch_dialect.GEOMETRY["reach"](kind)) for kind in range(geometry.LANCZOS + 1)]  # of each filter
 RADIUS = 1  # which argument of a blur it is
 BLURS = (pixel.BLUR_X, pixel.BLUR_Y)
 T = TypeVar("T", bound=Hashable)

@@ -16,7 +16,7 @@ import torch
 
 from .barriers import Given, name_of
 from .kinds import taken
-from .params import Params
+from .params import Calls, Params
 from .program import Canvas
 from .recipe import PLAIN, Asked, frames_of
 from .samples import is_plain, read
@@ -69,9 +69,9 @@ class StagedParams:
             raise ValueError(f"params hold a table of {table.shape[-1]} columns, and {sum(widths)} were drawn")
         return list(table.split(widths, -1))
 
-    def describe(self, i: int, view: int = 0) -> list[dict]:
+    def describe(self, i: int, view: int = 0) -> Calls:
         """As `Params.describe`; of a callable it is {"op": its name, "callable": itself}."""
-        tables, found = iter(self.tables(self.table)), []
+        tables, found = iter(self.tables(self.table)), Calls()
         for part in self.parts:
             if isinstance(part, Params):
                 found += dataclasses.replace(part, table=next(tables)).describe(i, view)

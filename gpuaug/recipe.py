@@ -161,6 +161,11 @@ class Recipe:
         program = self.program
         return tiled_table(table, program.mix, self.samples, program.shared_columns) if program.tiles else table
 
+    def given(self, table: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """The table of all rows on a device, of a table of params [B, P] or [V, B, P]."""
+        flat = table if table.dim() == 2 else table.flatten(0, 1)
+        return self.whole(moved(flat, device, torch.float32).contiguous())
+
     def gathering(self, index: torch.Tensor, step: int) -> Recipe:
         """For the samples of an index int64 [B] into images that lie `step` elements apart."""
         chosen = copy.copy(self)

@@ -358,3 +358,9 @@ def test_in_a_graph_it_breaks(dynamo, batch: Tensor) -> None:
     assert torch.equal(compiled(batch), augment(batch, ids=IDS, epoch=0))
     with pytest.raises(Exception, match="callable"):
         torch.compile(lambda x: augment(x), backend="eager", fullgraph=True)(batch)
+
+
+def test_a_description_prints_a_call_a_line() -> None:
+    augment = ga.Compose([ga.Pad(2), torch.nn.Identity(), ga.RandomInvert(1.0)], seed=0)
+    lines = str(augment.sample(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).describe(1)).splitlines()
+    assert [line.partition("(")[0] for line in lines] == ["pad", "Identity", "invert"]

@@ -18,6 +18,7 @@ PIPELINES = {
     "bicubic crop": [ga.RandomResizedCrop(48, interpolation="bicubic")],
     "plain crop that pads": [ga.RandomCrop(64, padding=8, pad_if_needed=True, fill=9), ga.RandomHorizontalFlip()],
     "evaluation": [ga.Resize(56), ga.CenterCrop(48), TO_FLOAT],
+    "lanczos": [ga.Resize(56, interpolation="lanczos"), ga.CenterCrop(20), TO_FLOAT],
     "turned behind a crop": [ga.RandomResizedCrop(48), ga.RandomRotation(30), ga.GaussianBlur(5)],
     "turned in front of a crop": [ga.RandomAffine(30, (0.2, 0.2), interpolation="bilinear"), ga.RandomCrop(40)],
     "perspective": [ga.RandomCrop(40), ga.RandomPerspective(0.5, p=1)],
@@ -177,6 +178,28 @@ def test_labels_that_are_mixed():
     assert_same(
         reading.run(*decoded(reading.parts, images), labels=labels), augment(whole, labels, ids=range(10), epoch=0)
     )
+
+
+def test_pipelines_with_callables_read_whole_images():
+    images = photos(6)
+    augment = ga.Compose([ga.RandomResizedCrop(24), lambda batch: batch.flip(-1), ga.RandomInvert()], seed=2)
+    reading = read(augment, images)
+    assert "callables" in reading.whole and [part[:4] for part in reading.parts] == [
+        (0, 0, *image.shape[:2]) for image in images
+    ]
+    source, offsets = decoded(reading.parts, images)
+    whole = [torch.from_numpy(i).permute(2, 0, 1) for i in images]
+    assert_same(reading.run(source, offsets), augment(whole, ids=range(6), epoch=0))
+
+
+def test_images_go_out_in_the_form_that_the_pipeline_makes():
+    tv_tensors = pytest.importorskip("torchvision.tv_tensors", reason="the form is torchvision's")
+    images, labels = photos(4), torch.arange(4)
+    for size in (24, (20, 30)):
+        reading = read(ga.Compose([ga.RandomResizedCrop(size), ga.ToImage()], seed=2), images)
+        source, offsets = decoded(reading.parts, images)
+        found, same = reading.run(source, offsets, labels=labels)
+        assert type(found) is tv_tensors.Image and len(found) == 4 and torch.equal(same, labels)
 
 
 def test_the_kornia_backend_reads_whole_images():

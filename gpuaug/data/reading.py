@@ -16,6 +16,7 @@ import torch
 from ..backends.engine import Plans
 from ..compose import Compose
 from ..drawn import drawn
+from ..facts import REACH
 from ..inputs import check_labels, moved
 from ..kernels.shared import geometry, plan
 from ..keys import CPU
@@ -79,8 +80,12 @@ class Reading:
     ):
         self.augment, self.sizes, self.ids, self.epoch = augment, sizes, ids, epoch
         self.parts = [Part(0, 0, h, w) for h, w in sizes]
+        self.whole, self.host, self.shrinks = None, None, np.ones(len(sizes), np.int64)
+        if augment._recipes.is_staged(augment.transforms):
+            self.whole = "it holds callables, which are called on images"
+            return
         recipe = self._recipe(CPU)
-        self.whole, self.host, self.shrinks = needs_whole(recipe), None, np.ones(len(sizes), np.int64)
+        self.whole = needs_whole(recipe)
         if self.whole is not None:
             return
         self.recipe = recipe
@@ -148,9 +153,9 @@ class Reading:
         recipe.check_alone()
         recipe = recipe.placed(moved(self._placed(offsets), source.device, torch.int64))
         sizes = drawn_sizes(self.host) if recipe.out_sizes is DRAWN else None
-        if targets:
+        if targets or self.augment._recipes.reforms:
             stubs = [source[:1].as_strided((3, h, w), (0, 0, 0)) for h, w in self.sizes]
-            batch = read((stubs,), labels=labels, **targets)
+            batch = read((stubs,), labels=labels, **(targets or {}))
             out, plans = run(recipe, source, None, None, plans=plans, sizes=sizes)
             return finished(self.augment, batch, out, drawn(self.augment._recipes, recipe, plans.table, out))
         if labels is not None:
@@ -284,7 +289,7 @@ def _back(groups: list[np.ndarray], n: np.ndarray, h: np.ndarray, w: np.ndarray)
         at = matrix[:, :, :1] * x[:, None] + matrix[:, :, 1:2] * y[:, None] + matrix[:, :, 2:]  # R, (x, y, 1), corners
         seen = (at[:, 2] > 0).all(1)[:, None]
         at = at[:, :2] / np.where(seen[..., None], at[:, 2:], 1.0)
-        support = np.where(kind == geometry.LINEAR, 1.0, 2.0)[:, None] * g[:, plan.G_WIDTH : plan.G_WIDTH + 2]
+        support = np.array(REACH)[kind.astype(int), None] * g[:, plan.G_WIDTH : plan.G_WIDTH + 2]
         reach = np.where((kind == geometry.NEAREST)[:, None], 0.5, support) + SLACK - 0.5
         least, most = np.floor(at.min(2) - reach), np.ceil(at.max(2) + reach)
         first, last = window[:, ::2], window[:, 1::2]
