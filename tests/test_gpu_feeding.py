@@ -43,10 +43,11 @@ def by_id(batches) -> dict[int, torch.Tensor]:
     return {one: image for images, *_, ids in batches for image, one in zip(images, ids.tolist(), strict=True)}
 
 
-def assert_like(found: dict, wanted: dict, slack: float = 1e-3) -> None:
-    assert found.keys() == wanted.keys() and wanted
-    for one in wanted:
-        assert found[one].is_cuda and (found[one].cpu() - wanted[one]).abs().max() <= slack
+def assert_like(found: dict, wanted: dict) -> None:
+    """Equal, but for values between two levels of uint8, which may fall to either."""
+    assert found.keys() == wanted.keys() and wanted and all(image.is_cuda for image in found.values())
+    off = torch.stack([(found[one].cpu() - wanted[one]).abs() for one in wanted])
+    assert off.max() <= 1 / 255 + 1e-3 and (off > 1e-3).float().mean() < 1e-3
 
 
 @pytest.mark.parametrize("keywords", [{"decode": "full"}, {"decode": "scaled"}, {"resident": True}], ids=str)

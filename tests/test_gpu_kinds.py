@@ -28,7 +28,8 @@ def onto(value: Any, device: str) -> Any:
 def test_functions_of_every_kind(case: int) -> None:
     name, arguments = (MOVES + PIXELS)[case]
     function, there = getattr(G, name), {key: onto(value, DEVICE) for key, value in arguments.items()}
-    backend = {"backend": "cpu"} if "backend" in inspect.signature(function).parameters else {}
+    known = inspect.signature(function).parameters
+    backend = {"backend": "kornia" if name == "elastic" else "cpu"} if "backend" in known else {}
     taken = 0
     for kind, given in GIVEN.items():
         with warnings.catch_warnings():
@@ -55,8 +56,8 @@ def test_filters(interpolation: str, size: tuple[int, int]) -> None:
     x = torch.randint(0, 256, (4, 3, 77, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     ops = [ga.RandomResizedCrop(size, interpolation=interpolation), ga.ToDtype(torch.float32, scale=True)]
     one, two = (ga.Compose(ops, seed=2)(x.to(device), ids=range(4), epoch=1).cpu() for device in ("cpu", DEVICE))
-    off = (one - two).abs() > 1e-3
-    assert off.float().mean() <= (0.01 if "nearest" in interpolation else 0.0)
+    off = (one - two).abs()  # a value between two levels may fall to either
+    assert (off > 1e-3).float().mean() <= 0.01 and ("nearest" in interpolation or off.max() <= 1 / 255 + 1e-3)
 
 
 def halved(x: Tensor) -> Tensor:
@@ -89,7 +90,9 @@ def test_whatever_lies_beside_images_behind_a_callable() -> None:
     x = torch.randint(0, 256, (6, 3, 40, 44), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     masks = torch.randint(0, 5, (6, 40, 44), generator=torch.Generator().manual_seed(3))
     boxes = torch.tensor([[2.0, 3.0, 20.0, 30.0]]).expand(6, 2, 4).contiguous()
-    augment = ga.Compose([ga.RandomRotation(20), lambda *all: all, ga.RandomHorizontalFlip()], seed=3)
+    augment = ga.Compose(
+        [ga.RandomRotation(20), lambda images, masks, boxes: (images, masks, boxes), ga.RandomHorizontalFlip()], seed=3
+    )
     results = []
     for device in ("cpu", DEVICE):
         found = augment(x.to(device), masks=masks.to(device), boxes=boxes.to(device), ids=range(6), epoch=1)
