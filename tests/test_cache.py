@@ -15,9 +15,8 @@ import torch
 from PIL import Image
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source, folder
+from gpuaug.data import Loader, Source, folder, hands
 from gpuaug.data import cache as caches
-from gpuaug.data import hands
 from gpuaug.data.cache import Cache
 
 pytest.importorskip("numba", reason="images are read where they lie by the CPU engine")

@@ -122,10 +122,10 @@ class _Work(Generic[Made]):
                 n, self.next = self.next, self.next + 1
             made = self._made(n, thread)
             with self.changed:
-                if self.ended:
-                    return
-                self.done[n] = made
-                self.changed.notify_all()
+                if not self.ended:
+                    self.done[n] = made
+                    self.changed.notify_all()
+            del made  # an error's trace holds this frame
 
     def take(self) -> tuple[Made | None, BaseException | None]:
         """The next in order, once it is there."""

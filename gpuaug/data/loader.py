@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -225,25 +224,26 @@ class Loader:
     def keep(self) -> Resident:
         """All images, whole, in the device's memory."""
         if self._kept is None:
-            with self._hands(self.workers if self.source.images is None else 0) as hands:
+            hands = self._lease(self.workers if self.source.images is None else 0)
+            try:
                 self._kept = Resident.of(self._maker, hands, self.workers)
+            finally:
+                self._park(hands)
         return self._kept
 
     def close(self) -> None:
         """End worker processes. The next pass begins others."""
         self._workers.close()
 
-    @contextmanager
-    def _hands(self, count: int) -> Iterator[list[Hands]]:
+    def _lease(self, count: int) -> list[Hands]:
         """What decodes in each of so many threads of a feed; for a pass of its own."""
         if self.mode == "threads":
-            yield [Hands(self.source.items) for _ in range(max(count, 1))]
-            return
-        processes = self._workers.lease(count)
-        try:
-            yield processes
-        finally:
-            self._workers.park(processes)
+            return [Hands(self.source.items) for _ in range(max(count, 1))]
+        return self._workers.lease(count)
+
+    def _park(self, hands: list[Hands]) -> None:
+        if self.mode == "processes":
+            self._workers.park(hands)
 
 
 @dataclass
@@ -286,25 +286,26 @@ class _Pass:
         ahead, threads = loader.workers + AHEAD, min(loader.workers, len(self.parts))
         if maker.cache is not None:
             maker.cache.follow()
-        with loader._hands(threads) as hands:
+        hands = loader._lease(threads)
 
-            def make(n: int, turn: Turn) -> Batch:
-                return maker.make(self.parts[n], self.epoch, turn, hands[turn.thread])
+        def make(n: int, turn: Turn) -> Batch:
+            return maker.make(self.parts[n], self.epoch, turn, hands[turn.thread])
 
-            feed: Feed[Batch] = Feed(make, len(self.parts), threads, ahead, loader.ahead_bytes)
-            try:
-                for batch in feed:
-                    self.report.waited = feed.waited
-                    self.report.bytes += batch.bytes
-                    self.report.pixels += batch.pixels
-                    self._judge(batch.bad)
-                    found = maker.finish(batch) if len(batch.positions) else None
-                    feed.let_go()
-                    yield found
-            finally:
-                feed.close()
-                if maker.cache is not None:
-                    maker.cache.flush()
+        feed: Feed[Batch] = Feed(make, len(self.parts), threads, ahead, loader.ahead_bytes)
+        try:
+            for batch in feed:
+                self.report.waited = feed.waited
+                self.report.bytes += batch.bytes
+                self.report.pixels += batch.pixels
+                self._judge(batch.bad)
+                found = maker.finish(batch) if len(batch.positions) else None
+                feed.let_go()
+                yield found
+        finally:
+            feed.close()
+            loader._park(hands)
+            if maker.cache is not None:
+                maker.cache.flush()
 
     def _resident(self) -> Iterator[tuple | None]:
         begin = time.perf_counter()
