@@ -78,14 +78,16 @@ class Rooms:
         self._lock = threading.Lock()
 
     def take(self, size: int, margin: int) -> Room:
-        """The smallest that is free and large enough, or else a new one."""
+        """One that is free: the smallest that is large enough, or else the largest, which grows; or a new one."""
         with self._lock:
             fitting = [room for room in self.free if room.size >= size]
-            room = min(fitting, key=lambda room: room.size) if fitting else Room(self.pinned, self.shared)
-            if fitting:
+            if not fitting:
+                self._let_go(size)
+            if self.free:
+                room = min(fitting, key=_size) if fitting else max(self.free, key=_size)
                 self.free.remove(room)
             else:
-                self._let_go(size)
+                room = Room(self.pinned, self.shared)
                 self._all.add(room)
             room.reserve(size, margin)
             return room
@@ -104,7 +106,7 @@ class Rooms:
 
     def _let_go(self, size: int) -> None:
         """Drop free rooms, the smallest first, until so much more may come."""
-        self.free.sort(key=lambda room: room.size, reverse=True)
+        self.free.sort(key=_size, reverse=True)
         while self.free and self.bytes + size > self.most:
             self._all.discard(self.free.pop())
 
@@ -151,6 +153,10 @@ def _unnamed() -> int:
         return os.memfd_create("gpuaug")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def _size(room: Room) -> int:
+    return room.size
 
 
 def _rounded(size: int) -> int:
