@@ -74,7 +74,7 @@ def check(root: Path, workers: int) -> None:
     """Raise unless a batch is what the pipeline makes of whole photos."""
     source, augment = folder(root), pipeline()
     images, _, ids = next(iter(Loader(source.subset(range(BATCH)), BATCH, augment, decode="full", workers=workers)))
-    photos = [np.array(Image.open(path).convert("RGB")) for path in source.paths[:BATCH]]
+    photos = [np.array(Image.open(path).convert("RGB")) for path in source.items[:BATCH]]
     whole = [torch.from_numpy(photo).permute(2, 0, 1) for photo in photos]
     if not torch.equal(images, augment(whole, ids=ids, epoch=0)):
         raise SystemExit("a batch differs from what the pipeline makes of the photos decoded whole: nothing is timed")

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source, folder
+from gpuaug.data import Loader, Source, folder, hands
 from gpuaug.data import cache as caches
 from gpuaug.data.cache import Cache
 
@@ -63,12 +63,12 @@ def plain(photos: Path, epoch: int = 0) -> dict[int, torch.Tensor]:
 def test_later_epochs_open_no_file_and_give_the_same(photos, tmp_path, monkeypatch, workers):
     loader = Loader(folder(photos), 5, crops(), shuffle=True, workers=workers, cache=tmp_path / "c", cache_size=None)
     assert_same(by_id(loader), plain(photos))
-    assert loader.report.bytes == sum(path.stat().st_size for path in loader.source.paths)
+    assert loader.report.bytes == sum(path.stat().st_size for path in loader.source.items)
 
     def fail(*_):
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(caches, "load", fail)
+    monkeypatch.setattr(hands, "opened", fail)
     assert_same(by_id(loader), plain(photos, 1))
     assert loader.report.bytes == loader.report.pixels == 0
     loader._maker.cache.close()
@@ -85,7 +85,7 @@ def test_images_are_scaled_to_the_size_of_the_cache(photos, tmp_path):
     loader = Loader(folder(photos), 8, cache=tmp_path / "c", cache_size=64)
     first, second = by_id(loader), by_id(loader)
     assert_same(first, second)
-    for i, path in zip(loader.source.ids.tolist(), loader.source.paths, strict=True):
+    for i, path in zip(loader.source.ids.tolist(), loader.source.items, strict=True):
         with Image.open(path) as image:
             image = image.convert("RGB")
         if min(image.size) > 64:
@@ -93,13 +93,13 @@ def test_images_are_scaled_to_the_size_of_the_cache(photos, tmp_path):
         assert first[i].shape[1:] == image.size[::-1]
         far = (first[i].permute(1, 2, 0).int() - torch.from_numpy(np.array(image)).int()).abs()
         assert far.max() <= 1 or path.suffix == ".jpg"
-    assert large in loader.source.paths
+    assert large in loader.source.items
 
 
 def test_a_changed_file_is_decoded_again(photos, tmp_path):
     loader = Loader(folder(photos), 8, crops(), cache=tmp_path / "c", cache_size=None)
     by_id(loader)
-    path = picture(loader.source.paths[7], 1234)
+    path = picture(loader.source.items[7], 1234)
     os.utime(path, ns=(1, 10**18))
     loader.set_epoch(0)
     assert_same(by_id(loader), plain(photos))
@@ -112,10 +112,10 @@ def test_a_changed_file_is_decoded_again(photos, tmp_path):
 def test_a_missing_file_is_named_though_it_is_in_the_cache(photos, tmp_path):
     loader = Loader(folder(photos), 8, crops(), cache=tmp_path / "c", max_bad=0.1)
     by_id(loader)
-    loader.source.paths[3].unlink()
+    loader.source.items[3].unlink()
     with pytest.warns(UserWarning, match="1 files were left out"):
         assert len(by_id(loader)) == 23
-    assert loader.source.paths[3].name in loader.report.bad[0]
+    assert loader.source.items[3].name in loader.report.bad[0]
 
 
 def test_other_settings_have_other_files(photos, tmp_path):
@@ -199,7 +199,7 @@ def test_a_full_disk_ends_the_writing_and_nothing_else(photos, tmp_path, monkeyp
         assert_same(by_id(loader), plain(photos))
     loader.set_epoch(0)
     assert_same(by_id(loader), plain(photos))
-    assert 0 < loader.report.bytes < sum(path.stat().st_size for path in loader.source.paths)
+    assert 0 < loader.report.bytes < sum(path.stat().st_size for path in loader.source.items)
 
 
 def killed(photos: Path, cache: Path, seconds: float) -> None:

@@ -156,7 +156,7 @@ def test_split_is_stratified_disjoint_and_repeatable(pets):
     assert len(part) == 6 and torch.bincount(part.labels).tolist() == [2, 2, 2]
     assert sorted(rest.ids.tolist() + part.ids.tolist()) == sorted(source.ids.tolist())
     assert part.ids.tolist() == source.split(0.2, seed=3)[1].ids.tolist() != source.split(0.2, seed=4)[1].ids.tolist()
-    assert part.paths[0] == source.paths[places(source, part.ids)[0]]
+    assert part.items[0] == source.items[places(source, part.ids)[0]]
 
 
 def test_a_class_of_one_image_cannot_be_split(tmp_path):
@@ -184,7 +184,7 @@ def test_parts_that_lie_in_folders_of_their_own(tmp_path, names):
     parts = open_parts(tmp_path, 16, val_fraction=0.1)
     held = 0 if len(names) > 1 else 2  # a part of train, where there is no validation folder
     assert (len(parts.train), len(parts.val), len(parts.test)) == (20 - held, 4 if len(names) > 1 else held, 6)
-    assert all(path.parts[-3] == names[-1] for path in parts.test.paths)
+    assert all(path.parts[-3] == names[-1] for path in parts.test.items)
 
 
 def test_parts_with_other_classes_are_refused(tmp_path):
@@ -221,5 +221,5 @@ def test_the_real_image_folder(data_dir):
     assert (len(parts.train), len(parts.val), len(parts.test)) == (3600, 400, 1000)
     assert len(parts.train.classes) == 10 and parts.train.classes[0] == "airplane"
     image = parts.test.subset([0]).decoded().images[0]
-    truth = np.array(Image.open(parts.test.paths[0]).convert("RGB"))
+    truth = np.array(Image.open(parts.test.items[0]).convert("RGB"))
     assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(truth))

@@ -18,7 +18,8 @@ from PIL import Image
 
 import gpuaug as ga
 from gpuaug.data import DataError, Loader, Source, folder
-from gpuaug.data.feed import Feed, Room
+from gpuaug.data.feed import Feed
+from gpuaug.data.rooms import Room
 
 pytest.importorskip("numba", reason="parts of images are read by the CPU engine")
 
@@ -87,7 +88,7 @@ def test_batches_are_what_the_pipeline_makes_of_whole_images(photos):
             assert torch.equal(images, augment(whole(source, ids), ids=ids, epoch=epoch))
             assert torch.equal(labels, labels_of(source, ids))
     assert loader.report.epoch == 1 and loader.report.images == 40 and loader.report.bad == []
-    assert loader.report.bytes == sum(path.stat().st_size for path in source.paths)
+    assert loader.report.bytes == sum(path.stat().st_size for path in source.items)
     assert loader.report.pixels < sum(i.shape[1] * i.shape[2] for i in whole(source, source.ids))
 
 
@@ -252,7 +253,7 @@ def test_damaged_files_are_left_out_and_named(photos, keywords, recwarn):
     assert len(found) == 38 and len(loader.report.bad) == 2 and loader.report.images == 38
     assert "02.jpg" in loader.report.bad[0] and "15.png" in loader.report.bad[1]
     assert any("2 files were left out of epoch 0" in str(w.message) for w in recwarn)
-    good = [i for i, path in enumerate(source.paths) if path.name not in ("02.jpg", "15.png")]
+    good = [i for i, path in enumerate(source.items) if path.name not in ("02.jpg", "15.png")]
     assert_same(found, by_id(Loader(source.subset(good), 8, crops(), decode="full")))
     assert len(by_id(loader)) == 38 and len(loader.report.bad) == 2
 
@@ -313,7 +314,7 @@ def test_an_error_of_ones_own_function_comes_up(photos):
 def test_a_feed_makes_no_more_than_it_may_and_hands_out_in_order():
     made, lock = [], threading.Lock()
 
-    def make(n: int, check) -> int:
+    def make(n: int, turn) -> int:
         with lock:
             made.append(n)
         time.sleep(0.001 * (n % 3))
@@ -331,10 +332,10 @@ def test_a_feed_makes_no_more_than_it_may_and_hands_out_in_order():
 def test_a_feed_that_is_closed_stops_what_is_being_made():
     begun = threading.Event()
 
-    def make(n: int, check) -> None:
+    def make(n: int, turn) -> None:
         begun.set()
         while True:
-            check()
+            turn.check()
             time.sleep(0.001)
 
     feed = Feed(make, 3, 2, 2)
@@ -389,7 +390,7 @@ def test_rooms_are_used_again(photos):
     loader = Loader(folder(photos), 4, crops(), workers=2)
     for _ in range(4):
         list(loader)
-    rooms = loader._maker.rooms
+    rooms = loader._maker.rooms.free
     assert 1 <= len(rooms) <= 5 and len({room.source.data_ptr() for room in rooms}) == len(rooms)
     largest = max(room.size for room in rooms)
     assert largest < 4 * 3 * 260 * 260 * 1.3
@@ -415,10 +416,14 @@ def test_arguments_that_cannot_be(photos):
         ("nvjpeg. needs a CUDA device, got cpu; take .scaled. or .full.", {"decode": "nvjpeg"}),
         ("rank must lie in 0 .. 1, got 2", {"rank": 2, "world": 2}),
         ("workers must be at least 0, got -1", {"workers": -1}),
+        ("mode must be one of threads, processes, got 'fork'", {"mode": "fork"}),
+        ('mode="processes" needs at least one worker, got workers=0', {"mode": "processes", "workers": 0}),
+        ("ahead_bytes must be at least 0, got -1", {"ahead_bytes": -1}),
+        ("views=2 takes at least one, and a Compose as augment", {"views": 2}),
         ("max_bad must lie in 0 .. 1, got 2", {"max_bad": 2}),
     ):
         with pytest.raises(ValueError, match=match):
             Loader(source, **{"batch_size": 8, **keywords})
-    with pytest.raises(TypeError, match="augment must be a gpuaug.Compose or None, got"):
+    with pytest.raises(TypeError, match="augment must be a gpuaug.Compose, a gpuaug.MultiCrop or None, got"):
         Loader(source, 8, lambda images: images)
     assert len(Loader(source, 12, drop_last=True)) == 3 == len(list(Loader(source, 12, drop_last=True)))

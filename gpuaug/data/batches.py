@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,41 +11,19 @@ import torch
 
 from ..compose import Compose
 from ..inputs import moved
-from .cache import Cache, decoded, stamp
-from .decode import DataError, Encoded, Header, header, load, read
-from .feed import Room
+from ..multicrop import MultiCrop
+from .cache import Cache, Stamp, scaled_size, stamp
+from .crops import Crops, Views
+from .decode import DataError
+from .feed import Turn
+from .hands import Hands, Known
 from .nvjpeg import Decoder
 from .reading import Part, Reading
+from .rooms import Room, Rooms
 from .side_stream import SideStream
 from .sources import Source
 
-KEPT_BYTES = 1 << 19  # of a file: larger ones are read once for their header, and again when they are decoded
 KINDS = ("masks", "boxes", "keypoints")
-
-
-class Opened(NamedTuple):
-    """An item of a source whose header is known.
-
-    Attributes:
-        image: what `decode.read` takes. bytes: of the file.
-    """
-
-    image: Encoded | Any
-    header: Header
-    bytes: int
-
-
-def opened(item: Any) -> Opened:
-    """An item, its header read, its bytes where they are few. Raises DataError."""
-    if isinstance(item, (str, os.PathLike)):
-        try:
-            size = os.path.getsize(item)
-        except OSError:
-            size = 0  # `load` says what is wrong
-        if size > KEPT_BYTES:
-            return Opened(item, header(item), size)
-    one = load(item)
-    return Opened(one, header(one), len(one.data))
 
 
 @dataclass(eq=False)
@@ -56,8 +33,9 @@ class Batch:
     Attributes:
         positions: int64 [B], their places in the source; without those that are damaged.
         bad: what is wrong with these. bytes: of the files. pixels: decoded.
-        images: uint8 [H, W, 3] each, where no pipeline reads them.
-        source: where the parts lie else, at these offsets; in a room, or in the cache.
+        reading: of the pipeline; None without one. parts: what is decoded of each image.
+        room: where the parts lie, or None: they lie in the cache.
+        source: uint8, one axis, where the parts lie at these offsets.
         decoded: uint8 [3, H, W] each, where the device itself decoded them, once this event is behind it.
     """
 
@@ -66,12 +44,18 @@ class Batch:
     bad: list[str]
     bytes: int = 0
     pixels: int = 0
-    reading: Reading | None = None
+    reading: Reading | Crops | None = None
+    parts: Sequence[Part] = ()
     room: Room | None = None
     source: torch.Tensor | None = None
     offsets: Sequence[int] = ()
-    images: list[np.ndarray] | None = None
     decoded: tuple[list[torch.Tensor], torch.cuda.Event] | None = None
+
+    def images(self) -> list[torch.Tensor]:
+        """The parts, uint8 [3, H, W], where they lie."""
+        sizes = [part.size for part in self.parts]
+        places = zip(self.offsets, sizes, strict=True)
+        return [self.source[at : at + 3 * h * w].view(h, w, 3).permute(2, 0, 1) for at, (h, w) in places]
 
 
 class Launched(NamedTuple):
@@ -87,151 +71,161 @@ class Maker:
 
     Args:
         augment: the pipeline, or None. decode: "full", "scaled" or "nvjpeg". cache: of whole images, or None.
+        views: of each image, as the pipeline's call takes them. most: bytes that rooms may take while nobody uses them.
+        shared: others than threads decode: rooms are shared with them.
 
     Raises:
         ValueError: "nvjpeg" where that cannot be.
     """
 
     def __init__(
-        self, source: Source, augment: Compose | None, decode: str, device: torch.device, cache: Cache | None = None
+        self,
+        source: Source,
+        augment: Compose | MultiCrop | None,
+        decode: str,
+        device: torch.device,
+        cache: Cache | None = None,
+        *,
+        views: int | None = None,
+        most: int = 0,
+        shared: bool = False,
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
-        self.rooms: list[Room] = []  # those that nobody uses
+        self.views = views
+        self.rooms = Rooms(most, pinned=device.type == "cuda", shared=shared)
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
 
-    def make(self, positions: np.ndarray, epoch: int, check: Callable[[], None] = lambda: None) -> Batch:
-        """Decode samples. `check` is called between images."""
-        batch = Batch(positions, epoch, [])
-        if self.cache is not None:
-            self._whole(batch, self.cache, check)
-            return batch
+    def make(self, positions: np.ndarray, epoch: int, turn: Turn | None = None, hands: Hands | None = None) -> Batch:
+        """Decode samples. Those that cannot be are left out before anything is drawn: a draw may hang on who is in the
+        batch."""
+        batch, turn, hands = Batch(positions, epoch, []), turn or Turn(), hands or Hands(self.source.items)
         if self.decoder is not None:
-            self._on_device(batch, self.decoder, check)
+            self._on_device(batch, self.decoder, turn)
             return batch
-        at_hand: dict[int, Opened] = {}
-        while len(batch.positions):
-            good = self._each(batch, lambda i: at_hand.setdefault(i, opened(self.source.items[i])), check)
-            if len(good) == len(batch.positions):
-                found = [at_hand[i] for i in batch.positions.tolist()]
-                good = self._decode(batch, found, check)
-                if len(good) == len(batch.positions):
-                    batch.bytes = sum(one.bytes for one in found)
+        stamps: dict[int, Stamp | None] = {}
+        cached: dict[int, tuple[int, int, int]] = {}
+        try:
+            if self.cache is not None:
+                self._look(batch, stamps, cached)
+            known = self._open(batch, cached, hands, turn)
+            held = sum(one.held for one in known.values())
+            turn.reserve(held)
+            while len(batch.positions):
+                self._place(batch, known, cached, turn)
+                if self._read(batch, known, cached, hands, turn):
                     break
-            batch.positions = np.array(good, np.int64)  # a draw may hang on who is in the batch
+            turn.release(held)
+        except BaseException:
+            if batch.room is not None:
+                self.rooms.append(batch.room)
+            raise
+        finally:
+            hands.forget()
+        batch.bytes = sum(known[i].bytes for i in batch.positions.tolist() if i in known)
+        if self.cache is not None:
+            self._keep(batch, stamps, cached)
         return batch
 
-    def _each(self, batch: Batch, act: Callable[[int], Any], check: Callable[[], None]) -> list[int]:
-        """Those samples for which it goes well; of the others it is noted what is wrong."""
-        good = []
+    def _look(self, batch: Batch, stamps: dict, cached: dict) -> None:
+        """Which samples are in the cache, by place: offset, height and width."""
+        bad: dict[int, str] = {}
         for i in batch.positions.tolist():
-            check()
             try:
-                act(i)
-                good.append(i)
+                stamps[i] = stamp(self.source.items[i])
             except DataError as error:
-                batch.bad.append(str(error))
-        return good
+                bad[i] = str(error)
+                continue
+            found = None if stamps[i] is None else self.cache.find(int(self.source.ids[i]), stamps[i])
+            if found is not None:
+                cached[i] = found
+        _leave_out(batch, bad)
 
-    def _whole(self, batch: Batch, cache: Cache, check: Callable[[], None]) -> None:
-        """Whole images, out of the cache where they are in it."""
-        places: list[tuple[int, int, int] | None] = []
-        images: list[np.ndarray] = []
+    def _open(self, batch: Batch, cached: dict, hands: Hands, turn: Turn) -> dict[int, Known]:
+        """What is known of the samples that are not in the cache, by place."""
+        wanted = [i for i in batch.positions.tolist() if i not in cached]
+        found = dict(zip(wanted, hands.open(wanted, turn.check), strict=True)) if wanted else {}
+        _leave_out(batch, {i: one for i, one in found.items() if isinstance(one, str)})
+        return {i: one for i, one in found.items() if not isinstance(one, str)}
 
-        def act(i: int) -> None:
-            item, id = self.source.items[i], int(self.source.ids[i])
-            of = stamp(item)
-            place = None if of is None else cache.find(id, of)
-            if place is None:
-                image, size = decoded(item, cache.shorter)
-                batch.bytes, batch.pixels = batch.bytes + size, batch.pixels + image.shape[0] * image.shape[1]
-                if of is not None and stamp(item) == of:
-                    cache.add(id, of, image)
-            else:
-                at, h, w = place
-                image = cache.pixels[at : at + 3 * h * w].reshape(h, w, 3)
-            places.append(place)
-            images.append(image)
-
-        batch.positions = np.array(self._each(batch, act, check), np.int64)
-        if self.augment is None:
-            batch.images = [image.copy() for image in images]
-        elif images:
-            sizes, ids = [image.shape[:2] for image in images], self.source.ids[batch.positions]
-            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
-            if None not in places and self.side is None:
-                batch.source, batch.offsets = cache.source, [place[0] for place in places]
-            else:
-                self._into_room(batch, images)
-
-    def _on_device(self, batch: Batch, decoder: Decoder, check: Callable[[], None]) -> None:
+    def _on_device(self, batch: Batch, decoder: Decoder, turn: Turn) -> None:
         """Whole images, decoded by the device where it can."""
-        at_hand: dict[int, Encoded] = {}
-        good = self._each(batch, lambda i: at_hand.setdefault(i, _with_header(self.source.items[i])), check)
-        with torch.cuda.stream(decoder.stream):
-            images = dict(zip(good, decoder.decoded([at_hand[i] for i in good]), strict=True))
-            batch.positions = np.array(good, np.int64)
-            host = lambda i: images[i] is None and images.update({i: decoder.on_host(at_hand[i])})  # noqa: E731
-            batch.positions = np.array(self._each(batch, host, check), np.int64)
-            found = [images[i] for i in batch.positions.tolist()]
-            batch.decoded = found, decoder.stream.record_event()
-        batch.bytes = sum(len(at_hand[i].data) for i in batch.positions.tolist())
-        batch.pixels = sum(image.shape[1] * image.shape[2] for image in found)
+        found, batch.bytes = decoder.decoded([self.source.items[i] for i in batch.positions.tolist()], turn.check)
+        places = batch.positions.tolist()
+        _leave_out(batch, {i: one for i, one in zip(places, found, strict=True) if isinstance(one, str)})
+        images = [one for one in found if not isinstance(one, str)]
+        batch.decoded = images, decoder.stream.record_event()
+        batch.pixels = sum(image.shape[1] * image.shape[2] for image in images)
 
-    def _into_room(self, batch: Batch, images: list[np.ndarray]) -> None:
-        self._place(batch)
-        for image, at in zip(images, batch.offsets, strict=True):
-            batch.room.pixels[at : at + image.size] = image.reshape(-1)
-
-    def _place(self, batch: Batch) -> None:
-        """Give a batch's parts their places in a room."""
-        parts, room = batch.reading.parts, batch.room or self._room()
-        ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in parts]).tolist()
-        room.reserve(ends[-1], max(3 * h * w for h, w in batch.reading.sizes))
-        batch.room, batch.source, batch.offsets = room, room.source, [room.margin + at for at in ends[:-1]]
-
-    def _decode(self, batch: Batch, found: list[Opened], check: Callable[[], None]) -> list[int]:
-        """Decode what the pipeline reads; returns the samples for which it went well."""
-        headers, places = [one.header for one in found], {i: k for k, i in enumerate(batch.positions.tolist())}
-        sizes = [(one.height, one.width) for one in headers]
+    def _place(self, batch: Batch, known: dict[int, Known], cached: dict, turn: Turn) -> None:
+        """Draw for a batch, and give what the pipeline reads its places."""
+        places = batch.positions.tolist()
+        shorter = None if self.cache is None else self.cache.shorter
+        sizes = [cached[i][1:] if i in cached else scaled_size(*known[i][:2], shorter) for i in places]
         if self.augment is None:
-            batch.images, parts = (
-                [np.empty((h, w, 3), np.uint8) for h, w in sizes],
-                [Part(0, 0, h, w) for h, w in sizes],
-            )
-
-            def act(i: int) -> None:
-                read(found[places[i]].image, out=batch.images[places[i]])
+            batch.parts = [Part(0, 0, h, w) for h, w in sizes]
         else:
-            ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
-            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
-            parts = batch.reading.parts
-            self._place(batch)
+            batch.reading = self._reading(batch, sizes, [i in known and known[i].shrinks for i in places])
+            batch.parts = batch.reading.parts
+        if self.side is None and batch.room is None and all(i in cached for i in places):
+            batch.source, batch.offsets = self.cache.source, [cached[i][0] for i in places]
+            return
+        ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in batch.parts]).tolist()
+        margin = max(3 * h * w for h, w in sizes)
+        if batch.room is None:
+            turn.reserve(ends[-1])
+            batch.room = self.rooms.take(ends[-1], margin)
+        batch.room.reserve(ends[-1], margin)
+        batch.source, batch.offsets = batch.room.source, [batch.room.margin + at for at in ends[:-1]]
 
-            def act(i: int) -> None:
-                k = places[i]
-                part, at = parts[k], batch.offsets[k]
-                out = batch.room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
-                window = None if part == Part(0, 0, *sizes[k]) else part[:4]
-                read(found[k].image, window, part.shrink, out=out)
+    def _reading(self, batch: Batch, sizes: list, shrinkable: list[bool]) -> Reading | Crops:
+        decode = self.decode if self.cache is None else "whole"
+        keywords = {"decode": decode, "shrinkable": shrinkable}
+        ids = self.source.ids[batch.positions]
+        if isinstance(self.augment, MultiCrop):
+            return Crops(self.augment, sizes, ids, batch.epoch, **keywords)
+        if self.views is not None:
+            return Views(self.augment, range(self.views), sizes, ids, batch.epoch, **keywords)
+        return Reading(self.augment, sizes, ids, batch.epoch, **keywords)
 
-        batch.pixels = sum(part.size[0] * part.size[1] for part in parts)
-        return self._each(batch, act, check)
+    def _read(self, batch: Batch, known: dict, cached: dict, hands: Hands, turn: Turn) -> bool:
+        """Bring the parts to their places; whether all are there. Those that are damaged are left out."""
+        at = {i: k for k, i in enumerate(batch.positions.tolist())}
+        wanted = [i for i in at if i not in cached]
+        if wanted:
+            parts, offsets = [batch.parts[at[i]] for i in wanted], [batch.offsets[at[i]] for i in wanted]
+            shorter = None if self.cache is None else self.cache.shorter
+            found = hands.read(wanted, parts, batch.room, offsets, turn.check, shorter)
+            bad = {i: one for i, one in zip(wanted, found, strict=True) if one is not None}
+            batch.pixels = sum(part.size[0] * part.size[1] for part in parts)
+            if bad:
+                _leave_out(batch, bad)
+                return False
+        for i in at if batch.room is not None else ():
+            if i in cached:
+                begin, h, w = cached[i]
+                to = batch.offsets[at[i]]
+                batch.room.pixels[to : to + 3 * h * w] = self.cache.pixels[begin : begin + 3 * h * w]
+        return True
 
-    def _room(self) -> Room:
-        try:
-            return self.rooms.pop()
-        except IndexError:
-            return Room(pinned=self.side is not None)
+    def _keep(self, batch: Batch, stamps: dict, cached: dict) -> None:
+        """Add to the cache what was decoded of files that are as they were before."""
+        for k, i in enumerate(batch.positions.tolist()):
+            of = stamps[i]
+            if i not in cached and of is not None and _still(self.source.items[i], of):
+                at, (h, w) = batch.offsets[k], batch.parts[k].size
+                pixels = batch.room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
+                self.cache.add(int(self.source.ids[i]), of, pixels)
 
     def launch(self, batch: Batch) -> Launched:
         """What the pipeline makes of a batch, on the device; the room is free again."""
-        if self.side is not None:
-            return Launched(*self.side.run(lambda: self._made(batch)))
-        found = self._made(batch)
-        if batch.room is not None:
+        if self.side is None:
+            launched = Launched(self._made(batch))
+        else:
+            launched = Launched(*self.side.run(lambda: self._made(batch)))
+        if batch.room is not None and (self.side is None or self.augment is None):  # else it may still be copied from
             self.rooms.append(batch.room)
-        return Launched(found)
+        return launched
 
     def handed(self, launched: Launched) -> tuple:
         """What was launched, for the current stream."""
@@ -239,15 +233,9 @@ class Maker:
 
     def _made(self, batch: Batch) -> tuple:
         if batch.decoded is not None:
-            images, decoded = batch.decoded
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_event(decoded)
-            for image in images:
-                image.record_stream(stream)
-            return self.augmented(images, batch.positions, batch.epoch)
+            return self.augmented(self.side.received(*batch.decoded), batch.positions, batch.epoch)
         if self.augment is None:
-            images = [torch.from_numpy(image).permute(2, 0, 1).to(self.device) for image in batch.images]
-            return self.augmented(images, batch.positions, batch.epoch)
+            return self.augmented([_own(image, self.device) for image in batch.images()], batch.positions, batch.epoch)
         source, shift = batch.source, 0
         if self.side is not None:
             source, shift = self.side.copied(batch.room, batch.reading, self.rooms)
@@ -263,7 +251,10 @@ class Maker:
         labels, targets, ids = self.beside(positions)
         if self.augment is None:
             return (images, labels, ids) if targets is None else (images, labels, targets, ids)
-        found = self.augment(images, labels=labels, **(targets or {}), index=index, ids=ids, epoch=epoch)
+        keywords = {"index": index, "ids": ids, "epoch": epoch}
+        if isinstance(self.augment, MultiCrop):
+            return self.augment(images, **keywords), labels, ids
+        found = self.augment(images, labels=labels, views=self.views, **(targets or {}), **keywords)
         return sample(found, labels, targets, ids)
 
     def beside(self, positions: np.ndarray) -> tuple[torch.Tensor | None, dict | None, torch.Tensor]:
@@ -285,6 +276,26 @@ class Maker:
         }
 
 
+def _leave_out(batch: Batch, bad: dict[int, str]) -> None:
+    """Leave out samples, by place, and note what is wrong with them."""
+    if bad:
+        batch.bad += bad.values()
+        batch.positions = np.array([i for i in batch.positions.tolist() if i not in bad], np.int64)
+
+
+def _still(item: Any, of: Stamp) -> bool:
+    try:
+        return stamp(item) == of
+    except DataError:
+        return False
+
+
+def _own(image: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy of an image [3, H, W] on a device, its channels innermost."""
+    pixels = image.permute(1, 2, 0)
+    return (pixels.clone() if device.type == "cpu" else pixels.to(device)).permute(2, 0, 1)
+
+
 def sample(found: Any, labels: Any, targets: dict | None, ids: torch.Tensor) -> tuple:
     """(images, labels, ids) or (images, labels, targets, ids) of what a pipeline's call returned for such."""
     rest = list(found) if labels is not None or targets else [found]
@@ -293,9 +304,3 @@ def sample(found: Any, labels: Any, targets: dict | None, ids: torch.Tensor) -> 
     if targets is None:
         return images, labels, ids
     return images, labels, {kind: rest.pop(0) for kind in targets}, ids
-
-
-def _with_header(item: Any) -> Encoded:
-    one = load(item)
-    header(one)
-    return one

@@ -21,11 +21,13 @@ import torch
 from PIL import Image
 
 from ..messages import warn
-from .decode import DataError, Slice, header, load, read
+from .decode import DataError, Header, Slice, read
 
 try:
     import fcntl
-except ModuleNotFoundError:  # Windows: nobody else may write meanwhile
+except ModuleNotFoundError:  # Windows
+    import msvcrt
+
     fcntl = None
 
 VERSION = 1
@@ -35,6 +37,8 @@ ENTRY = np.dtype(
     [("id", "<i8"), ("size", "<i8"), ("time", "<i8"), ("at", "<i8"), ("offset", "<i8"), ("h", "<i4"), ("w", "<i4")]
     + [("sum", "<u4"), ("none", "<u4", 3)]
 )
+BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other line ends
+_seeking = threading.Lock()
 Stamp = tuple[int, int, int]  # of a file: bytes, nanoseconds of its last change, where in it the image begins
 
 
@@ -51,21 +55,25 @@ def stamp(item: Any) -> Stamp | None:
     return size, known.st_mtime_ns, at
 
 
-def decoded(item: Any, shorter: int | None) -> tuple[np.ndarray, int]:
-    """A whole image uint8 [H, W, 3], its shorter side at most `shorter` (antialiased bilinear); and its file's bytes.
-
-    Raises DataError.
-    """
-    one = load(item)
-    known = header(one)
-    least = min(known.height, known.width)
+def scaled_size(height: int, width: int, shorter: int | None) -> tuple[int, int]:
+    """(H, W) of an image whose shorter side is to be at most `shorter`."""
+    least = min(height, width)
     if shorter is None or least <= shorter:
-        return read(one), len(one.data)
+        return height, width
+    return max(round(height * shorter / least), 1), max(round(width * shorter / least), 1)
+
+
+def scaled(item: Any, known: Header, shorter: int, out: np.ndarray) -> None:
+    """Decode a whole image into `out`, uint8 [H, W, 3] of `scaled_size` (antialiased bilinear). Raises DataError."""
+    h, w = out.shape[:2]
+    if (h, w) == (known.height, known.width):
+        read(item, out=out)
+        return
+    least = min(known.height, known.width)
     shrink = next(s for s in (8, 4, 2, 1) if s == 1 or (known.shrinks and least // s >= shorter))
-    h, w = (max(round(side * shorter / least), 1) for side in (known.height, known.width))
     box = (0, 0, known.width / shrink, known.height / shrink)
-    image = Image.fromarray(np.ascontiguousarray(read(one, shrink=shrink)))
-    return np.asarray(image.resize((w, h), Image.Resampling.BILINEAR, box=box)), len(one.data)
+    image = Image.fromarray(np.ascontiguousarray(read(item, shrink=shrink)))
+    out[:] = np.asarray(image.resize((w, h), Image.Resampling.BILINEAR, box=box))
 
 
 class Cache:
@@ -85,9 +93,9 @@ class Cache:
         name = hashlib.blake2b(repr(made).encode(), digest_size=8).hexdigest()
         self.shorter, self.path, self.index = shorter, folder / f"{name}.pixels", folder / f"{name}.index"
         self._lock, self._pending, self._since = threading.Lock(), [], 0
-        self._guard = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._guard = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | BINARY, 0o644)
         self.writes = _alone(self._guard)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
         self._entries = np.empty(0, ENTRY)  # by id; of several with one, the last is meant
         self.pixels, self.source = np.empty(0, np.uint8), torch.empty(0, dtype=torch.uint8)
         self._end = 0
@@ -192,10 +200,11 @@ def _aligned(offset: int) -> int:
 
 def _alone(guard: int) -> bool:
     """Whether nobody else writes; if so, nobody else will while the file is open."""
-    if fcntl is None:
-        return True
     try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is None:
+            msvcrt.locking(guard, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
@@ -204,5 +213,13 @@ def _alone(guard: int) -> bool:
 def _put(file: int, data: bytes, offset: int) -> None:
     rest = memoryview(data)
     while rest:
-        written = os.pwrite(file, rest, offset)
+        written = _write_at(file, rest, offset)
         rest, offset = rest[written:], offset + written
+
+
+def _write_at(file: int, data: memoryview, offset: int) -> int:
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, offset)
+    with _seeking:  # Windows
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.write(file, data)

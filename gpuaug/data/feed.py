@@ -1,17 +1,13 @@
-"""Threads that make things ahead of who asks for them, in order, and memory that they make them in."""
+"""Threads that make things ahead of who asks for them, in order: no more than a number of them, nor than fit."""
 
 from __future__ import annotations
 
 import atexit
-import mmap
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-import torch
+from typing import Generic, TypeVar
 
 Made = TypeVar("Made")
 PATIENCE = 5.0  # seconds that an end waits for threads: each first ends the image that it decodes
@@ -22,23 +18,45 @@ class Stopped(Exception):
     """Nobody waits for what is being made."""
 
 
-class Feed(Generic[Made]):
-    """What `make(n, check)` gives for n = 0 .. total - 1, in order; at most `ahead` of them are there or being made.
+class Turn:
+    """What is made in one go, as `make` sees it; this one by itself, which nobody waits for.
 
-    An exception in `make` comes up where its turn is, and ends the feed. `make` calls `check` now and then, which
+    Attributes:
+        thread: the number of the thread that it is made in.
+    """
+
+    thread = 0
+
+    def check(self) -> None:
+        """Raise Stopped once nobody waits any more."""
+
+    def reserve(self, size: int) -> None:
+        """Wait until so many bytes may be taken, for as long as what is being made is kept."""
+
+    def release(self, size: int) -> None:
+        """So many of them are free already."""
+
+
+class Feed(Generic[Made]):
+    """What `make(n, turn)` gives for n = 0 .. total - 1, in order; at most `ahead` of them are there or being made.
+
+    An exception in `make` comes up where its turn is, and ends the feed. `make` calls `turn.check` now and then, which
     raises Stopped once the feed is closed. A feed that nobody holds any more is closed.
 
     Args:
         workers: threads; 0 makes each when it is asked for.
+        most: bytes that what is there or being made may have reserved. The next in order gets what it wants.
 
     Attributes:
         waited: seconds that the one who asks has waited.
     """
 
-    def __init__(self, make: Callable[[int, Callable[[], None]], Made], total: int, workers: int, ahead: int):
-        self.waited, self._work = 0.0, _Work(make, total, ahead)
+    def __init__(
+        self, make: Callable[[int, Turn], Made], total: int, workers: int, ahead: int, most: int | None = None
+    ):
+        self.waited, self._work = 0.0, _Work(make, total, ahead, most)
         self._threads = [
-            threading.Thread(target=self._work.run, name=f"gpuaug feed {i}", daemon=True)
+            threading.Thread(target=self._work.run, args=(i,), name=f"gpuaug feed {i}", daemon=True)
             for i in range(min(workers, total))
         ]
         _open.add(self)
@@ -53,6 +71,7 @@ class Feed(Generic[Made]):
         if work.ended or work.taken >= work.total:
             self.close()
             raise StopIteration
+        self.let_go()
         begin = time.perf_counter()
         made, error = work.take() if self._threads else work.now()
         self.waited += time.perf_counter() - begin
@@ -64,6 +83,10 @@ class Feed(Generic[Made]):
     def is_ready(self) -> bool:
         """Whether the next is there already."""
         return self._work.taken in self._work.done
+
+    def let_go(self) -> None:
+        """What was handed out last takes no bytes any more; so it is at the latest when the next is asked for."""
+        self._work.free(self._work.taken - 1)
 
     def close(self) -> None:
         """End the threads and let go of what they made. Ctrl-C meanwhile comes up behind that."""
@@ -85,13 +108,14 @@ class Feed(Generic[Made]):
 class _Work(Generic[Made]):
     """What the threads of a feed share with it; they do not hold the feed itself."""
 
-    def __init__(self, make: Callable[[int, Callable[[], None]], Made], total: int, ahead: int):
-        self.make, self.total, self.ahead = make, total, ahead
+    def __init__(self, make: Callable[[int, Turn], Made], total: int, ahead: int, most: int | None):
+        self.make, self.total, self.ahead, self.most = make, total, ahead, most
         self.next, self.taken, self.ended = 0, 0, False
         self.done: dict[int, tuple[Made | None, BaseException | None]] = {}
+        self.held: dict[int, int] = {}  # bytes that each has reserved
         self.changed = threading.Condition()
 
-    def run(self) -> None:
+    def run(self, thread: int) -> None:
         """Make what is next, until all is made or the feed has ended."""
         while True:
             with self.changed:
@@ -100,12 +124,12 @@ class _Work(Generic[Made]):
                 if self.ended or self.next >= self.total:
                     return
                 n, self.next = self.next, self.next + 1
-            made = self._made(n)
+            made = self._made(n, thread)
             with self.changed:
-                if self.ended:
-                    return
-                self.done[n] = made
-                self.changed.notify_all()
+                if not self.ended:
+                    self.done[n] = made
+                    self.changed.notify_all()
+            del made  # an error's trace holds this frame
 
     def take(self) -> tuple[Made | None, BaseException | None]:
         """The next in order, once it is there."""
@@ -119,18 +143,32 @@ class _Work(Generic[Made]):
     def now(self) -> tuple[Made | None, BaseException | None]:
         """The next in order, made here."""
         self.taken += 1
-        return self._made(self.taken - 1)
+        return self._made(self.taken - 1, 0)
 
-    def _made(self, n: int) -> tuple[Made | None, BaseException | None]:
+    def _made(self, n: int, thread: int) -> tuple[Made | None, BaseException | None]:
         try:
-            return self.make(n, self.check), None
+            return self.make(n, _Ordered(self, n, thread)), None
         except Exception as error:
             return None, error
 
-    def check(self) -> None:
-        """Raise Stopped once the feed is closed."""
-        if self.ended:
-            raise Stopped
+    def reserve(self, n: int, size: int) -> None:
+        """Count bytes for what is being made, once they fit or it is the next in order. Raises Stopped."""
+        with self.changed:
+            while not self.ended and n > self.taken and self.most is not None:
+                if sum(self.held.values()) + size <= self.most:
+                    break
+                self.changed.wait()
+            if self.ended:
+                raise Stopped
+            self.held[n] = self.held.get(n, 0) + size
+
+    def free(self, n: int, size: int | None = None) -> None:
+        """Count bytes no more; None: all that were reserved."""
+        with self.changed:
+            self.held[n] = 0 if size is None else self.held.get(n, 0) - size
+            if not self.held[n]:
+                del self.held[n]
+            self.changed.notify_all()
 
     def end(self) -> None:
         self.ended = True
@@ -139,56 +177,24 @@ class _Work(Generic[Made]):
             self.changed.notify_all()
 
 
+class _Ordered(Turn):
+    """Number n of a feed."""
+
+    def __init__(self, work: _Work, n: int, thread: int):
+        self.work, self.n, self.thread = work, n, thread
+
+    def check(self) -> None:
+        if self.work.ended:
+            raise Stopped
+
+    def reserve(self, size: int) -> None:
+        self.work.reserve(self.n, size)
+
+    def release(self, size: int) -> None:
+        self.work.free(self.n, size)
+
+
 @atexit.register
 def _close_all() -> None:
     for feed in list(_open):
         feed.close()
-
-
-class Room:
-    """Memory for the parts of a batch's images, of which as much again as the largest image has is readable on either
-    side: rows of parts begin in front of them (`gpuaug.data.reading`). The sides are no more than addresses.
-
-    Args:
-        pinned: memory that a GPU copies from, without sides.
-
-    Attributes:
-        source: uint8, one axis, from whose element `margin` on there is room for `size` bytes.
-        pixels: the same, of numpy.
-    """
-
-    def __init__(self, pinned: bool = False) -> None:
-        self.margin, self.size, self.pinned = 0, 0, pinned
-        self.source = torch.empty(0, dtype=torch.uint8)
-        self.pixels = np.empty(0, np.uint8)
-
-    def reserve(self, size: int, margin: int) -> None:
-        """Have at least so much; what lay here is lost where there was less."""
-        margin = 0 if self.pinned else margin
-        if size <= self.size and margin <= self.margin:
-            return
-        self.size = _rounded(max(size, self.size))
-        self.margin = _rounded(max(margin, self.margin)) if margin else 0
-        if self.pinned:
-            self.source = torch.empty(self.size, dtype=torch.uint8, pin_memory=True)
-        else:
-            self.source = torch.frombuffer(_addresses(2 * self.margin + self.size), dtype=torch.uint8)
-        self.pixels = self.source.numpy()
-
-    def payload(self, size: int) -> torch.Tensor:
-        """The first `size` bytes of the room."""
-        return self.source[self.margin : self.margin + size]
-
-
-def _rounded(size: int) -> int:
-    """A little more: few sizes, so that what grows is seldom made anew."""
-    step = 1 << max(size.bit_length() - 3, 12)
-    return -(-size // step) * step
-
-
-def _addresses(size: int) -> Any:
-    """So many bytes, which take memory as they are written to."""
-    if not hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size)
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    return mmap.mmap(-1, size, flags=flags)

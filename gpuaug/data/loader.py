@@ -1,12 +1,12 @@
-"""Loader: a source's samples, decoded by threads as far as the pipeline needs them, augmented, in an order that depends
-on (seed, epoch) alone.
+"""Loader: a source's samples, decoded ahead as far as the pipeline needs them, augmented, in an order that depends on
+(seed, epoch) alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,16 +14,23 @@ import numpy as np
 import torch
 
 from ..compose import Compose
+from ..keys import VIEWS, whole
 from ..messages import shown, warn
+from ..multicrop import MultiCrop
 from .batches import Batch, Launched, Maker
 from .cache import Cache
+from .crops import mixes
 from .decode import DataError
-from .feed import Feed
+from .feed import Feed, Turn
+from .hands import Hands
+from .processes import Workers
 from .resident import Resident
 from .sources import Source
 
 DECODES = ("full", "scaled", "nvjpeg")
-AHEAD = 2  # batches that are ready or on their way, beside those that threads make
+MODES = ("threads", "processes")
+AHEAD = 2  # batches that are ready or on their way, beside those that workers make
+AHEAD_BYTES = 512 << 20
 MOST_NAMED = 8  # files in an error
 
 
@@ -51,21 +58,29 @@ class Loader:
     """Batches (images, labels, ids) of a source, augmented, on the device.
 
     A draw is a function of (seed, epoch, id). So the loader first asks the pipeline which part of each image it will
-    read, and decodes no more than that. Threads do, ahead of the loop, and no more than a few batches.
+    read, and decodes no more than that. Workers do, ahead of the loop, and no more than a few batches.
 
     Args:
         source: where the images come from, see `gpuaug.data.folder`.
         batch_size: samples of a batch.
-        augment: the pipeline. None: images come as they are, uint8, in a list of [3, H, W]; those that lie in the
-            device's memory in one tensor come in one, [B, 3, H, W].
+        augment: the pipeline; or a MultiCrop, whose views come as a list of batches, beside labels as they are. None:
+            images come as they are, uint8, in a list of [3, H, W]; those that lie in the device's memory in one tensor
+            come in one, [B, 3, H, W].
+        views: so many draws of each image, as the pipeline's call gives them: [V, B, C, H, W].
         device: where batches are wanted. On CUDA they are copied and augmented on a stream of their own.
         shuffle: in an order that is drawn for each epoch; else as the source has them.
         drop_last: leave out the last batch where it is smaller.
         seed: of the order. The pipeline has its own.
-        workers: threads that decode; 0: the loop itself does.
+        workers: threads or processes that decode; 0: the loop itself does.
+        mode: "threads"; or "processes", for items that are made by Python code, as those of a Dataset of one's own are,
+            of which threads run only one at a time. Either gives the same. A process gets the source's items, so they
+            have to be such that pickle takes them; it imports the program's main file, whose own part has to stand
+            behind `if __name__ == "__main__":`. They begin at the first pass, serve all passes, and end with `close`,
+            the loader, or the program.
+        ahead_bytes: what batches that are ready or being made may take together. The next one in order is made however
+            much it takes: a batch lies in memory as a whole.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the crop remains at least as large as the
-            output; "full" gives the very pixels that whole images would; "nvjpeg" has a CUDA device decode whole
-            JPEGs, by torchvision: a few levels off those of a CPU.
+            output; "full" gives the very pixels that whole images would.
         cache: a folder on disk, where whole images are kept, decoded: the first pass decodes and writes them, later
             ones, in this process or another, open no file whose size and time of change are as they were. Images that
             are no files are made each time. It takes the place of `decode`.
@@ -82,20 +97,25 @@ class Loader:
 
     Raises:
         ValueError: arguments that cannot be.
+        TypeError: items for processes that cannot be pickled.
         DataError: while a pass goes on: a file that cannot be read, under `strict`; more of them than `max_bad`.
+        WorkerError: a worker process that has died.
     """
 
     def __init__(
         self,
         source: Source,
         batch_size: int,
-        augment: Compose | None = None,
+        augment: Compose | MultiCrop | None = None,
         *,
+        views: int | None = None,
         device: torch.device | str = "cpu",
         shuffle: bool = False,
         drop_last: bool = False,
         seed: int = 0,
         workers: int = 2,
+        mode: str = "threads",
+        ahead_bytes: int = AHEAD_BYTES,
         decode: str = "scaled",
         cache: str | Path | None = None,
         cache_size: int | None = 512,
@@ -105,34 +125,57 @@ class Loader:
         rank: int = 0,
         world: int = 1,
     ):
-        for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0), ("world", world, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if not 0 <= rank < world:
-            raise ValueError(f"rank must lie in 0 .. {world - 1}, got {rank}")
-        if drop_last and len(source) // world < batch_size:
-            raise ValueError(
-                f"drop_last leaves no batch: {len(source)} samples over {world} process(es) are fewer than batch_size "
-                f"{batch_size}; lower the batch size"
-            )
-        if decode not in DECODES:
-            raise ValueError(f"decode must be one of {', '.join(DECODES)}, got {decode!r}")
-        if augment is not None and not isinstance(augment, Compose):
-            raise TypeError(f"augment must be a gpuaug.Compose or None, got {shown(augment)}")
-        if cache_size is not None and cache_size < 1:
-            raise ValueError(f"cache_size must be at least 1, or None, got {cache_size}")
-        if not 0.0 <= max_bad <= 1.0:
-            raise ValueError(f"max_bad must lie in 0 .. 1, got {max_bad}")
         self.source, self.batch_size, self.augment, self.device = source, batch_size, augment, torch.device(device)
         self.shuffle, self.drop_last, self.seed, self.workers = shuffle, drop_last, seed, workers
+        self.mode, self.ahead_bytes, self.views, self.cache_size = mode, ahead_bytes, views, cache_size
         self.decode, self.strict, self.max_bad, self.rank, self.world = decode, strict, max_bad, rank, world
+        self._check()
         self.resident = source.images is not None if resident is None else resident
         self.epoch, self.report = 0, Report()
         self._position = 0  # of the epoch's samples, of all processes: where the next pass begins
-        self._current: _Pass | None = None
+        self._current: _Stand | None = None  # no pass itself: with the last one that holds it, the loader ends
         kept = None if cache is None or source.images is not None else Cache(cache, cache_size)
-        self._maker = Maker(source, augment, decode, self.device, kept)
+        keywords = {"views": views, "most": ahead_bytes, "shared": mode == "processes"}
+        self._maker = Maker(source, augment, decode, self.device, kept, **keywords)
         self._kept: Resident | None = None
+        self._workers = Workers(source.items)
+
+    def _check(self) -> None:
+        """Raise for arguments that cannot be."""
+        for name, least in (("batch_size", 1), ("workers", 0), ("world", 1), ("ahead_bytes", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name, known in (("decode", DECODES), ("mode", MODES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank must lie in 0 .. {self.world - 1}, got {self.rank}")
+        if self.drop_last and len(self.source) // self.world < self.batch_size:
+            raise ValueError(
+                f"drop_last leaves no batch: {len(self.source)} samples over {self.world} process(es) are fewer than "
+                f"batch_size {self.batch_size}; lower the batch size"
+            )
+        if self.mode == "processes" and self.workers == 0:
+            raise ValueError('mode="processes" needs at least one worker, got workers=0')
+        if self.mode == "processes" and self.decode == "nvjpeg":
+            raise ValueError('decode="nvjpeg" decodes on the device: it goes with mode="threads"')
+        if self.cache_size is not None and self.cache_size < 1:
+            raise ValueError(f"cache_size must be at least 1, or None, got {self.cache_size}")
+        if not 0.0 <= self.max_bad <= 1.0:
+            raise ValueError(f"max_bad must lie in 0 .. 1, got {self.max_bad}")
+        self._check_augment()
+
+    def _check_augment(self) -> None:
+        augment, source = self.augment, self.source
+        if augment is not None and not isinstance(augment, Compose | MultiCrop):
+            raise TypeError(f"augment must be a gpuaug.Compose, a gpuaug.MultiCrop or None, got {shown(augment)}")
+        if self.views is not None and (whole("views", self.views, VIEWS + 1) == 0 or type(augment) is not Compose):
+            raise ValueError(f"views={self.views} takes at least one, and a Compose as augment, which draws them")
+        if isinstance(augment, MultiCrop):
+            if source.targets is not None:
+                raise ValueError("augment: MultiCrop moves images alone, and this source has targets beside them")
+            if source.labels is not None and any(mixes(pipeline.transforms) for pipeline in augment.pipelines):
+                raise ValueError("augment: a pipeline of MultiCrop mixes samples, and would leave their labels")
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch `epoch`, from its beginning; without a call, each is one further than the last."""
@@ -178,55 +221,86 @@ class Loader:
     def __iter__(self) -> Iterator[tuple]:
         epoch, position = self.epoch, self._position
         self.epoch, self._position = epoch + 1, 0
-        self._current = _Pass(self, epoch, position)
-        self.report = self._current.report
-        return self._current.batches()
+        self._current, self.report = _Stand(epoch, position), Report(epoch)
+        return _Pass(self, self._current, self.report).batches()
 
     def keep(self) -> Resident:
         """All images, whole, in the device's memory."""
         if self._kept is None:
-            self._kept = Resident.of(self._maker, self.workers)
+            hands = self._lease(self.workers if self.source.images is None else 0)
+            try:
+                self._kept = Resident.of(self._maker, hands, self.workers)
+            finally:
+                self._park(hands)
         return self._kept
 
+    def close(self) -> None:
+        """End worker processes. The next pass begins others."""
+        self._workers.close()
 
-class _Pass:
-    """One pass over a loader.
+    def _lease(self, count: int) -> list[Hands]:
+        """What decodes in each of so many threads of a feed; for a pass of its own."""
+        if self.mode == "threads":
+            return [Hands(self.source.items) for _ in range(max(count, 1))]
+        return self._workers.lease(count)
+
+    def _park(self, hands: list[Hands]) -> None:
+        if self.mode == "processes":
+            self._workers.park(hands)
+
+
+@dataclass
+class _Stand:
+    """Where a pass stands.
 
     Attributes:
         position: how many of the epoch's samples all processes have had, those before a resume among them.
     """
 
-    def __init__(self, loader: Loader, epoch: int, position: int):
-        self.loader, self.epoch, self.position, self.finished = loader, epoch, position, False
-        self.report, self.begin = Report(epoch), time.perf_counter()
-        order = loader.order(epoch, position)
-        size = loader.batch_size
+    epoch: int
+    position: int
+    finished: bool = False
+
+
+class _Pass:
+    """One pass over a loader, which tells where it stands and what it has done."""
+
+    def __init__(self, loader: Loader, stand: _Stand, report: Report):
+        self.loader, self.stand, self.report, self.epoch = loader, stand, report, stand.epoch
+        self.begin, size = time.perf_counter(), loader.batch_size
+        order = loader.order(stand.epoch, stand.position)
         self.parts = [order[i * size : (i + 1) * size] for i in range(loader._batches(len(order)))]
 
     def batches(self) -> Iterator[tuple]:
         batches = self._resident() if self.loader.resident else self._decoded()
         for part, batch in zip(self.parts, batches, strict=True):
-            self.position += len(part) * self.loader.world
+            self.stand.position += len(part) * self.loader.world
             self.report.seconds = time.perf_counter() - self.begin
-            self.finished = part is self.parts[-1]
+            self.stand.finished = part is self.parts[-1]
             if batch is not None:
                 self.report.images += len(batch[-1])
                 yield batch
-        self.finished = True
+        self.stand.finished = True
         if self.report.bad:
             warn(f"{len(self.report.bad)} files were left out of epoch {self.epoch}: {_named(self.report.bad)}")
 
     def _decoded(self) -> Iterator[tuple | None]:
         loader, maker = self.loader, self.loader._maker
-        ahead = loader.workers + AHEAD
+        ahead, threads = loader.workers + AHEAD, min(loader.workers, len(self.parts))
         if maker.cache is not None:
             maker.cache.follow()
-        feed: Feed[Batch] = Feed(self._make, len(self.parts), loader.workers, ahead)
+        hands = loader._lease(threads)
+
+        def make(n: int, turn: Turn) -> Batch:
+            return maker.make(self.parts[n], self.epoch, turn, hands[turn.thread])
+
+        feed: Feed[Batch] = Feed(make, len(self.parts), threads, ahead, loader.ahead_bytes)
         try:
             for launched in self._launched(feed, maker):
                 yield launched if launched is None else maker.handed(launched)
         finally:
             feed.close()
+            loader._park(hands)
             if maker.cache is not None:
                 maker.cache.flush()
 
@@ -243,6 +317,7 @@ class _Pass:
                     self.report.pixels += batch.pixels
                     self._judge(batch.bad)
                     ready.append(maker.launch(batch) if len(batch.positions) else None)
+                    feed.let_go()
                 except Exception as error:
                     ready.append(error)
                     break
@@ -252,9 +327,6 @@ class _Pass:
             if isinstance(first, Exception):
                 raise first
             yield first
-
-    def _make(self, n: int, check: Callable[[], None]) -> Batch:
-        return self.loader._maker.make(self.parts[n], self.epoch, check)
 
     def _resident(self) -> Iterator[tuple | None]:
         begin = time.perf_counter()

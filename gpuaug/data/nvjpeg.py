@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from .decode import Encoded, Header, header, read
+from .decode import DataError, Encoded, Header, header, load, read
 from .jpeg import HUFFMAN
 from .pictures import TURNS
 
@@ -50,18 +51,30 @@ class Decoder:
         data = [torch.from_numpy(np.frombuffer(file, np.uint8).copy()) for file in files]
         return self._decode(data, mode=self._rgb, device=self.device)
 
-    def decoded(self, images: Sequence[Encoded]) -> list[torch.Tensor | None]:
-        """uint8 [3, H, W] each, upright, on the current stream; None: the host is to decode it, or to judge it."""
-        known = [header(image) for image in images]
-        places = [k for k, one in enumerate(known) if suits(one) and len(images[k].data)]
-        found: list[torch.Tensor | None] = [None] * len(images)
-        for k, image in zip(places, self._tried([bytes(images[k].data) for k in places]), strict=True):
-            if image is None:
-                continue
-            image = turned(image, known[k].orientation)
-            if image.shape[1:] == (known[k].height, known[k].width):
-                found[k] = image
-        return found
+    def decoded(
+        self, items: Sequence[Any], check: Callable[[], None] = lambda: None
+    ) -> tuple[list[torch.Tensor | str], int]:
+        """uint8 [3, H, W] each, upright, on `stream`, or what is wrong with it; and the bytes of their files. `check`
+        is called between images."""
+        found: list[torch.Tensor | str | None] = [None] * len(items)
+        images: dict[int, Encoded] = {}
+        for k, item in enumerate(items):
+            check()
+            try:
+                images[k] = _with_header(item)
+            except DataError as error:
+                found[k] = str(error)
+        places = [k for k, one in images.items() if suits(one.known)]
+        with torch.cuda.stream(self.stream):
+            for k, image in zip(places, self._tried([bytes(images[k].data) for k in places]), strict=True):
+                found[k] = None if image is None else upright(image, images[k].known)
+            for k in [k for k, one in enumerate(found) if one is None]:
+                check()
+                try:
+                    found[k] = self._on_host(images[k])
+                except DataError as error:
+                    found[k] = str(error)
+        return found, sum(len(one.data) for one in images.values())
 
     def _tried(self, files: list[bytes]) -> list[torch.Tensor | None]:
         """All in one call; where that fails, halves, so that only those that are damaged are None."""
@@ -75,8 +88,7 @@ class Decoder:
         half = len(files) // 2
         return self._tried(files[:half]) + self._tried(files[half:])
 
-    def on_host(self, image: Encoded) -> torch.Tensor:
-        """The same of any image. Raises DataError."""
+    def _on_host(self, image: Encoded) -> torch.Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(read(image)))
         return pixels.pin_memory().to(self.device, non_blocking=True).permute(2, 0, 1)
 
@@ -87,9 +99,16 @@ def suits(known: Header) -> bool:
     return frame is not None and frame.bits == 8 and frame.marker in HUFFMAN and known.channels in (1, 3)
 
 
-def turned(image: torch.Tensor, orientation: int) -> torch.Tensor:
-    """Stored pixels [C, H, W] upright."""
-    rows, columns, swap = TURNS.get(orientation, (False, False, False))
+def upright(image: torch.Tensor, known: Header) -> torch.Tensor | None:
+    """Stored pixels [C, H, W] as they are to be seen; None where they are of another size than the file says."""
+    rows, columns, swap = TURNS.get(known.orientation, (False, False, False))
     dims = [dim for dim, flip in ((1, rows), (2, columns)) if flip]
     image = image.flip(dims) if dims else image
-    return image.transpose(1, 2) if swap else image
+    image = image.transpose(1, 2) if swap else image
+    return image if image.shape[1:] == (known.height, known.width) else None
+
+
+def _with_header(item: Any) -> Encoded:
+    one = load(item)
+    header(one)
+    return one

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..inputs import moved
-from .batches import Maker
-from .feed import Feed
+from ..keys import CPU
+from .batches import Batch, Maker
+from .feed import Feed, Turn
+from .hands import Hands
 
 DECODED = 32  # images that a thread decodes at once
 
@@ -32,20 +35,28 @@ class Resident:
     pixels: int = 0
 
     @classmethod
-    def of(cls, maker: Maker, workers: int) -> Resident:
-        """Decode what is not in memory yet."""
+    def of(cls, maker: Maker, hands: Sequence[Hands], workers: int) -> Resident:
+        """Decode what is not in memory yet, by hands for each of the threads that are its workers."""
         source, device = maker.source, maker.device
         if source.images is not None:
             return cls(maker, source.images.to(device))
-        plain, n = Maker(source, None, "full", torch.device("cpu"), maker.cache), len(source)
+        rooms, n = maker.rooms, len(source)
+        plain = Maker(source, None, "full", CPU, maker.cache, most=rooms.most, shared=rooms.shared)
         chunks = [np.arange(at, min(at + DECODED, n)) for at in range(0, n, DECODED)]
-        feed: Feed = Feed(lambda k, check: plain.make(chunks[k], 0, check), len(chunks), workers, workers + 2)
+
+        def make(k: int, turn: Turn) -> Batch:
+            return plain.make(chunks[k], 0, turn, hands[turn.thread])
+
+        feed: Feed[Batch] = Feed(make, len(chunks), workers, workers + 2, rooms.most)
         kept, bad, total, pixels = [None] * n, [], 0, 0
         for batch in feed:
             bad += batch.bad
             total, pixels = total + batch.bytes, pixels + batch.pixels
-            for i, image in zip(batch.positions.tolist(), batch.images or (), strict=True):
-                kept[i] = moved(torch.from_numpy(image.transpose(2, 0, 1).copy()), device, torch.uint8)
+            for i, image in zip(batch.positions.tolist(), batch.images(), strict=True):
+                kept[i] = moved(image.clone(memory_format=torch.contiguous_format), device, torch.uint8)
+            if batch.room is not None:
+                plain.rooms.append(batch.room)
+            feed.let_go()
         if maker.cache is not None:
             maker.cache.flush()
         good = np.array([image is not None for image in kept], bool)

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from .feed import Room
+from .crops import Crops
 from .reading import Reading
+from .rooms import Room, Rooms
 
 
 class SideStream:
@@ -30,7 +31,7 @@ class SideStream:
             found = act()
             return found, self.stream.record_event()
 
-    def copied(self, room: Room, reading: Reading, free: list[Room]) -> tuple[torch.Tensor, int]:
+    def copied(self, room: Room, reading: Reading | Crops, free: Rooms) -> tuple[torch.Tensor, int]:
         """The parts of a room, copied on the current stream, and how much later they begin there. Rooms that are copied
         go back to `free`."""
         size = sum(3 * part.size[0] * part.size[1] for part in reading.parts)
@@ -44,13 +45,17 @@ class SideStream:
         self.copying.append((torch.cuda.current_stream(self.device).record_event(), room))
         return self.source, at - room.margin
 
+    def received(self, images: list[torch.Tensor], made: torch.cuda.Event) -> list[torch.Tensor]:
+        """What another stream has made, for the current one."""
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(made)
+        for image in images:
+            image.record_stream(stream)
+        return images
+
     def handed(self, found: Any, made: torch.cuda.Event) -> Any:
         """What was made on the stream, for the current one, which waits for it."""
-        current = torch.cuda.current_stream(self.device)
-        current.wait_event(made)
-        for tensor in tensors(found):
-            if tensor.is_cuda:
-                tensor.record_stream(current)
+        self.received([tensor for tensor in tensors(found) if tensor.is_cuda], made)
         return found
 
 

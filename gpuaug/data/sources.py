@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,6 @@ class Source:
     def images(self) -> torch.Tensor | None:
         """uint8 [N, 3, H, W] where the images are decoded already, or None."""
         return self.items if isinstance(self.items, torch.Tensor) else None
-
-    @property
-    def paths(self) -> tuple[Path, ...] | None:
-        """The files, where every sample is one of its own, or None."""
-        if self.images is None and all(isinstance(item, Path) for item in self.items):
-            return tuple(self.items)
-        return None
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,121 @@
+"""What opens and decodes the samples of a batch, where their code runs: in a thread, or in a worker process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from .cache import scaled
+from .decode import DataError, Encoded, Header, header, load, read
+from .reading import Part
+from .rooms import Room
+
+KEPT_BYTES = 1 << 19  # of a file: larger ones are read once for their header, and again when they are decoded
+
+
+class Opened(NamedTuple):
+    """An item of a source whose header is known.
+
+    Attributes:
+        image: what `decode.read` takes. bytes: of the file.
+    """
+
+    image: Encoded | Any
+    header: Header
+    bytes: int
+
+
+def opened(item: Any) -> Opened:
+    """An item, its header read, its bytes where they are few. Raises DataError."""
+    if isinstance(item, (str, os.PathLike)):
+        try:
+            size = os.path.getsize(item)
+        except OSError:
+            size = 0  # `load` says what is wrong
+        if size > KEPT_BYTES:
+            return Opened(item, header(item), size)
+    one = load(item)
+    return Opened(one, header(one), len(one.data))
+
+
+class Known(NamedTuple):
+    """What is known of a sample that has been opened.
+
+    Attributes:
+        height, width: upright, in pixels. shrinks: as `Header.shrinks`.
+        bytes: of the file. held: bytes that are kept in memory until it is decoded.
+    """
+
+    height: int
+    width: int
+    shrinks: bool
+    bytes: int
+    held: int
+
+
+class Hands:
+    """Opens samples of a source and decodes parts of them, in the thread that asks.
+
+    Args:
+        items: the source's. begin: is told each sample's place before its code runs.
+    """
+
+    def __init__(self, items: Sequence[Any], begin: Callable[[int], None] = lambda place: None):
+        self.items, self.begin = items, begin
+        self._opened: dict[int, Opened] = {}
+
+    def open(self, places: Sequence[int], check: Callable[[], None]) -> list[Known | str]:
+        """Of each sample what is known then, or what is wrong with it. `check` is called between samples."""
+
+        def act(place: int) -> Known:
+            one = self._opened[place] = opened(self.items[place])
+            held = len(one.image.data) if isinstance(one.image, Encoded) else 0
+            if held == 0 and isinstance(one.image, Encoded):
+                held = one.image.pixels.nbytes
+            return Known(one.header.height, one.header.width, one.header.shrinks, one.bytes, held)
+
+        return self._each(places, act, check)
+
+    def read(
+        self,
+        places: Sequence[int],
+        parts: Sequence[Part],
+        room: Room,
+        offsets: Sequence[int],
+        check: Callable[[], None],
+        shorter: int | None = None,
+    ) -> list[str | None]:
+        """Decode parts of samples that are open; of each, what is wrong, or None.
+
+        Args:
+            room: where each part begins at its offset.
+            shorter: the parts are whole images, scaled as `cache.scaled` does it.
+        """
+        whole = dict(zip(places, zip(parts, offsets, strict=True), strict=True))
+
+        def act(place: int) -> None:
+            (part, at), one = whole[place], self._opened[place]
+            out = room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
+            if shorter is not None:
+                scaled(one.image, one.header, shorter, out)
+            else:
+                known = part == Part(0, 0, one.header.height, one.header.width)
+                read(one.image, None if known else part[:4], part.shrink, out=out)
+
+        return self._each(places, act, check)
+
+    def forget(self) -> None:
+        """Let go of what is open."""
+        self._opened.clear()
+
+    def _each(self, places: Sequence[int], act: Callable[[int], Any], check: Callable[[], None]) -> list[Any]:
+        found = []
+        for place in places:
+            check()
+            self.begin(place)
+            try:
+                found.append(act(place))
+            except DataError as error:
+                found.append(str(error))
+        return found
