@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from ..inputs import moved
 from ..multicrop import MultiCrop
 from .cache import Cache, Stamp, scaled_size, stamp
 from .crops import Crops, Views
-from .decode import DataError
+from .decode import DataError, Encoded, header, load
 from .feed import Turn
 from .hands import Hands, Known
+from .nvjpeg import Decoder
 from .reading import Part, Reading
 from .rooms import Room, Rooms
+from .side_stream import SideStream
 from .sources import Source
 
 KINDS = ("masks", "boxes", "keypoints")
@@ -34,6 +36,7 @@ class Batch:
         reading: of the pipeline; None without one. parts: what is decoded of each image.
         room: where the parts lie, or None: they lie in the cache.
         source: uint8, one axis, where the parts lie at these offsets.
+        decoded: uint8 [3, H, W] each, where the device itself decoded them, once this event is behind it.
     """
 
     positions: np.ndarray
@@ -46,6 +49,7 @@ class Batch:
     room: Room | None = None
     source: torch.Tensor | None = None
     offsets: Sequence[int] = ()
+    decoded: tuple[list[torch.Tensor], torch.cuda.Event] | None = None
 
     def images(self) -> list[torch.Tensor]:
         """The parts, uint8 [3, H, W], where they lie."""
@@ -54,13 +58,24 @@ class Batch:
         return [self.source[at : at + 3 * h * w].view(h, w, 3).permute(2, 0, 1) for at, (h, w) in places]
 
 
+class Launched(NamedTuple):
+    """What a batch has become, (images, labels, ids) or (images, labels, targets, ids); on a CUDA device once this
+    event is behind it."""
+
+    found: tuple
+    made: torch.cuda.Event | None = None
+
+
 class Maker:
     """Makes batches of a source in any thread, and finishes them in the one that takes them.
 
     Args:
-        augment: the pipeline, or None. decode: "full" or "scaled". cache: of whole images, or None.
+        augment: the pipeline, or None. decode: "full", "scaled" or "nvjpeg". cache: of whole images, or None.
         views: of each image, as the pipeline's call takes them. most: bytes that rooms may take while nobody uses them.
         shared: others than threads decode: rooms are shared with them.
+
+    Raises:
+        ValueError: "nvjpeg" where that cannot be.
     """
 
     def __init__(
@@ -78,12 +93,16 @@ class Maker:
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.views = views
         self.rooms = Rooms(most, pinned=device.type == "cuda", shared=shared)
-        self.staged = Staged(device) if device.type == "cuda" else None
+        self.side = SideStream(device) if device.type == "cuda" else None
+        self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
 
     def make(self, positions: np.ndarray, epoch: int, turn: Turn | None = None, hands: Hands | None = None) -> Batch:
         """Decode samples. Those that cannot be are left out before anything is drawn: a draw may hang on who is in the
         batch."""
         batch, turn, hands = Batch(positions, epoch, []), turn or Turn(), hands or Hands(self.source.items)
+        if self.decoder is not None:
+            self._on_device(batch, self.decoder, turn.check)
+            return batch
         stamps: dict[int, Stamp | None] = {}
         cached: dict[int, tuple[int, int, int]] = {}
         try:
@@ -98,8 +117,7 @@ class Maker:
                     break
             turn.release(held)
         except BaseException:
-            if batch.room is not None:
-                self.rooms.append(batch.room)
+            self._free(batch)
             raise
         finally:
             hands.forget()
@@ -139,7 +157,7 @@ class Maker:
         else:
             batch.reading = self._reading(batch, sizes, [i in known and known[i].shrinks for i in places])
             batch.parts = batch.reading.parts
-        if self.staged is None and batch.room is None and all(i in cached for i in places):
+        if self.side is None and batch.room is None and all(i in cached for i in places):
             batch.source, batch.offsets = self.cache.source, [cached[i][0] for i in places]
             return
         ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in batch.parts]).tolist()
@@ -189,28 +207,81 @@ class Maker:
                 pixels = batch.room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
                 self.cache.add(int(self.source.ids[i]), of, pixels)
 
-    def finish(self, batch: Batch) -> tuple:
-        """(images, labels, ids) or (images, labels, targets, ids), on the device, augmented; the room is free again."""
-        if self.augment is None:
-            labels, targets, ids = self.beside(batch.positions)
-            images = [_own(image, self.device) for image in batch.images()]
-            found = (images, labels, ids) if targets is None else (images, labels, targets, ids)
-        elif self.staged is not None:
-            with self.staged.copied(batch.room, batch.reading, self.rooms) as (source, shift):
-                found = self._run(batch, source, shift)
-            return self.staged.handed(found)
-        else:
-            found = self._run(batch, batch.source, 0)
-        if batch.room is not None:
-            self.rooms.append(batch.room)
-        return found
+    def _each(self, batch: Batch, act: Callable[[int], Any], check: Callable[[], None]) -> list[int]:
+        """Those samples for which it goes well; of the others it is noted what is wrong."""
+        good = []
+        for i in batch.positions.tolist():
+            check()
+            try:
+                act(i)
+                good.append(i)
+            except DataError as error:
+                batch.bad.append(str(error))
+        return good
 
-    def _run(self, batch: Batch, source: torch.Tensor, shift: int) -> tuple:
+    def _on_device(self, batch: Batch, decoder: Decoder, check: Callable[[], None]) -> None:
+        """Whole images, decoded by the device where it can."""
+        at_hand: dict[int, Encoded] = {}
+        good = self._each(batch, lambda i: at_hand.setdefault(i, _with_header(self.source.items[i])), check)
+        with torch.cuda.stream(decoder.stream):
+            images = dict(zip(good, decoder.decoded([at_hand[i] for i in good]), strict=True))
+            batch.positions = np.array(good, np.int64)
+            host = lambda i: images[i] is None and images.update({i: decoder.on_host(at_hand[i])})  # noqa: E731
+            batch.positions = np.array(self._each(batch, host, check), np.int64)
+            found = [images[i] for i in batch.positions.tolist()]
+            batch.decoded = found, decoder.stream.record_event()
+        batch.bytes = sum(len(at_hand[i].data) for i in batch.positions.tolist())
+        batch.pixels = sum(image.shape[1] * image.shape[2] for image in found)
+
+    def launch(self, batch: Batch) -> Launched:
+        """What the pipeline makes of a batch, on the device; the room is free again."""
+        if self.side is not None:
+            return Launched(*self.side.run(lambda: self._made(batch)))
+        return Launched(self._made(batch))
+
+    def handed(self, launched: Launched) -> tuple:
+        """What was launched, for the current stream."""
+        return launched.found if launched.made is None else self.side.handed(*launched)
+
+    def _made(self, batch: Batch) -> tuple:
+        if batch.decoded is not None:
+            images, decoded = batch.decoded
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(decoded)
+            for image in images:
+                image.record_stream(stream)
+            return self.augmented(images, batch.positions, batch.epoch)
+        if self.augment is None:
+            images = [_own(image, self.device) for image in batch.images()]
+            self._free(batch)
+            return self.augmented(images, batch.positions, batch.epoch)
+        source, shift = batch.source, 0
+        if self.side is not None:
+            source, shift = self.side.copied(batch.room, batch.reading, self.rooms)
         labels, targets, ids = self.beside(batch.positions)
         offsets = [at + shift for at in batch.offsets]
         found = batch.reading.run(source, offsets, labels=labels, targets=targets)
-        images, labels, targets = unpacked(found, labels, targets)
-        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+        if self.side is None:
+            self._free(batch)
+        return sample(found, labels, targets, ids)
+
+    def _free(self, batch: Batch) -> None:
+        if batch.room is not None:
+            self.rooms.append(batch.room)
+
+    def augmented(
+        self, images: torch.Tensor | list[torch.Tensor], positions: np.ndarray, epoch: int, index: Any = None
+    ) -> tuple:
+        """What the pipeline makes of whole images on the device, those of the samples at these positions; or, given
+        their `index`, of a data set."""
+        labels, targets, ids = self.beside(positions)
+        if self.augment is None:
+            return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+        keywords = {"index": index, "ids": ids, "epoch": epoch}
+        if isinstance(self.augment, MultiCrop):
+            return self.augment(images, **keywords), labels, ids
+        found = self.augment(images, labels=labels, views=self.views, **(targets or {}), **keywords)
+        return sample(found, labels, targets, ids)
 
     def beside(self, positions: np.ndarray) -> tuple[torch.Tensor | None, dict | None, torch.Tensor]:
         """Labels, targets and ids of samples, on the device."""
@@ -251,66 +322,17 @@ def _own(image: torch.Tensor, device: torch.device) -> torch.Tensor:
     return (pixels.clone() if device.type == "cpu" else pixels.to(device)).permute(2, 0, 1)
 
 
-def unpacked(found: Any, labels: Any, targets: dict | None) -> tuple[Any, Any, dict | None]:
-    """Images, labels, targets of what a pipeline's call returned for such."""
+def sample(found: Any, labels: Any, targets: dict | None, ids: torch.Tensor) -> tuple:
+    """(images, labels, ids) or (images, labels, targets, ids) of what a pipeline's call returned for such."""
     rest = list(found) if labels is not None or targets else [found]
     images = rest.pop(0)
     labels = None if labels is None else rest.pop(0)
-    return images, labels, targets and {kind: rest.pop(0) for kind in targets}
+    if targets is None:
+        return images, labels, ids
+    return images, labels, {kind: rest.pop(0) for kind in targets}, ids
 
 
-class Staged:
-    """How batches come to a CUDA device: from pinned memory, on a stream of their own, nobody waiting.
-
-    Attributes:
-        source: on the device, with as much around the parts as a `Room` has.
-    """
-
-    def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
-        self.source = torch.empty(0, dtype=torch.uint8, device=device)
-        self.copying: list[tuple[torch.cuda.Event, Room]] = []
-
-    def copied(self, room: Room, reading: Reading, free: list[Room]) -> _Copied:
-        """A context on the stream, which gives the source on the device, and how much later parts begin in it."""
-        return _Copied(self, room, reading, free)
-
-    def handed(self, found: tuple) -> tuple:
-        """What was made on the stream, for the current one, which waits for it."""
-        current = torch.cuda.current_stream(self.device)
-        current.wait_stream(self.stream)
-        for tensor in _tensors(found):
-            tensor.record_stream(current)
-        return found
-
-
-class _Copied:
-    def __init__(self, staged: Staged, room: Room, reading: Reading, free: list[Room]):
-        self.staged, self.room, self.reading, self.free = staged, room, reading, free
-
-    def __enter__(self) -> tuple[torch.Tensor, int]:
-        staged, room = self.staged, self.room
-        size = sum(3 * part.size[0] * part.size[1] for part in self.reading.parts)
-        margin = max(3 * h * w for h, w in self.reading.sizes)
-        self.within = torch.cuda.stream(staged.stream)
-        self.within.__enter__()
-        if len(staged.source) < size + 2 * margin:
-            staged.source = torch.empty(2 * margin + size, dtype=torch.uint8, device=staged.device)
-        at = (len(staged.source) - size) // 2
-        staged.source[at : at + size].copy_(room.payload(size), non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record(staged.stream)
-        while staged.copying and staged.copying[0][0].query():
-            self.free.append(staged.copying.pop(0)[1])
-        staged.copying.append((copied, room))
-        return staged.source, at - room.margin
-
-    def __exit__(self, *error) -> None:
-        self.within.__exit__(*error)
-
-
-def _tensors(found: Any) -> list[torch.Tensor]:
-    if isinstance(found, torch.Tensor):
-        return [found]
-    found = list(found.values()) if isinstance(found, dict) else found
-    return [tensor for one in found for tensor in _tensors(one)] if isinstance(found, list | tuple) else []
+def _with_header(item: Any) -> Encoded:
+    one = load(item)
+    header(one)
+    return one

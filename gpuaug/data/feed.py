@@ -80,6 +80,10 @@ class Feed(Generic[Made]):
             raise error
         return made
 
+    def is_ready(self) -> bool:
+        """Whether the next is there already."""
+        return self._work.taken in self._work.done
+
     def let_go(self) -> None:
         """What was handed out last takes no bytes any more; so it is at the latest when the next is asked for."""
         self._work.free(self._work.taken - 1)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..compose import Compose
 from ..keys import VIEWS, whole
 from ..messages import shown, warn
 from ..multicrop import MultiCrop
-from .batches import Batch, Maker
+from .batches import Batch, Launched, Maker
 from .cache import Cache
 from .crops import mixes
 from .decode import DataError
@@ -26,7 +27,7 @@ from .processes import Workers
 from .resident import Resident
 from .sources import Source
 
-DECODES = ("full", "scaled")
+DECODES = ("full", "scaled", "nvjpeg")
 MODES = ("threads", "processes")
 AHEAD = 2  # batches that are ready or on their way, beside those that workers make
 AHEAD_BYTES = 512 << 20
@@ -79,7 +80,8 @@ class Loader:
         ahead_bytes: what batches that are ready or being made may take together. The next one in order is made however
             much it takes: a batch lies in memory as a whole.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the crop remains at least as large as the
-            output; "full" gives the very pixels that whole images would.
+            output; "full" gives the very pixels that whole images would; "nvjpeg" has a CUDA device decode whole
+            JPEGs, by torchvision: a few levels off those of a CPU.
         cache: a folder on disk, where whole images are kept, decoded: the first pass decodes and writes them, later
             ones, in this process or another, open no file whose size and time of change are as they were. Images that
             are no files are made each time. It takes the place of `decode`.
@@ -156,6 +158,8 @@ class Loader:
             )
         if self.mode == "processes" and self.workers == 0:
             raise ValueError('mode="processes" needs at least one worker, got workers=0')
+        if self.mode == "processes" and self.decode == "nvjpeg":
+            raise ValueError('decode="nvjpeg" decodes on the device, in threads; take mode="threads"')
         if self.cache_size is not None and self.cache_size < 1:
             raise ValueError(f"cache_size must be at least 1, or None, got {self.cache_size}")
         if not 0.0 <= self.max_bad <= 1.0:
@@ -293,19 +297,37 @@ class _Pass:
 
         feed: Feed[Batch] = Feed(make, len(self.parts), threads, ahead, loader.ahead_bytes)
         try:
-            for batch in feed:
-                self.report.waited = feed.waited
-                self.report.bytes += batch.bytes
-                self.report.pixels += batch.pixels
-                self._judge(batch.bad)
-                found = maker.finish(batch) if len(batch.positions) else None
-                feed.let_go()
-                yield found
+            for launched in self._launched(feed, maker):
+                yield launched if launched is None else maker.handed(launched)
         finally:
             feed.close()
             loader._park(hands)
             if maker.cache is not None:
                 maker.cache.flush()
+
+    def _launched(self, feed: Feed[Batch], maker: Maker) -> Iterator[Launched | None]:
+        """Batches on their way, in order. A CUDA device gets the next one while the loop works on the one before, if
+        it is decoded by then; an error comes up where its turn is."""
+        ready: deque[Launched | Exception | None] = deque()
+        while True:
+            while not ready or (maker.side is not None and len(ready) < 2 and feed.is_ready()):
+                try:
+                    batch = next(feed)
+                    self.report.waited = feed.waited
+                    self.report.bytes += batch.bytes
+                    self.report.pixels += batch.pixels
+                    self._judge(batch.bad)
+                    ready.append(maker.launch(batch) if len(batch.positions) else None)
+                    feed.let_go()
+                except Exception as error:
+                    ready.append(error)
+                    break
+            first = ready.popleft()
+            if isinstance(first, StopIteration):
+                return
+            if isinstance(first, Exception):
+                raise first
+            yield first
 
     def _resident(self) -> Iterator[tuple | None]:
         begin = time.perf_counter()
