@@ -68,8 +68,10 @@ def test_later_epochs_open_no_file_and_give_the_same(photos, tmp_path, monkeypat
     def fail(*_):
         raise AssertionError("a file was opened")
 
-    monkeypatch.setattr(hands, "opened", fail)
-    assert_same(by_id(loader), plain(photos, 1))
+    wanted = plain(photos, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(hands, "opened", fail)
+        assert_same(by_id(loader), wanted)
     assert loader.report.bytes == loader.report.pixels == 0
     loader._maker.cache.close()
     again = Loader(folder(photos), 8, crops(), cache=tmp_path / "c", cache_size=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ..inputs import moved
 from ..multicrop import MultiCrop
 from .cache import Cache, Stamp, scaled_size, stamp
 from .crops import Crops, Views
-from .decode import DataError
+from .decode import DataError, Encoded, header, load
 from .feed import Turn
 from .hands import Hands, Known
 from .nvjpeg import Decoder
@@ -117,8 +117,7 @@ class Maker:
                     break
             turn.release(held)
         except BaseException:
-            if batch.room is not None:
-                self.rooms.append(batch.room)
+            self._free(batch)
             raise
         finally:
             hands.forget()
@@ -241,7 +240,14 @@ class Maker:
             source, shift = self.side.copied(batch.room, batch.reading, self.rooms)
         labels, targets, ids = self.beside(batch.positions)
         offsets = [at + shift for at in batch.offsets]
-        return sample(batch.reading.run(source, offsets, labels=labels, targets=targets), labels, targets, ids)
+        found = batch.reading.run(source, offsets, labels=labels, targets=targets)
+        if self.side is None:
+            self._free(batch)
+        return sample(found, labels, targets, ids)
+
+    def _free(self, batch: Batch) -> None:
+        if batch.room is not None:
+            self.rooms.append(batch.room)
 
     def augmented(
         self, images: torch.Tensor | list[torch.Tensor], positions: np.ndarray, epoch: int, index: Any = None
