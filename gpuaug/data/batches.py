@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ..inputs import moved
 from ..multicrop import MultiCrop
 from .cache import Cache, Stamp, scaled_size, stamp
 from .crops import Crops, Views
-from .decode import DataError, Encoded, header, load
+from .decode import DataError
 from .feed import Turn
 from .hands import Hands, Known
 from .nvjpeg import Decoder
