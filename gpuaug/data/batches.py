@@ -13,7 +13,7 @@ import torch
 from ..compose import Compose
 from ..inputs import moved
 from .cache import Cache, decoded, stamp
-from .decode import DataError, Encoded, Header, header, load, read
+from .decode import DataError, Encoded, Files, Header, header, load, read, rows_into, straight
 from .feed import Room
 from .reading import Part, Reading
 from .sources import Source
@@ -34,7 +34,7 @@ class Opened(NamedTuple):
     bytes: int
 
 
-def opened(item: Any) -> Opened:
+def opened(item: Any, files: Files) -> Opened:
     """An item, its header read, its bytes where they are few. Raises DataError."""
     if isinstance(item, (str, os.PathLike)):
         try:
@@ -43,7 +43,9 @@ def opened(item: Any) -> Opened:
             size = 0  # `load` says what is wrong
         if size > KEPT_BYTES:
             return Opened(item, header(item), size)
-    one = load(item)
+        one = files.load(item)
+    else:
+        one = load(item)
     return Opened(one, header(one), len(one.data))
 
 
@@ -82,6 +84,7 @@ class Maker:
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.rooms: list[Room] = []  # those that nobody uses
+        self.files: list[Files] = []  # likewise
         self.staged = Staged(device) if device.type == "cuda" else None
 
     def make(self, positions: np.ndarray, epoch: int, check: Callable[[], None] = lambda: None) -> Batch:
@@ -90,17 +93,28 @@ class Maker:
         if self.cache is not None:
             self._whole(batch, self.cache, check)
             return batch
+        files = self.files.pop() if self.files else Files()
+        try:
+            self._read(batch, files, check)
+        finally:
+            files.clear()
+            self.files.append(files)
+        return batch
+
+    def _read(self, batch: Batch, files: Files, check: Callable[[], None]) -> None:
+        """The parts that the pipeline reads of files."""
         at_hand: dict[int, Opened] = {}
         while len(batch.positions):
-            good = self._each(batch, lambda i: at_hand.setdefault(i, opened(self.source.items[i])), check)
+            good = self._each(
+                batch, lambda i: at_hand.get(i) or at_hand.setdefault(i, opened(self.source.items[i], files)), check
+            )
             if len(good) == len(batch.positions):
                 found = [at_hand[i] for i in batch.positions.tolist()]
-                good = self._decode(batch, found, check)
+                good = self._decode(batch, found, files, check)
                 if len(good) == len(batch.positions):
                     batch.bytes = sum(one.bytes for one in found)
                     break
             batch.positions = np.array(good, np.int64)  # a draw may hang on who is in the batch
-        return batch
 
     def _each(self, batch: Batch, act: Callable[[int], Any], check: Callable[[], None]) -> list[int]:
         """Those samples for which it goes well; of the others it is noted what is wrong."""
@@ -157,33 +171,44 @@ class Maker:
         room.reserve(ends[-1], max(3 * h * w for h, w in batch.reading.sizes))
         batch.room, batch.source, batch.offsets = room, room.source, [room.margin + at for at in ends[:-1]]
 
-    def _decode(self, batch: Batch, found: list[Opened], check: Callable[[], None]) -> list[int]:
+    def _decode(self, batch: Batch, found: list[Opened], files: Files, check: Callable[[], None]) -> list[int]:
         """Decode what the pipeline reads; returns the samples for which it went well."""
         headers, places = [one.header for one in found], {i: k for k, i in enumerate(batch.positions.tolist())}
         sizes = [(one.height, one.width) for one in headers]
         if self.augment is None:
-            batch.images, parts = (
-                [np.empty((h, w, 3), np.uint8) for h, w in sizes],
-                [Part(0, 0, h, w) for h, w in sizes],
-            )
-
-            def act(i: int) -> None:
-                read(found[places[i]].image, out=batch.images[places[i]])
+            parts = [Part(0, 0, h, w) for h, w in sizes]
+            batch.images, rows = [np.empty((h, w, 3), np.uint8) for h, w in sizes], [0] * len(sizes)
         else:
             ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
             batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
             parts = batch.reading.parts
+            rows = [0 if self.staged else self._rows(one, part) for one, part in zip(found, parts, strict=True)]
+            for k, n in enumerate(rows):
+                parts[k] = Part(0, 0, n, sizes[k][1], parts[k].shrink) if n else parts[k]
             self._place(batch)
 
-            def act(i: int) -> None:
-                k = places[i]
-                part, at = parts[k], batch.offsets[k]
-                out = batch.room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
-                window = None if part == Part(0, 0, *sizes[k]) else part[:4]
-                read(found[k].image, window, part.shrink, out=out)
+        def act(i: int) -> None:
+            k, begin = places[i], files.end
+            part, image = parts[k], found[k].image
+            if batch.images is not None:
+                out = batch.images[k]
+            else:
+                (h, w), at = part.size, batch.offsets[k]
+                out = batch.room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
+            if rows[k]:
+                return rows_into(image, rows[k], part.shrink, out)
+            if not isinstance(image, Encoded):
+                image = files.load(image)
+            read(image, None if part[2:4] == sizes[k] else part[:4], part.shrink, out=out)
+            files.clear(begin)
 
         batch.pixels = sum(part.size[0] * part.size[1] for part in parts)
         return self._each(batch, act, check)
+
+    @staticmethod
+    def _rows(one: Opened, part: Part) -> int:
+        """How many rows are decoded into the room as they are, 0 where a part is."""
+        return straight(one.image, part[:4], part.shrink) if isinstance(one.image, Encoded) else 0
 
     def _room(self) -> Room:
         try:

@@ -23,7 +23,7 @@ from ..keys import CPU
 from ..kinds import finished
 from ..mixing import mixable
 from ..program import Program
-from ..recipe import DRAWN, PLAIN, Recipe, drawn_sizes
+from ..recipe import DRAWN, Recipe, drawn_sizes
 from ..run import run
 from ..samples import read
 from ..tree import Canvas
@@ -97,17 +97,16 @@ class Reading:
             allowed = shrinks(words.numpy(), recipe.program)
             np.minimum.at(least := np.full(len(sizes), SHRINKS[0]), of, allowed)
             self.shrinks = least if shrinkable is None else np.where(shrinkable, least, 1)
-            shrink_words(words, recipe.program, torch.from_numpy(self.shrinks[of]))
+            if (self.shrinks > 1).any():
+                shrink_words(words, recipe.program, torch.from_numpy(self.shrinks[of]))
         self.parts = self._parts(bounds(words.numpy(), recipe.program, self._canvases(of)), of)
 
     def _recipe(self, device: torch.device) -> Recipe:
-        """For images that are no more than sizes: each one element, whose offset is its number."""
-        number = torch.zeros(len(self.sizes), dtype=torch.uint8, device=device)
-        stubs = [number.as_strided((3, h, w), (0, 0, 0), i) for i, (h, w) in enumerate(self.sizes)]
+        """For images that are no more than sizes."""
         backend = "auto" if device != CPU and self.augment.backend == "cpu" else self.augment.backend
         backend = "auto" if device == CPU and backend == "triton" else backend
         recipes, format = self.augment._recipes, self.augment.memory_format
-        return recipes.of_list(self.augment.transforms, stubs, backend, format, PLAIN)[1]
+        return recipes.of_sizes(self.augment.transforms, self.sizes, device, backend, format)
 
     def _key(self, recipe: Recipe, device: torch.device):
         ids = self.ids if device == CPU else moved(self.ids, device, torch.int64)
@@ -120,17 +119,12 @@ class Reading:
 
     def _parts(self, boxes: np.ndarray, of: np.ndarray) -> list[Part]:
         """The parts that hold each row's box of decoded pixels: top, left, bottom, right, inclusive."""
-        n = len(self.sizes)
-        low, high = np.full((n, 2), 2**31), np.full((n, 2), -1)
-        np.minimum.at(low, of, boxes[:, :2])
-        np.maximum.at(high, of, boxes[:, 2:])
-        parts = []
-        for (h, w), s, (top, left), (bottom, right) in zip(
-            self.sizes, self.shrinks.tolist(), low.tolist(), high.tolist(), strict=True
-        ):
-            bottom, right = min((bottom + 1) * s, h), min((right + 1) * s, w)
-            parts.append(Part(top * s, left * s, bottom - top * s, right - left * s, s))
-        return parts
+        sizes, by = np.array(self.sizes, np.int64).reshape(-1, 2), self.shrinks[:, None]
+        first, end = np.full(sizes.shape, 2**31), np.zeros(sizes.shape, np.int64)
+        np.minimum.at(first, of, boxes[:, :2])
+        np.maximum.at(end, of, boxes[:, 2:] + 1)
+        first, end = first * by, np.minimum(end * by, sizes)
+        return [Part(*part) for part in np.concatenate([first, end - first, by], 1).tolist()]
 
     def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets: dict[str, Any] | None = None):
         """What the pipeline's call returns for the images, given their parts.
