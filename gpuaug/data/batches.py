@@ -12,7 +12,7 @@ import torch
 
 from ..compose import Compose
 from ..inputs import moved
-from .cache import Cache, decoded, stamp
+from .cache import Cache, decoded, stamp, stamps
 from .decode import DataError, Encoded, Files, Header, header, load, read, rows_into, straight
 from .feed import Room
 from .reading import Part, Reading
@@ -130,6 +130,8 @@ class Maker:
 
     def _whole(self, batch: Batch, cache: Cache, check: Callable[[], None]) -> None:
         """Whole images, out of the cache where they are in it."""
+        if self._all_cached(batch, cache):
+            return
         places: list[tuple[int, int, int] | None] = []
         images: list[np.ndarray] = []
 
@@ -159,6 +161,22 @@ class Maker:
             else:
                 self._into_room(batch, images)
 
+    def _all_cached(self, batch: Batch, cache: Cache) -> bool:
+        """Give a batch its images where they lie in the cache, if the pipeline reads them there and all are in it."""
+        if self.augment is None or self.staged is not None or not len(batch.positions):
+            return False
+        of = stamps([self.source.items[i] for i in batch.positions.tolist()])
+        ids = self.source.ids[batch.positions]
+        places = None if of is None else cache.find_all(ids.numpy(), of)
+        if places is None:
+            return False
+        both, which = np.unique(places[:, 1] << 32 | places[:, 2], return_inverse=True)
+        known = [(one >> 32, one & 0xFFFFFFFF) for one in both.tolist()]
+        sizes = [known[k] for k in which.tolist()]  # few tuples: many wake the garbage collector
+        batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
+        batch.source, batch.offsets = cache.source, places[:, 0].tolist()
+        return True
+
     def _into_room(self, batch: Batch, images: list[np.ndarray]) -> None:
         self._place(batch)
         for image, at in zip(images, batch.offsets, strict=True):
@@ -181,10 +199,11 @@ class Maker:
         else:
             ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
             batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
-            parts = batch.reading.parts
+            parts = list(batch.reading.parts)
             rows = [0 if self.staged else self._rows(one, part) for one, part in zip(found, parts, strict=True)]
             for k, n in enumerate(rows):
                 parts[k] = Part(0, 0, n, sizes[k][1], parts[k].shrink) if n else parts[k]
+            batch.reading.parts = parts
             self._place(batch)
 
         def act(i: int) -> None:

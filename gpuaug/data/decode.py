@@ -111,7 +111,7 @@ def read(
 
 def straight(one: Encoded, window: tuple[int, int, int, int], shrink: int) -> int:
     """How many rows of a JPEG :func:`rows_into` decodes so that a window, aligned as `read` has it, is among them; 0
-    where it cannot, or where less than half of these pixels is wanted, so that `read` takes less memory.
+    where it cannot, or where less than a quarter of these pixels is wanted, so that `read` takes less memory.
 
     Args:
         one: whose header is known.
@@ -121,7 +121,7 @@ def straight(one: Encoded, window: tuple[int, int, int, int], shrink: int) -> in
         return 0
     top, _, height, width = window
     rows = jpeg.rows_for(one.data, known.frame, known.channels, top + height) or known.height
-    return rows if rows * known.width <= 2 * height * width else 0
+    return rows if rows * known.width <= 4 * height * width else 0
 
 
 def rows_into(one: Encoded, rows: int, shrink: int, out: np.ndarray) -> None:

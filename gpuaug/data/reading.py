@@ -79,7 +79,8 @@ class Reading:
         shrinkable: Sequence[bool] | None = None,
     ):
         self.augment, self.sizes, self.ids, self.epoch = augment, sizes, ids, epoch
-        self.parts = [Part(0, 0, h, w) for h, w in sizes]
+        self._parts = np.zeros((len(sizes), len(Part._fields)), np.int64)  # as `parts`
+        self._parts[:, 2:4], self._parts[:, 4] = sizes, 1
         self.whole, self.host, self.shrinks = None, None, np.ones(len(sizes), np.int64)
         if augment._recipes.is_staged(augment.transforms):
             self.whole = "it holds callables, which are called on images"
@@ -99,7 +100,7 @@ class Reading:
             self.shrinks = least if shrinkable is None else np.where(shrinkable, least, 1)
             if (self.shrinks > 1).any():
                 shrink_words(words, recipe.program, torch.from_numpy(self.shrinks[of]))
-        self.parts = self._parts(bounds(words.numpy(), recipe.program, self._canvases(of)), of)
+        self._parts = self._needed(bounds(words.numpy(), recipe.program, self._canvases(of)), of)
 
     def _recipe(self, device: torch.device) -> Recipe:
         """For images that are no more than sizes."""
@@ -117,14 +118,22 @@ class Reading:
         sizes = np.array(self.sizes, np.int64).reshape(-1, 2)
         return -(-sizes // self.shrinks[:, None])[of]
 
-    def _parts(self, boxes: np.ndarray, of: np.ndarray) -> list[Part]:
+    @property
+    def parts(self) -> list[Part]:
+        return [Part(*part) for part in self._parts.tolist()]
+
+    @parts.setter
+    def parts(self, parts: Sequence[Part]) -> None:
+        self._parts = np.array(parts, np.int64).reshape(-1, len(Part._fields))
+
+    def _needed(self, boxes: np.ndarray, of: np.ndarray) -> np.ndarray:
         """The parts that hold each row's box of decoded pixels: top, left, bottom, right, inclusive."""
-        sizes, by = np.array(self.sizes, np.int64).reshape(-1, 2), self.shrinks[:, None]
+        sizes, by = self._parts[:, 2:4], self.shrinks[:, None]
         first, end = np.full(sizes.shape, 2**31), np.zeros(sizes.shape, np.int64)
         np.minimum.at(first, of, boxes[:, :2])
         np.maximum.at(end, of, boxes[:, 2:] + 1)
         first, end = first * by, np.minimum(end * by, sizes)
-        return [Part(*part) for part in np.concatenate([first, end - first, by], 1).tolist()]
+        return np.concatenate([first, end - first, by], 1)
 
     def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets: dict[str, Any] | None = None):
         """What the pipeline's call returns for the images, given their parts.
@@ -175,13 +184,11 @@ class Reading:
         """The rows of the parts, on the host."""
         rows = self.recipe.host_rows.clone()
         words, of = rows.numpy(), rows[:, plan.ROW_SOURCE].numpy().copy()
-        canvases, widths = self._canvases(of), np.array([part.size[1] for part in self.parts])[of]
-        begins = [
-            at - 3 * (part.top // part.shrink * part.size[1] + part.left // part.shrink)
-            for at, part in zip(offsets, self.parts, strict=True)
-        ]
-        words[:, plan.ROW_SOURCE], words[:, plan.ROW_H : plan.ROW_W + 1] = np.array(begins)[of], canvases
-        words[:, plan.ROW_STRIDE_C], words[:, plan.ROW_STRIDE_Y], words[:, plan.ROW_STRIDE_X] = 1, 3 * widths, 3
+        top, left, _, width, by = self._parts.T
+        width = -(-width // by)
+        begins = np.array(offsets, np.int64) - 3 * (top // by * width + left // by)
+        words[:, plan.ROW_SOURCE], words[:, plan.ROW_H : plan.ROW_W + 1] = begins[of], self._canvases(of)
+        words[:, plan.ROW_STRIDE_C], words[:, plan.ROW_STRIDE_Y], words[:, plan.ROW_STRIDE_X] = 1, 3 * width[of], 3
         return rows
 
 
