@@ -257,30 +257,28 @@ class Recipes:
         check_list("Compose", images)
         grad = torch.is_grad_enabled() and any(image.requires_grad for image in images)
         sizes = [tuple(image.shape[1:]) for image in images]
-        program, ends, module = self._some(sizes, images[0], backend, grad, asked)
+        found = self._some(sizes, images[0], backend, grad, asked)
+        program, _, module = found
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
         last = memory_format == torch.channels_last
         if memory_format == torch.preserve_format:
             last = all(image.stride(0) == 1 != image.stride(2) for image in images)
-        return listed.source, self._of_listed(listed, sizes, program, ends, module, asked, last)
+        return listed.source, self._listed(listed, sizes, found, asked, last)
 
     def of_sizes(
-        self,
-        transforms: list,
-        sizes: Sequence[Canvas],
-        device: torch.device,
-        backend: str,
-        memory_format: torch.memory_format,
+        self, transforms: list, sizes: Sequence[Canvas], device: torch.device, backend: str, last: bool
     ) -> Recipe:
-        """For images uint8 [3, H, W] of which only the sizes are known: their rows count from nowhere, and begin at the
-        number of their image."""
+        """For images uint8 [3, H, W] of which only the sizes are known: a row begins at its image's number.
+
+        Args:
+            last: the output's channels are.
+        """
         self._follow(transforms)
-        nothing = torch.empty((3, 0, 0), dtype=torch.uint8, device=device)
-        program, ends, module = self._some(sizes, nothing, backend, False, PLAIN)
         words = np.zeros((len(sizes), len(SOURCE_WORDS)), np.int64)
         words[:, :2] = sizes
-        listed = Listed(nothing, words, np.arange(len(sizes)))
-        return self._of_listed(listed, sizes, program, ends, module, PLAIN, memory_format == torch.channels_last)
+        nothing = torch.empty((3, 0, 0), dtype=torch.uint8, device=device)
+        found = self._some(sizes, nothing, backend, False, PLAIN)
+        return self._listed(Listed(nothing, words, np.arange(len(sizes))), sizes, found, PLAIN, last)
 
     def _some(
         self, sizes: Sequence[Canvas], first: torch.Tensor, backend: str, grad: bool, asked: Asked
@@ -291,16 +289,9 @@ class Recipes:
         check_memory(program, len(sizes) * len(asked.views or (0,)), first.device)
         return program, ends, backends.select(program, first, backend, grad)
 
-    def _of_listed(
-        self,
-        listed: Listed,
-        sizes: Sequence[Canvas],
-        program: Program,
-        ends: dict[Canvas, Canvases],
-        module: ModuleType,
-        asked: Asked,
-        last: bool,
-    ) -> Recipe:
+    def _listed(self, listed: Listed, sizes: Sequence[Canvas], found: tuple, asked: Asked, last: bool) -> Recipe:
+        """The recipe for images of a list, of what `_some` found."""
+        program, ends, module = found
         b, views, device = len(sizes), asked.views, listed.source.device
         rows = list_rows(listed, _elements(program), views or (asked.view,))
         rows, mixing = mixing_of(program, rows, b, 1, device)

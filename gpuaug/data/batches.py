@@ -13,7 +13,7 @@ import torch
 from ..compose import Compose
 from ..inputs import moved
 from .cache import Cache, decoded, stamp, stamps
-from .decode import DataError, Encoded, Files, Header, header, load, read, rows_into, straight
+from .decode import DataError, Encoded, Files, Header, Slice, header, load, read, rows_into, straight
 from .feed import Room
 from .reading import Part, Reading
 from .sources import Source
@@ -43,9 +43,7 @@ def opened(item: Any, files: Files) -> Opened:
             size = 0  # `load` says what is wrong
         if size > KEPT_BYTES:
             return Opened(item, header(item), size)
-        one = files.load(item)
-    else:
-        one = load(item)
+    one = files.load(item) if isinstance(item, (str, os.PathLike, Slice)) else load(item)
     return Opened(one, header(one), len(one.data))
 
 

@@ -68,19 +68,21 @@ class Files:
     def __init__(self) -> None:
         self.memory, self.end = memoryview(bytearray(1 << 20)), 0
 
-    def load(self, path: str | os.PathLike) -> Encoded:
+    def load(self, item: str | os.PathLike | Slice) -> Encoded:
         """As :func:`load`. The bytes are there until :meth:`clear`."""
-        with named(path), open(path, "rb", buffering=0) as file:
-            size, got = os.fstat(file.fileno()).st_size, 0
-            if not size:
-                return load(path)
-            if self.end + size > len(self.memory):  # what was read before keeps the memory where it lies
-                self.memory, self.end = memoryview(bytearray(max(2 * len(self.memory), size))), 0
-            place = self.memory[self.end : self.end + size]
-            while got < size and (count := file.readinto(place[got:])):
+        path, offset, size = (item.path, item.offset, item.length) if isinstance(item, Slice) else (item, 0, 0)
+        with named(item), open(path, "rb", buffering=0) as file:
+            wanted, got = size or os.fstat(file.fileno()).st_size, 0
+            if not wanted:
+                return load(item)
+            if self.end + wanted > len(self.memory):  # what was read before keeps the memory where it lies
+                self.memory, self.end = memoryview(bytearray(max(2 * len(self.memory), wanted))), 0
+            place = self.memory[self.end : self.end + wanted]
+            file.seek(offset)
+            while got < wanted and (count := file.readinto(place[got:])):
                 got += count
             self.end += got
-            return _whole(Encoded(str(path), place[:got]))
+            return _whole(Encoded(str(item), place[:got]), size)
 
     def clear(self, end: int = 0) -> None:
         """Forget what was read since the memory was full up to `end`."""

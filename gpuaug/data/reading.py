@@ -106,8 +106,8 @@ class Reading:
         """For images that are no more than sizes."""
         backend = "auto" if device != CPU and self.augment.backend == "cpu" else self.augment.backend
         backend = "auto" if device == CPU and backend == "triton" else backend
-        recipes, format = self.augment._recipes, self.augment.memory_format
-        return recipes.of_sizes(self.augment.transforms, self.sizes, device, backend, format)
+        last = self.augment.memory_format == torch.channels_last
+        return self.augment._recipes.of_sizes(self.augment.transforms, self.sizes, device, backend, last)
 
     def _key(self, recipe: Recipe, device: torch.device):
         ids = self.ids if device == CPU else moved(self.ids, device, torch.int64)
