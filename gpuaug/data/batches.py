@@ -12,11 +12,12 @@ import torch
 from ..compose import Compose
 from ..inputs import moved
 from ..multicrop import MultiCrop
-from .cache import Cache, Stamp, scaled_size, stamp
-from .crops import Crops, Views
-from .decode import DataError
+from ..recipe import asked_for
+from .cache import Cache, Stamp, scaled_size, stamp, stamps
+from .crops import Crops
+from .decode import DataError, straight
 from .feed import Turn
-from .hands import Hands, Known
+from .hands import Hands, Known, Wanted
 from .nvjpeg import Decoder
 from .reading import Part, Reading
 from .rooms import Room, Rooms
@@ -40,7 +41,7 @@ class Batch:
     """
 
     positions: np.ndarray
-    epoch: int
+    epoch: int | None
     bad: list[str]
     bytes: int = 0
     pixels: int = 0
@@ -50,6 +51,11 @@ class Batch:
     source: torch.Tensor | None = None
     offsets: Sequence[int] = ()
     decoded: tuple[list[torch.Tensor], torch.cuda.Event] | None = None
+
+    def pixels_of(self, k: int) -> np.ndarray:
+        """Where the part of image k lies in the room, uint8 [H, W, 3]."""
+        (h, w), at = self.parts[k].size, self.offsets[k]
+        return self.room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
 
     def images(self) -> list[torch.Tensor]:
         """The parts, uint8 [3, H, W], where they lie."""
@@ -96,12 +102,16 @@ class Maker:
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
 
-    def make(self, positions: np.ndarray, epoch: int, turn: Turn | None = None, hands: Hands | None = None) -> Batch:
+    def make(
+        self, positions: np.ndarray, epoch: int | None, turn: Turn | None = None, hands: Hands | None = None
+    ) -> Batch:
         """Decode samples. Those that cannot be are left out before anything is drawn: a draw may hang on who is in the
         batch."""
         batch, turn, hands = Batch(positions, epoch, []), turn or Turn(), hands or Hands(self.source.items)
         if self.decoder is not None:
             self._on_device(batch, self.decoder, turn)
+            return batch
+        if self._all_cached(batch, turn):
             return batch
         stamps: dict[int, Stamp | None] = {}
         cached: dict[int, tuple[int, int, int]] = {}
@@ -112,8 +122,8 @@ class Maker:
             held = sum(one.held for one in known.values())
             turn.reserve(held)
             while len(batch.positions):
-                self._place(batch, known, cached, turn)
-                if self._read(batch, known, cached, hands, turn):
+                rows = self._place(batch, known, cached, turn)
+                if self._read(batch, rows, cached, hands, turn):
                     break
             turn.release(held)
         except BaseException:
@@ -125,6 +135,31 @@ class Maker:
         if self.cache is not None:
             self._keep(batch, stamps, cached)
         return batch
+
+    def _all_cached(self, batch: Batch, turn: Turn) -> bool:
+        """Give a batch its images where they lie in the cache, if a pipeline reads them and all are in it."""
+        if self.cache is None or self.augment is None or not len(batch.positions):
+            return False
+        ids, of = self.source.ids[batch.positions], stamps([self.source.items[i] for i in batch.positions.tolist()])
+        places = None if of is None else self.cache.find_all(ids.numpy(), of)
+        if places is None:
+            return False
+        both, which = np.unique(places[:, 1] << 32 | places[:, 2], return_inverse=True)
+        known = [(one >> 32, one & 0xFFFFFFFF) for one in both.tolist()]
+        sizes = [known[k] for k in which.tolist()]  # few tuples: many wake the garbage collector
+        batch.reading = self._reading(batch, sizes, "whole" if self.side is None else "full")
+        batch.source, batch.offsets = self.cache.source, places[:, 0].tolist()
+        if self.side is not None:  # a GPU gets no more than the parts
+            batch.parts, begins = batch.reading.parts, batch.offsets
+            self._into_room(batch, turn, sizes)
+            for k, (begin, (h, w)) in enumerate(zip(begins, sizes, strict=True)):
+                batch.pixels_of(k)[:] = self._cached(begin, h, w, batch.parts[k])
+        return True
+
+    def _cached(self, begin: int, h: int, w: int, part: Part) -> np.ndarray:
+        """A part of an image in the cache."""
+        image = self.cache.pixels[begin : begin + 3 * h * w].reshape(h, w, 3)
+        return image[part.top : part.top + part.height, part.left : part.left + part.width]
 
     def _look(self, batch: Batch, stamps: dict, cached: dict) -> None:
         """Which samples are in the cache, by place: offset, height and width."""
@@ -147,64 +182,70 @@ class Maker:
         _leave_out(batch, {i: one for i, one in found.items() if isinstance(one, str)})
         return {i: one for i, one in found.items() if not isinstance(one, str)}
 
-    def _on_device(self, batch: Batch, decoder: Decoder, turn: Turn) -> None:
-        """Whole images, decoded by the device where it can."""
-        found, batch.bytes = decoder.decoded([self.source.items[i] for i in batch.positions.tolist()], turn.check)
-        places = batch.positions.tolist()
-        _leave_out(batch, {i: one for i, one in zip(places, found, strict=True) if isinstance(one, str)})
-        images = [one for one in found if not isinstance(one, str)]
-        batch.decoded = images, decoder.stream.record_event()
-        batch.pixels = sum(image.shape[1] * image.shape[2] for image in images)
-
-    def _place(self, batch: Batch, known: dict[int, Known], cached: dict, turn: Turn) -> None:
-        """Draw for a batch, and give what the pipeline reads its places."""
-        places = batch.positions.tolist()
+    def _place(self, batch: Batch, known: dict[int, Known], cached: dict, turn: Turn) -> list[int]:
+        """Draw for a batch, and give what the pipeline reads its places; of each how many rows are decoded straight
+        into it, 0 for the part alone."""
+        places, rows = batch.positions.tolist(), [0] * len(batch.positions)
         shorter = None if self.cache is None else self.cache.shorter
-        sizes = [cached[i][1:] if i in cached else scaled_size(*known[i][:2], shorter) for i in places]
+        sizes = [
+            cached[i][1:] if i in cached else scaled_size(known[i].header.height, known[i].header.width, shorter)
+            for i in places
+        ]
         if self.augment is None:
             batch.parts = [Part(0, 0, h, w) for h, w in sizes]
-        else:
-            batch.reading = self._reading(batch, sizes, [i in known and known[i].shrinks for i in places])
+        elif self.cache is not None:
+            batch.reading = self._reading(batch, sizes, "whole")
             batch.parts = batch.reading.parts
+        else:
+            batch.reading = self._reading(batch, sizes, self.decode, [known[i].header.shrinks for i in places])
+            batch.parts = batch.reading.parts
+            if self.side is None:  # a GPU gets no more than the parts
+                rows = [_straight(known[i], part) for i, part in zip(places, batch.parts, strict=True)]
+                batch.parts = batch.reading.parts = [
+                    Part(0, 0, n, w, part.shrink) if n else part
+                    for n, (_, w), part in zip(rows, sizes, batch.parts, strict=True)
+                ]
         if self.side is None and batch.room is None and all(i in cached for i in places):
             batch.source, batch.offsets = self.cache.source, [cached[i][0] for i in places]
-            return
-        ends = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in batch.parts]).tolist()
+        else:
+            self._into_room(batch, turn, sizes)
+        return rows
+
+    def _into_room(self, batch: Batch, turn: Turn, sizes: Sequence[tuple[int, int]]) -> None:
+        """Give a batch's parts, of images of these sizes, their places in a room."""
+        end = np.cumsum([0] + [3 * part.size[0] * part.size[1] for part in batch.parts]).tolist()
         margin = max(3 * h * w for h, w in sizes)
         if batch.room is None:
-            turn.reserve(ends[-1])
-            batch.room = self.rooms.take(ends[-1], margin)
-        batch.room.reserve(ends[-1], margin)
-        batch.source, batch.offsets = batch.room.source, [batch.room.margin + at for at in ends[:-1]]
+            turn.reserve(end[-1])
+            batch.room = self.rooms.take(end[-1], margin)
+        batch.room.reserve(end[-1], margin)
+        batch.source, batch.offsets = batch.room.source, [batch.room.margin + at for at in end[:-1]]
 
-    def _reading(self, batch: Batch, sizes: list, shrinkable: list[bool]) -> Reading | Crops:
-        decode = self.decode if self.cache is None else "whole"
+    def _reading(
+        self, batch: Batch, sizes: list, decode: str, shrinkable: Sequence[bool] | None = None
+    ) -> Reading | Crops:
         keywords = {"decode": decode, "shrinkable": shrinkable}
         ids = self.source.ids[batch.positions]
         if isinstance(self.augment, MultiCrop):
             return Crops(self.augment, sizes, ids, batch.epoch, **keywords)
-        if self.views is not None:
-            return Views(self.augment, range(self.views), sizes, ids, batch.epoch, **keywords)
-        return Reading(self.augment, sizes, ids, batch.epoch, **keywords)
+        return Reading(self.augment, sizes, ids, batch.epoch, asked=asked_for(self.views, None), **keywords)
 
-    def _read(self, batch: Batch, known: dict, cached: dict, hands: Hands, turn: Turn) -> bool:
+    def _read(self, batch: Batch, rows: list[int], cached: dict, hands: Hands, turn: Turn) -> bool:
         """Bring the parts to their places; whether all are there. Those that are damaged are left out."""
         at = {i: k for k, i in enumerate(batch.positions.tolist())}
-        wanted = [i for i in at if i not in cached]
+        wanted = {i: Wanted(batch.parts[k], batch.offsets[k], rows[k]) for i, k in at.items() if i not in cached}
         if wanted:
-            parts, offsets = [batch.parts[at[i]] for i in wanted], [batch.offsets[at[i]] for i in wanted]
             shorter = None if self.cache is None else self.cache.shorter
-            found = hands.read(wanted, parts, batch.room, offsets, turn.check, shorter)
+            found = hands.read(wanted, batch.room, turn.check, shorter)
             bad = {i: one for i, one in zip(wanted, found, strict=True) if one is not None}
-            batch.pixels = sum(part.size[0] * part.size[1] for part in parts)
+            batch.pixels = sum(one.part.size[0] * one.part.size[1] for one in wanted.values())
             if bad:
                 _leave_out(batch, bad)
                 return False
-        for i in at if batch.room is not None else ():
-            if i in cached:
-                begin, h, w = cached[i]
-                to = batch.offsets[at[i]]
-                batch.room.pixels[to : to + 3 * h * w] = self.cache.pixels[begin : begin + 3 * h * w]
+        for i in cached if batch.room is not None else ():
+            if i in at:
+                k = at[i]
+                batch.pixels_of(k)[:] = self._cached(*cached[i], batch.parts[k])
         return True
 
     def _keep(self, batch: Batch, stamps: dict, cached: dict) -> None:
@@ -212,19 +253,13 @@ class Maker:
         for k, i in enumerate(batch.positions.tolist()):
             of = stamps[i]
             if i not in cached and of is not None and _still(self.source.items[i], of):
-                at, (h, w) = batch.offsets[k], batch.parts[k].size
-                pixels = batch.room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
-                self.cache.add(int(self.source.ids[i]), of, pixels)
+                self.cache.add(int(self.source.ids[i]), of, batch.pixels_of(k))
 
     def launch(self, batch: Batch) -> Launched:
         """What the pipeline makes of a batch, on the device; the room is free again."""
         if self.side is None:
-            launched = Launched(self._made(batch))
-        else:
-            launched = Launched(*self.side.run(lambda: self._made(batch)))
-        if batch.room is not None and (self.side is None or self.augment is None):  # else it may still be copied from
-            self.rooms.append(batch.room)
-        return launched
+            return Launched(self._made(batch))
+        return Launched(*self.side.run(lambda: self._made(batch)))
 
     def handed(self, launched: Launched) -> tuple:
         """What was launched, for the current stream."""
@@ -234,7 +269,9 @@ class Maker:
         if batch.decoded is not None:
             return self.augmented(self.side.received(*batch.decoded), batch.positions, batch.epoch)
         if self.augment is None:
-            return self.augmented([_own(image, self.device) for image in batch.images()], batch.positions, batch.epoch)
+            images = [_own(image, self.device) for image in batch.images()]
+            self._free(batch)
+            return self.augmented(images, batch.positions, batch.epoch)
         source, shift = batch.source, 0
         if self.side is not None:
             source, shift = self.side.copied(batch.room, batch.reading, self.rooms)
@@ -287,6 +324,10 @@ def _leave_out(batch: Batch, bad: dict[int, str]) -> None:
     if bad:
         batch.bad += bad.values()
         batch.positions = np.array([i for i in batch.positions.tolist() if i not in bad], np.int64)
+
+
+def _straight(known: Known, part: Part) -> int:
+    return straight(known.header, part[:4], part.shrink, known.whole) if known.held else 0
 
 
 def _still(item: Any, of: Stamp) -> bool:

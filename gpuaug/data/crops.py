@@ -10,43 +10,21 @@ import torch
 
 from ..compose import Compose
 from ..kernels.shared import plan
-from ..keys import CPU
 from ..multicrop import MultiCrop
-from ..recipe import Asked, Recipe
+from ..recipe import Asked
 from ..transforms.mixing import Mixer
 from ..tree import Canvas
 from .reading import SHRINKS, Part, Reading, bounds, shrink_words, shrinks
 
 
 class Views(Reading):
-    """A pipeline's draws for several views of each image; the other arguments as for `Reading`.
-
-    Args:
-        views: their numbers.
-    """
+    """A pipeline's draws for views of these numbers; the other arguments as for `Reading`."""
 
     def __init__(self, augment: Compose, views: Sequence[int], sizes: Sequence[Canvas], *arguments, **keywords):
-        self.asked = Asked(views=tuple(views))
-        super().__init__(augment, sizes, *arguments, **keywords)
+        super().__init__(augment, sizes, *arguments, asked=Asked(views=tuple(views)), **keywords)
 
-    def _recipe(self, device: torch.device) -> Recipe:
-        number = torch.zeros(len(self.sizes), dtype=torch.uint8, device=device)
-        stubs = [number.as_strided((3, h, w), (0, 0, 0), i) for i, (h, w) in enumerate(self.sizes)]
-        augment, other = self.augment, "triton" if device == CPU else "cpu"
-        backend = "auto" if augment.backend == other else augment.backend
-        return augment._recipes.of_list(augment.transforms, stubs, backend, augment.memory_format, self.asked)[1]
-
-    def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets: dict[str, Any] | None = None):
-        """As `Reading.run`: what the pipeline's call returns for these views."""
-        if self.whole is None:
-            return super().run(source, offsets, labels=labels, targets=targets)
-        places = zip(offsets, self.sizes, strict=True)
-        images = [source[at : at + 3 * h * w].view(h, w, 3).permute(2, 0, 1) for at, (h, w) in places]
-        ids = self.ids.to(source.device)
-        if labels is None and not targets:
-            return self.augment.views_of(images, self.asked, ids=ids, epoch=self.epoch)
-        given = {"labels": labels, **(targets or {})}
-        return self.augment._moved((images,), given, self.asked, ids=ids, epoch=self.epoch)
+    def _whole(self, images: list[torch.Tensor], labels: Any, targets: dict[str, Any]):
+        return self.augment.views_of(images, self.asked, ids=self.ids.to(images[0].device), epoch=self.epoch)
 
     @property
     def _of(self) -> np.ndarray:
@@ -60,12 +38,12 @@ class Views(Reading):
             np.minimum.at(least, self._of, shrinks(self.host.words.numpy(), self.recipe.program))
         return least
 
-    def parts_at(self, by: np.ndarray) -> list[Part]:
-        """What is read of images that are shrunk by so much, int64 [B]; to be asked for once."""
+    def parts_at(self, by: np.ndarray) -> np.ndarray:
+        """What is read of images that are shrunk by so much, int64 [B], as `Part`s; to be asked for once."""
         self.shrinks, words, program = by, self.host.words, self.recipe.program
         if program.groups:
             shrink_words(words, program, torch.from_numpy(by[self._of]))
-        return self._parts(bounds(words.numpy(), program, self._canvases(self._of)), self._of)
+        return self._needed(bounds(words.numpy(), program, self._canvases(self._of)), self._of)
 
 
 class Crops:
@@ -87,17 +65,22 @@ class Crops:
             self.readings.append(Views(pipeline, views, sizes, ids, epoch, decode="whole"))
             first += count
         self.whole = next((one.whole for one in self.readings if one.whole is not None), None)
-        self.parts = [Part(0, 0, h, w) for h, w in sizes]
         if self.whole is not None or decode == "whole":
             return
         by = np.ones(len(sizes), np.int64)
         if decode == "scaled":
             by = np.min([one.shrinks_alone() for one in self.readings], axis=0)
             by = by if shrinkable is None else np.where(shrinkable, by, 1)
-        of_each = [one.parts_at(by) for one in self.readings]
-        self.parts = [joined(parts) for parts in zip(*of_each, strict=True)]
+        self.parts = joined([one.parts_at(by) for one in self.readings])
+
+    @property
+    def parts(self) -> list[Part]:
+        return self.readings[0].parts
+
+    @parts.setter
+    def parts(self, parts: Sequence[Part]) -> None:
         for one in self.readings:
-            one.parts = self.parts
+            one.parts = parts
 
     def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets=None):
         """The views, in order, and the labels as they are, if there are any."""
@@ -105,12 +88,11 @@ class Crops:
         return found if labels is None else (found, labels)
 
 
-def joined(parts: Sequence[Part]) -> Part:
-    """The least part that holds others, of one image at one scale."""
-    top, left = min(part.top for part in parts), min(part.left for part in parts)
-    bottom = max(part.top + part.height for part in parts)
-    right = max(part.left + part.width for part in parts)
-    return Part(top, left, bottom - top, right - left, parts[0].shrink)
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The least parts that hold others, int64 [B, 5] each, as `Part`s of the same images at the same scale."""
+    parts = np.stack(parts)
+    first, end = parts[..., :2].min(0), (parts[..., :2] + parts[..., 2:4]).max(0)
+    return np.concatenate([first, end - first, parts[0, :, 4:]], 1)
 
 
 def mixes(transforms: Sequence) -> bool:

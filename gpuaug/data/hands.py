@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .cache import scaled
-from .decode import DataError, Encoded, Header, header, load, read
+from .decode import DataError, Encoded, Files, Header, Slice, header, load, read, rows_into
+from .jpeg import ends
 from .reading import Part
 from .rooms import Room
 
@@ -26,7 +27,7 @@ class Opened(NamedTuple):
     bytes: int
 
 
-def opened(item: Any) -> Opened:
+def opened(item: Any, files: Files) -> Opened:
     """An item, its header read, its bytes where they are few. Raises DataError."""
     if isinstance(item, (str, os.PathLike)):
         try:
@@ -35,7 +36,7 @@ def opened(item: Any) -> Opened:
             size = 0  # `load` says what is wrong
         if size > KEPT_BYTES:
             return Opened(item, header(item), size)
-    one = load(item)
+    one = files.load(item) if isinstance(item, (str, os.PathLike, Slice)) else load(item)
     return Opened(one, header(one), len(one.data))
 
 
@@ -43,15 +44,28 @@ class Known(NamedTuple):
     """What is known of a sample that has been opened.
 
     Attributes:
-        height, width: upright, in pixels. shrinks: as `Header.shrinks`.
+        header: what the image says of itself.
         bytes: of the file. held: bytes that are kept in memory until it is decoded.
+        whole: all of the file is in memory, and ends as it should.
     """
 
-    height: int
-    width: int
-    shrinks: bool
+    header: Header
     bytes: int
     held: int
+    whole: bool
+
+
+class Wanted(NamedTuple):
+    """What is to be decoded of a sample.
+
+    Attributes:
+        part: of the image. offset: where it begins in the room.
+        rows: so many rows are decoded as they are (`decode.straight`); 0: the part alone.
+    """
+
+    part: Part
+    offset: int
+    rows: int = 0
 
 
 class Hands:
@@ -63,51 +77,55 @@ class Hands:
 
     def __init__(self, items: Sequence[Any], begin: Callable[[int], None] = lambda place: None):
         self.items, self.begin = items, begin
+        self._files = Files()
         self._opened: dict[int, Opened] = {}
 
     def open(self, places: Sequence[int], check: Callable[[], None]) -> list[Known | str]:
         """Of each sample what is known then, or what is wrong with it. `check` is called between samples."""
 
         def act(place: int) -> Known:
-            one = self._opened[place] = opened(self.items[place])
-            held = len(one.image.data) if isinstance(one.image, Encoded) else 0
-            if held == 0 and isinstance(one.image, Encoded):
-                held = one.image.pixels.nbytes
-            return Known(one.header.height, one.header.width, one.header.shrinks, one.bytes, held)
+            image, known, size = self._opened[place] = opened(self.items[place], self._files)
+            if not isinstance(image, Encoded):
+                return Known(known, size, 0, False)
+            return Known(known, size, len(image.data) or image.pixels.nbytes, ends(image.data))
 
         return self._each(places, act, check)
 
     def read(
         self,
-        places: Sequence[int],
-        parts: Sequence[Part],
+        wanted: dict[int, Wanted],
         room: Room,
-        offsets: Sequence[int],
         check: Callable[[], None],
         shorter: int | None = None,
     ) -> list[str | None]:
-        """Decode parts of samples that are open; of each, what is wrong, or None.
+        """Decode parts of samples that are open, by place; of each, what is wrong, or None.
 
         Args:
             room: where each part begins at its offset.
             shorter: the parts are whole images, scaled as `cache.scaled` does it.
         """
-        whole = dict(zip(places, zip(parts, offsets, strict=True), strict=True))
 
         def act(place: int) -> None:
-            (part, at), one = whole[place], self._opened[place]
-            out = room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
+            (part, at, rows), (image, known, _) = wanted[place], self._opened[place]
+            (h, w), begin = part.size, self._files.end
+            out = room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
+            if rows:
+                return rows_into(image, rows, part.shrink, out)
+            if not isinstance(image, Encoded):
+                image = self._files.load(image)
             if shorter is not None:
-                scaled(one.image, one.header, shorter, out)
+                scaled(image, known, shorter, out)
             else:
-                known = part == Part(0, 0, one.header.height, one.header.width)
-                read(one.image, None if known else part[:4], part.shrink, out=out)
+                whole = part[2:4] == (known.height, known.width)
+                read(image, None if whole else part[:4], part.shrink, out=out)
+            self._files.clear(begin)
 
-        return self._each(places, act, check)
+        return self._each(list(wanted), act, check)
 
     def forget(self) -> None:
         """Let go of what is open."""
         self._opened.clear()
+        self._files.clear()
 
     def _each(self, places: Sequence[int], act: Callable[[int], Any], check: Callable[[], None]) -> list[Any]:
         found = []

@@ -29,8 +29,7 @@ import numpy as np
 import torch
 
 from .feed import Stopped
-from .hands import Hands, Known
-from .reading import Part
+from .hands import Hands, Known, Wanted
 from .rooms import Room
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -97,15 +96,9 @@ class Process(Hands):
         return self._answer(check, "open", list(places))
 
     def read(
-        self,
-        places: Sequence[int],
-        parts: Sequence[Part],
-        room: Room,
-        offsets: Sequence[int],
-        check: Callable[[], None],
-        shorter: int | None = None,
+        self, wanted: dict[int, Wanted], room: Room, check: Callable[[], None], shorter: int | None = None
     ) -> list[str | None]:
-        return self._answer(check, "read", list(places), list(parts), list(offsets), shorter, room=room)
+        return self._answer(check, "read", wanted, shorter, room=room)
 
     def forget(self) -> None:
         with contextlib.suppress(OSError):
@@ -263,8 +256,8 @@ def _answer(connection: Connection, asked: int, hands: Hands, check: Callable, w
         if room is None:
             answer = asked, hands.open(*words, check), None, ""
         else:
-            places, parts, offsets, shorter = words
-            answer = asked, hands.read(places, parts, room, offsets, check, shorter), None, ""
+            wanted, shorter = words
+            answer = asked, hands.read(wanted, room, check, shorter), None, ""
     except Stopped:
         return
     except Exception as error:
