@@ -105,7 +105,7 @@ def test_all_of_a_batch_are_found_at_once(photos, tmp_path):
     assert of.tolist() == [list(caches.stamp(item)) for item in source.items]
     assert cache.find_all(ids, of) is None
     for item, id in zip(source.items, ids.tolist(), strict=True):
-        cache.add(id, caches.stamp(item), caches.decoded(item, None)[0])
+        cache.add(id, caches.stamp(item), read(item))
     cache.flush()
     assert cache.find_all(ids, of) is None  # until it is looked for
     cache.follow()
