@@ -38,6 +38,7 @@ with contextlib.suppress(ImportError):
     import cv2  # noqa: E402, F401 - it sets LD_LIBRARY_PATH as it is imported: before the first test, not during one
 
 OLDER_TRITON = "3.6.0"  # besides the installed one; torch 2.10 to 2.11 ship it
+LONGEST = ("test_ptx", "test_triton_compile", "test_fuzz", "test_keys", "test_timm_train", "test_compiling")
 AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
 
 
@@ -116,7 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker ends with one
+    # long ones first: no worker ends with one
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.stem not in LONGEST))
     if config.option.shuffle is not None:
         random.Random(config.option.shuffle).shuffle(items)
     if torch.cuda.is_available():
