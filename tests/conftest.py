@@ -39,7 +39,7 @@ with contextlib.suppress(ImportError):
 
 OLDER_TRITON = "3.6.0"  # besides the installed one; torch 2.10 to 2.11 ship it
 LONGEST = ("test_ptx", "test_triton_compile", "test_fuzz", "test_keys", "test_timm_train", "test_compiling")
-AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
+AS_ON_A_GPU = ("test_random_pipelines",)  # what the interpreter runs with programs of a GPU's size
 
 
 @pytest.fixture(autouse=True)
