@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 # Before torch, and for the subprocesses of tests. The workers of pytest-xdist share the cores; they inherit what the
 # process that starts them sets, so that one sets no number. A thread that waits does not spin: others need the core.
@@ -36,7 +38,8 @@ with contextlib.suppress(ImportError):
     import cv2  # noqa: E402, F401 - it sets LD_LIBRARY_PATH as it is imported: before the first test, not during one
 
 OLDER_TRITON = "3.6.0"  # besides the installed one; torch 2.10 to 2.11 ship it
-AS_ON_A_GPU = ("test_policies", "test_random_pipelines")  # what the interpreter runs with programs of a GPU's size
+LONGEST = ("test_ptx", "test_triton_compile", "test_fuzz", "test_keys", "test_timm_train", "test_compiling")
+AS_ON_A_GPU = ("test_random_pipelines",)  # what the interpreter runs with programs of a GPU's size
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +48,33 @@ def few_programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     if os.environ.get("TRITON_INTERPRET") == "1" and request.path.stem not in AS_ON_A_GPU:
         from gpuaug.backends import triton
 
-        monkeypatch.setattr(triton, "tile_of", lambda meets: (16, 32))
+        monkeypatch.setattr(triton, "tile_of", lambda meets: (32, 32))
         monkeypatch.setattr(triton, "CHUNKS", 2)
+
+
+@functools.cache
+def languages(function: Callable) -> list[ModuleType]:
+    """The modules of Triton's language among a function's globals."""
+    from triton import language
+
+    return [value for value in function.__globals__.values() if value is language or value is language.core]
+
+
+@pytest.fixture(autouse=True)
+def patched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's interpreter patches its language at each call of a device function, which is a third of its time and for
+    nothing: the kernel that calls has done it."""
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        return
+    from triton.runtime import interpreter
+
+    def patch(function: Callable) -> object:
+        if all(place.range.__name__ == "_new_range" for place in languages(function)):
+            return SimpleNamespace(restore=lambda: None)
+        return original(function)
+
+    original = interpreter._patch_lang
+    monkeypatch.setattr(interpreter, "_patch_lang", patch)
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +117,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # long ones first: no worker ends with one
+    # long ones first: no worker ends with one
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.stem not in LONGEST))
     if config.option.shuffle is not None:
         random.Random(config.option.shuffle).shuffle(items)
     if torch.cuda.is_available():

@@ -325,6 +325,7 @@ def test_pixels(name: str, backend: str, crops: Tensor) -> None:
     arguments = SIZE | SETS[name]
     augment = timm_train(**arguments, seed=4, backend=backend)
     plain = timm_train(**{**arguments, "normalize": False, "re_prob": 0.0}, seed=4, backend=backend)
+    crops = crops if backend == "cpu" else crops[:8]
     images = crops.to(judges.device_of(backend))
     params = augment.sample(images, ids=range(len(crops)), epoch=0)
     outputs, bytes_of = augment.apply(images, params).cpu(), plain.sample(images, ids=range(len(crops)), epoch=0)

@@ -1,7 +1,6 @@
 // PTX's arithmetic in C++: types by PTX's names, registers as unsigned integers, and what C++ has no operator for.
-// Compile with -fwrapv and -ffp-contract=off.
+// Compile with -fwrapv and -ffp-contract=off. Each kernel includes it: a function less, or a header, is compile time.
 #pragma once
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -23,34 +22,6 @@ typedef _Float16 f16;
 struct bf16 {
     u16 bits;
 };
-
-template <size_t> struct Bits;
-template <> struct Bits<2> { typedef u16 type; };
-template <> struct Bits<4> { typedef u32 type; };
-template <> struct Bits<8> { typedef u64 type; };
-
-// A register's or a literal's bits as a T; of an integer its low bits.
-template <class T, class U> static inline T as(U u) {
-    if constexpr (std::is_integral_v<T>) {
-        return (T)u;
-    } else {
-        typename Bits<sizeof(T)>::type bits = u;
-        T t;
-        memcpy(&t, &bits, sizeof t);
-        return t;
-    }
-}
-
-// Set a register: a signed integer is extended by its sign, all else by zeros.
-template <class R, class V> static inline void put(R& r, V v) {
-    if constexpr (std::is_integral_v<V>) {
-        r = (R)v;
-    } else {
-        typename Bits<sizeof(V)>::type bits;
-        memcpy(&bits, &v, sizeof v);
-        r = bits;
-    }
-}
 
 template <class T> struct Wide;
 template <> struct Wide<s16> { typedef s32 type; };
@@ -115,10 +86,9 @@ template <class T> static inline T flush(T a) {
 // A conversion: of a float to an integer towards zero and saturating, NaN to 0; to a narrower float half to even.
 template <class T, class S> static inline T convert(S s) {
     if constexpr (std::is_same_v<S, bf16>) {
-        return convert<T>(as<f32>((u32)s.bits << 16));
+        return convert<T>(__builtin_bit_cast(f32, (u32)s.bits << 16));
     } else if constexpr (std::is_same_v<T, bf16>) {
-        u32 bits;
-        put(bits, (f32)s);
+        u32 bits = __builtin_bit_cast(u32, (f32)s);
         return {(u16)(std::isnan((f32)s) ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
     } else if constexpr (std::is_integral_v<T> && !std::is_integral_v<S>) {
         f64 whole = std::trunc((f64)s);
@@ -133,10 +103,8 @@ template <class T, class S> static inline T convert(S s) {
 
 // Two narrow floats in a register.
 template <class T> static inline u32 pair(f32 upper, f32 lower) {
-    u32 a, b;
-    put(a, convert<T>(upper));
-    put(b, convert<T>(lower));
-    return a << 16 | b;
+    u16 a = __builtin_bit_cast(u16, convert<T>(upper)), b = __builtin_bit_cast(u16, convert<T>(lower));
+    return (u32)a << 16 | b;
 }
 
 template <class T> static inline T shift_left(T a, u32 n) { return n >= 8 * sizeof(T) ? (T)0 : (T)(a << n); }

@@ -5,15 +5,14 @@
 // them; between blocks by an atomic that releases after the one and an atomic on the same place that acquires before
 // the other. A stamp says when an access was, and what a thread knows says which stamps lie before it.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
 
-#include "arithmetic.h"
+#include "runtime.h"
 
 static const u16 MANY = 0xffff;  // in place of a thread: several
-
-enum Access { READ, WRITE, ATOMIC };
 
 // When an access was: by which thread of which block, after how many barriers of the block and releases of its own.
 struct Stamp {

@@ -1,5 +1,5 @@
 // Runs a launch: a coroutine a thread, some blocks at a time, threads and blocks in a random order.
-#include "runtime.h"
+#include "memory.h"
 
 #include <csetjmp>
 #include <cstdio>
@@ -174,9 +174,8 @@ u32 exchange(Thread& t, u32 value, Exchange exchange, u32 argument, u32 site) {
 
 f32 approximate(Thread&, f32 value) {
     if (!launch->ulps || !std::isfinite(value) || value == 0) return value;
-    u32 bits;
-    put(bits, value);
-    return as<f32>(bits + random_below(2 * launch->ulps + 1) - launch->ulps);
+    u32 bits = __builtin_bit_cast(u32, value);
+    return __builtin_bit_cast(f32, bits + random_below(2 * launch->ulps + 1) - launch->ulps);
 }
 
 static u32 exchanged(const Thread& t, u32 lane, const u32* values, u32 n) {

@@ -1,9 +1,9 @@
 // The machine that a translated kernel runs on: what it calls, and what it defines.
 #pragma once
 #include "arithmetic.h"
-#include "memory.h"
 
 enum Space { GLOBAL, SHARED };
+enum Access { READ, WRITE, ATOMIC };
 enum Order { RELAXED = 0, ACQUIRE = 1, RELEASE = 2, ACQ_REL = 3 };
 enum Exchange { BFLY, UP, DOWN, IDX, ADD, MAX, MIN, BALLOT };
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 WIDTHS = {"pred": 1, "f16": 16, "bf16": 16} | {f"{kind}{w}": w for kind in "bsu" for w in (8, 16, 32, 64)}
 WIDTHS |= {"f32": 32, "f64": 64}
+FLOATS = ("f16", "bf16", "f32", "f64")
 SPECIAL = {
     "%tid.x": "thread_number(t)",
     "%tid.y": "0",
@@ -20,7 +21,7 @@ SPECIAL = {
     "%ctaid.x": "block_number(t, 0)",
     "%ctaid.y": "block_number(t, 1)",
     "%ctaid.z": "block_number(t, 2)",
-    "%laneid": "thread_number(t) % 32",
+    "%laneid": "(thread_number(t) % 32)",
 }
 # An operand a, b, c, d is read as of the instruction's type, or as of the one behind the colon.
 FORMULAS = {
@@ -122,6 +123,11 @@ def cpp_type(kind: str) -> str:
     return "bool" if kind == "pred" else re.sub(r"^b(?=\d)", "u", kind)
 
 
+def bits(value: str, cpp: str) -> str:
+    """What a register becomes by a value of a type: a signed integer is extended by its sign, all else by zeros."""
+    return f"__builtin_bit_cast(u{WIDTHS[cpp]}, {value})" if cpp in FLOATS else value
+
+
 def variable_type(kind: str) -> str:
     return "bool" if kind == "pred" else f"u{max(WIDTHS[kind], 16)}"
 
@@ -150,18 +156,24 @@ class Operand:
         return self.as_type(cpp_type(kind))
 
     def as_type(self, cpp: str) -> str:
+        if cpp in FLOATS:
+            return f"__builtin_bit_cast({cpp}, (u{WIDTHS[cpp]}){self.whole()})"
+        return f"({cpp}){self.whole()}"
+
+    def whole(self) -> str:
+        """A register's or a literal's bits, as an integer."""
         text = self.text
         if text in SPECIAL:
-            return f"as<{cpp}>({SPECIAL[text]})"
+            return SPECIAL[text]
         if re.fullmatch(r"%(p|rs?|rd|fd?)\d+", text):
-            return register(text) if cpp == "bool" else f"as<{cpp}>({register(text)})"
+            return register(text)
         if re.fullmatch(r"0[fd][0-9A-Fa-f]+", text):
-            return f"as<{cpp}>(0x{text[2:]}{'u' if text[1] == 'f' else 'ull'})"
+            return f"0x{text[2:]}{'u' if text[1] == 'f' else 'ull'}"
         if re.fullmatch(r"-?(0x[0-9A-Fa-f]+|\d+)U?", text):
             number = int(text.rstrip("U"), 0)
-            return f"as<{cpp}>({number}{'ll' if number < 1 << 63 else 'ull'})"
+            return f"{number}{'ll' if number < 1 << 63 else 'ull'}"
         if text == "global_smem":  # Triton's only shared memory begins at 0
-            return f"as<{cpp}>(0)"
+            return "0"
         raise Unknown(f"operand {text}")
 
 
@@ -190,9 +202,9 @@ class Instruction:
         """Operand number `i` as of a type, by default the instruction's."""
         return format(Operand(self.operands[i], self.kind), kind)
 
-    def put(self, value: str) -> str:
-        """Set the first operand."""
-        return f"put({register(self.operands[0])}, {value});"
+    def put(self, value: str, cpp: str = "") -> str:
+        """Set the first operand to a value, by default of the instruction's type."""
+        return f"{register(self.operands[0])} = {bits(value, cpp or cpp_type(self.kind))};"
 
 
 @dataclass
@@ -266,7 +278,9 @@ def formula(of: Translation, x: Instruction) -> str:
     found = FORMULAS[key].format(**dict(zip("abcd", values, strict=False)))
     if "ftz" in x.modifiers and x.name != "setp":
         found = f"flush({found})"
-    if x.name == "setp" or "wide" in x.modifiers:
+    if x.name == "setp":
+        return x.put(found, "bool")
+    if "wide" in x.modifiers:
         return x.put(found)
     return x.put(f"({cpp_type(x.kind)})({found})")  # C++ computes with short integers as with long ones
 
@@ -277,13 +291,14 @@ def move(of: Translation, x: Instruction) -> str:
     width = whole // len(parts)
     if len(parts) > 1:
         low = enumerate(parts)
-        return " ".join(f"put({register(part)}, (u{width})({x.read(1)} >> {width * i}));" for i, part in low)
+        return " ".join(f"{register(part)} = (u{width})({x.read(1)} >> {width * i});" for i, part in low)
     values = vector(x.operands[1])
     if len(values) > 1:
         width = whole // len(values)
         parts = [f"(u{whole}){Operand(v, x.kind):u{width}} << {width * i}" for i, v in enumerate(values)]
         return x.put(" | ".join(f"({part})" for part in parts))
-    return x.put(x.read(1, f"b{whole}" if x.kind != "pred" else "pred"))
+    kind = f"b{whole}" if x.kind != "pred" else "pred"
+    return x.put(x.read(1, kind), cpp_type(kind))
 
 
 def conversion(of: Translation, x: Instruction) -> str:
@@ -291,7 +306,7 @@ def conversion(of: Translation, x: Instruction) -> str:
     to, kind = x.op.split(".")[-2:]
     modifiers = x.modifiers[:-1]
     if to in ("bf16x2", "f16x2") and modifiers == ["rn"]:
-        return x.put(f"pair<{to[:-2]}>({x.read(1, 'f32')}, {x.read(2, 'f32')})")
+        return x.put(f"pair<{to[:-2]}>({x.read(1, 'f32')}, {x.read(2, 'f32')})", "u32")
     value = x.read(1, kind)
     for modifier in sorted(modifiers):  # `ftz` comes before how to round
         if modifier == "ftz":
@@ -300,7 +315,7 @@ def conversion(of: Translation, x: Instruction) -> str:
             value = f"{WHOLE[modifier]}({value})"
         elif modifier != "rn":
             raise Unknown(modifier)
-    return x.put(f"convert<{cpp_type(to)}>({value})")
+    return x.put(f"convert<{cpp_type(to)}>({value})", cpp_type(to))
 
 
 def memory(of: Translation, x: Instruction) -> tuple[str, int]:
@@ -322,7 +337,8 @@ def load(of: Translation, x: Instruction) -> str:
 
 def unpacked(x: Instruction) -> str:
     """Set the registers of the first operand to the numbers of v."""
-    return " ".join(f"put({register(name)}, v[{i}]);" for i, name in enumerate(vector(x.operands[0])) if name != "_")
+    kind, names = cpp_type(x.kind), enumerate(vector(x.operands[0]))
+    return " ".join(f"{register(name)} = {bits(f'v[{i}]', kind)};" for i, name in names if name != "_")
 
 
 def store(of: Translation, x: Instruction) -> str:
