@@ -58,13 +58,15 @@ class WithIds(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Identified:
-        return Identified(self.dataset[index], self._id(index))
+        number = self._id(index)
+        return Identified(self.dataset[index], number)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Identified]:
         """Several at once, as a DataLoader asks for them."""
         several = getattr(self.dataset, "__getitems__", None)
+        numbers = list(map(self._id, indices))
         samples = [self.dataset[index] for index in indices] if several is None else several(indices)
-        return [Identified(sample, self._id(index)) for sample, index in zip(samples, indices, strict=True)]
+        return list(map(Identified, samples, numbers))
 
     def _id(self, index: Any) -> int:
         try:
@@ -114,11 +116,19 @@ def collate(
             would not move though it seems to be a mask.
         ValueError: a key that no sample has, or samples whose image is not theirs directly.
     """
+    return Collate(pipeline("collate", augment), ids, {"masks": masks, "boxes": boxes, "keypoints": keypoints}, columns)
+
+
+def pipeline(called: str, augment: Any) -> Compose:
+    """A pipeline, as it is.
+
+    Raises:
+        TypeError: something else.
+    """
     if not isinstance(augment, Compose):
-        raise TypeError(
-            f"collate: augment must be a gpuaug.Compose, got {shown(augment)}; ga.convert makes one of others"
-        )
-    return Collate(augment, ids, {"masks": masks, "boxes": boxes, "keypoints": keypoints}, columns)
+        mend = "ga.convert makes one of other libraries' pipelines"
+        raise TypeError(f"{called}: augment must be a gpuaug.Compose, got {shown(augment)}; {mend}")
+    return augment
 
 
 @dataclass(frozen=True, eq=False)
