@@ -66,7 +66,7 @@ class WithIds(Dataset):
         several = getattr(self.dataset, "__getitems__", None)
         numbers = list(map(self._id, indices))
         samples = [self.dataset[index] for index in indices] if several is None else several(indices)
-        return list(map(Identified, samples, numbers))
+        return [Identified(sample, number) for sample, number in zip(samples, numbers, strict=True)]
 
     def _id(self, index: Any) -> int:
         try:
