@@ -181,7 +181,8 @@ class Collate:
         rest = {key: values for key, values in columns.items() if key not in named.values()}
         first = {key: values[0] for key, values in rest.items()}
         forms_of = {key: of_type(type(value)) for key, value in first.items()}
-        pictures, objects = pictures_of(first, like), not {*named, *forms_of.values()}.isdisjoint(OBJECTS)
+        objects = not {*named, *forms_of.values()}.isdisjoint(OBJECTS)
+        pictures = pictures_of(first, like)
         given, still = {}, {}  # what the call gets, and what does not move
         for key, values in rest.items():
             form, axes = forms_of[key], getattr(first[key], "ndim", 0)
@@ -209,10 +210,22 @@ class Collate:
 
 # --- samples ----------------------------------------------------------------------------------------------------------
 def identified(batch: Any, key: Key | None = None) -> tuple[Any, Any]:
-    """A batch that torch's default_collate made, and its ids, int64 [B] or None; `key`: of ids that stand in it."""
+    """A batch that torch's default_collate made, and its ids, int64 [B] or None.
+
+    Args:
+        key: the key or place of ids that stand in the batch.
+
+    Raises:
+        ValueError: there are none.
+    """
     if isinstance(batch, Identified):
         return batch.sample, batch.id
-    return batch, None if key is None else batch[key]
+    if key is None:
+        return batch, None
+    columns = opened(batch, batch)
+    if key not in columns:
+        raise ValueError(f"ids names {key!r}, and a batch holds {list(columns)}")
+    return batch, columns[key]
 
 
 def _without_ids(samples: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int] | None]:

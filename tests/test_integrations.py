@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent
-LIBRARIES = ("lightning", "transformers", "datasets")
+LIBRARIES = ("lightning", "pytorch-lightning", "transformers", "datasets")
 
 
 @pytest.fixture(scope="session")

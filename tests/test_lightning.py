@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,11 @@ def test_ids_in_the_batch_stay_there(tmp_path: Path) -> None:
         assert torch.equal(images, augment(IMAGES[ids], ids=ids, epoch=0))
 
 
+def test_ids_that_no_batch_has_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ids names 'id', and a batch holds \\[0, 1\\]"):
+        trainer(tmp_path, [AugmentCallback(pipeline(), ids="id")]).fit(Net(), loader())
+
+
 def test_labels_become_soft(tmp_path: Path) -> None:
     net = Net()
     augment = pipeline(ga.MixUp(num_classes=4))
@@ -193,6 +201,16 @@ def test_a_resumed_run_draws_as_one_that_was_not_broken(workers: int, seed: int 
     check_as_called(run(first, 2).seen["train"], first, [0, 1])
     check_as_called(run(second, 4, tmp_path / "epoch=1.ckpt").seen["train"], first, [2, 3])
     assert second.seed == first.seed
+
+
+@pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
+def test_the_callbacks_are_those_of_the_package_that_is_imported(name: str) -> None:
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        pytest.skip(f"{name} is not installed")
+    program = f"import {name} as pl, gpuaug.integrations.lightning as it; "
+    program += "print(issubclass(it.AugmentCallback, pl.Callback))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

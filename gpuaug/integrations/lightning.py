@@ -52,9 +52,8 @@ class EpochCallback(_callback()):
         self._set_epoch(trainer)
 
     def _set_epoch(self, trainer: Any) -> None:
-        self.augment.set_epoch(
-            trainer.fit_loop.epoch_progress.current.processed
-        )  # what samplers get, after resuming too
+        progress = trainer.fit_loop.epoch_progress.current
+        self.augment.set_epoch(progress.processed)  # which samplers get as well: right after a resume, too
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self._resumed = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
@@ -95,8 +94,9 @@ class AugmentCallback(EpochCallback):
         super().setup(trainer, pl_module, stage)
         self._restore()
         if stage == "fit":
-            for owner in filter(None, (pl_module, trainer.datamodule)):
-                self._patch(trainer, owner)
+            self._patch(trainer, pl_module)
+            if trainer.datamodule is not None:
+                self._patch(trainer, trainer.datamodule)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self._restore()
