@@ -219,6 +219,18 @@ def test_boxes_and_what_belongs_to_them() -> None:
             assert found["boxes"].canvas_size == (16, 16)
 
 
+def test_what_is_a_list_does_not_hang_on_the_sizes_of_a_batch() -> None:
+    """Two samples of one size with as many boxes: these and their labels are lists all the same, and masks move."""
+    augment, image, mask = pipeline(), IMAGES[0], torch.from_numpy(ARRAYS[0][..., 0] // 64)
+    boxes = tv().BoundingBoxes(boxes_of(1), format="XYXY", canvas_size=tuple(image.shape[-2:]))
+    row = {"image": image, "boxes": boxes, "labels": torch.arange(2), "mask": tv().Mask(mask)}
+    found = ga.collate(augment)([Identified(dict(row), i) for i in range(2)])
+    _, masks, moved = augment(torch.stack([image] * 2), masks=[mask] * 2, boxes=[boxes] * 2, ids=range(2))
+    assert [type(found[key]) for key in ("boxes", "labels")] == [list, list]
+    assert all(map(torch.equal, found["boxes"], moved)) and found["boxes"][0].canvas_size == (16, 16)
+    assert type(found["mask"]) is torch.Tensor and torch.equal(found["mask"], torch.stack(list(masks)))
+
+
 def test_boxes_and_keypoints_by_name() -> None:
     augment = pipeline()
     boxes, points = [boxes_of(i) for i in range(N)], [torch.rand(2, 2) * 20 for _ in range(N)]

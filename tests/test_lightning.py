@@ -128,20 +128,24 @@ def test_hooks_of_ones_own_run_first_and_are_there_again_afterwards(tmp_path: Pa
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             return [255 - batch[0], batch[1]]
 
-    class Data(lightning.LightningDataModule):
+    class Plain(lightning.LightningDataModule):
         def train_dataloader(self) -> DataLoader:
             return loader()
 
+    class Data(Plain):
         def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
             return [batch[0].flip(-1), batch[1]]
 
     invert = ga.Compose([ga.RandomInvert(1.0)], seed=0)
-    own, module, both = Own(), Data(), Net()
-    trainer(tmp_path, [AugmentCallback(invert)], epochs=1).fit(own, loader())
-    assert torch.equal(own.seen["train"][0][1][0], IMAGES[:4])
-    trainer(tmp_path, [AugmentCallback(invert)], epochs=1).fit(both, datamodule=module)
-    assert torch.equal(both.seen["train"][0][1][0], 255 - IMAGES[:4].flip(-1))
-    assert all(HOOK not in vars(owner) for owner in (own, module, both))
+    for net, module, expected in (
+        (Own(), None, IMAGES[:4]),
+        (Own(), Plain(), IMAGES[:4]),
+        (Net(), Data(), 255 - IMAGES[:4].flip(-1)),
+    ):
+        data = {"train_dataloaders": loader()} if module is None else {"datamodule": module}
+        trainer(tmp_path, [AugmentCallback(invert)], epochs=1).fit(net, **data)
+        assert torch.equal(net.seen["train"][0][1][0], expected)
+        assert all(HOOK not in vars(owner) for owner in (net, module) if owner is not None)
 
 
 def test_an_exception_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -185,13 +189,20 @@ def test_the_search_for_a_learning_rate_sees_what_training_sees(tmp_path: Path) 
 @pytest.mark.parametrize("seed", [7, None])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_draws_as_one_that_was_not_broken(workers: int, seed: int | None, tmp_path: Path) -> None:
-    """Without workers on the device; with them in a collate function, where batches are made ahead of the hooks."""
+    """Without workers on the device; with them in a collate function: the epoch is set before they begin."""
     first, second = pipeline(seed=seed), pipeline(seed=None)
+    begun = []
+
+    class Noted(DataLoader):
+        def __iter__(self) -> Any:
+            begun.append(self.augment.epoch)
+            return super().__iter__()
 
     def run(augment: ga.Compose, epochs: int, checkpoint: Path | None = None) -> Net:
         kind = EpochCallback if workers else AugmentCallback
         made = ga.collate(augment) if workers else None
-        data = loader(ga.WithIds(DATA), num_workers=workers, persistent_workers=workers > 0, collate_fn=made)
+        data = Noted(ga.WithIds(DATA), 4, num_workers=workers, persistent_workers=workers > 0, collate_fn=made)
+        data.augment = augment
         saving = lightning.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
         net = Net()
         fit = trainer(tmp_path, [kind(augment), saving], epochs, enable_checkpointing=True)
@@ -200,7 +211,7 @@ def test_a_resumed_run_draws_as_one_that_was_not_broken(workers: int, seed: int 
 
     check_as_called(run(first, 2).seen["train"], first, [0, 1])
     check_as_called(run(second, 4, tmp_path / "epoch=1.ckpt").seen["train"], first, [2, 3])
-    assert second.seed == first.seed
+    assert second.seed == first.seed and begun == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
