@@ -10,6 +10,7 @@ from . import (  # noqa: E402
     presets,
     v2,  # noqa: E402
 )
+from .collate import WithIds, collate  # noqa: E402
 from .compose import Compose, Params  # noqa: E402, I001
 from .convert import DataKeys, Targets, convert  # noqa: E402, I001
 from .enums import AutoAugmentPolicy, InterpolationMode  # noqa: E402
@@ -39,6 +40,8 @@ __all__ = [
     "MultiCrop",
     "Params",
     "Targets",
+    "WithIds",
+    "collate",
     "convert",
     "functional",
     "pad_to_batch",

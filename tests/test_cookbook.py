@@ -32,8 +32,10 @@ CHECKS = {
         and torch.equal(target, torch.arange(8))
         and torch.equal(y, Photos.augment(images[:8], ids=range(8), epoch=3))
     ),
-    "Augment in the collate function: photos of any sizes become a batch": lambda y, target, **_: (
-        y.shape == (16, 3, 32, 32) and differ(y) and torch.equal(target, torch.arange(16) % 10)
+    "Augment in the collate function: photos of any sizes become a batch": lambda y, target, photos, crop, **_: (
+        torch.equal(y, crop([image for image, _ in photos], ids=range(16), epoch=3))
+        and differ(y)
+        and torch.equal(target, torch.arange(16) % 10)
     ),
     "See what was drawn, and draw it again": lambda y, **_: y.shape == (16, 3, 32, 32) and differ(y),
     "Replay an image's draw with torchvision": lambda x, **_: x.shape == (3, 48, 48),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import re
@@ -74,6 +75,34 @@ def test_video(data_dir: Path) -> None:
 def test_simclr(classes: Path) -> None:
     (loss,) = losses(run("simclr", classes, "--batch-size", 16))
     assert loss < math.log(31) * 1.5, "worse than guessing among the 31 others"
+
+
+def needs(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+
+
+@pytest.mark.parametrize("name, packages", [("collate", ["sklearn"]), ("accelerate_loop", ["sklearn", "accelerate"])])
+def test_loops_over_digits(name: str, packages: list[str]) -> None:
+    needs(*packages)
+    first, last = losses(run(name, "--epochs", 2))
+    assert last < first
+
+
+def test_timms_loader(classes: Path) -> None:
+    needs("timm")
+    assert len(losses(run("timm_loader", classes, "--epochs", 2, "--batch-size", 16))) == 2
+
+
+@pytest.mark.parametrize(
+    "name, packages", [("lightning_callback", ["lightning"]), ("hf_trainer", ["transformers", "datasets"])]
+)
+def test_trainers_over_digits(name: str, packages: list[str]) -> None:
+    """A model that guesses has 10%."""
+    needs("sklearn", *packages)
+    text = run(name, "--epochs", 2)
+    assert len(losses(text)) == 1 and float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 30
 
 
 def test_each_is_short(tracked: list[Path]) -> None:
