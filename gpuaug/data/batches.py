@@ -12,6 +12,7 @@ import torch
 
 from ..compose import Compose
 from ..inputs import moved
+from ..recipe import asked_for
 from .cache import Cache, decoded, stamp
 from .decode import DataError, Encoded, Header, header, load, read
 from .feed import Room
@@ -59,7 +60,7 @@ class Batch:
     """
 
     positions: np.ndarray
-    epoch: int
+    epoch: int | None
     bad: list[str]
     bytes: int = 0
     pixels: int = 0
@@ -75,16 +76,24 @@ class Maker:
 
     Args:
         augment: the pipeline, or None. decode: "full" or "scaled". cache: of whole images, or None.
+        views: how many of each sample, as the call's.
     """
 
     def __init__(
-        self, source: Source, augment: Compose | None, decode: str, device: torch.device, cache: Cache | None = None
+        self,
+        source: Source,
+        augment: Compose | None,
+        decode: str,
+        device: torch.device,
+        cache: Cache | None = None,
+        views: int | None = None,
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
+        self.asked = asked_for(views, None)
         self.rooms: list[Room] = []  # those that nobody uses
         self.staged = Staged(device) if device.type == "cuda" else None
 
-    def make(self, positions: np.ndarray, epoch: int, check: Callable[[], None] = lambda: None) -> Batch:
+    def make(self, positions: np.ndarray, epoch: int | None, check: Callable[[], None] = lambda: None) -> Batch:
         """Decode samples. `check` is called between images."""
         batch = Batch(positions, epoch, [])
         if self.cache is not None:
@@ -139,7 +148,7 @@ class Maker:
             batch.images = [image.copy() for image in images]
         elif images:
             sizes, ids = [image.shape[:2] for image in images], self.source.ids[batch.positions]
-            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
+            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole", asked=self.asked)
             if None not in places and self.staged is None:
                 batch.source, batch.offsets = cache.source, [place[0] for place in places]
             else:
@@ -171,7 +180,9 @@ class Maker:
                 read(found[places[i]].image, out=batch.images[places[i]])
         else:
             ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
-            batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
+            batch.reading = Reading(
+                self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable, asked=self.asked
+            )
             parts = batch.reading.parts
             self._place(batch)
 

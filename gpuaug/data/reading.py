@@ -23,7 +23,7 @@ from ..keys import CPU
 from ..kinds import finished
 from ..mixing import mixable
 from ..program import Program
-from ..recipe import DRAWN, PLAIN, Recipe, drawn_sizes
+from ..recipe import DRAWN, PLAIN, Asked, Recipe, drawn_sizes
 from ..run import run
 from ..samples import read
 from ..tree import Canvas
@@ -62,6 +62,7 @@ class Reading:
         decode: "full", whose outputs are those of whole images to the bit, or "scaled"; or "whole", of images that are
             there already.
         shrinkable: which images can be decoded at a fraction of their size; None for all.
+        asked: which views; a part holds what all of them read.
 
     Attributes:
         parts: what is to be decoded of each image.
@@ -73,22 +74,22 @@ class Reading:
         augment: Compose,
         sizes: Sequence[Canvas],
         ids: torch.Tensor,
-        epoch: int,
+        epoch: int | None,
         *,
         decode: str = "full",
         shrinkable: Sequence[bool] | None = None,
+        asked: Asked = PLAIN,
     ):
-        self.augment, self.sizes, self.ids, self.epoch = augment, sizes, ids, epoch
+        self.augment, self.sizes, self.ids, self.epoch, self.asked = augment, sizes, ids, epoch, asked
         self.parts = [Part(0, 0, h, w) for h, w in sizes]
         self.whole, self.host, self.shrinks = None, None, np.ones(len(sizes), np.int64)
         if augment._recipes.is_staged(augment.transforms):
             self.whole = "it holds callables, which are called on images"
             return
-        recipe = self._recipe(CPU)
+        self.recipe = recipe = self._recipe(CPU)
         self.whole = needs_whole(recipe)
         if self.whole is not None:
             return
-        self.recipe = recipe
         self.host = recipe.engine.plan(recipe.rows, recipe.table(CPU), self._key(recipe, CPU))
         if decode == "whole":
             return
@@ -107,7 +108,7 @@ class Reading:
         backend = "auto" if device != CPU and self.augment.backend == "cpu" else self.augment.backend
         backend = "auto" if device == CPU and backend == "triton" else backend
         recipes, format = self.augment._recipes, self.augment.memory_format
-        return recipes.of_list(self.augment.transforms, stubs, backend, format, PLAIN)[1]
+        return recipes.of_list(self.augment.transforms, stubs, backend, format, self.asked)[1]
 
     def _key(self, recipe: Recipe, device: torch.device):
         ids = self.ids if device == CPU else moved(self.ids, device, torch.int64)
@@ -147,8 +148,9 @@ class Reading:
         if self.whole is not None:
             images = [source[at : at + 3 * h * w].view(h, w, 3) for at, (h, w) in zip(offsets, self.sizes, strict=True)]
             images = [image.permute(2, 0, 1) for image in images]
+            views = None if self.asked.views is None else len(self.asked.views)
             ids = self.ids.to(source.device)
-            return self.augment(images, labels=labels, **(targets or {}), ids=ids, epoch=self.epoch)
+            return self.augment(images, labels=labels, **(targets or {}), ids=ids, epoch=self.epoch, views=views)
         recipe, plans = self._on(source.device)
         recipe.check_alone()
         recipe = recipe.placed(moved(self._placed(offsets), source.device, torch.int64))
