@@ -47,11 +47,10 @@ def main(folder: str, out: str, size: int = 224, epoch: int = 0, blocks: int = 4
         batch_size=batch_size,
     )
     photos.write_parquet(out)
-    count = 0
-    for batch in ray.data.read_parquet(out).iter_torch_batches(batch_size=batch_size):
-        count += len(batch["image"])
-        shape = tuple(batch["image"].shape[1:])
-    print(f"{count} images {shape} in {time.perf_counter() - begin:.1f} s")
+    seconds, count, shape = time.perf_counter() - begin, 0, ()
+    for batch in ray.data.read_parquet(out, columns=["image"]).iter_torch_batches(batch_size=batch_size):
+        count, shape = count + len(batch["image"]), tuple(batch["image"].shape[1:])
+    print(f"{count} images {shape} in {seconds:.1f} s")
     return count
 
 

@@ -4,8 +4,8 @@
     python examples/spark.py photos prepared --epoch 3
 
 A draw belongs to the seed, the epoch and the photo's id, so the result is the same with any number of partitions,
-executors and machines. Of each photo no more is decoded than its crop reads. Spark has no type for tensors: an image is a
-struct of its bytes, its shape and numpy's name of its dtype.
+executors and machines. Of each photo no more is decoded than its crop reads. Spark has no type for tensors: an image is
+a struct of its bytes, its shape and numpy's name of its dtype.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def main(folder: str, out: str, size: int = 224, epoch: int = 0, partitions: int
     )
     prepare = partial(augment_batches, augment=augment, epoch=epoch, batch_size=batch_size)
     photos.repartition(partitions).mapInArrow(prepare, SCHEMA).write.mode("overwrite").parquet(out)
-    found = spark.read.parquet(out)
+    seconds, found = time.perf_counter() - begin, spark.read.parquet(out)
     count, cell = found.count(), found.first()["image"]
     image = np.frombuffer(cell["data"], cell["dtype"]).reshape(cell["shape"])
-    print(f"{count} images {image.shape} in {time.perf_counter() - begin:.1f} s")
+    print(f"{count} images {image.shape} in {seconds:.1f} s")
     spark.stop()
     return count
 

@@ -20,7 +20,7 @@ import gpuaug as ga
 pa = pytest.importorskip("pyarrow", reason="tables need pyarrow")
 pytest.importorskip("numba", reason="parts of images are read by the CPU engine")
 
-from gpuaug.data import DataError, augment_batches, augment_table, read  # noqa: E402
+from gpuaug.data import DataError, augment_batches, augment_table, header, parquet, read  # noqa: E402
 from gpuaug.data.sources import id_of  # noqa: E402
 
 TO_FLOAT = ga.ToDtype(torch.float32, scale=True)
@@ -137,8 +137,18 @@ def test_files_again() -> None:
     assert [Image.open(io.BytesIO(one)).mode for one in grey[0]] == ["L", "L"]
 
 
+def test_files_are_known_where_they_lie(tmp_path: Path) -> None:
+    """Arrow's buffers are of signed bytes; a JPEG there is decoded by rows, as one in a file is."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table_of().drop(["label"]), tmp_path / "a.parquet")
+    source = parquet(tmp_path / "a.parquet")
+    for i in range(N):
+        assert header(source.items[i]) == header(FILES[i]) and (header(FILES[i]).frame is None) == (i % 3 == 0)
+
+
 def test_no_more_is_decoded_than_the_crop_reads(monkeypatch) -> None:
-    from gpuaug.data import batches
+    from gpuaug.data import batches, jpeg
 
     windows = []
 
@@ -147,8 +157,11 @@ def test_no_more_is_decoded_than_the_crop_reads(monkeypatch) -> None:
         return read(image, window, *arguments, **keywords)
 
     monkeypatch.setattr(batches, "read", noting)
+    rows = []
+    monkeypatch.setattr(jpeg, "shorter", lambda data, frame, n, of=jpeg.shorter: rows.append(n) or of(data, frame, n))
     scaled = augment_table(table_of(), ga.Compose([ga.RandomResizedCrop(8)], seed=5), epoch=3, decode="scaled")
     assert sum(window is not None for window in windows) > N / 2
+    assert rows or jpeg.library() is None
     assert not torch.equal(tensors(scaled), ga.Compose([ga.RandomResizedCrop(8)], seed=5)(whole(), ids=IDS, epoch=3))
 
 

@@ -27,6 +27,7 @@ from .errors import DataError, named
 from .items import Encoded, load
 from .reading import Reading
 from .sources import Source, id_of
+from .tables import bytes_of
 
 FORMS = ("tensor", "struct", "jpeg", "png")
 DECODES = ("full", "scaled")
@@ -215,10 +216,10 @@ class _Files(Sequence):
         return len(self.names)
 
     def __getitem__(self, i: int) -> Encoded:
-        data, path = self.column[i].as_buffer(), None if self.paths is None else self.paths[i].as_py()
+        data, path = bytes_of(self.column[i]), None if self.paths is None else self.paths[i].as_py()
         name = f"{self.names[i]} ({path})" if path else self.names[i]
         if data is not None:
-            return Encoded(name, memoryview(data))
+            return Encoded(name, data)
         if path:
             with named(name):
                 return Encoded(name, Path(path).read_bytes())
@@ -386,11 +387,13 @@ def _tensors(images: Any, several: bool) -> pa.Array:
 
 
 def _structs(images: list[torch.Tensor]) -> pa.Array:
-    data = [image.contiguous().numpy().tobytes() for image in images]
-    if sum(map(len, data)) > MOST_BYTES:
+    pieces = [image.contiguous().view(-1).view(torch.uint8).numpy() for image in images]
+    ends = np.cumsum([0, *map(len, pieces)])
+    if ends[-1] > MOST_BYTES:
         raise ValueError(f"augment_table: {len(images)} images are more than 2 GiB; hand over fewer rows at a time")
+    buffers = [ends.astype(np.int32), np.concatenate([np.empty(0, np.uint8), *pieces])]
     columns = {
-        "data": pa.array(data, pa.binary()),
+        "data": pa.Array.from_buffers(pa.binary(), len(pieces), [None, *map(pa.py_buffer, buffers)]),
         "shape": pa.array([list(image.shape) for image in images], pa.list_(pa.int32())),
         "dtype": pa.array([str(image.dtype).removeprefix("torch.") for image in images], pa.string()),
     }
