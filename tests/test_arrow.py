@@ -192,6 +192,23 @@ def structs(images: list[np.ndarray]) -> Any:
     return pa.array([{"data": x.tobytes(), "shape": x.shape, "dtype": str(x.dtype)} for x in images])
 
 
+class Rays(pa.ExtensionType):
+    """What Ray makes of images of several sizes."""
+
+    def __init__(self) -> None:
+        storage = pa.struct({"data": pa.large_list(pa.uint8()), "shape": pa.list_(pa.int64())})
+        super().__init__(storage, "test.variable_shaped_tensor")
+        self.shape = (None, None, None)
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+
+def rays(images: list[np.ndarray]) -> Any:
+    cells = [{"data": x.reshape(-1), "shape": x.shape} for x in images]
+    return pa.ExtensionArray.from_storage(Rays(), pa.array(cells, Rays().storage_type))
+
+
 FIRST = SQUARES.transpose(0, 3, 1, 2)
 COLUMNS = {
     "fixed_shape_tensor [H, W, C]": (fixed(SQUARES), {}),
@@ -199,6 +216,7 @@ COLUMNS = {
     "fixed_shape_tensor, axes named": (fixed(np.ascontiguousarray(SQUARES.swapaxes(1, 2)), ["W", "H", "C"]), {}),
     "fixed_shape_tensor, permuted": (fixed(np.ascontiguousarray(SQUARES.swapaxes(1, 2)), None, [1, 0, 2]), {}),
     "struct": (structs(list(FIRST)), {}),
+    "tensors of several shapes": (rays(list(SQUARES)), {}),
     "lists, one shape": (pa.array([x.reshape(-1) for x in SQUARES], pa.list_(pa.uint8())), {"shape": (32, 40, 3)}),
     "lists, columns of shapes": (
         pa.array([x.reshape(-1) for x in SQUARES], pa.large_list(pa.uint8())),
@@ -353,6 +371,7 @@ def test_columns_that_are_wrong() -> None:
     wrong("ids are whole numbers or strings, and the column 'key' is double", table_of(key=[0.5] * N), id="key")
     wrong("the column 'image' is list<.*int64>; give shape=", table_of(pa.array([[1, 2]] * N)))
     wrong("the column 'label' is int64$", image="label")
+    wrong("no column 'klass' among id, image, label; name it: label=", label="klass")
     wrong("id 1: pixels are uint8, and this array is int64", table_of(pa.array([[1, 2, 3]] * N)), shape=(1, 1, 3))
     wrong(r"id 1: 3 numbers are no image of the shape \(5, 1, 3\)", table_of(pa.array([b"abc"] * N)), shape=(5, 1, 3))
 

@@ -1,4 +1,4 @@
-"""Ray Data and Spark, in environments of their own: the examples, judged by the same pipeline on images decoded whole."""
+"""Ray Data and Spark, in environments of their own: the examples, judged by one process on images decoded whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import site
 import subprocess
-import sys
 import venv
 from pathlib import Path
 

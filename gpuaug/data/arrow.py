@@ -57,9 +57,9 @@ def augment_table(
     """A table with its images augmented; all other columns are kept as they are.
 
     The images are those of ``augment(images, labels, ids=ids, epoch=epoch, views=views)`` to the bit, whichever rows
-    come together in a table. Only what mixes the samples of a batch (MixUp, CutMix, Mosaic) depends on that: the table
-    is the batch. The pipeline draws first, and no more is decoded than it reads. All happens in the calling thread, but
-    for the engine's own, as many as ``torch.get_num_threads()``.
+    come together in a table. Only what looks at other samples of a batch (MixUp, CutMix, Mosaic, same_on_batch, a
+    callable of yours) depends on that: the table is the batch. The pipeline draws first, and no more is decoded than it
+    reads. The calling thread decodes, and the engine has threads of its own, as ``torch.get_num_threads()`` says.
 
     Args:
         table: a pyarrow Table or RecordBatch, in chunks of any size. All its images are in memory at once.
@@ -106,7 +106,8 @@ def augment_table(
     mixers = [type(op).__name__ for op in within(augment.transforms) if isinstance(op, Mixer)]
     if mixers and label is None:
         raise ValueError(f"augment_table: {mixers[0]} mixes labels, too; name their column, as label='label'")
-    labels = _labels(_column(table, label, "label"), label) if mixers else None
+    given = None if label is None else _column(table, label, "label")
+    labels = _labels(given, label) if mixers else None
     maker = Maker(Source(images, ids, labels), augment, decode, CPU, views=views)
     batch = maker.make(np.arange(len(images)), epoch)
     if batch.bad:
