@@ -1,6 +1,6 @@
 """A data set prepared on many machines by Spark: photos are read, augmented and written to Parquet.
 
-    pip install 'gpuaug[data,parquet]' pyspark
+    pip install 'gpuaug[data,parquet]' 'pyspark[sql]'
     python examples/spark.py photos prepared --epoch 3
 
 A draw belongs to the seed, the epoch and the photo's id, so the result is the same with any number of partitions,

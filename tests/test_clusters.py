@@ -49,7 +49,7 @@ def with_ray(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def with_spark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("java") is None:
         pytest.skip("Spark needs java")
-    return environment(tmp_path_factory.mktemp("spark"), "pyspark")
+    return environment(tmp_path_factory.mktemp("spark"), "pyspark[sql]")
 
 
 def run(python: Path, name: str, place: Path, *arguments: str | Path) -> str:
