@@ -261,7 +261,8 @@ class _Pixels(Sequence):
         if not scalar.is_valid:
             raise DataError(f"{name}: no image there (null); drop the row, or pass strict=False")
         if str(scalar.type) in FILES:
-            pixels = np.frombuffer(scalar.as_buffer(), np.uint8 if self.dtypes is None else self.dtypes[i].as_py())
+            with named(name):
+                pixels = np.frombuffer(scalar.as_buffer(), np.uint8 if self.dtypes is None else self.dtypes[i].as_py())
         elif scalar.values.null_count:
             raise DataError(f"{name}: {scalar.values.null_count} pixels are null; give each a number")
         else:
