@@ -113,7 +113,7 @@ def augment_table(
     if batch.bad:
         _left_out(batch.bad, strict)
     if len(batch.positions):
-        found, soft, _ = maker.finish(batch)
+        found, soft, _ = maker.handed(maker.launch(batch))
     else:
         found, soft = _nothing(augment, views, images, form), None
     made = {image: _of_images(found, form, views is not None, quality)}
