@@ -366,7 +366,7 @@ class Recipes:
         self._projected: dict[tuple, Program] = {}
         self._of_size: dict[tuple[Canvas, int, torch.dtype], Program] = {}
         self._of_sizes: dict[tuple[Canvases, int, torch.dtype], Program] = {}
-        pipelines = (t for t in _within(transforms) if isinstance(t, torch.nn.Module) and hasattr(t, "transforms"))
+        pipelines = (t for t in within(transforms) if isinstance(t, torch.nn.Module) and hasattr(t, "transforms"))
         self._nested = [(pipeline, list(pipeline.transforms)) for pipeline in pipelines]
         self._transforms = list(transforms)
 
@@ -497,8 +497,8 @@ def _drop_oldest(kept: dict, most: int) -> list:
     return [kept.pop(key, None) for key in list(kept)[:-most]] if len(kept) > most else []
 
 
-def _within(transforms: Sequence) -> Iterator[Any]:
+def within(transforms: Sequence) -> Iterator[Any]:
     """All ops of a list, and those inside of them."""
     for transform in transforms:
         yield transform
-        yield from _within(getattr(transform, "transforms", ()))
+        yield from within(getattr(transform, "transforms", ()))

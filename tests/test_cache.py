@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source, folder, hands
+from gpuaug.data import Loader, Source, folder, hands, read
 from gpuaug.data import cache as caches
 from gpuaug.data.cache import Cache
 

@@ -76,6 +76,13 @@ CHECKS = {
     "Augment a data set that lies in memory": lambda y, augment, resident, index, **_: torch.equal(
         y, augment(resident[index], ids=index, epoch=0)
     ),
+    "Prepare a table of images: Arrow, Ray Data, Spark": lambda y, found, table, augment, augment_table, **_: (
+        y.shape == (16, 3, 32, 32)
+        and found.drop(["image"]).equals(table.drop(["image"]))
+        and (
+            augment_table(table.slice(5), augment, epoch=3)["image"].combine_chunks().to_numpy_ndarray() == y[5:]
+        ).all()
+    ),
     "Ask for exactly these parameters": lambda y, images, **_: y.shape == images.shape and differ(y),
     "Compile the model with its augmentation": lambda logits, **_: logits.shape == (16, 10),
 }
@@ -91,6 +98,8 @@ def test_every_recipe_has_a_check_and_there_are_twenty() -> None:
 def test_recipe_runs_as_it_stands(title: str, dynamo: None, tmp_path: Path) -> None:
     if "torchvision" in RECIPES[title]:
         pytest.importorskip("torchvision", reason="the recipe uses torchvision")
+    if "pyarrow" in RECIPES[title]:
+        pytest.importorskip("pyarrow", reason="the recipe uses pyarrow")
     if "timm" in title:
         pytest.importorskip("timm", reason="the recipe is timm's")
     (tmp_path / "recipe.py").write_text(code(PREAMBLE) + code(RECIPES[title]), encoding="utf-8")

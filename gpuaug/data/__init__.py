@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from ..messages import no_attribute
 from .annotated import coco, masks, voc
 from .datasets import arrays, dataset
 from .decode import DataError, decode, header, load, read
@@ -11,12 +14,19 @@ from .sources import Parts, Source
 from .tables import csv, jsonl, parquet
 from .tars import tar
 
+if TYPE_CHECKING:
+    from .arrow import augment_batches, augment_table
+
+_ARROW = ("augment_batches", "augment_table")  # which import pyarrow
+
 __all__ = [
     "DataError",
     "Loader",
     "Parts",
     "Source",
     "arrays",
+    "augment_batches",
+    "augment_table",
     "coco",
     "csv",
     "dataset",
@@ -33,3 +43,15 @@ __all__ = [
     "tar",
     "voc",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ARROW:
+        raise no_attribute(__name__, name, __all__)
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ImportError(f"gpuaug.data.{name} needs pyarrow: pip install 'gpuaug[parquet]'") from None
+    from . import arrow
+
+    return getattr(arrow, name)

@@ -187,6 +187,13 @@ def _ids(column: list | None, below: Sequence[str], path: object) -> torch.Tenso
 
 
 # --- Parquet, Arrow ---------------------------------------------------------------------------------------------------
+def bytes_of(cell: Any) -> memoryview | None:
+    """The bytes of a binary cell of an Arrow table where they lie; None of null. Arrow's own are signed, and no two
+    that differ in that are equal."""
+    data = cell.as_buffer()
+    return None if data is None else memoryview(data).cast("B")
+
+
 class Cells(Sequence):
     """Images in a column of an Arrow table, each as its bytes where they lie."""
 
@@ -197,10 +204,8 @@ class Cells(Sequence):
         return len(self.names)
 
     def __getitem__(self, i: int) -> Any:
-        data = self.column[i].as_buffer()
-        if data is None:
-            return self.root / self.names[i]
-        return Encoded(self.names[i], memoryview(data))
+        data = bytes_of(self.column[i])
+        return self.root / self.names[i] if data is None else Encoded(self.names[i], data)
 
 
 def parquet(
