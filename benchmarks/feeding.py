@@ -127,20 +127,25 @@ def engine(loader: Loader) -> float:
     for at in range(0, min(len(loader.source), 8 * BATCH), BATCH):
         batch = maker.make(loader.order(0)[at : at + BATCH], 0)
         begin = time.perf_counter()
-        maker.finish(batch)
+        maker.launch(batch)
         spent, n = spent + time.perf_counter() - begin, n + len(batch.positions)
     return spent / n
 
 
-def measured(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def taken(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """What each takes, in turns; the first turn does not count."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, run in ways.items():
             seconds = run()
             if number:
-                taken[name].append(seconds)
-    return taken
+                found[name].append(seconds)
+    return found
+
+
+def measured(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each."""
+    return {name: statistics.median(values) for name, values in taken(ways, rounds).items()}
 
 
 def of_folder(root: Path, workers: int, rounds: int, cache: Path | None) -> dict[str, list[float]]:
@@ -153,7 +158,7 @@ def of_folder(root: Path, workers: int, rounds: int, cache: Path | None) -> dict
         cached = Loader(source, BATCH, augment, shuffle=True, workers=workers, cache=cache)
         epoch(cached)
         ways["cache"] = lambda: epoch(cached)
-    return measured(ways, rounds)
+    return taken(ways, rounds)
 
 
 def of_cifar(source: Source, augment: ga.Compose, workers: int, rounds: int, cache: Path) -> dict[str, list[float]]:
@@ -176,12 +181,12 @@ def of_cifar(source: Source, augment: ga.Compose, workers: int, rounds: int, cac
     def several(run: Callable[[], float]) -> Callable[[], float]:
         return lambda: statistics.mean(run() for _ in range(SMALL_PASSES))
 
-    return measured({"cache": several(lambda: epoch(cached)), "engine": several(alone)}, rounds)
+    return taken({"cache": several(lambda: epoch(cached)), "engine": several(alone)}, rounds)
 
 
 def ratios(found: dict[str, dict[str, list[float]]]) -> dict[str, float]:
     """What TARGETS names, of what was measured."""
-    known = {part: {way: statistics.median(taken) for way, taken in ways.items()} for part, ways in found.items()}
+    known = {part: {way: statistics.median(values) for way, values in ways.items()} for part, ways in found.items()}
     photos, told = known["photos"], {}
     told["first epoch over torchvision"] = photos["torchvision"] / photos["gpuaug"]
     told["first epoch over its parts"] = (photos["decoding"] + photos["engine"]) / photos["gpuaug"]
@@ -196,7 +201,7 @@ def ratios(found: dict[str, dict[str, list[float]]]) -> dict[str, float]:
 def show(result: dict) -> None:
     """The tables."""
     for part, ways in result["seconds_an_image"].items():
-        rates = {way: 1 / statistics.median(taken) for way, taken in ways.items()}
+        rates = {way: 1 / statistics.median(values) for way, values in ways.items()}
         print(f"{part:20s} images/s: " + ", ".join(f"{way} {rate:,.0f}" for way, rate in rates.items()))
         if "decoding" in ways:
             both = 1 / rates["decoding"] + 1 / rates["engine"]

@@ -32,8 +32,6 @@ from .gpu_check import WORKERS
 NAMES = ("flip", "crop", "resized-crop", "imagenet-train", "randaugment", "trivialaugment", "affine", "perspective")
 OUTPUTS = {"bf16": (torch.bfloat16, False), "bf16 last": (torch.bfloat16, True), "f32": (torch.float32, False)}
 DEVICE = torch.device("cuda")
-DEVICE = torch.device("cuda")
-DEVICE = torch.device("cuda")
 BATCH, SIZE = 128, 256
 GROWING = ("crop", "resized-crop", "imagenet-train")  # at other batches, and from larger images
 SWEPT = ("crop", "resized-crop", "imagenet-train", "randaugment", "affine")

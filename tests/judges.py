@@ -53,6 +53,17 @@ FLOAT_TOLERANCE = 1e-3  # of a [0, 1] image, DESIGN section 6
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 TRITON = pytest.param("triton", marks=pytest.mark.gpu)
+
+
+def _torch_has_lanczos() -> bool:
+    try:
+        torch.nn.functional.interpolate(torch.zeros(1, 1, 4, 4), size=2, mode="lanczos", antialias=True)
+    except NotImplementedError:
+        return False
+    return True
+
+
+judged_lanczos = pytest.mark.skipif(not _torch_has_lanczos(), reason=f"torch {torch.__version__} has no lanczos")
 BACKENDS = ["triton"] if INTERPRETED else ["cpu", "kornia", TRITON]  # Triton's interpreter takes its own process
 
 

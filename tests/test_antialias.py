@@ -19,10 +19,12 @@ if judges.INTERPRETED:  # seconds each
     FACTORS, UPSCALES = (2.7,), (0.8,)
 HEIGHT, WIDTH = (24, 20) if judges.INTERPRETED else (152, 136)
 PILLOW = {mode: PIL.Image.Resampling[mode.upper()] for mode in judges.ANTIALIASED}
-WAYS = [(mode, True) for mode in judges.ANTIALIASED] + [(mode, False) for mode in judges.SMOOTH]
+FILTERS = [*judges.SMOOTH, pytest.param("lanczos", marks=judges.judged_lanczos)]
+WAYS = [(mode, True) for mode in judges.SMOOTH] + [pytest.param("lanczos", True, marks=judges.judged_lanczos)]
+WAYS += [(mode, False) for mode in judges.SMOOTH]
 backends = pytest.mark.parametrize("backend", judges.BACKENDS)
 modes = pytest.mark.parametrize("mode", judges.SMOOTH)
-antialiased = pytest.mark.parametrize("mode", judges.ANTIALIASED)
+antialiased = pytest.mark.parametrize("mode", FILTERS)
 
 
 @pytest.fixture(scope="session")
@@ -220,6 +222,7 @@ def test_lanczos_of_many_sizes(dtype: torch.dtype, backend: str, images: Tensor)
         assert sum(equal) / len(equal) > 0.7
 
 
+@judges.judged_lanczos
 @backends
 def test_lanczos_elsewhere(backend: str, images: Tensor) -> None:
     """Every op that resizes; Pillow's number; a mask stays nearest; beside another filter; behind a flip."""

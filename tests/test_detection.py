@@ -207,8 +207,9 @@ def test_behind_what_is_drawn(backend: str) -> None:
             else:
                 arrived = replayed.replayed(arrived, [record])
     assert judges.INTERPRETED or {1, 2} <= counts
-    values, _ = move_boxes(trail, boxes.flatten(0, 1), torch.arange(b).repeat_interleave(3))
-    assert (values[-3:] - arrived.as_subclass(Tensor)).abs().max() < 1e-4
+    device = judges.device_of(backend)
+    values, _ = move_boxes(trail, boxes.flatten(0, 1).to(device), torch.arange(b).repeat_interleave(3).to(device))
+    assert (values[-3:].cpu() - arrived.as_subclass(Tensor)).abs().max() < 1e-4
 
 
 WRONG = {

@@ -333,7 +333,8 @@ strict.warm = False
 loop.train_epoch = strict
 config = Config(epochs=3, precision={precision!r}, device="cuda", out={str(tmp_path)!r}, val_fraction=0)
 result = finetune(config, Parts("digits", rest, None, test), quiet=True)
-assert 0 < result.augment_share < 1 and result.after > 0.5, result
+assert 0 < result.augment_share < 1, result
+assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] - 0.3, result
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]

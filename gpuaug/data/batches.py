@@ -15,7 +15,9 @@ from ..inputs import moved
 from .cache import Cache, decoded, stamp, stamps
 from .decode import DataError, Encoded, Files, Header, Slice, header, load, read, rows_into, straight
 from .feed import Room
+from .nvjpeg import Decoder
 from .reading import Part, Reading
+from .side_stream import SideStream
 from .sources import Source
 
 KEPT_BYTES = 1 << 19  # of a file: larger ones are read once for their header, and again when they are decoded
@@ -56,6 +58,7 @@ class Batch:
         bad: what is wrong with these. bytes: of the files. pixels: decoded.
         images: uint8 [H, W, 3] each, where no pipeline reads them.
         source: where the parts lie else, at these offsets; in a room, or in the cache.
+        decoded: uint8 [3, H, W] each, where the device itself decoded them, once this event is behind it.
     """
 
     positions: np.ndarray
@@ -68,13 +71,25 @@ class Batch:
     source: torch.Tensor | None = None
     offsets: Sequence[int] = ()
     images: list[np.ndarray] | None = None
+    decoded: tuple[list[torch.Tensor], torch.cuda.Event] | None = None
+
+
+class Launched(NamedTuple):
+    """What a batch has become, (images, labels, ids) or (images, labels, targets, ids); on a CUDA device once this
+    event is behind it."""
+
+    found: tuple
+    made: torch.cuda.Event | None = None
 
 
 class Maker:
     """Makes batches of a source in any thread, and finishes them in the one that takes them.
 
     Args:
-        augment: the pipeline, or None. decode: "full" or "scaled". cache: of whole images, or None.
+        augment: the pipeline, or None. decode: "full", "scaled" or "nvjpeg". cache: of whole images, or None.
+
+    Raises:
+        ValueError: "nvjpeg" where that cannot be.
     """
 
     def __init__(
@@ -83,7 +98,8 @@ class Maker:
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.rooms: list[Room] = []  # those that nobody uses
         self.files: list[Files] = []  # likewise
-        self.staged = Staged(device) if device.type == "cuda" else None
+        self.side = SideStream(device) if device.type == "cuda" else None
+        self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
 
     def make(self, positions: np.ndarray, epoch: int, check: Callable[[], None] = lambda: None) -> Batch:
         """Decode samples. `check` is called between images."""
@@ -91,7 +107,13 @@ class Maker:
         if self.cache is not None:
             self._whole(batch, self.cache, check)
             return batch
-        files = self.files.pop() if self.files else Files()
+        if self.decoder is not None:
+            self._on_device(batch, self.decoder, check)
+            return batch
+        try:
+            files = self.files.pop()
+        except IndexError:
+            files = Files()
         try:
             self._read(batch, files, check)
         finally:
@@ -154,14 +176,14 @@ class Maker:
         elif images:
             sizes, ids = [image.shape[:2] for image in images], self.source.ids[batch.positions]
             batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
-            if None not in places and self.staged is None:
+            if None not in places and self.side is None:
                 batch.source, batch.offsets = cache.source, [place[0] for place in places]
             else:
                 self._into_room(batch, images)
 
     def _all_cached(self, batch: Batch, cache: Cache) -> bool:
         """Give a batch its images where they lie in the cache, if the pipeline reads them there and all are in it."""
-        if self.augment is None or self.staged is not None or not len(batch.positions):
+        if self.augment is None or self.side is not None or not len(batch.positions):
             return False
         of = stamps([self.source.items[i] for i in batch.positions.tolist()])
         ids = self.source.ids[batch.positions]
@@ -174,6 +196,20 @@ class Maker:
         batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode="whole")
         batch.source, batch.offsets = cache.source, places[:, 0].tolist()
         return True
+
+    def _on_device(self, batch: Batch, decoder: Decoder, check: Callable[[], None]) -> None:
+        """Whole images, decoded by the device where it can."""
+        at_hand: dict[int, Encoded] = {}
+        good = self._each(batch, lambda i: at_hand.setdefault(i, _with_header(self.source.items[i])), check)
+        with torch.cuda.stream(decoder.stream):
+            images = dict(zip(good, decoder.decoded([at_hand[i] for i in good]), strict=True))
+            batch.positions = np.array(good, np.int64)
+            host = lambda i: images[i] is None and images.update({i: decoder.on_host(at_hand[i])})  # noqa: E731
+            batch.positions = np.array(self._each(batch, host, check), np.int64)
+            found = [images[i] for i in batch.positions.tolist()]
+            batch.decoded = found, decoder.stream.record_event()
+        batch.bytes = sum(len(at_hand[i].data) for i in batch.positions.tolist())
+        batch.pixels = sum(image.shape[1] * image.shape[2] for image in found)
 
     def _into_room(self, batch: Batch, images: list[np.ndarray]) -> None:
         self._place(batch)
@@ -198,7 +234,7 @@ class Maker:
             ids, shrinkable = self.source.ids[batch.positions], [one.shrinks for one in headers]
             batch.reading = Reading(self.augment, sizes, ids, batch.epoch, decode=self.decode, shrinkable=shrinkable)
             parts = list(batch.reading.parts)
-            rows = [0 if self.staged else self._rows(one, part) for one, part in zip(found, parts, strict=True)]
+            rows = [0 if self.side else self._rows(one, part) for one, part in zip(found, parts, strict=True)]
             for k, n in enumerate(rows):
                 parts[k] = Part(0, 0, n, sizes[k][1], parts[k].shrink) if n else parts[k]
             batch.reading.parts = parts
@@ -231,29 +267,49 @@ class Maker:
         try:
             return self.rooms.pop()
         except IndexError:
-            return Room(pinned=self.staged is not None)
+            return Room(pinned=self.side is not None)
 
-    def finish(self, batch: Batch) -> tuple:
-        """(images, labels, ids) or (images, labels, targets, ids), on the device, augmented; the room is free again."""
-        if self.augment is None:
-            labels, targets, ids = self.beside(batch.positions)
-            images = [torch.from_numpy(image).permute(2, 0, 1).to(self.device) for image in batch.images]
-            return (images, labels, ids) if targets is None else (images, labels, targets, ids)
-        if self.staged is not None:
-            with self.staged.copied(batch.room, batch.reading, self.rooms) as (source, shift):
-                found = self._run(batch, source, shift)
-            return self.staged.handed(found)
-        found = self._run(batch, batch.source, 0)
+    def launch(self, batch: Batch) -> Launched:
+        """What the pipeline makes of a batch, on the device; the room is free again."""
+        if self.side is not None:
+            return Launched(*self.side.run(lambda: self._made(batch)))
+        found = self._made(batch)
         if batch.room is not None:
             self.rooms.append(batch.room)
-        return found
+        return Launched(found)
 
-    def _run(self, batch: Batch, source: torch.Tensor, shift: int) -> tuple:
+    def handed(self, launched: Launched) -> tuple:
+        """What was launched, for the current stream."""
+        return launched.found if launched.made is None else self.side.handed(*launched)
+
+    def _made(self, batch: Batch) -> tuple:
+        if batch.decoded is not None:
+            images, decoded = batch.decoded
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(decoded)
+            for image in images:
+                image.record_stream(stream)
+            return self.augmented(images, batch.positions, batch.epoch)
+        if self.augment is None:
+            images = [torch.from_numpy(image).permute(2, 0, 1).to(self.device) for image in batch.images]
+            return self.augmented(images, batch.positions, batch.epoch)
+        source, shift = batch.source, 0
+        if self.side is not None:
+            source, shift = self.side.copied(batch.room, batch.reading, self.rooms)
         labels, targets, ids = self.beside(batch.positions)
         offsets = [at + shift for at in batch.offsets]
-        found = batch.reading.run(source, offsets, labels=labels, targets=targets)
-        images, labels, targets = unpacked(found, labels, targets)
-        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+        return sample(batch.reading.run(source, offsets, labels=labels, targets=targets), labels, targets, ids)
+
+    def augmented(
+        self, images: torch.Tensor | list[torch.Tensor], positions: np.ndarray, epoch: int, index: Any = None
+    ) -> tuple:
+        """What the pipeline makes of whole images on the device, those of the samples at these positions; or, given
+        their `index`, of a data set."""
+        labels, targets, ids = self.beside(positions)
+        if self.augment is None:
+            return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+        found = self.augment(images, labels=labels, **(targets or {}), index=index, ids=ids, epoch=epoch)
+        return sample(found, labels, targets, ids)
 
     def beside(self, positions: np.ndarray) -> tuple[torch.Tensor | None, dict | None, torch.Tensor]:
         """Labels, targets and ids of samples, on the device."""
@@ -274,66 +330,17 @@ class Maker:
         }
 
 
-def unpacked(found: Any, labels: Any, targets: dict | None) -> tuple[Any, Any, dict | None]:
-    """Images, labels, targets of what a pipeline's call returned for such."""
+def sample(found: Any, labels: Any, targets: dict | None, ids: torch.Tensor) -> tuple:
+    """(images, labels, ids) or (images, labels, targets, ids) of what a pipeline's call returned for such."""
     rest = list(found) if labels is not None or targets else [found]
     images = rest.pop(0)
     labels = None if labels is None else rest.pop(0)
-    return images, labels, targets and {kind: rest.pop(0) for kind in targets}
+    if targets is None:
+        return images, labels, ids
+    return images, labels, {kind: rest.pop(0) for kind in targets}, ids
 
 
-class Staged:
-    """How batches come to a CUDA device: from pinned memory, on a stream of their own, nobody waiting.
-
-    Attributes:
-        source: on the device, with as much around the parts as a `Room` has.
-    """
-
-    def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
-        self.source = torch.empty(0, dtype=torch.uint8, device=device)
-        self.copying: list[tuple[torch.cuda.Event, Room]] = []
-
-    def copied(self, room: Room, reading: Reading, free: list[Room]) -> _Copied:
-        """A context on the stream, which gives the source on the device, and how much later parts begin in it."""
-        return _Copied(self, room, reading, free)
-
-    def handed(self, found: tuple) -> tuple:
-        """What was made on the stream, for the current one, which waits for it."""
-        current = torch.cuda.current_stream(self.device)
-        current.wait_stream(self.stream)
-        for tensor in _tensors(found):
-            tensor.record_stream(current)
-        return found
-
-
-class _Copied:
-    def __init__(self, staged: Staged, room: Room, reading: Reading, free: list[Room]):
-        self.staged, self.room, self.reading, self.free = staged, room, reading, free
-
-    def __enter__(self) -> tuple[torch.Tensor, int]:
-        staged, room = self.staged, self.room
-        size = sum(3 * part.size[0] * part.size[1] for part in self.reading.parts)
-        margin = max(3 * h * w for h, w in self.reading.sizes)
-        self.within = torch.cuda.stream(staged.stream)
-        self.within.__enter__()
-        if len(staged.source) < size + 2 * margin:
-            staged.source = torch.empty(2 * margin + size, dtype=torch.uint8, device=staged.device)
-        at = (len(staged.source) - size) // 2
-        staged.source[at : at + size].copy_(room.payload(size), non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record(staged.stream)
-        while staged.copying and staged.copying[0][0].query():
-            self.free.append(staged.copying.pop(0)[1])
-        staged.copying.append((copied, room))
-        return staged.source, at - room.margin
-
-    def __exit__(self, *error) -> None:
-        self.within.__exit__(*error)
-
-
-def _tensors(found: Any) -> list[torch.Tensor]:
-    if isinstance(found, torch.Tensor):
-        return [found]
-    found = list(found.values()) if isinstance(found, dict) else found
-    return [tensor for one in found for tensor in _tensors(one)] if isinstance(found, list | tuple) else []
+def _with_header(item: Any) -> Encoded:
+    one = load(item)
+    header(one)
+    return one

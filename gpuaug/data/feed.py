@@ -61,6 +61,10 @@ class Feed(Generic[Made]):
             raise error
         return made
 
+    def is_ready(self) -> bool:
+        """Whether the next is there already."""
+        return self._work.taken in self._work.done
+
     def close(self) -> None:
         """End the threads and let go of what they made. Ctrl-C meanwhile comes up behind that."""
         self._work.end()

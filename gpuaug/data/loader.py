@@ -5,6 +5,7 @@ on (seed, epoch) alone.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,14 @@ import torch
 
 from ..compose import Compose
 from ..messages import shown, warn
-from .batches import Batch, Maker
+from .batches import Batch, Launched, Maker
 from .cache import Cache
 from .decode import DataError
 from .feed import Feed
 from .resident import Resident
 from .sources import Source
 
-DECODES = ("full", "scaled")
+DECODES = ("full", "scaled", "nvjpeg")
 AHEAD = 2  # batches that are ready or on their way, beside those that threads make
 MOST_NAMED = 8  # files in an error
 
@@ -63,7 +64,8 @@ class Loader:
         seed: of the order. The pipeline has its own.
         workers: threads that decode; 0: the loop itself does.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the crop remains at least as large as the
-            output; "full" gives the very pixels that whole images would.
+            output; "full" gives the very pixels that whole images would; "nvjpeg" has a CUDA device decode whole
+            JPEGs, by torchvision: a few levels off those of a CPU.
         cache: a folder on disk, where whole images are kept, decoded: the first pass decodes and writes them, later
             ones, in this process or another, open no file whose size and time of change are as they were. Images that
             are no files are made each time. It takes the place of `decode`.
@@ -221,16 +223,35 @@ class _Pass:
             maker.cache.follow()
         feed: Feed[Batch] = Feed(self._make, len(self.parts), loader.workers, ahead)
         try:
-            for batch in feed:
-                self.report.waited = feed.waited
-                self.report.bytes += batch.bytes
-                self.report.pixels += batch.pixels
-                self._judge(batch.bad)
-                yield maker.finish(batch) if len(batch.positions) else None
+            for launched in self._launched(feed, maker):
+                yield launched if launched is None else maker.handed(launched)
         finally:
             feed.close()
             if maker.cache is not None:
                 maker.cache.flush()
+
+    def _launched(self, feed: Feed[Batch], maker: Maker) -> Iterator[Launched | None]:
+        """Batches on their way, in order. A CUDA device gets the next one while the loop works on the one before, if
+        it is decoded by then; an error comes up where its turn is."""
+        ready: deque[Launched | Exception | None] = deque()
+        while True:
+            while not ready or (maker.side is not None and len(ready) < 2 and feed.is_ready()):
+                try:
+                    batch = next(feed)
+                    self.report.waited = feed.waited
+                    self.report.bytes += batch.bytes
+                    self.report.pixels += batch.pixels
+                    self._judge(batch.bad)
+                    ready.append(maker.launch(batch) if len(batch.positions) else None)
+                except Exception as error:
+                    ready.append(error)
+                    break
+            first = ready.popleft()
+            if isinstance(first, StopIteration):
+                return
+            if isinstance(first, Exception):
+                raise first
+            yield first
 
     def _make(self, n: int, check: Callable[[], None]) -> Batch:
         return self.loader._maker.make(self.parts[n], self.epoch, check)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
@@ -14,21 +14,23 @@ from .headers import Header, valid
 
 WHITE = (255, 255, 255)
 UNREAD = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG", "FPX"}  # other programs would decode these, or nobody
-TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda x: x[:, ::-1],
-    3: lambda x: x[::-1, ::-1],
-    4: lambda x: x[::-1],
-    5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: x[::-1].swapaxes(0, 1),
-    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
-    8: lambda x: x.swapaxes(0, 1)[::-1],
+TURNS = {  # from stored to upright: flip rows, flip columns, and then swap the two
+    2: (False, True, False),
+    3: (True, True, False),
+    4: (True, False, False),
+    5: (False, False, True),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (False, True, True),
 }
 HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Stored pixels [H, W, C] upright, as a view."""
-    return TURNS[orientation](pixels) if orientation in TURNS else pixels
+    rows, columns, swap = TURNS.get(orientation, (False, False, False))
+    pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+    return pixels.swapaxes(0, 1) if swap else pixels
 
 
 def opened(file: IO[bytes], name: str) -> ImageFile.ImageFile:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..inputs import moved
-from .batches import Maker, unpacked
+from .batches import Maker
 from .feed import Feed
 
 DECODED = 32  # images that a thread decodes at once
@@ -54,19 +54,15 @@ class Resident:
         return cls(maker, kept, good, tuple(bad), total, pixels)
 
     def batch(self, positions: np.ndarray, epoch: int) -> tuple | None:
-        """As `Maker.finish`, of the samples at these positions; None where none of them is there."""
+        """(images, labels, ids) or (images, labels, targets, ids), of the samples at these positions; None where none
+        of them is there."""
         positions = positions if self.good is None else positions[self.good[positions]]
         if not len(positions):
             return None
-        maker = self.maker
-        labels, targets, ids = maker.beside(positions)
-        images, index = self.images, None
+        maker, images = self.maker, self.images
         if isinstance(images, list):
-            images = [images[i] for i in positions.tolist()]
-        else:
-            index = moved(torch.from_numpy(positions), maker.device, torch.int64)
-            images = images[index] if maker.augment is None else images
-        if maker.augment is not None:
-            found = maker.augment(images, labels=labels, **(targets or {}), index=index, ids=ids, epoch=epoch)
-            images, labels, targets = unpacked(found, labels, targets)
-        return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+            return maker.augmented([images[i] for i in positions.tolist()], positions, epoch)
+        index = moved(torch.from_numpy(positions), maker.device, torch.int64)
+        if maker.augment is None:
+            return maker.augmented(images[index], positions, epoch)
+        return maker.augmented(images, positions, epoch, index)

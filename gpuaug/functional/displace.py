@@ -75,7 +75,8 @@ def _images(images: torch.Tensor, drift: torch.Tensor, kind: int, fill: Any) -> 
         return images.clone()
     if drift.shape[0] > 1:
         drift = drift.repeat_interleave(len(flat) // drift.shape[0], 0)
-    found = _displaced(flat.float(), drift, kind, torch.tensor(colour, device=images.device)[None, :, None, None])
+    colour = moved(torch.tensor(colour, dtype=torch.float32, device="cpu"), images.device, torch.float32)
+    found = _displaced(flat.float(), drift, kind, colour[None, :, None, None])
     found = torch_dialect.ELASTIC["settled"](found, float(bound), torch.tensor(float(bound == 255)))
     return found.to(images.dtype).view(images.shape)
 
@@ -92,12 +93,13 @@ def _masks(beside: Beside, drift: torch.Tensor, fill: float) -> torch.Tensor:
     """Which pixel each pixel is, by a displaced image of the pixels' numbers; then the masks' own elements."""
     masks, (h, w) = beside.value, beside.canvas
     numbers = torch.arange(h * w, dtype=torch.float32, device=masks.device).view(1, 1, h, w)
-    outside = torch.full((1, 1, 1, 1), -1.0, device=masks.device)
-    index = _displaced(numbers.expand(len(drift), -1, -1, -1), drift, geometry.NEAREST, outside).long().flatten(1)
+    none = torch.full((1, 1, 1, 1), -1.0, device=masks.device)
+    index = _displaced(numbers.expand(len(drift), -1, -1, -1), drift, geometry.NEAREST, none).long().flatten(1)
     flat = masks.reshape(len(drift), -1, h * w)
     index = index[:, None].expand(-1, flat.shape[1], -1)
     found = flat.gather(2, index.clamp(min=0))
-    return torch.where(index >= 0, found, torch.tensor(fill).to(masks.dtype).to(masks.device)).view(masks.shape)
+    outside = torch.tensor(fill, device="cpu").to(masks.dtype).item()
+    return found.masked_fill(index < 0, outside).view(masks.shape)
 
 
 def _points(beside: Beside, drift: torch.Tensor) -> torch.Tensor:
