@@ -13,6 +13,7 @@ import torch
 
 from .errors import DataError, named
 
+FIRST_MEMORY, KEPT_MEMORY = 1 << 20, 256 << 20  # bytes that `Files` begins with, and keeps at most
 MAX_PIXELS = int(os.environ.get("GPUAUG_MAX_PIXELS", 178956970))  # of an image, once decoded: where Pillow stops, too
 
 
@@ -66,7 +67,7 @@ class Files:
     """
 
     def __init__(self) -> None:
-        self.memory, self.end = memoryview(bytearray(1 << 20)), 0
+        self.memory, self.end = memoryview(bytearray(FIRST_MEMORY)), 0
 
     def load(self, item: str | os.PathLike | Slice) -> Encoded:
         """As :func:`load`. The bytes are there until :meth:`clear`."""
@@ -85,8 +86,10 @@ class Files:
             return _whole(Encoded(str(item), place[:got]), size)
 
     def clear(self, end: int = 0) -> None:
-        """Forget what was read since the memory was full up to `end`."""
+        """Forget what was read since the memory was full up to `end`; more of it than is kept is given back."""
         self.end = min(end, self.end)
+        if not self.end and len(self.memory) > KEPT_MEMORY:
+            self.__init__()
 
 
 def load(item: Any, name: object = None) -> Encoded:
