@@ -1,21 +1,32 @@
 """Whole epochs over photos as files: Loader against torchvision's ImageFolder, DataLoader and transforms.v2.
 
-    python -m gpuaug.benchmarks.feeding FOLDER_OF_PHOTOS --names 4000 --rounds 5 --workers 2
+    python -m gpuaug.benchmarks.feeding FOLDER_OF_PHOTOS [--cifar FOLDER] [--out FILE.json]
+    python -m gpuaug.benchmarks.feeding FOLDER_OF_PHOTOS --names 256 --large 16 --rounds 1    # a trial
 
-The photos are linked to so many names, and 8 of them, enlarged to 12 megapixels, to others. The ways take turns, with
-as many workers each; what is printed are medians, and ratios of medians. Before anything is timed, a batch has to be,
-to the bit, what the pipeline makes of the photos decoded whole by Pillow.
+The photos are linked to 4,000 names, and 8 of them, enlarged to 12 megapixels, to 500 others. The ways take turns, with
+as many workers each; figures are medians of 5 epochs, and ratios of medians. Before anything is timed, a batch has to
+be, to the bit, what the pipeline makes of the photos decoded whole by Pillow. Rows:
+
+- a first epoch, of photos as they are and of 12 megapixels, against torchvision's;
+- that epoch against 1 / (1 / decoding alone + 1 / engine alone), all in images a second;
+- an epoch from the cache against torchvision's;
+- CIFAR's small files from the cache, in batches of 1,024, against the engine alone on one tensor of all images;
+- what decode="scaled" changes in pixels (`scaled.py`).
+
+A whole run takes 6 minutes on two idle cores and writes benchmarks/results/feeding-NAME.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import itertools
+import json
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +34,25 @@ import torch
 from PIL import Image
 
 import gpuaug as ga
-from gpuaug.data import Loader, folder
+from gpuaug import presets
+from gpuaug.data import Loader, Source, folder
 from gpuaug.data.feed import Feed
 
+from . import RESULTS, scaled
+from .run import commit, file_name, machine, versions
+
 BATCH, SIDE, CLASSES = 64, 224, 8
-LARGE = 4000, 3000  # pixels of an enlarged photo, width and height
+SMALL_BATCH, SMALL_PASSES = 1024, 10  # of CIFAR; how many epochs are timed as one
+ENLARGED = 8  # photos
 NORMALISED = ga.Normalize(ga.IMAGENET_MEAN, ga.IMAGENET_STD)
-TARGETS = {"first epoch": 3.5, "first epoch, 12 megapixels": 5.0, "from the cache": 20.0}
+TARGETS = {
+    "first epoch over torchvision": 3.5,
+    "first epoch over its parts": 0.95,
+    "from the cache over torchvision": 20.0,
+    "first epoch over torchvision, 12 megapixels": 5.0,
+    "CIFAR from the cache over the engine": 0.6,
+}
+WHOLE = {"names": 4000, "large": 500, "rounds": 5, "workers": 2}
 
 
 def pipeline() -> ga.Compose:
@@ -59,24 +82,22 @@ def linked(photos: list[Path], root: Path, names: int) -> Path:
 
 
 def enlarged(photos: list[Path], root: Path, names: int) -> Path:
-    """As `linked`, of 8 photos at 12 megapixels."""
+    """As `linked`, of some photos at 12 megapixels."""
     kept = root.parent / f"{root.name}-files"
     kept.mkdir()
-    made = []
-    for photo in photos[:8]:
-        made.append(kept / photo.name)
-        with Image.open(photo) as image:
-            image.convert("RGB").resize(LARGE, Image.Resampling.BICUBIC).save(made[-1], quality=90)
-    return linked(made, root, names)
+    return linked([scaled.enlarge(photo, kept) for photo in photos[:ENLARGED]], root, names)
+
+
+def pillow(paths: Sequence[Path]) -> list[torch.Tensor]:
+    """Images uint8 [3, H, W], decoded whole."""
+    return [torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1) for path in paths]
 
 
 def check(root: Path, workers: int) -> None:
     """Raise unless a batch is what the pipeline makes of whole photos."""
     source, augment = folder(root), pipeline()
     images, _, ids = next(iter(Loader(source.subset(range(BATCH)), BATCH, augment, decode="full", workers=workers)))
-    photos = [np.array(Image.open(path).convert("RGB")) for path in source.items[:BATCH]]
-    whole = [torch.from_numpy(photo).permute(2, 0, 1) for photo in photos]
-    if not torch.equal(images, augment(whole, ids=ids, epoch=0)):
+    if not torch.equal(images, augment(pillow(source.items[:BATCH]), ids=ids, epoch=0)):
         raise SystemExit("a batch differs from what the pipeline makes of the photos decoded whole: nothing is timed")
 
 
@@ -109,18 +130,18 @@ def engine(loader: Loader) -> float:
     return spent / n
 
 
-def measured(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """The median of each, taken in turns; the first turn does not count."""
+def measured(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each takes, in turns; the first turn does not count."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, run in ways.items():
             seconds = run()
             if number:
                 taken[name].append(seconds)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return taken
 
 
-def of_folder(root: Path, workers: int, rounds: int, cache: Path | None) -> dict[str, float]:
+def of_folder(root: Path, workers: int, rounds: int, cache: Path | None) -> dict[str, list[float]]:
     """Seconds an image of each way."""
     source, augment = folder(root), pipeline()
     loader = Loader(source, BATCH, augment, shuffle=True, workers=workers)
@@ -133,38 +154,109 @@ def of_folder(root: Path, workers: int, rounds: int, cache: Path | None) -> dict
     return measured(ways, rounds)
 
 
-def row(what: str, own: float, other: float) -> None:
-    target = TARGETS.get(what)
-    told = "" if target is None else f"  (target {target:g}x)"
-    print(f"{what:34s} {1 / own:9,.0f} {1 / other:9,.0f} {other / own:8.2f}x{told}")
+def of_cifar(source: Source, workers: int, rounds: int, cache: Path) -> dict[str, list[float]]:
+    """Seconds an image of epochs from the cache, and of the engine alone."""
+    augment = presets.cifar_train(seed=0)
+    cached = Loader(source, SMALL_BATCH, augment, shuffle=True, workers=workers, cache=cache)
+    epoch(cached)
+    images, ids = torch.stack(pillow(source.paths)), source.ids
+    found, _, known = next(iter(cached))
+    places = {one: i for i, one in enumerate(ids.tolist())}
+    index = torch.tensor([places[one] for one in known.tolist()])
+    if not torch.equal(found, augment(images[index], ids=known, epoch=1)):
+        raise SystemExit("a batch from the cache differs from what the pipeline makes of CIFAR: nothing is timed")
+
+    def alone() -> float:
+        begin = time.perf_counter()
+        for at in range(0, len(images), SMALL_BATCH):
+            augment(images[at : at + SMALL_BATCH], ids=ids[at : at + SMALL_BATCH], epoch=0)
+        return (time.perf_counter() - begin) / len(images)
+
+    def several(run: Callable[[], float]) -> Callable[[], float]:
+        return lambda: statistics.mean(run() for _ in range(SMALL_PASSES))
+
+    return measured({"cache": several(lambda: epoch(cached)), "engine": several(alone)}, rounds)
+
+
+def ratios(found: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """What TARGETS names, of what was measured."""
+    known = {part: {way: statistics.median(taken) for way, taken in ways.items()} for part, ways in found.items()}
+    told = {}
+    if photos := known.get("photos"):
+        told["first epoch over torchvision"] = photos["torchvision"] / photos["gpuaug"]
+        told["first epoch over its parts"] = (photos["decoding"] + photos["engine"]) / photos["gpuaug"]
+        told["from the cache over torchvision"] = photos["torchvision"] / photos["cache"]
+    if large := known.get("12 megapixels"):
+        told["first epoch over torchvision, 12 megapixels"] = large["torchvision"] / large["gpuaug"]
+    if cifar := known.get("CIFAR"):
+        told["CIFAR from the cache over the engine"] = cifar["engine"] / cifar["cache"]
+    return told
+
+
+def show(result: dict) -> None:
+    """The tables."""
+    for part, ways in result["seconds_an_image"].items():
+        rates = {way: 1 / statistics.median(taken) for way, taken in ways.items()}
+        print(f"{part:16s} images/s: " + ", ".join(f"{way} {rate:,.0f}" for way, rate in rates.items()))
+        if "decoding" in ways:
+            both = 1 / rates["decoding"] + 1 / rates["engine"]
+            shares = ", ".join(f"{way} {1 / rates[way] / both:.0%}" for way in ("decoding", "engine"))
+            print(f"{'':16s} of its parts' time: {shares}")
+    for name, value in result["ratios"].items():
+        target = TARGETS[name]
+        print(f"{name:44s} {value:8.2f}  (target {target:g}: {'met' if value >= target else 'MISSED'})")
+    print(*map(scaled.told, result["scaled"]), sep="\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="a folder of JPEG files")
+    parser.add_argument(
+        "--cifar", type=Path, help="a folder of small images; by default cifar10/train beside the photos"
+    )
+    parser.add_argument("--out", type=Path, help="the JSON file; by default named after the machine, for a whole run")
+    for name, value in WHOLE.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    given = parser.parse_args()
+    given.cifar = given.cifar or given.photos.parent / "cifar10" / "train"
+    if not given.cifar.is_dir():
+        parser.error(f"--cifar: {given.cifar} is no folder")
+    return given
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of JPEG files")
-    for name, value in {"names": 4000, "large": 500, "rounds": 5, "workers": 2}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    given = parser.parse_args()
-    photos = sorted(path for path in given.photos.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
-    print(
-        f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {given.workers} workers, "
-        f"{given.rounds} rounds"
-    )
-    with tempfile.TemporaryDirectory() as place:
-        root = linked(photos, Path(place) / "photos", given.names)
+    given, load = arguments(), os.getloadavg()[0]
+    photos, found = scaled.photos_in(given.photos), {}
+    with tempfile.TemporaryDirectory() as kept:
+        place = Path(kept)
+        root = linked(photos, place / "photos", given.names)
         check(root, given.workers)
-        found = of_folder(root, given.workers, given.rounds, Path(place) / "cache")
-        print(f"{'images/s':34s} {'gpuaug':>9s} {'peer':>9s}")
-        row("first epoch", found["gpuaug"], found["torchvision"])
-        row("from the cache", found["cache"], found["torchvision"])
-        print(f"{'decoding alone':34s} {1 / found['decoding']:9,.0f}")
-        print(f"{'engine alone':34s} {1 / found['engine']:9,.0f}")
-        share = (found["decoding"] + found["engine"]) / found["gpuaug"]
-        print(f"{'of 1 / (1 / both)':34s} {share:9.0%}  (target 95%)")
+        found["photos"] = of_folder(root, given.workers, given.rounds, place / "cache")
+        found["CIFAR"] = of_cifar(folder(given.cifar), given.workers, given.rounds, place / "cifar")
         if given.large:
-            large = enlarged(photos, Path(place) / "large", given.large)
-            found = of_folder(large, given.workers, given.rounds, None)
-            row("first epoch, 12 megapixels", found["gpuaug"], found["torchvision"])
+            large = enlarged(photos, place / "large", given.large)
+            found["12 megapixels"] = of_folder(large, given.workers, given.rounds, None)
+        some = sorted((place / "large-files").glob("*")) if given.large else []
+        changed = scaled.measured(photos, some)
+    result = {
+        "machine": machine(torch.device("cpu"), torch.get_num_threads()) | {"load_before": load},
+        "versions": versions(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "settings": {name: getattr(given, name) for name in WHOLE},
+        "seconds_an_image": found,
+        "ratios": ratios(found),
+        "targets": TARGETS,
+        "scaled": changed,
+    }
+    print(f"load before: {load:.1f} on {os.cpu_count()} cores; {given.workers} workers, {given.rounds} rounds")
+    show(result)
+    whole = result["settings"] == WHOLE
+    out = given.out or (RESULTS / f"feeding-{file_name(result['machine'])}" if whole else None)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(f"wrote {out}")
 
 
 if __name__ == "__main__":

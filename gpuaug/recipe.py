@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from . import backends
@@ -28,7 +29,7 @@ from .memory import check_memory
 from .mixing import Mixing, mixing_of, tiled_table
 from .params import Params, check_params
 from .program import Canvas, Program
-from .rows import batch_rows, by_pointer, framed, gathered, joined, list_rows
+from .rows import SOURCE_WORDS, Listed, batch_rows, by_pointer, framed, gathered, joined, list_rows
 from .tree import Canvases
 
 KEPT_RECIPES = 64
@@ -254,25 +255,57 @@ class Recipes:
         """For images [C, H, W] of any sizes and strides: a source that the rows count from, and the recipe."""
         self._follow(transforms)
         check_list("Compose", images)
-        first = images[0]
         grad = torch.is_grad_enabled() and any(image.requires_grad for image in images)
         sizes = [tuple(image.shape[1:]) for image in images]
-        program, ends = self._program_of_all(set(sizes), first.shape[0], first.dtype)
-        frames_of(program, ())
-        check_memory(program, len(images) * len(asked.views or (0,)), first.device)
-        module = backends.select(program, first, backend, grad)
+        found = self._some(sizes, images[0], backend, grad, asked)
+        program, _, module = found
         listed = (module.POINTERS and by_pointer(images, program.channels)) or joined(images, program.channels)
-        rows = list_rows(listed, _elements(program), asked.views or (asked.view,))
-        rows, mixing = mixing_of(program, rows, len(images), 1, first.device)
         last = memory_format == torch.channels_last
         if memory_format == torch.preserve_format:
             last = all(image.stride(0) == 1 != image.stride(2) for image in images)
-        b, views = len(images), asked.views
-        return listed.source, Recipe(
+        return listed.source, self._listed(listed, sizes, found, asked, last)
+
+    def of_sizes(
+        self,
+        transforms: list,
+        sizes: Sequence[Canvas],
+        device: torch.device,
+        backend: str,
+        last: bool,
+        asked: Asked = PLAIN,
+    ) -> Recipe:
+        """For images uint8 [3, H, W] of which only the sizes are known: a row begins at its image's number.
+
+        Args:
+            last: the output's channels are.
+        """
+        self._follow(transforms)
+        words = np.zeros((len(sizes), len(SOURCE_WORDS)), np.int64)
+        words[:, :2] = sizes
+        nothing = torch.empty((3, 0, 0), dtype=torch.uint8, device=device)
+        found = self._some(sizes, nothing, backend, False, asked)
+        return self._listed(Listed(nothing, words, np.arange(len(sizes))), sizes, found, asked, last)
+
+    def _some(
+        self, sizes: Sequence[Canvas], first: torch.Tensor, backend: str, grad: bool, asked: Asked
+    ) -> tuple[Program, dict[Canvas, Canvases], ModuleType]:
+        """The program for images of these sizes like the first, what they may become, and the backend's module."""
+        program, ends = self._program_of_all(set(sizes), first.shape[0], first.dtype)
+        frames_of(program, ())
+        check_memory(program, len(sizes) * len(asked.views or (0,)), first.device)
+        return program, ends, backends.select(program, first, backend, grad)
+
+    def _listed(self, listed: Listed, sizes: Sequence[Canvas], found: tuple, asked: Asked, last: bool) -> Recipe:
+        """The recipe for images of a list, of what `_some` found."""
+        program, ends, module = found
+        b, views, device = len(sizes), asked.views, listed.source.device
+        rows = list_rows(listed, _elements(program), views or (asked.view,))
+        rows, mixing = mixing_of(program, rows, b, 1, device)
+        return Recipe(
             program,
             module,
-            self._engine(program, module, first.device),
-            moved(rows, first.device, torch.int64),
+            self._engine(program, module, device),
+            moved(rows, device, torch.int64),
             rows,
             mixing,
             samples=b,

@@ -68,8 +68,8 @@ class Listed(NamedTuple):
     """
 
     source: torch.Tensor
-    words: list[tuple[int, ...]]
-    offsets: list[int]
+    words: Sequence[Sequence[int]] | np.ndarray
+    offsets: Sequence[int] | np.ndarray
 
 
 def by_pointer(images: Sequence[torch.Tensor], channels: int) -> Listed | None:

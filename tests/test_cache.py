@@ -98,6 +98,42 @@ def test_images_are_scaled_to_the_size_of_the_cache(photos, tmp_path):
     assert large in loader.source.items
 
 
+def test_all_of_a_batch_are_found_at_once(photos, tmp_path):
+    source = folder(photos)
+    cache = Loader(source, 8, crops(), cache=tmp_path / "c")._maker.cache
+    of, ids = caches.stamps(source.items), source.ids.numpy()
+    assert of.tolist() == [list(caches.stamp(item)) for item in source.items]
+    assert cache.find_all(ids, of) is None
+    for item, id in zip(source.items, ids.tolist(), strict=True):
+        cache.add(id, caches.stamp(item), caches.read(item))
+    cache.flush()
+    assert cache.find_all(ids, of) is None  # until it is looked for
+    cache.follow()
+    wanted = [cache.find(id, tuple(one)) for id, one in zip(ids.tolist(), of.tolist(), strict=True)]
+    assert cache.find_all(ids[::-1], of[::-1]).tolist() == list(map(list, wanted[::-1]))
+    for k in range(3):
+        changed = of.copy()
+        changed[5, k] += 1
+        assert cache.find_all(ids, changed) is None and cache.find_all(ids[:5], changed[:5]) is not None
+    assert cache.find_all(ids + 1, of) is None
+    assert caches.stamps([*source.items, photos / "gone.jpg"]) is caches.stamps([photos.read_bytes]) is None
+
+
+def test_an_index_is_read_again_only_when_it_has_grown(photos, tmp_path, monkeypatch):
+    loader = Loader(folder(photos), 8, crops(), cache=tmp_path / "c")
+    cache, count = loader._maker.cache, 0
+
+    def counted(read=cache._read_index):
+        nonlocal count
+        count += 1
+        return read()
+
+    monkeypatch.setattr(cache, "_read_index", counted)
+    for wanted in (0, 1, 1):
+        by_id(loader)
+        assert count == wanted
+
+
 def test_a_changed_file_is_decoded_again(photos, tmp_path):
     loader = Loader(folder(photos), 8, crops(), cache=tmp_path / "c", cache_size=None)
     by_id(loader)

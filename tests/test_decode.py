@@ -22,8 +22,9 @@ from stored import FORMATS, averaged, has, judged, picture, stored, tagged  # no
 import gpuaug.data.items as items_of  # noqa: E402
 import gpuaug.data.jpeg as jpeg  # noqa: E402
 from gpuaug.data import DataError, header, load, read  # noqa: E402
+from gpuaug.data.decode import rows_into, straight  # noqa: E402
 from gpuaug.data.headers import orientation_of  # noqa: E402
-from gpuaug.data.items import Slice  # noqa: E402
+from gpuaug.data.items import Files, Slice  # noqa: E402
 
 
 # --- orientation, windows, scales -------------------------------------------------------------------------------------
@@ -104,6 +105,9 @@ def test_rows_below_the_window_are_not_decoded(monkeypatch):
     progressive = stored(picture(800, 40), "JPEG", progressive=True)
     read(progressive, (0, 0, 100, 40)), read(data + b"more", (0, 0, 100, 40))
     assert rows[1:] == [800, 800]
+    full = stored(picture(800, 40), "JPEG", subsampling=0)
+    assert np.array_equal(read(full, (0, 0, 100, 40)), judged(full)[:100])
+    assert rows[3:] == [104]  # chroma of as many rows is not interpolated
 
 
 def test_the_real_photographs(data_dir, decoder):
@@ -138,6 +142,46 @@ def test_pixels_are_written_where_they_are_wanted(decoder):
             read(data, out=np.zeros((3, 3, 3), np.uint8))
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("shrink", [1, 2, 8])
+def test_rows_are_decoded_straight_into_their_place(subsampling, shrink):
+    pytest.importorskip("simplejpeg")
+    for mode in ("L", "RGB"):
+        data = stored(picture(203, 90).convert(mode), "JPEG", subsampling=subsampling)
+        one, whole = load(data), read(data, shrink=shrink)
+        header(one)
+        for bottom in (16, 56, 96, 200, 203):
+            window = 0, 8, bottom, 82
+            rows = straight(one, window, shrink)
+            assert bottom <= rows <= min(bottom + 31, 203)
+            out = np.zeros((-(-rows // shrink), *whole.shape[1:]), np.uint8)
+            rows_into(one, rows, shrink, out)
+            last = -(-bottom // shrink)
+            assert np.array_equal(out[:last], whole[:last])
+    assert straight(one, (0, 0, 8, 16), 1) == straight(one, (160, 0, 16, 90), 1) == 0
+    for other in (stored(picture(), "PNG"), tagged(picture(), "JPEG", 6)):
+        one = load(other)
+        known = header(one)
+        assert straight(one, (0, 0, known.height, known.width), 1) == 0
+
+
+def test_what_pillow_must_judge_comes_straight_too(monkeypatch):
+    simplejpeg = pytest.importorskip("simplejpeg")
+
+    class Refuses:
+        @staticmethod
+        def decode_jpeg(*_, **__):
+            raise ValueError("refused")
+
+    data = stored(picture(203, 90), "JPEG", subsampling=2)
+    one = load(data)
+    header(one)
+    rows, out = straight(one, (0, 0, 100, 90), 1), np.zeros((128, 90, 3), np.uint8)
+    monkeypatch.setattr(jpeg, "library", lambda: Refuses)
+    rows_into(one, rows, 1, out)
+    assert rows == 128 and np.array_equal(out, judged(data)[:128]) and simplejpeg is not Refuses
+
+
 # --- where the bytes come from ----------------------------------------------------------------------------------------
 def test_any_item_has_the_same_pixels(tmp_path):
     data = tagged(picture(), "JPEG", 6)
@@ -165,6 +209,31 @@ def test_any_item_has_the_same_pixels(tmp_path):
         assert np.array_equal(read(item, (8, 4, 20, 30)), truth[8:28, 4:34])
     (tmp_path / "a.jpg").unlink()
     assert np.array_equal(read(encoded, (8, 4, 20, 30)), truth[8:28, 4:34])  # nothing is read twice
+
+
+def test_files_are_read_into_memory_that_is_used_again(tmp_path):
+    data = [stored(picture(100 + 40 * k, 300), "JPEG", subsampling=k % 3, quality=100) for k in range(8)]
+    for k, one in enumerate(data):
+        (tmp_path / f"{k}.jpg").write_bytes(one)
+    (tmp_path / "b.bin").write_bytes(b"12345" + data[0] + b"678")
+    files = Files()
+    files.memory = memoryview(bytearray(2 * len(data[0])))  # too little for all, and even for one
+    memories = []
+    for _ in range(4):
+        found = [files.load(tmp_path / f"{k}.jpg") for k in range(8)]
+        found.append(files.load(Slice(tmp_path / "b.bin", 5, len(data[0]))))
+        for one, wanted in zip(found, [*data, data[0]], strict=True):
+            assert np.array_equal(read(one, (0, 0, 50, 300)), judged(wanted)[:50])
+            assert bytes(one.data) == wanted  # also behind a decoding that cut the image short
+        memories.append(files.memory)
+        files.clear()
+    assert memories[0] is not memories[-1] is memories[-2]
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    for name, told in (("empty.jpg", "it is empty"), ("gone.jpg", "no such file"), ("", "a folder")):
+        with pytest.raises(DataError, match=told):
+            files.load(tmp_path / name)
+    with pytest.raises(DataError, match="it ends before this image does"):
+        files.load(Slice(tmp_path / "b.bin", 5, 2 * len(data[0])))
 
 
 def test_what_a_file_is_called_does_not_matter(tmp_path):

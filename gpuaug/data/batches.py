@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from ..compose import Compose
 from ..inputs import moved
 from ..multicrop import MultiCrop
-from .cache import Cache, Stamp, scaled_size, stamp
+from .cache import Cache, Stamp, scaled_size, stamp, stamps
 from .crops import Crops, Views
 from .decode import DataError, Encoded, header, load
 from .feed import Turn
@@ -92,6 +93,7 @@ class Maker:
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.views = views
+        self.stamping = Lock()  # threads that ask for files at once wake each other at each of them
         self.rooms = Rooms(most, pinned=device.type == "cuda", shared=shared)
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
@@ -103,16 +105,18 @@ class Maker:
         if self.decoder is not None:
             self._on_device(batch, self.decoder, turn.check)
             return batch
-        stamps: dict[int, Stamp | None] = {}
+        if self._all_cached(batch):
+            return batch
+        of: dict[int, Stamp | None] = {}
         cached: dict[int, tuple[int, int, int]] = {}
         try:
             if self.cache is not None:
-                self._look(batch, stamps, cached)
+                self._look(batch, of, cached)
             known = self._open(batch, cached, hands, turn)
             held = sum(one.held for one in known.values())
             turn.reserve(held)
             while len(batch.positions):
-                self._place(batch, known, cached, turn)
+                self._place(batch, known, cached, hands, turn)
                 if self._read(batch, known, cached, hands, turn):
                     break
             turn.release(held)
@@ -123,19 +127,35 @@ class Maker:
             hands.forget()
         batch.bytes = sum(known[i].bytes for i in batch.positions.tolist() if i in known)
         if self.cache is not None:
-            self._keep(batch, stamps, cached)
+            self._keep(batch, of, cached)
         return batch
 
-    def _look(self, batch: Batch, stamps: dict, cached: dict) -> None:
-        """Which samples are in the cache, by place: offset, height and width."""
+    def _all_cached(self, batch: Batch) -> bool:
+        """Give a batch its images where they lie in the cache, if the pipeline reads them there and all are in it."""
+        if self.cache is None or self.augment is None or self.side is not None or not len(batch.positions):
+            return False
+        with self.stamping:
+            of = stamps([self.source.items[i] for i in batch.positions.tolist()])
+        places = None if of is None else self.cache.find_all(self.source.ids[batch.positions].numpy(), of)
+        if places is None:
+            return False
+        both, which = np.unique(places[:, 1] << 32 | places[:, 2], return_inverse=True)
+        known = [(one >> 32, one & 0xFFFFFFFF) for one in both.tolist()]
+        sizes = [known[k] for k in which.tolist()]  # few tuples: many wake the garbage collector
+        batch.reading = self._reading(batch, sizes, None)
+        batch.source, batch.offsets = self.cache.source, places[:, 0].tolist()
+        return True
+
+    def _look(self, batch: Batch, of: dict[int, Stamp | None], cached: dict) -> None:
+        """Which samples are in the cache, by place: offset, height and width; and the stamps of all."""
         bad: dict[int, str] = {}
         for i in batch.positions.tolist():
             try:
-                stamps[i] = stamp(self.source.items[i])
+                of[i] = stamp(self.source.items[i])
             except DataError as error:
                 bad[i] = str(error)
                 continue
-            found = None if stamps[i] is None else self.cache.find(int(self.source.ids[i]), stamps[i])
+            found = None if of[i] is None else self.cache.find(int(self.source.ids[i]), of[i])
             if found is not None:
                 cached[i] = found
         _leave_out(batch, bad)
@@ -147,7 +167,7 @@ class Maker:
         _leave_out(batch, {i: one for i, one in found.items() if isinstance(one, str)})
         return {i: one for i, one in found.items() if not isinstance(one, str)}
 
-    def _place(self, batch: Batch, known: dict[int, Known], cached: dict, turn: Turn) -> None:
+    def _place(self, batch: Batch, known: dict[int, Known], cached: dict, hands: Hands, turn: Turn) -> None:
         """Draw for a batch, and give what the pipeline reads its places."""
         places = batch.positions.tolist()
         shorter = None if self.cache is None else self.cache.shorter
@@ -157,6 +177,8 @@ class Maker:
         else:
             batch.reading = self._reading(batch, sizes, [i in known and known[i].shrinks for i in places])
             batch.parts = batch.reading.parts
+            if self.cache is None and self.side is None:
+                self._straighten(batch, hands.straight(places, batch.parts, turn.check))
         if self.side is None and batch.room is None and all(i in cached for i in places):
             batch.source, batch.offsets = self.cache.source, [cached[i][0] for i in places]
             return
@@ -168,7 +190,15 @@ class Maker:
         batch.room.reserve(ends[-1], margin)
         batch.source, batch.offsets = batch.room.source, [batch.room.margin + at for at in ends[:-1]]
 
-    def _reading(self, batch: Batch, sizes: list, shrinkable: list[bool]) -> Reading | Crops:
+    @staticmethod
+    def _straighten(batch: Batch, rows: list[int]) -> None:
+        """Have whole rows of those images that are decoded straight into the room, so many each."""
+        for k, n in enumerate(rows):
+            if n:
+                batch.parts[k] = Part(0, 0, n, batch.reading.sizes[k][1], batch.parts[k].shrink)
+        batch.reading.parts = batch.parts
+
+    def _reading(self, batch: Batch, sizes: list, shrinkable: list[bool] | None) -> Reading | Crops:
         decode = self.decode if self.cache is None else "whole"
         keywords = {"decode": decode, "shrinkable": shrinkable}
         ids = self.source.ids[batch.positions]
@@ -198,14 +228,13 @@ class Maker:
                 batch.room.pixels[to : to + 3 * h * w] = self.cache.pixels[begin : begin + 3 * h * w]
         return True
 
-    def _keep(self, batch: Batch, stamps: dict, cached: dict) -> None:
+    def _keep(self, batch: Batch, of: dict[int, Stamp | None], cached: dict) -> None:
         """Add to the cache what was decoded of files that are as they were before."""
         for k, i in enumerate(batch.positions.tolist()):
-            of = stamps[i]
-            if i not in cached and of is not None and _still(self.source.items[i], of):
+            if i not in cached and of[i] is not None and _still(self.source.items[i], of[i]):
                 at, (h, w) = batch.offsets[k], batch.parts[k].size
                 pixels = batch.room.pixels[at : at + 3 * h * w].reshape(h, w, 3)
-                self.cache.add(int(self.source.ids[i]), of, pixels)
+                self.cache.add(int(self.source.ids[i]), of[i], pixels)
 
     def _each(self, batch: Batch, act: Callable[[int], Any], check: Callable[[], None]) -> list[int]:
         """Those samples for which it goes well; of the others it is noted what is wrong."""

@@ -13,6 +13,7 @@ import mmap
 import os
 import threading
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def stamp(item: Any) -> Stamp | None:
         raise DataError(f"{item}: {error.strerror or error}") from None
     size, at = (item.length, item.offset) if isinstance(item, Slice) else (known.st_size, 0)
     return size, known.st_mtime_ns, at
+
+
+def stamps(items: Sequence[Any]) -> np.ndarray | None:
+    """`stamp` of each, int64 [B, 3]; None unless each is a file of its own, and there."""
+    if not all(isinstance(item, (str, Path)) for item in items):
+        return None
+    try:
+        known = [value for one in map(os.stat, items) for value in (one.st_size, one.st_mtime_ns, 0)]
+    except OSError:
+        return None
+    return np.array(known, np.int64).reshape(-1, 3)
 
 
 def scaled_size(height: int, width: int, shorter: int | None) -> tuple[int, int]:
@@ -96,24 +108,36 @@ class Cache:
         self._guard = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | BINARY, 0o644)
         self.writes = _alone(self._guard)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | BINARY, 0o644)
-        self._entries = np.empty(0, ENTRY)  # by id; of several with one, the last is meant
+        self._entries = np.empty(0, ENTRY), np.empty(0, np.int64)  # by id, and ids; of several with one the last counts
         self.pixels, self.source = np.empty(0, np.uint8), torch.empty(0, dtype=torch.uint8)
-        self._end = 0
+        self._end, self._followed = 0, ()
         self.follow()
 
     def follow(self) -> None:
         """See what has been added, by whomever."""
         with self._lock:
-            known, size = self._read_index(), os.fstat(self._file).st_size
+            size, index = os.fstat(self._file).st_size, self._index_state()
+            if (size, index) == self._followed:
+                return
+            self._followed, known = (size, index), self._read_index()
             ends = known["offset"] + 3 * known["h"].astype(np.int64) * known["w"]
             known, ends = known[ends <= size], ends[ends <= size]
-            self._entries = known[np.argsort(known["id"], kind="stable")]
+            known = known[np.argsort(known["id"], kind="stable")]
+            self._entries = known, known["id"].copy()
             if not self._pending:
                 self._end = _aligned(int(ends.max(initial=0)))
             if len(self.pixels) < size:
                 memory = mmap.mmap(self._file, size, access=mmap.ACCESS_COPY)  # torch wants what may be written to
                 self.source = torch.frombuffer(memory, dtype=torch.uint8)
                 self.pixels = self.source.numpy()
+
+    def _index_state(self) -> tuple[int, int] | None:
+        """What tells the index from itself as it was before."""
+        try:
+            known = os.stat(self.index)
+        except FileNotFoundError:
+            return None
+        return known.st_size, known.st_mtime_ns
 
     def _read_index(self) -> np.ndarray:
         try:
@@ -124,10 +148,20 @@ class Cache:
         sums = [zlib.crc32(entry.tobytes()[:48]) for entry in entries]
         return entries[entries["sum"] == np.array(sums, np.uint32)] if len(entries) else entries
 
+    def find_all(self, ids: np.ndarray, of: np.ndarray) -> np.ndarray | None:
+        """As `find`, int64 [B, 3], of ids [B] and stamps [B, 3]; None unless all are there."""
+        (entries, known), size = self._entries, len(self.pixels)
+        if not len(known):
+            return None
+        entries = entries[np.maximum(np.searchsorted(known, ids, "right") - 1, 0)]
+        same = (entries["id"] == ids) & (np.stack([entries[name] for name in ("size", "time", "at")], 1) == of).all(1)
+        places = np.stack([entries[name].astype(np.int64) for name in ("offset", "h", "w")], 1)
+        return places if same.all() and (places[:, 0] + 3 * places[:, 1] * places[:, 2]).max() <= size else None
+
     def find(self, id: int, of: Stamp) -> tuple[int, int, int] | None:
         """Offset, height and width of an image in `pixels`; None where it is not there, or its file has changed."""
-        entries = self._entries
-        entry = entries[max(int(np.searchsorted(entries["id"], id, "right")) - 1, 0)] if len(entries) else None
+        entries, ids = self._entries
+        entry = entries[max(int(ids.searchsorted(id, "right")) - 1, 0)] if len(entries) else None
         if entry is None or (int(entry["id"]), int(entry["size"]), int(entry["time"]), int(entry["at"])) != (id, *of):
             return None
         place = int(entry["offset"]), int(entry["h"]), int(entry["w"])

@@ -10,9 +10,8 @@ import torch
 
 from ..compose import Compose
 from ..kernels.shared import plan
-from ..keys import CPU
 from ..multicrop import MultiCrop
-from ..recipe import Asked, Recipe
+from ..recipe import Asked
 from ..transforms.mixing import Mixer
 from ..tree import Canvas
 from .reading import SHRINKS, Part, Reading, bounds, shrink_words, shrinks
@@ -28,13 +27,6 @@ class Views(Reading):
     def __init__(self, augment: Compose, views: Sequence[int], sizes: Sequence[Canvas], *arguments, **keywords):
         self.asked = Asked(views=tuple(views))
         super().__init__(augment, sizes, *arguments, **keywords)
-
-    def _recipe(self, device: torch.device) -> Recipe:
-        number = torch.zeros(len(self.sizes), dtype=torch.uint8, device=device)
-        stubs = [number.as_strided((3, h, w), (0, 0, 0), i) for i, (h, w) in enumerate(self.sizes)]
-        augment, other = self.augment, "triton" if device == CPU else "cpu"
-        backend = "auto" if augment.backend == other else augment.backend
-        return augment._recipes.of_list(augment.transforms, stubs, backend, augment.memory_format, self.asked)[1]
 
     def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets: dict[str, Any] | None = None):
         """As `Reading.run`: what the pipeline's call returns for these views."""
@@ -65,7 +57,8 @@ class Views(Reading):
         self.shrinks, words, program = by, self.host.words, self.recipe.program
         if program.groups:
             shrink_words(words, program, torch.from_numpy(by[self._of]))
-        return self._parts(bounds(words.numpy(), program, self._canvases(self._of)), self._of)
+        self._parts = self._needed(bounds(words.numpy(), program, self._canvases(self._of)), self._of)
+        return self.parts
 
 
 class Crops:
@@ -87,7 +80,6 @@ class Crops:
             self.readings.append(Views(pipeline, views, sizes, ids, epoch, decode="whole"))
             first += count
         self.whole = next((one.whole for one in self.readings if one.whole is not None), None)
-        self.parts = [Part(0, 0, h, w) for h, w in sizes]
         if self.whole is not None or decode == "whole":
             return
         by = np.ones(len(sizes), np.int64)
@@ -96,8 +88,15 @@ class Crops:
             by = by if shrinkable is None else np.where(shrinkable, by, 1)
         of_each = [one.parts_at(by) for one in self.readings]
         self.parts = [joined(parts) for parts in zip(*of_each, strict=True)]
+
+    @property
+    def parts(self) -> list[Part]:
+        return self.readings[0].parts
+
+    @parts.setter
+    def parts(self, parts: Sequence[Part]) -> None:
         for one in self.readings:
-            one.parts = self.parts
+            one.parts = parts
 
     def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets=None):
         """The views, in order, and the labels as they are, if there are any."""

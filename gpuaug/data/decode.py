@@ -13,9 +13,10 @@ import torch
 from . import items, jpeg
 from .errors import DataError, named
 from .headers import Header, jpeg_header, png_header
-from .items import Encoded, Made, Slice, load
+from .items import Encoded, Files, Made, Slice, load
 
-__all__ = ["DataError", "Encoded", "Header", "Made", "Slice", "decode", "header", "load", "read"]
+__all__ = ["DataError", "Encoded", "Files", "Header", "Made", "Slice", "decode", "header", "load", "read"]
+__all__ += ["rows_into", "straight"]
 
 SHRINKS = (1, 2, 4, 8)
 FIRST = 1 << 16  # bytes of a file that are read for its header
@@ -108,6 +109,32 @@ def read(
     return out
 
 
+def straight(one: Encoded, window: tuple[int, int, int, int], shrink: int) -> int:
+    """How many rows of a JPEG :func:`rows_into` decodes so that a window, aligned as `read` has it, is among them; 0
+    where it cannot, or where less than a quarter of these pixels is wanted, so that `read` takes less memory.
+
+    Args:
+        one: whose header is known.
+    """
+    known = one.known
+    if known.orientation != 1 or _scale(known, shrink) != shrink or not jpeg.decodes(known.frame, known.channels):
+        return 0
+    top, _, height, width = window
+    rows = jpeg.rows_for(one.data, known.frame, known.channels, top + height) or known.height
+    return rows if rows * known.width <= 4 * height * width else 0
+
+
+def rows_into(one: Encoded, rows: int, shrink: int, out: np.ndarray) -> None:
+    """Decode a JPEG's first rows, as :func:`straight` says, whole into `out`, and nothing is copied. Those below the
+    window that was asked for are not exact. Raises as :func:`read` does."""
+    known = one.known
+    with named(one.name):
+        check_pixels(out.shape[0] * out.shape[1], one.name)
+        done = jpeg.decoded(one.data, known.frame, known.channels, rows, shrink, out)
+    if done is None:
+        read(one, (0, 0, rows, known.width), shrink, out=out)
+
+
 def _window(window, known: Header, shrink: int, name: str) -> tuple[int, int, int, int]:
     if window is None:
         return 0, 0, known.height, known.width
@@ -132,10 +159,11 @@ def _reduced(pixels: np.ndarray, factor: int) -> np.ndarray:
 
 def _stored(window: tuple[int, int, int, int], known: Header) -> tuple[int, int, int, int]:
     """The upright window as it lies in the stored image."""
+    if known.orientation == 1:
+        return window
     top, left, height, width = window
     below, right = known.height - top - height, known.width - left - width
     return {
-        1: (top, left, height, width),
         2: (top, right, height, width),
         3: (below, right, height, width),
         4: (below, left, height, width),
@@ -166,7 +194,7 @@ def _decoded(
 
 def _scale(known: Header, shrink: int) -> int:
     """The part of ``shrink`` that is the JPEG decoder's, which counts from the stored top and left."""
-    if not known.shrinks or min(known.height, known.width) < 8:
+    if shrink == 1 or not known.shrinks or min(known.height, known.width) < 8:
         return 1
     flipped = [known.height] * (known.orientation in (3, 4, 7, 8)) + [known.width] * (known.orientation in (2, 3, 6, 7))
     return next(scale for scale in (8, 4, 2, 1) if scale <= shrink and not any(side % scale for side in flipped))

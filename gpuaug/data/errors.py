@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 
 class DataError(ValueError):
     """The data set cannot be used as it is; the message names the file or folder and the mend."""
 
 
-@contextmanager
-def named(name: object):
-    """Whatever goes wrong inside becomes one :class:`DataError` that names the item and the mend."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{name}: a folder, where an image file is wanted") from None
-    except PermissionError:
-        raise DataError(f"{name}: may not be read; give this user the right to read it") from None
-    except MemoryError:
-        raise DataError(f"{name}: does not fit in memory; make the image smaller") from None
-    except Exception as error:
-        if type(error).__name__ == "DecompressionBombError":
-            raise DataError(f"{name}: more than Pillow decodes ({error}); raise PIL.Image.MAX_IMAGE_PIXELS") from None
-        what = " ".join(f"{error}".split()) or type(error).__name__
-        raise DataError(f"{name}: damaged image file ({what[:200]}); remove it or fetch it again") from None
+class named:
+    """A context: whatever goes wrong inside becomes one :class:`DataError` that names the item and the mend."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: object):
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DataError):
+            raise DataError(f"{self.name}: {_told(error)}") from None
+
+
+def _told(error: Exception) -> str:
+    """What is wrong, and the mend."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, IsADirectoryError):
+        return "a folder, where an image file is wanted"
+    if isinstance(error, PermissionError):
+        return "may not be read; give this user the right to read it"
+    if isinstance(error, MemoryError):
+        return "does not fit in memory; make the image smaller"
+    if type(error).__name__ == "DecompressionBombError":
+        return f"more than Pillow decodes ({error}); raise PIL.Image.MAX_IMAGE_PIXELS"
+    what = " ".join(f"{error}".split()) or type(error).__name__
+    return f"damaged image file ({what[:200]}); remove it or fetch it again"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from .cache import scaled
-from .decode import DataError, Encoded, Header, header, load, read
+from .decode import DataError, Encoded, Files, Header, Slice, header, load, read, rows_into, straight
 from .reading import Part
 from .rooms import Room
 
@@ -26,8 +26,8 @@ class Opened(NamedTuple):
     bytes: int
 
 
-def opened(item: Any) -> Opened:
-    """An item, its header read, its bytes where they are few. Raises DataError."""
+def opened(item: Any, files: Files) -> Opened:
+    """An item, its header read, its bytes where they are few, a file's in `files`. Raises DataError."""
     if isinstance(item, (str, os.PathLike)):
         try:
             size = os.path.getsize(item)
@@ -35,7 +35,7 @@ def opened(item: Any) -> Opened:
             size = 0  # `load` says what is wrong
         if size > KEPT_BYTES:
             return Opened(item, header(item), size)
-    one = load(item)
+    one = files.load(item) if isinstance(item, (str, os.PathLike, Slice)) else load(item)
     return Opened(one, header(one), len(one.data))
 
 
@@ -64,17 +64,31 @@ class Hands:
     def __init__(self, items: Sequence[Any], begin: Callable[[int], None] = lambda place: None):
         self.items, self.begin = items, begin
         self._opened: dict[int, Opened] = {}
+        self._rows: dict[int, int] = {}
+        self._files = Files()
 
     def open(self, places: Sequence[int], check: Callable[[], None]) -> list[Known | str]:
         """Of each sample what is known then, or what is wrong with it. `check` is called between samples."""
 
         def act(place: int) -> Known:
-            one = self._opened[place] = opened(self.items[place])
+            one = self._opened[place] = opened(self.items[place], self._files)
             held = len(one.image.data) if isinstance(one.image, Encoded) else 0
             if held == 0 and isinstance(one.image, Encoded):
                 held = one.image.pixels.nbytes
             return Known(one.header.height, one.header.width, one.header.shrinks, one.bytes, held)
 
+        return self._each(places, act, check)
+
+    def straight(self, places: Sequence[int], parts: Sequence[Part], check: Callable[[], None]) -> list[int]:
+        """Of each sample how many of its first rows `read` will decode into the room as they are, in place of the part;
+        0 where it will be the part."""
+
+        def act(place: int) -> int:
+            one, part = self._opened[place].image, wanted[place]
+            self._rows[place] = straight(one, part[:4], part.shrink) if isinstance(one, Encoded) else 0
+            return self._rows[place]
+
+        wanted = dict(zip(places, parts, strict=True))
         return self._each(places, act, check)
 
     def read(
@@ -97,17 +111,22 @@ class Hands:
         def act(place: int) -> None:
             (part, at), one = whole[place], self._opened[place]
             out = room.pixels[at : at + 3 * part.size[0] * part.size[1]].reshape(*part.size, 3)
+            if self._rows.get(place):
+                return rows_into(one.image, self._rows[place], part.shrink, out)
+            begin = self._files.end
+            image = one.image if isinstance(one.image, Encoded) else self._files.load(one.image)
             if shorter is not None:
-                scaled(one.image, one.header, shorter, out)
+                scaled(image, one.header, shorter, out)
             else:
-                known = part == Part(0, 0, one.header.height, one.header.width)
-                read(one.image, None if known else part[:4], part.shrink, out=out)
+                known = part[2:4] == (one.header.height, one.header.width)
+                read(image, None if known else part[:4], part.shrink, out=out)
+            self._files.clear(begin)
 
         return self._each(places, act, check)
 
     def forget(self) -> None:
         """Let go of what is open."""
-        self._opened.clear()
+        self._opened.clear(), self._rows.clear(), self._files.clear()
 
     def _each(self, places: Sequence[int], act: Callable[[int], Any], check: Callable[[], None]) -> list[Any]:
         found = []

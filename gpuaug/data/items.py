@@ -45,7 +45,8 @@ class Made:
 class Encoded:
     """An item whose bytes are in memory: ``data``, the file's bytes; or ``pixels``, uint8 [H, W, 3], decoded already.
 
-    ``name``: what errors call it. ``known``: its header, once somebody asked.
+    ``name``: what errors call it. ``known``: its header, once somebody asked. A ``memoryview`` as data may be written
+    to while it is decoded: nobody else reads it.
     """
 
     name: str
@@ -56,6 +57,36 @@ class Encoded:
     def part(self, offset: int, length: int) -> bytes:
         """So many of its bytes, fewer at the end."""
         return bytes(self.data[offset : offset + length])
+
+
+class Files:
+    """Memory that files are read into, one behind the other, and used again: new memory takes longer than the reading.
+
+    One thread at a time may use it.
+    """
+
+    def __init__(self) -> None:
+        self.memory, self.end = memoryview(bytearray(1 << 20)), 0
+
+    def load(self, item: str | os.PathLike | Slice) -> Encoded:
+        """As :func:`load`. The bytes are there until :meth:`clear`."""
+        path, offset, size = (item.path, item.offset, item.length) if isinstance(item, Slice) else (item, 0, 0)
+        with named(item), open(path, "rb", buffering=0) as file:
+            wanted, got = size or os.fstat(file.fileno()).st_size, 0
+            if not wanted:
+                return load(item)
+            if self.end + wanted > len(self.memory):  # what was read before keeps the memory where it lies
+                self.memory, self.end = memoryview(bytearray(max(2 * len(self.memory), wanted))), 0
+            place = self.memory[self.end : self.end + wanted]
+            file.seek(offset)
+            while got < wanted and (count := file.readinto(place[got:])):
+                got += count
+            self.end += got
+            return _whole(Encoded(str(item), place[:got]), size)
+
+    def clear(self, end: int = 0) -> None:
+        """Forget what was read since the memory was full up to `end`."""
+        self.end = min(end, self.end)
 
 
 def load(item: Any, name: object = None) -> Encoded:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import numpy as np
@@ -22,29 +24,44 @@ def library():
     return simplejpeg
 
 
-def rows_for(data: bytes, frame: Frame, channels: int, bottom: int) -> int:
-    """How many rows must be decoded so that those above ``bottom`` are right; all, where rows do not come in order.
+def rows_for(data: bytes | memoryview, frame: Frame, channels: int, bottom: int) -> int:
+    """How many rows must be decoded so that those above ``bottom`` are right; 0: all, where rows do not come in order.
 
-    One row of blocks more, because chroma is interpolated across.
+    One row of blocks more where chroma has fewer rows, because it is interpolated across.
     """
-    rows = (-(-bottom // frame.block) + 1) * frame.block
+    rows = (-(-bottom // frame.block) + (frame.block > 8)) * frame.block
     whole = data[-2:] == b"\xff\xd9"  # else it is truncated, or something follows: look at all of it
     return rows if rows < frame.height and whole and frame.marker in SEQUENTIAL and frame.scanned == channels else 0
 
 
-def shorter(data: bytes, frame: Frame, rows: int) -> bytearray:
-    """The same file, which says that it has only so many rows."""
-    data = bytearray(data)
-    data[frame.offset + 5 : frame.offset + 7] = rows.to_bytes(2, "big")
-    return data
+@contextmanager
+def shortened(data: bytes | memoryview, frame: Frame, rows: int) -> Iterator[bytearray | memoryview]:
+    """The same file, which says that it has only so many rows: a copy, or what may be written to, for so long."""
+    lines = slice(frame.offset + 5, frame.offset + 7)
+    data = bytearray(data) if isinstance(data, bytes) else data
+    said, data[lines] = bytes(data[lines]), rows.to_bytes(2, "big")
+    try:
+        yield data
+    finally:
+        data[lines] = said
+
+
+def decodes(frame: Frame | None, channels: int) -> bool:
+    """Whether `decoded` takes such a file."""
+    known = frame is not None and frame.bits == 8 and frame.marker in HUFFMAN and channels in (1, 3)
+    return known and library() is not None
 
 
 def decoded(
-    data: bytes, frame: Frame, channels: int, rows: int, shrink: int, out: np.ndarray | None = None
+    data: bytes | memoryview,
+    frame: Frame | None,
+    channels: int,
+    rows: int,
+    shrink: int,
+    out: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """uint8 [ceil(rows / shrink), ceil(W / shrink), 3] as stored; None: something is odd, and Pillow is to judge it."""
-    simplejpeg = library()
-    if simplejpeg is None or channels not in (1, 3) or frame.bits != 8 or frame.marker not in HUFFMAN:
+    if not decodes(frame, channels):
         return None
     size = {}
     if shrink > 1:
@@ -53,7 +70,8 @@ def decoded(
     if out is not None:
         size["buffer"] = out
     try:
-        pixels = simplejpeg.decode_jpeg(shorter(data, frame, rows) if cut else data, strict=not cut, **size)
+        with shortened(data, frame, rows) if cut else nullcontext(data) as data:
+            pixels = library().decode_jpeg(data, strict=not cut, **size)
     except (ValueError, MemoryError):
         return None
     return pixels if pixels.shape == (-(-rows // shrink), -(-frame.width // shrink), 3) else None

@@ -64,9 +64,11 @@ class Reading:
         shrinkable: which images can be decoded at a fraction of their size; None for all.
 
     Attributes:
-        parts: what is to be decoded of each image.
+        asked: which views are drawn. parts: what is to be decoded of each image.
         whole: why whole images are needed, None where parts may do.
     """
+
+    asked = PLAIN
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class Reading:
         shrinkable: Sequence[bool] | None = None,
     ):
         self.augment, self.sizes, self.ids, self.epoch = augment, sizes, ids, epoch
-        self.parts = [Part(0, 0, h, w) for h, w in sizes]
+        self._parts = np.zeros((len(sizes), len(Part._fields)), np.int64)  # as `parts`
+        self._parts[:, 2:4], self._parts[:, 4] = sizes, 1
         self.whole, self.host, self.shrinks = None, None, np.ones(len(sizes), np.int64)
         if augment._recipes.is_staged(augment.transforms):
             self.whole = "it holds callables, which are called on images"
@@ -97,17 +100,16 @@ class Reading:
             allowed = shrinks(words.numpy(), recipe.program)
             np.minimum.at(least := np.full(len(sizes), SHRINKS[0]), of, allowed)
             self.shrinks = least if shrinkable is None else np.where(shrinkable, least, 1)
-            shrink_words(words, recipe.program, torch.from_numpy(self.shrinks[of]))
-        self.parts = self._parts(bounds(words.numpy(), recipe.program, self._canvases(of)), of)
+            if (self.shrinks > 1).any():
+                shrink_words(words, recipe.program, torch.from_numpy(self.shrinks[of]))
+        self._parts = self._needed(bounds(words.numpy(), recipe.program, self._canvases(of)), of)
 
     def _recipe(self, device: torch.device) -> Recipe:
-        """For images that are no more than sizes: each one element, whose offset is its number."""
-        number = torch.zeros(len(self.sizes), dtype=torch.uint8, device=device)
-        stubs = [number.as_strided((3, h, w), (0, 0, 0), i) for i, (h, w) in enumerate(self.sizes)]
+        """For images that are no more than sizes."""
         backend = "auto" if device != CPU and self.augment.backend == "cpu" else self.augment.backend
         backend = "auto" if device == CPU and backend == "triton" else backend
-        recipes, format = self.augment._recipes, self.augment.memory_format
-        return recipes.of_list(self.augment.transforms, stubs, backend, format, PLAIN)[1]
+        last = self.augment.memory_format == torch.channels_last
+        return self.augment._recipes.of_sizes(self.augment.transforms, self.sizes, device, backend, last, self.asked)
 
     def _key(self, recipe: Recipe, device: torch.device):
         ids = self.ids if device == CPU else moved(self.ids, device, torch.int64)
@@ -118,19 +120,22 @@ class Reading:
         sizes = np.array(self.sizes, np.int64).reshape(-1, 2)
         return -(-sizes // self.shrinks[:, None])[of]
 
-    def _parts(self, boxes: np.ndarray, of: np.ndarray) -> list[Part]:
+    @property
+    def parts(self) -> list[Part]:
+        return [Part(*part) for part in self._parts.tolist()]
+
+    @parts.setter
+    def parts(self, parts: Sequence[Part]) -> None:
+        self._parts = np.array(parts, np.int64).reshape(-1, len(Part._fields))
+
+    def _needed(self, boxes: np.ndarray, of: np.ndarray) -> np.ndarray:
         """The parts that hold each row's box of decoded pixels: top, left, bottom, right, inclusive."""
-        n = len(self.sizes)
-        low, high = np.full((n, 2), 2**31), np.full((n, 2), -1)
-        np.minimum.at(low, of, boxes[:, :2])
-        np.maximum.at(high, of, boxes[:, 2:])
-        parts = []
-        for (h, w), s, (top, left), (bottom, right) in zip(
-            self.sizes, self.shrinks.tolist(), low.tolist(), high.tolist(), strict=True
-        ):
-            bottom, right = min((bottom + 1) * s, h), min((right + 1) * s, w)
-            parts.append(Part(top * s, left * s, bottom - top * s, right - left * s, s))
-        return parts
+        sizes, by = self._parts[:, 2:4], self.shrinks[:, None]
+        first, end = np.full(sizes.shape, 2**31), np.zeros(sizes.shape, np.int64)
+        np.minimum.at(first, of, boxes[:, :2])
+        np.maximum.at(end, of, boxes[:, 2:] + 1)
+        first, end = first * by, np.minimum(end * by, sizes)
+        return np.concatenate([first, end - first, by], 1)
 
     def run(self, source: torch.Tensor, offsets: Sequence[int], *, labels=None, targets: dict[str, Any] | None = None):
         """What the pipeline's call returns for the images, given their parts.
@@ -181,13 +186,11 @@ class Reading:
         """The rows of the parts, on the host."""
         rows = self.recipe.host_rows.clone()
         words, of = rows.numpy(), rows[:, plan.ROW_SOURCE].numpy().copy()
-        canvases, widths = self._canvases(of), np.array([part.size[1] for part in self.parts])[of]
-        begins = [
-            at - 3 * (part.top // part.shrink * part.size[1] + part.left // part.shrink)
-            for at, part in zip(offsets, self.parts, strict=True)
-        ]
-        words[:, plan.ROW_SOURCE], words[:, plan.ROW_H : plan.ROW_W + 1] = np.array(begins)[of], canvases
-        words[:, plan.ROW_STRIDE_C], words[:, plan.ROW_STRIDE_Y], words[:, plan.ROW_STRIDE_X] = 1, 3 * widths, 3
+        top, left, _, width, by = self._parts.T
+        width = -(-width // by)
+        begins = np.array(offsets, np.int64) - 3 * (top // by * width + left // by)
+        words[:, plan.ROW_SOURCE], words[:, plan.ROW_H : plan.ROW_W + 1] = begins[of], self._canvases(of)
+        words[:, plan.ROW_STRIDE_C], words[:, plan.ROW_STRIDE_Y], words[:, plan.ROW_STRIDE_X] = 1, 3 * width[of], 3
         return rows
 
 
