@@ -1,6 +1,6 @@
 """What decode="scaled" changes against decode="full": pixels behind a training crop, and a network's answers.
 
-    python -m gpuaug.benchmarks.scaled FOLDER_OF_PHOTOS [--weights FILE] [--out FILE.json]
+    python -m gpuaug.benchmarks.scaled FOLDER_OF_PHOTOS [--weights FILE] [--out benchmarks/results/scaled.json]
 
 Pixels: of RandomResizedCrop and a flip, in levels of 255, over the images that were decoded smaller. Answers: those of
 timm's tf_efficientnet_lite0 with ImageNet weights to the same photos decoded both ways, behind Resize and CenterCrop; a
@@ -27,6 +27,7 @@ from gpuaug.data.decode import header
 from gpuaug.data.reading import Reading
 
 from . import ROOT
+from .run import commit, versions
 
 WEIGHTS = Path(os.environ.get("GPUAUG_DATA", ROOT.parent / "shared" / "data")).parent / "weights"
 WEIGHTS /= "tf_efficientnet_lite0_imagenet.safetensors"
@@ -147,7 +148,7 @@ def main() -> None:
         large = [enlarge(photo, Path(place)) for photo in photos]
         rows = measured(photos, large, given.epochs)
         print(*map(told, rows), sep="\n")
-        result: dict = {"pixels": rows, "answers": []}
+        result: dict = {"versions": versions(), "commit": commit(), "pixels": rows, "answers": []}
         if given.weights.is_file():
             model = network(given.weights)
             ways = [("as they are", photos, side) for side in SIDES] + [("12 megapixels", large, SIDES[0])]

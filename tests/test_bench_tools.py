@@ -175,3 +175,30 @@ def test_sources_lie_as_they_are_installed(tmp_path: Path) -> None:
         assert (tmp_path / name).is_file()
     with pytest.raises(ValueError, match="no-such-commit"):
         regression.unpack("no-such-commit", tmp_path / "other")
+
+
+def test_feeding_keeps_all_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    pytest.importorskip("numba", reason="parts of images are read by the CPU engine")
+    pytest.importorskip("torchvision", reason="the peer")
+    Image = pytest.importorskip("PIL.Image", reason="the peer's decoder")
+    from gpuaug.benchmarks import feeding, scaled
+
+    rng = torch.Generator().manual_seed(0)
+    for folder, n, side in (("photos", 6, 300), ("cifar10/train/a", 4, 32), ("cifar10/train/b", 4, 32)):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(n):
+            pixels = torch.randint(
+                0, 256, (side // 4, side // 4 + i * (side > 32), 3), generator=rng, dtype=torch.uint8
+            )
+            image = Image.fromarray(pixels.numpy()).resize((side + 4 * i * (side > 32), side))
+            image.save(tmp_path / folder / f"{i}.jpg")
+    monkeypatch.setattr(feeding, "SMALL_PASSES", 1)
+    monkeypatch.setattr(scaled, "LARGE", (640, 480))
+    given = ["--names", "64", "--large", "8", "--rounds", "1", "--workers", "0", "--out", str(tmp_path / "found.json")]
+    feeding.main([str(tmp_path / "photos"), *given])
+    found, told = json.loads((tmp_path / "found.json").read_text()), capsys.readouterr().out
+    assert found["ratios"].keys() == found["targets"].keys() and all(name in told for name in found["ratios"])
+    assert all(len(taken) == 1 for ways in found["seconds_an_image"].values() for taken in ways.values())
+    assert [row["smaller"] > 0 for row in found["scaled"]] == [False, True, True]
+    with pytest.raises(SystemExit):
+        feeding.main([str(tmp_path / "photos"), "--names", "10"])
