@@ -172,7 +172,7 @@ def of_cifar(source: Source, augment: ga.Compose, workers: int, rounds: int, cac
     """Seconds an image of epochs from the cache, and of the engine alone."""
     cached = Loader(source, SMALL_BATCH, augment, shuffle=True, workers=workers, cache=cache)
     epoch(cached)
-    images, ids = torch.stack(pillow(source.paths)), source.ids
+    images, ids = torch.stack(pillow(source.items)), source.ids
     found, _, known = next(iter(cached))
     places = {one: i for i, one in enumerate(ids.tolist())}
     index = torch.tensor([places[one] for one in known.tolist()])

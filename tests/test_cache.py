@@ -240,42 +240,98 @@ def test_a_full_disk_ends_the_writing_and_nothing_else(photos, tmp_path, monkeyp
     assert 0 < loader.report.bytes < sum(path.stat().st_size for path in loader.source.items)
 
 
-def killed(photos: Path, cache: Path, seconds: float) -> None:
-    program = f"""if True:
-        import gpuaug.data.cache as caches
-        from gpuaug.data import Loader, folder
-        caches.FLUSHED = 20_000
-        loader = Loader(folder({str(photos)!r}), 2, cache={str(cache)!r}, cache_size=None)
-        print("begun", flush=True)
-        for _ in loader:
-            pass
-        for _ in loader:
-            pass
-    """
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "begun\n"
-    time.sleep(seconds)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
+PROGRAM = """if True:
+    import os, signal, sys
+    import gpuaug.data.cache as caches
+    from gpuaug.data import Loader, folder
+    photos, cache, moment = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    caches.FLUSHED, left = 20_000, [moment]
+    write, sync = caches._write_at, os.fsync
+
+    def step():
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def in_pieces(file, data, offset):
+        step()
+        return write(file, data[: len(data) // 2 + 1], offset)
+
+    def synced(file):
+        step()
+        sync(file)
+        step()
+
+    caches._write_at, caches.os.fsync = in_pieces, synced
+    loader = Loader(folder(photos), 2, cache=cache, cache_size=None)
+    print("begun", flush=True)
+    for _ in loader:
+        pass
+    print("left", left[0], flush=True)
+"""
 
 
-@pytest.mark.parametrize("moments", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_a_killed_writer_loses_nothing_and_leaves_nothing_wrong(photos, tmp_path, moments):
+def started(photos: Path, cache: Path, moment: int) -> subprocess.Popen:
+    """A first epoch with a cache, which kills itself (-9) at so many steps of writing; 0: never."""
+    command = [sys.executable, "-c", PROGRAM, photos, cache, str(moment)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def assert_nothing_wrong(photos: Path, path: Path) -> None:
+    """What a killed writer has left is right, and so is what the next pass serves, of files changed since, too."""
+    source, reader = folder(photos), Cache(path, None)
+    assert reader.writes
+    found = 0
+    for item, id in zip(source.items, source.ids.tolist(), strict=True):
+        place = reader.find(id, caches.stamp(item))
+        if place is not None:
+            at, h, w = place
+            with Image.open(item) as image:
+                wanted = np.array(image.convert("RGB"))
+            assert np.array_equal(reader.pixels[at : at + 3 * h * w].reshape(h, w, 3), wanted)
+            found += 1
+    reader.close()
+    changed = source.items[found % 24]
+    picture(changed, found + 1000)
+    os.utime(changed, ns=(1, 10**18 + found))
+    loader = Loader(source, 8, crops(), cache=path, cache_size=None)
+    wanted = plain(photos)
+    assert_same(by_id(loader), wanted)
+    assert loader._maker.cache.writes and loader.report.bytes > 0
+    loader.set_epoch(0)
+    assert_same(by_id(loader), wanted)
+    assert loader.report.bytes == 0
+    loader._maker.cache.close()
+
+
+@pytest.mark.parametrize("moments", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_writer_that_is_killed_at_any_step_leaves_nothing_wrong(photos, tmp_path, moments):
     rng = np.random.default_rng(moments)
-    for _ in range(moments):
-        killed(photos, tmp_path / "c", float(rng.uniform(0.0, 0.1)))
-        reader = Cache(tmp_path / "c", None)
-        assert reader.writes
-        found = len(reader._entries)
-        reader.close()
-        loader = Loader(folder(photos), 8, crops(), cache=tmp_path / "c", cache_size=None)
+    for number in range(moments):
+        child = started(photos, tmp_path / f"{number}", int(rng.integers(1, 300)))
+        assert child.communicate()[0] == "begun\n" and child.returncode == -signal.SIGKILL
+        assert_nothing_wrong(photos, tmp_path / f"{number}")
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_at_any_time_leaves_nothing_wrong(photos, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        child = started(photos, tmp_path / f"{number // 3}", 0)
+        assert child.stdout.readline() == "begun\n"
+        time.sleep(float(rng.uniform(0.0, 0.1)))
+        child.kill()
+        child.communicate()
+        assert_nothing_wrong(photos, tmp_path / f"{number // 3}")
+
+
+def test_a_system_without_pwrite_writes_the_same(photos, tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "pwrite", raising=False)
+    loader = Loader(folder(photos), 4, crops(), workers=3, cache=tmp_path / "c", cache_size=None)
+    for _ in range(2):
+        loader.set_epoch(0)
         assert_same(by_id(loader), plain(photos))
-        assert loader._maker.cache.writes and (loader.report.bytes == 0) == (found == 24)
-        loader._maker.cache.close()
-        if rng.uniform() < 0.7:
-            for path in (tmp_path / "c").iterdir():
-                path.unlink()
+    assert loader.report.bytes == 0
 
 
 def test_a_cache_size_that_cannot_be(photos, tmp_path):

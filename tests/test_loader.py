@@ -223,6 +223,28 @@ def test_a_pass_goes_on_where_it_was_left(photos, stop, world):
         assert_same(by_id([*had, *rest]), wanted)
 
 
+def test_one_process_and_two_go_on_for_each_other_anywhere(photos):
+    """Ten random places: whoever had the first part, each sample comes once, and with its own pixels."""
+    source, rng = folder(photos), np.random.default_rng(1)
+    wanted = by_id(Loader(source, 8, crops(), shuffle=True, seed=3, decode="full"))
+    for number in range(10):
+        before = 1 + number % 2
+        size, other = (2 * rng.integers(1, 5, 2)).tolist()
+        count, workers = int(rng.integers(0, -(-40 // (size * before)))), int(rng.integers(0, 4))
+        keywords = {"shuffle": True, "seed": 3, "decode": "full", "workers": workers}
+        had, states = [], []
+        for rank in range(before):
+            loader = Loader(source, size, crops(), rank=rank, world=before, **keywords)
+            had += [batch for _, batch in zip(range(count), loader, strict=False)]
+            states.append(loader.state_dict())
+        assert all(state == states[0] for state in states)
+        for rank in range(3 - before):
+            loader = Loader(source, other, crops(), rank=rank, world=3 - before, **keywords)
+            loader.load_state_dict(states[0])
+            had += list(loader)
+        assert_same(by_id(had), wanted)
+
+
 def test_a_state_of_another_seed_is_refused(photos):
     loader = Loader(folder(photos), 8, seed=1)
     with pytest.raises(ValueError, match="the state is of seed 2, and this loader has 1"):

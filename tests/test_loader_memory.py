@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
+import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +123,45 @@ def test_large_images_are_not_decoded_far_ahead(augment):
     plain, limited = ([x for images, *_ in one for x in images] for one in (ahead, loader))
     assert len(plain) == len(limited) == 32
     assert all(torch.equal(a, b) for a, b in zip(plain, limited, strict=True))
+
+
+MEASURED = """
+    import gc, sys
+    from pathlib import Path
+    import torch
+
+    def taken():
+        words = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return sum(int(words[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024
+
+    torch.randn(64, 64) @ torch.randn(64, 64)
+    before = taken()
+    import gpuaug as ga
+    from gpuaug.data import Loader, folder
+
+    ops = [ga.RandomResizedCrop(224), ga.RandomHorizontalFlip(), ga.ColorJitter(0.4, 0.4, 0.4, 0.1)]
+    augment = ga.Compose([*ops, ga.ToDtype(torch.float32, scale=True)], seed=0)
+    loader = Loader(folder(sys.argv[1]), 64, augment, shuffle=True, workers=2)
+    for _ in range(20):
+        for images, labels, ids in loader:
+            pass
+        del images
+        gc.collect()
+        print(taken() - before, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_stays_as_it_is_after_the_first_epoch(data_dir, tmp_path):
+    """20 epochs of 4,000 photos."""
+    photos = sorted((data_dir / "photos").glob("*.jpg"))
+    for i, photo in zip(range(4000), itertools.cycle(photos), strict=False):
+        place = tmp_path / "photos" / f"class{i % 8}" / f"{i:06d}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(photo.resolve())
+    command = [sys.executable, "-c", textwrap.dedent(MEASURED), str(tmp_path / "photos")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    first, *others = (int(line) / MiB for line in done.stdout.split())
+    assert len(others) == 19 and max(first, *others) <= 600
+    assert max(others) <= first + 64  # rooms for the largest batch yet

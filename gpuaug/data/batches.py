@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,7 @@ class Maker:
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.views = views
+        self.stamping = Lock()  # threads that ask for files at once wake each other at each of them
         self.rooms = Rooms(most, pinned=device.type == "cuda", shared=shared)
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
@@ -117,7 +119,7 @@ class Maker:
         cached: dict[int, tuple[int, int, int]] = {}
         try:
             if self.cache is not None:
-                self._look(batch, stamps, cached)
+                self._look(batch, of, cached)
             known = self._open(batch, cached, hands, turn)
             held = sum(one.held for one in known.values())
             turn.reserve(held)
@@ -161,16 +163,16 @@ class Maker:
         image = self.cache.pixels[begin : begin + 3 * h * w].reshape(h, w, 3)
         return image[part.top : part.top + part.height, part.left : part.left + part.width]
 
-    def _look(self, batch: Batch, stamps: dict, cached: dict) -> None:
-        """Which samples are in the cache, by place: offset, height and width."""
+    def _look(self, batch: Batch, of: dict[int, Stamp | None], cached: dict) -> None:
+        """Which samples are in the cache, by place: offset, height and width; and the stamps of all."""
         bad: dict[int, str] = {}
         for i in batch.positions.tolist():
             try:
-                stamps[i] = stamp(self.source.items[i])
+                of[i] = stamp(self.source.items[i])
             except DataError as error:
                 bad[i] = str(error)
                 continue
-            found = None if stamps[i] is None else self.cache.find(int(self.source.ids[i]), stamps[i])
+            found = None if of[i] is None else self.cache.find(int(self.source.ids[i]), of[i])
             if found is not None:
                 cached[i] = found
         _leave_out(batch, bad)
@@ -248,7 +250,7 @@ class Maker:
                 batch.pixels_of(k)[:] = self._cached(*cached[i], batch.parts[k])
         return True
 
-    def _keep(self, batch: Batch, stamps: dict, cached: dict) -> None:
+    def _keep(self, batch: Batch, of: dict[int, Stamp | None], cached: dict) -> None:
         """Add to the cache what was decoded of files that are as they were before."""
         for k, i in enumerate(batch.positions.tolist()):
             of = stamps[i]

@@ -30,7 +30,7 @@ from .sources import Source
 DECODES = ("full", "scaled", "nvjpeg")
 MODES = ("threads", "processes")
 AHEAD = 2  # batches that are ready or on their way, beside those that workers make
-AHEAD_BYTES = 512 << 20
+AHEAD_BYTES, WORKER_BYTES = 512 << 20, 128 << 20  # what they may take, by default: at least, and for each worker
 MOST_NAMED = 8  # files in an error
 
 
@@ -77,8 +77,9 @@ class Loader:
             have to be such that pickle takes them; it imports the program's main file, whose own part has to stand
             behind `if __name__ == "__main__":`. They begin at the first pass, serve all passes, and end with `close`,
             the loader, or the program.
-        ahead_bytes: what batches that are ready or being made may take together. The next one in order is made however
-            much it takes: a batch lies in memory as a whole.
+        ahead_bytes: what decoded batches that are ready or being made may take together; None: 512 MiB, or 128 MiB for
+            each worker where that is more. The next one in order is made however much it takes: a batch lies in memory
+            as a whole.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the crop remains at least as large as the
             output; "full" gives the very pixels that whole images would.
         cache: a folder on disk, where whole images are kept, decoded: the first pass decodes and writes them, later
@@ -115,7 +116,7 @@ class Loader:
         seed: int = 0,
         workers: int = 2,
         mode: str = "threads",
-        ahead_bytes: int = AHEAD_BYTES,
+        ahead_bytes: int | None = None,
         decode: str = "scaled",
         cache: str | Path | None = None,
         cache_size: int | None = 512,
@@ -127,6 +128,8 @@ class Loader:
     ):
         self.source, self.batch_size, self.augment, self.device = source, batch_size, augment, torch.device(device)
         self.shuffle, self.drop_last, self.seed, self.workers = shuffle, drop_last, seed, workers
+        if ahead_bytes is None:
+            ahead_bytes = max(AHEAD_BYTES, workers * WORKER_BYTES)
         self.mode, self.ahead_bytes, self.views, self.cache_size = mode, ahead_bytes, views, cache_size
         self.decode, self.strict, self.max_bad, self.rank, self.world = decode, strict, max_bad, rank, world
         self._check()
