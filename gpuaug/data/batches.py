@@ -98,8 +98,7 @@ class Maker:
         shared: bool = False,
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
-        self.views = views
-        self.stamping = Lock()  # threads that ask for files at once wake each other at each of them
+        self.views, self.stamping = views, Lock()
         self.rooms = Rooms(most, pinned=device.type == "cuda", shared=shared)
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
@@ -119,7 +118,7 @@ class Maker:
         cached: dict[int, tuple[int, int, int]] = {}
         try:
             if self.cache is not None:
-                self._look(batch, of, cached)
+                self._look(batch, stamps, cached)
             known = self._open(batch, cached, hands, turn)
             held = sum(one.held for one in known.values())
             turn.reserve(held)
@@ -142,8 +141,9 @@ class Maker:
         """Give a batch its images where they lie in the cache, if a pipeline reads them and all are in it."""
         if self.cache is None or self.augment is None or not len(batch.positions):
             return False
-        ids, of = self.source.ids[batch.positions], stamps([self.source.items[i] for i in batch.positions.tolist()])
-        places = None if of is None else self.cache.find_all(ids.numpy(), of)
+        with self.stamping:  # threads that ask for files at once would wake each other at each of them
+            of = stamps([self.source.items[i] for i in batch.positions.tolist()])
+        places = None if of is None else self.cache.find_all(self.source.ids[batch.positions].numpy(), of)
         if places is None:
             return False
         both, which = np.unique(places[:, 1] << 32 | places[:, 2], return_inverse=True)
@@ -163,16 +163,16 @@ class Maker:
         image = self.cache.pixels[begin : begin + 3 * h * w].reshape(h, w, 3)
         return image[part.top : part.top + part.height, part.left : part.left + part.width]
 
-    def _look(self, batch: Batch, of: dict[int, Stamp | None], cached: dict) -> None:
-        """Which samples are in the cache, by place: offset, height and width; and the stamps of all."""
+    def _look(self, batch: Batch, stamps: dict, cached: dict) -> None:
+        """Which samples are in the cache, by place: offset, height and width."""
         bad: dict[int, str] = {}
         for i in batch.positions.tolist():
             try:
-                of[i] = stamp(self.source.items[i])
+                stamps[i] = stamp(self.source.items[i])
             except DataError as error:
                 bad[i] = str(error)
                 continue
-            found = None if of[i] is None else self.cache.find(int(self.source.ids[i]), of[i])
+            found = None if stamps[i] is None else self.cache.find(int(self.source.ids[i]), stamps[i])
             if found is not None:
                 cached[i] = found
         _leave_out(batch, bad)
@@ -250,7 +250,7 @@ class Maker:
                 batch.pixels_of(k)[:] = self._cached(*cached[i], batch.parts[k])
         return True
 
-    def _keep(self, batch: Batch, of: dict[int, Stamp | None], cached: dict) -> None:
+    def _keep(self, batch: Batch, stamps: dict, cached: dict) -> None:
         """Add to the cache what was decoded of files that are as they were before."""
         for k, i in enumerate(batch.positions.tolist()):
             of = stamps[i]

@@ -79,8 +79,6 @@ class Hands:
         self.items, self.begin = items, begin
         self._files = Files()
         self._opened: dict[int, Opened] = {}
-        self._rows: dict[int, int] = {}
-        self._files = Files()
 
     def open(self, places: Sequence[int], check: Callable[[], None]) -> list[Known | str]:
         """Of each sample what is known then, or what is wrong with it. `check` is called between samples."""
@@ -91,18 +89,6 @@ class Hands:
                 return Known(known, size, 0, False)
             return Known(known, size, len(image.data) or image.pixels.nbytes, ends(image.data))
 
-        return self._each(places, act, check)
-
-    def straight(self, places: Sequence[int], parts: Sequence[Part], check: Callable[[], None]) -> list[int]:
-        """Of each sample how many of its first rows `read` will decode into the room as they are, in place of the part;
-        0 where it will be the part."""
-
-        def act(place: int) -> int:
-            one, part = self._opened[place].image, wanted[place]
-            self._rows[place] = straight(one, part[:4], part.shrink) if isinstance(one, Encoded) else 0
-            return self._rows[place]
-
-        wanted = dict(zip(places, parts, strict=True))
         return self._each(places, act, check)
 
     def read(

@@ -81,7 +81,8 @@ class Loader:
             each worker where that is more. The next one in order is made however much it takes: a batch lies in memory
             as a whole.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the crop remains at least as large as the
-            output; "full" gives the very pixels that whole images would.
+            output; "full" gives the very pixels that whole images would; "nvjpeg" has a CUDA device decode whole
+            JPEGs, by torchvision: a few levels off those of a CPU.
         cache: a folder on disk, where whole images are kept, decoded: the first pass decodes and writes them, later
             ones, in this process or another, open no file whose size and time of change are as they were. Images that
             are no files are made each time. It takes the place of `decode`.

@@ -20,7 +20,6 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.sharedctypes import RawValue
@@ -95,9 +94,6 @@ class Process(Hands):
 
     def open(self, places: Sequence[int], check: Callable[[], None]) -> list[Known | str]:
         return self._answer(check, "open", list(places))
-
-    def straight(self, places: Sequence[int], parts: Sequence[Part], check: Callable[[], None]) -> list[int]:
-        return self._answer(check, "straight", list(places), list(parts))
 
     def read(
         self, wanted: dict[int, Wanted], room: Room, check: Callable[[], None], shorter: int | None = None
@@ -251,17 +247,10 @@ def serve(connection: Connection, parcel: Parcel, place: Any, seed: int) -> None
             elif what == "forget":
                 hands.forget()
             else:
-                _answer(connection, asked, partial(_done, hands, check, what, words, room))
+                _answer(connection, asked, hands, check, words, room)
 
 
-def _done(hands: Hands, check: Callable[[], None], what: str, words: list, room: Room | None) -> list[Any]:
-    if room is None:
-        return getattr(hands, what)(*words, check)
-    places, parts, offsets, shorter = words
-    return hands.read(places, parts, room, offsets, check, shorter)
-
-
-def _answer(connection: Connection, asked: int, act: Callable[[], list[Any]]) -> None:
+def _answer(connection: Connection, asked: int, hands: Hands, check: Callable, words: list, room: Room | None) -> None:
     """Do what a question asks for, and send (its number, result, error, the error's trace)."""
     try:
         if room is None:

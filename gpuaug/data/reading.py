@@ -69,8 +69,6 @@ class Reading:
         whole: why whole images are needed, None where parts may do.
     """
 
-    asked = PLAIN
-
     def __init__(
         self,
         augment: Compose,
