@@ -66,12 +66,14 @@ def ways(source: Source, root: Path, workers: int, place: Path) -> dict[str, Cal
         return lambda: timed(one)
 
     peer = Peer(root, workers)
-    found = {"torchvision": lambda: timed(peer), "full": loader(decode="full"), "scaled": loader(decode="scaled")}
+    found = {"torchvision": lambda: timed(peer), "full": loader(decode="full"), "scaled": loader()}
+    found["scaled, processes"] = loader(mode="processes")
     try:
         found["nvjpeg"] = loader(decode="nvjpeg")
     except ValueError as error:
         print(error)
-    return found | {"cache": loader(cache=place / "cache"), "resident": loader(resident=True)}
+    found["cache"], found["resident"] = loader(cache=place / "cache"), loader(resident=True)
+    return found
 
 
 def main() -> None:
@@ -88,7 +90,7 @@ def main() -> None:
         found = feeding.measured(ways(folder(root), root, given.workers, Path(place)), given.rounds)
     print(f"{torch.cuda.get_device_name()}, {given.workers} workers, {given.names} photos, images/s:")
     for name, seconds in found.items():
-        print(f"{name:12s} {1 / seconds:9,.0f} {found['torchvision'] / seconds:8.2f}x")
+        print(f"{name:18s} {1 / seconds:9,.0f} {found['torchvision'] / seconds:8.2f}x")
     if given.out:
         told = {"gpu": torch.cuda.get_device_name(), "cores": os.cpu_count(), "torch": torch.__version__}
         told |= {"workers": given.workers, "names": given.names, "rounds": given.rounds, "batch": feeding.BATCH}
