@@ -211,7 +211,7 @@ def test_any_item_has_the_same_pixels(tmp_path):
     assert np.array_equal(read(encoded, (8, 4, 20, 30)), truth[8:28, 4:34])  # nothing is read twice
 
 
-def test_files_are_read_into_memory_that_is_used_again(tmp_path):
+def test_files_are_read_into_memory_that_is_used_again(tmp_path, monkeypatch):
     data = [stored(picture(100 + 40 * k, 300), "JPEG", subsampling=k % 3, quality=100) for k in range(8)]
     for k, one in enumerate(data):
         (tmp_path / f"{k}.jpg").write_bytes(one)
@@ -228,6 +228,9 @@ def test_files_are_read_into_memory_that_is_used_again(tmp_path):
         memories.append(files.memory)
         files.clear()
     assert memories[0] is not memories[-1] is memories[-2]
+    monkeypatch.setattr(items_of, "KEPT_MEMORY", len(memories[-1]) - 1)
+    files.clear()
+    assert files.memory is not memories[-1]
     (tmp_path / "empty.jpg").write_bytes(b"")
     for name, told in (("empty.jpg", "it is empty"), ("gone.jpg", "no such file"), ("", "a folder")):
         with pytest.raises(DataError, match=told):

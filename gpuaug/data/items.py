@@ -89,7 +89,7 @@ class Files:
         """Forget what was read since the memory was full up to `end`; more of it than is kept is given back."""
         self.end = min(end, self.end)
         if not self.end and len(self.memory) > KEPT_MEMORY:
-            self.__init__()
+            self.memory = memoryview(bytearray(FIRST_MEMORY))
 
 
 def load(item: Any, name: object = None) -> Encoded:
