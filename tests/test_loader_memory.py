@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import torch
 
 import gpuaug as ga
 from gpuaug.data import Loader, Source
-from gpuaug.data.feed import Feed
+from gpuaug.data.feed import Feed, Stopped
+from gpuaug.data.hands import Hands
 from gpuaug.data.rooms import Rooms
 
 pytest.importorskip("numba", reason="parts of images are read by the CPU engine")
@@ -106,7 +109,7 @@ def large(n: int, side: int) -> Source:
     return Source([lambda i=i: np.full((side, side, 3), i, np.uint8) for i in range(n)], torch.arange(n))
 
 
-CROP = ga.Compose([ga.RandomCrop(900), ga.Resize(8)], seed=0)
+CROP = ga.Compose([ga.RandomCrop(900, pad_if_needed=True), ga.Resize(8)], seed=0)
 
 
 @pytest.mark.parametrize("augment", [None, CROP], ids=["none", "crop"])
@@ -123,6 +126,21 @@ def test_large_images_are_not_decoded_far_ahead(augment):
     plain, limited = ([x for images, *_ in one for x in images] for one in (ahead, loader))
     assert len(plain) == len(limited) == 32
     assert all(torch.equal(a, b) for a, b in zip(plain, limited, strict=True))
+
+
+def test_the_room_of_a_batch_that_is_given_up_is_never_used_again():
+    """A process may not have noticed yet, and write there."""
+
+    class GivenUp(Hands):
+        def read(self, places, parts, room, offsets, check, shorter=None):
+            given_up.append(weakref.ref(room))
+            raise Stopped
+
+    given_up, maker = [], Loader(large(4, 40), 4, CROP)._maker
+    with pytest.raises(Stopped):
+        maker.make(np.arange(4), 0, None, GivenUp(maker.source.items))
+    gc.collect()
+    assert maker.rooms.free == [] and maker.rooms.bytes == 0 and given_up[0]() is None
 
 
 MEASURED = """

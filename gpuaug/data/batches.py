@@ -127,10 +127,7 @@ class Maker:
                 if self._read(batch, rows, cached, hands, turn):
                     break
             turn.release(held)
-        except BaseException:
-            self._free(batch)
-            raise
-        finally:
+        finally:  # of a batch that is given up the room is given up, too: a process may still write there
             hands.forget()
         batch.bytes = sum(known[i].bytes for i in batch.positions.tolist() if i in known)
         if self.cache is not None:
