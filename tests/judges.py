@@ -58,7 +58,7 @@ TRITON = pytest.param("triton", marks=pytest.mark.gpu)
 def _torch_has_lanczos() -> bool:
     try:
         torch.nn.functional.interpolate(torch.zeros(1, 1, 4, 4), size=2, mode="lanczos", antialias=True)
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):
         return False
     return True
 

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import torch
 from PIL import Image
 
 import gpuaug as ga
-from gpuaug.data import DataError, Loader, Source, folder
+from gpuaug.data import DataError, Loader, Source, folder, read
 from gpuaug.data.feed import Feed
 from gpuaug.data.rooms import Room
 
@@ -449,3 +450,34 @@ def test_arguments_that_cannot_be(photos):
     with pytest.raises(TypeError, match="augment must be a gpuaug.Compose, a gpuaug.MultiCrop or None, got"):
         Loader(source, 8, lambda images: images)
     assert len(Loader(source, 12, drop_last=True)) == 3 == len(list(Loader(source, 12, drop_last=True)))
+
+
+def test_what_a_device_decodes_is_augmented_whole(photos):
+    """With a decoder and a side stream in the place of a GPU's: images or what is wrong with them, upright."""
+    source, events = folder(damaged(photos, "a/04.jpg")), []
+
+    def decoded(items: list, check) -> tuple[list, int]:
+        found: list = []
+        for item in items:
+            check()
+            try:
+                found.append(torch.from_numpy(np.array(read(item))).permute(2, 0, 1))
+            except DataError as error:
+                found.append(str(error))
+        return found, 7 * len(items)
+
+    loader = Loader(source, 8, crops(), decode="full", max_bad=0.5)
+    with pytest.warns(UserWarning, match="1 files were left out"):
+        wanted = by_id(loader)
+    loader = Loader(source, 8, crops(), max_bad=0.5)
+    maker = loader._maker
+    maker.decoder = SimpleNamespace(decoded=decoded, stream=SimpleNamespace(record_event=lambda: "made"))
+    maker.side = SimpleNamespace(
+        received=lambda images, made: events.append(made) or images,
+        run=lambda act: (act(), "launched"),
+        handed=lambda found, made: events.append(made) or found,
+    )
+    with pytest.warns(UserWarning, match="1 files were left out"):
+        assert_same(by_id(loader), wanted)
+    assert len(wanted) == 39 and "04.jpg" in loader.report.bad[0] and loader.report.bytes == 280
+    assert events.count("made") == events.count("launched") == 5

@@ -148,4 +148,6 @@ def test_what_views_cannot_be(source):
 def test_views_on_a_gpu_are_those_of_the_cpu(source):
     augment = MULTI["of two sizes"]()
     for here, there in zip(Loader(source, 8, augment), Loader(source, 8, augment, device="cuda"), strict=True):
-        assert all((a - b.cpu()).abs().max() < 1e-3 for a, b in zip(here[0], there[0], strict=True))
+        for one, other in zip(here[0], there[0], strict=True):
+            off = (one - other.cpu()).abs()  # a value between two levels of uint8 may fall to either
+            assert off.max() <= 1 / 255 + 1e-3 and (off > 1e-3).float().mean() < 1e-3

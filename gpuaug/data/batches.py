@@ -155,6 +155,15 @@ class Maker:
                 batch.pixels_of(k)[:] = self._cached(begin, h, w, batch.parts[k])
         return True
 
+    def _on_device(self, batch: Batch, decoder: Decoder, turn: Turn) -> None:
+        """Whole images, decoded by the device where it can."""
+        places = batch.positions.tolist()
+        found, batch.bytes = decoder.decoded([self.source.items[i] for i in places], turn.check)
+        _leave_out(batch, {i: one for i, one in zip(places, found, strict=True) if isinstance(one, str)})
+        images = [one for one in found if not isinstance(one, str)]
+        batch.decoded = images, decoder.stream.record_event()
+        batch.pixels = sum(image.shape[1] * image.shape[2] for image in images)
+
     def _cached(self, begin: int, h: int, w: int, part: Part) -> np.ndarray:
         """A part of an image in the cache."""
         image = self.cache.pixels[begin : begin + 3 * h * w].reshape(h, w, 3)

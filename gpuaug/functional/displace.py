@@ -77,7 +77,9 @@ def _images(images: torch.Tensor, drift: torch.Tensor, kind: int, fill: Any) -> 
         drift = drift.repeat_interleave(len(flat) // drift.shape[0], 0)
     colour = moved(torch.tensor(colour, dtype=torch.float32, device="cpu"), images.device, torch.float32)
     found = _displaced(flat.float(), drift, kind, colour[None, :, None, None])
-    found = torch_dialect.ELASTIC["settled"](found, float(bound), torch.tensor(float(bound == 255)))
+    found = torch_dialect.ELASTIC["settled"](
+        found, float(bound), torch.full((), float(bound == 255), device=images.device)
+    )
     return found.to(images.dtype).view(images.shape)
 
 
