@@ -1,8 +1,8 @@
 """How a classifier bears what cameras, angles and networks do to images: its test set, corrupted at five strengths.
 
 In the manner of Hendrycks and Dietterich, 2019 ("Benchmarking neural network robustness to common corruptions and
-perturbations"), with six corruptions and strengths in units that stay what they are in images of any size. Each
-corruption is an ordinary :class:`gpuaug.Compose` with a fixed seed: a sample has the same draw, by its id, in every run.
+perturbations"): six corruptions, each an ordinary :class:`gpuaug.Compose` with a fixed seed, so that a sample has the
+same draw, by its id, in every run. Strengths have units; noise and JPEG at one strength hurt small images more.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ CORRUPTIONS: dict[str, Corruption] = {
         Corruption(
             "noise",
             "standard deviation, of black 0 to white 1",
-            (0.04, 0.08, 0.12, 0.18, 0.26),
+            (0.02, 0.05, 0.1, 0.15, 0.2),
             "{:g}",
             lambda sigma, size: [ga.GaussianNoise(sigma=sigma)],
         ),
@@ -118,7 +118,7 @@ def pipelines(
     """(name, strength, pipeline), first ("clean", 0, what the model is tested with), then each corruption of ``names``.
 
     Every pipeline scales the shorter side to ``resize`` (``size`` if None), corrupts, cuts out the middle of ``size``
-    pixels a side, and ends in ``dtype``, normalised. Call it with ``ids`` and ``epoch=0``, as a Loader's first pass does.
+    pixels a side, and ends in ``dtype``, normalised. Call it with ``ids`` and ``epoch=0``, as a Loader's first pass is.
     ``compose``: further keywords of Compose (``backend``, ``memory_format``). Raises ValueError for an unknown name.
     """
 
@@ -148,8 +148,8 @@ def measure(
     """How good ``predict`` is on the clean test set and on each corruption of it, as robustness.json keeps it.
 
     ``predict``: images [B, 3, size, size] -> logits [B, K]. ``loader_of``: of a pipeline, one pass over the test set's
-    (images, labels, ids) through it, as ``lambda p: Loader(test, 256, p)``; it is asked 31 times. ``progress`` wraps the
-    loop, as tqdm. The rest as in :func:`pipelines`.
+    (images, labels, ids) through it, as ``lambda p: Loader(test, 256, p)``; it is asked 31 times. ``progress`` wraps
+    that loop, as tqdm. The rest as in :func:`pipelines`.
 
     Returns {"metric": "accuracy" or "mAP", "n", "clean": {"score", "interval"}, "mean": of all corrupted scores,
     "corruptions": [{"name", "strength", "value", "words", "unit", "score", "interval"}]}; scores are 0 to 1.
