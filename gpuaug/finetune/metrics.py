@@ -288,6 +288,25 @@ def _calibration(confidence: np.ndarray, right: np.ndarray) -> dict[str, Any]:
     return {"ece": float(np.abs(sums - hits).sum() / len(confidence)), "calibration": bins}
 
 
+# --- two models -------------------------------------------------------------------------------------------------------
+def paired(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """How much more often ``second`` is right than ``first``, on the same samples: bool [N] each, whether an answer is.
+
+    Returns {"difference", "interval": of 95%, by bootstrap over the samples, "only_first", "only_second": samples that
+    one alone has right, "p": of McNemar's exact test that neither is better}. Raises ValueError for unequal lengths.
+    """
+    from scipy.stats import binomtest
+
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise ValueError(f"paired: answers to the same samples are wanted, got {first.shape} and {second.shape}")
+    n, lost, won = len(first), int((first & ~second).sum()), int((second & ~first).sum())
+    drawn = np.random.default_rng(SEED).multinomial(n, np.array([lost, won, n - lost - won]) / n, size=RESAMPLES)
+    p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    interval = _percentiles((drawn[:, 1] - drawn[:, 0]) / n)
+    return {"difference": (won - lost) / n, "interval": interval, "only_first": lost, "only_second": won, "p": p}
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 def mistakes(logits: Tensor, labels: Tensor, classes: Sequence[str], most: int = 24) -> list[dict]:
     """The wrong answers that the model was surest of, first, at most ``most`` of them, one a sample.
