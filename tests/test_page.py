@@ -99,15 +99,37 @@ def make_run(folder: Path, better: float = 2.0, several: bool = False, **asked) 
     return folder
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    folder = make_run(tmp_path / "runs" / "007-resnet20-flowers-finetune")
-    sheet = folder / "pictures" / "contact_sheet.png"
-    Image.new("RGB", (1300, 700), "#446688").save(sheet)
-    images = digits(16).images[:12]
-    stored = evaluating.predictions(folder)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder as the loop leaves it: what follows from it is not there yet."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "007-resnet20-flowers-finetune")
+    Image.new("RGB", (1300, 700), "#446688").save(folder / "pictures" / "contact_sheet.png")
+    images, stored = digits(16).images[:12], evaluating.predictions(folder)
     wrong = mistakes(torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"]), CLASSES, 12)
     pictures.write_mistakes(folder / "pictures" / "mistakes.png", wrong, images[: len(wrong)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """The same with what follows from it, and what that is."""
+    folder = shutil.copytree(made, tmp_path_factory.mktemp("whole") / made.name)
+    return folder, evaluating.complete(folder)
+
+
+@pytest.fixture
+def run(whole: tuple[Path, list[Path]], tmp_path: Path) -> Path:
+    return shutil.copytree(whole[0], tmp_path / "runs" / whole[0].name)
+
+
+@pytest.fixture
+def other(made: Path, tmp_path: Path) -> Path:
+    """A weaker run on the same images, with an evaluation.json."""
+    name = "008-resnet20-flowers-full-without-any-augmentation-at-all"
+    folder = make_run(tmp_path / "runs" / name, better=1.0, augment="none")
+    stored = evaluating.predictions(folder)
+    found = Evaluation.of(torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"]), CLASSES)
+    (folder / "evaluation.json").write_text(json.dumps(found.as_dict()))
     return folder
 
 
@@ -147,7 +169,7 @@ def size_of(content: bytes | Path) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("k", [2, 10, 100, 250])
+@pytest.mark.parametrize("k", [2, 30, 100, pytest.param(250, marks=pytest.mark.slow)])
 def test_a_confusion_matrix_grows_with_its_classes(k, tmp_path):
     confusion = np.eye(k, dtype=np.int64) * 90
     confusion[0, 1] = 10
@@ -201,13 +223,23 @@ def test_a_long_name_keeps_its_ends():
 # What follows from a folder
 
 
-def test_what_follows_from_predictions_is_written_once(run):
-    names = sorted(path.name for path in evaluating.complete(run))
+def test_what_follows_from_predictions_is_written_once(whole):
+    run, written = whole
+    names = sorted(path.name for path in written)
     assert names == ["calibration.png", "confusion.png", "curves.png", "evaluation.json", "robustness.png"]
     stored = evaluating.predictions(run)
     expected = Evaluation.of(torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"]), CLASSES)
     assert evaluating.evaluation_of(run).as_dict() == expected.as_dict()
     assert evaluating.complete(run) == []
+
+
+def test_what_is_older_than_its_source_is_made_anew(run):
+    made, source = run / "evaluation.json", run / "predictions.npz"
+    kept = made.read_text()
+    made.write_text("{}")
+    os.utime(source, ns=(made.stat().st_mtime_ns + 10**9,) * 2)
+    assert [path.name for path in evaluating.complete(run)][0] == "evaluation.json"
+    assert made.read_text() == kept
 
 
 def test_mistakes_are_drawn_of_files(run, tmp_path):
@@ -291,11 +323,25 @@ def test_a_folder_with_nothing_in_it_says_so(tmp_path):
     assert seen.text.count("There is no") + seen.text.count("There are no") == 6
 
 
-@pytest.mark.parametrize("missing", ["config.json", "metrics.jsonl", "predictions.npz", "robustness.json", "pictures"])
-def test_a_page_without_one_part(run, missing):
-    path = run / missing
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert "There " in Seen(page.write(run)).text or missing == "metrics.jsonl"
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (["config.json"], "There is no config.json"),
+        (["metrics.jsonl", "pictures/curves.png"], "There are no epochs"),
+        (
+            ["predictions.npz", "evaluation.json"],
+            "There is no evaluation.json in this run's folder, and no predictions.npz",
+        ),
+        (["robustness.json"], "There is no robustness.json in this run's folder: it was not measured."),
+        (["pictures/contact_sheet.png"], "There is no pictures/contact_sheet.png"),
+        (["pictures/mistakes.png"], "There is no pictures/mistakes.png"),
+    ],
+)
+def test_a_page_without_one_part(run, missing, said):
+    for name in missing:
+        (run / name).unlink()
+    text = Seen(page.write(run)).text
+    assert text.count("There ") == 1 and said in text
 
 
 def test_a_page_of_several_labels(tmp_path):
@@ -321,14 +367,11 @@ def test_no_such_run(tmp_path):
 # The page of several runs
 
 
-def test_several_runs_on_one_page(run, tmp_path):
-    other = make_run(tmp_path / "runs" / "008-other", better=1.0, augment="none")
-    for one in (run, other):
-        page.write(one)
+def test_several_runs_on_one_page(run, other, tmp_path):
     path = page.write_comparison([run, other], tmp_path / "new" / "comparison.html")
     seen = Seen(path)
     assert len(seen.alts) == 2 and all(source.startswith("data:") for source in seen.fetched)
-    assert "2 runs side by side" in seen.text and seen.text.count("008-other") == 3
+    assert "2 runs side by side" in seen.text and seen.text.count(other.name) == 3
     for one in (run, other):
         found = evaluating.evaluation_of(one)
         assert f"{found.top1:.1%} ({100 * found.top1_interval[0]:.1f}" in seen.text
@@ -426,12 +469,8 @@ def looked_at(pages: list[Path], widths: tuple[int, ...], folder: Path) -> dict[
     return {line["name"]: line for line in told}
 
 
-def test_a_browser_shows_the_pages_and_nothing_overflows(run, tmp_path):
+def test_a_browser_shows_the_pages_and_nothing_overflows(run, other, tmp_path):
     browser()
-    other = make_run(
-        tmp_path / "runs" / "008-resnet20-flowers-full-without-any-augmentation-at-all", better=1.0, augment="none"
-    )
-    page.write(other)
     pages = [page.write(run), page.write_comparison([run, other] * 3, tmp_path / "comparison.html")]
     found = looked_at(pages, (400, 1400), tmp_path)
     assert sorted(found) == ["comparison-1400", "comparison-400", "report-1400", "report-400"]

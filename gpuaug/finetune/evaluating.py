@@ -68,60 +68,61 @@ def evaluation_of(run: Path) -> Evaluation | None:
 
 
 def complete(run: str | Path) -> list[Path]:
-    """Write what a run's folder lacks and what follows from the rest of it; returns what was written.
+    """Write what follows from the rest of a run's folder and is not there, or is older; returns what was written.
 
     evaluation.json follows from predictions.npz and the classes in config.json; pictures/ of the curves, the confusion
     matrix, calibration and robustness from the JSON beside them; mistakes.png from predictions whose paths are image
-    files. Nothing that is there is touched. Raises ValueError for files that are damaged.
+    files. Raises ValueError for files that are damaged.
     """
     run = Path(run)
     resolved = (read_json(run / "config.json") or {}).get("resolved", {})
     stored, written = predictions(run), []
-    evaluation = evaluation_of(run)
-    if evaluation is None and stored is not None and resolved.get("classes"):
+    if stored is not None and resolved.get("classes") and _is_due(run / "evaluation.json", run / "predictions.npz"):
         evaluation = Evaluation.of(*_answers(stored), resolved["classes"])
         written.append(run / "evaluation.json")
         written[0].write_text(json.dumps(evaluation.as_dict()) + "\n", encoding="utf-8")
-    for name, draw in _drawings(run, evaluation, resolved, stored).items():
+    for name, (source, draw) in _drawings(run, evaluation_of(run), resolved, stored).items():
         path = run / "pictures" / name
-        if not path.exists():
+        if _is_due(path, run / source):
             path.parent.mkdir(exist_ok=True)
             draw(path)
-            written.append(path)
+            written += [path] if path.exists() else []
     return written
 
 
-def _drawings(run: Path, evaluation: Evaluation | None, resolved: dict, stored: dict | None) -> dict[str, Any]:
-    """By the name of a picture that can be drawn: what draws it to a path."""
+def _is_due(path: Path, source: Path) -> bool:
+    return not path.exists() or path.stat().st_mtime_ns < source.stat().st_mtime_ns
+
+
+def _drawings(run: Path, evaluation: Evaluation | None, resolved: dict, stored: dict | None) -> dict[str, tuple]:
+    """By the name of a picture that can be drawn: (the file that it follows from, what draws it to a path)."""
     lines, found = read_lines(run / "metrics.jsonl"), {}
     if history := events(lines, "epoch"):
         before, after = (next(iter(events(lines, name)), {}).get("test_accuracy") for name in ("before", "after"))
         title = " on ".join(filter(None, [resolved.get("model"), resolved.get("data", {}).get("name")]))
         ends = {"before": before, "after": after, "title": title}
-        found["curves.png"] = lambda path: pictures.write_curves(path, history, **ends)
+        found["curves.png"] = "metrics.jsonl", lambda path: pictures.write_curves(path, history, **ends)
     if evaluation is not None:
         bins, ece = evaluation.calibration, evaluation.ece
-        found["calibration.png"] = lambda path: pictures.write_calibration(path, bins, ece)
+        found["calibration.png"] = "evaluation.json", lambda path: pictures.write_calibration(path, bins, ece)
         if evaluation.confusion is not None:
             matrix, classes = evaluation.confusion, evaluation.classes
-            found["confusion.png"] = lambda path: pictures.write_confusion(path, matrix, classes)
+            found["confusion.png"] = "evaluation.json", lambda path: pictures.write_confusion(path, matrix, classes)
     if measured := read_json(run / "robustness.json"):
-        found["robustness.png"] = lambda path: pictures.write_robustness(path, {run.name: measured})
+        found["robustness.png"] = "robustness.json", lambda path: pictures.write_robustness(path, {run.name: measured})
     if stored is not None and evaluation is not None and len(stored.get("paths", ())):
-        wrong, images = _wrong(stored, evaluation.classes)
-        if wrong and len(wrong) == len(images):
-            found["mistakes.png"] = lambda path: pictures.write_mistakes(path, wrong, images)
+        found["mistakes.png"] = "predictions.npz", lambda path: _draw_mistakes(path, stored, evaluation.classes)
     return found
 
 
-def _wrong(stored: dict[str, np.ndarray], classes: Sequence[str]) -> tuple[list[dict], list[torch.Tensor]]:
-    """The worst mistakes and their images; fewer images where a path is no image file."""
+def _draw_mistakes(path: Path, stored: dict[str, np.ndarray], classes: Sequence[str]) -> None:
+    """Nothing where a path is no image file."""
     wrong, images = mistakes(*_answers(stored), classes, MOST_MISTAKES), []
     for line in wrong:
-        path = Path(str(stored["paths"][line["index"]]))
-        line["name"] = path.name
+        file = Path(str(stored["paths"][line["index"]]))
+        line["name"] = file.name
         try:
-            images.append(torch.from_numpy(read(path).copy()).permute(2, 0, 1))
+            images.append(torch.from_numpy(read(file).copy()).permute(2, 0, 1))
         except DataError:
-            break
-    return wrong, images
+            return
+    pictures.write_mistakes(path, wrong, images)

@@ -67,8 +67,8 @@ th.left, td.left { text-align: left; }
 table.words td, table.words th { text-align: left; } table.words td { white-space: normal; min-width: 180px; }
 thead th { position: sticky; top: 0; background: var(--box); font-weight: 600; }
 tbody tr:last-child td { border-bottom: 0; }
-figure { margin: 0; } img { display: block; min-width: 620px; width: 100%; height: auto; }
-img.own { width: auto; min-width: 0; max-width: none; } img.narrow { min-width: 0; max-width: 640px; }
+figure { margin: 0; } img { display: block; max-width: max(100%, 620px); height: auto; }
+img.own { max-width: none; } img.narrow { max-width: 100%; }
 pre { white-space: pre-wrap; margin: 0; padding: 12px 14px; font-size: .85rem; }
 details { margin: 10px 0; } summary { cursor: pointer; color: var(--blue); }
 .bar { display: flex; height: 22px; border-radius: 6px; overflow: hidden; margin: 8px 0 4px; background: var(--box); }
@@ -364,7 +364,7 @@ def _robustness(run: _Read) -> str:
     for name in names:
         lines = {line["strength"]: line for line in measured["corruptions"] if line["name"] == name}
         cells = [f"{percent(line['score'])} at {line['words']}" for _, line in sorted(lines.items())]
-        rows.append([f"{name}, {next(iter(lines.values()))['unit']}", *cells, *[None] * (5 - len(cells))])
+        rows.append([name, *cells, *[None] * (5 - len(cells))])
     parts.append(_table((measured["metric"], *(f"strength {s}" for s in range(1, 6))), rows))
     if sheet := run.picture("corruptions"):
         parts.append(_folded("What these strengths look like", _image(sheet, "corrupted test images", "photo")))

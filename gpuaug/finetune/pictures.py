@@ -37,8 +37,8 @@ SIDE, COLUMNS = 150, 6  # of the sheet of mistakes: pixels of a tile, tiles of a
 
 # --- matplotlib without a display -------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _figure(target: Target, width: float, height: float, title: str = "") -> Iterator:
-    """A figure of so many inches, which is written once it is drawn."""
+def _figure(target: Target, width: float, height: float, title: str = "", box: str | None = None) -> Iterator:
+    """A figure of so many inches, which is written once it is drawn; "tight": without its empty borders."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -47,7 +47,7 @@ def _figure(target: Target, width: float, height: float, title: str = "") -> Ite
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", **_lettered([title]))
     yield figure
-    figure.savefig(target, dpi=DPI, format="png", bbox_inches="tight", pad_inches=0.12)
+    figure.savefig(target, dpi=DPI, format="png", bbox_inches=box)
 
 
 def _lettered(texts: Sequence[str]) -> dict:
@@ -85,7 +85,7 @@ def write_confusion(target: Target, confusion: np.ndarray | Sequence, classes: S
     flat = k <= FLAT
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(1, keepdims=True)
-    with _figure(target, size + 3.6, size + 2.0, "confusion matrix") as figure:
+    with _figure(target, size + 3.6, size + 2.0, "confusion matrix", "tight") as figure:
         from matplotlib import colormaps
         from matplotlib.colors import PowerNorm
 
