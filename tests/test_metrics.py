@@ -156,6 +156,16 @@ def test_the_bootstrap_has_the_width_of_theory_and_is_the_same_again():
     assert found.f1_interval == pytest.approx(found.balanced_accuracy_interval, abs=0.002)
 
 
+def test_an_interval_lies_about_its_figure_where_classes_are_small():
+    """Where percentiles of resamples would lie beside it, or nearly so."""
+    logits, labels = drawn(400, 100)
+    one = Evaluation.of(logits, labels, map(str, range(100)))
+    low, high = one.f1_interval
+    assert (low + high) / 2 == pytest.approx(one.f1) and 0.02 < high - low < 0.12
+    none = Evaluation.of(*answers([0, 1], [0, 1], 2), "ab")
+    assert none.f1_interval == none.balanced_accuracy_interval == (1.0, 1.0)
+
+
 def test_the_bootstrap_in_parts(monkeypatch):
     logits, labels = drawn(60, 8)
     whole = Evaluation.of(logits, labels, "abcdefgh")
