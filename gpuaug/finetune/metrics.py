@@ -1,8 +1,8 @@
 """What a classifier's logits are worth: :class:`Evaluation`, figures with intervals, from logits and labels alone.
 
 Intervals are of 95%: Wilson's (Wilson, 1927) where a figure is a share of independent samples; else 1.96 standard
-errors to both sides, of a bootstrap over the samples with a fixed seed (Efron, 1979). Percentiles of the resamples would
-be biased: for F1 of small classes down, for average precision up. Where every answer is right a bootstrap has no width.
+errors to both sides, of a bootstrap over the samples with a fixed seed (Efron, 1979). Percentiles of the resamples are
+biased: of F1 of small classes down, of average precision up. Where every answer is right a bootstrap has no width.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _averages(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> 
 
 
 def _resampled_averages(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Balanced accuracy and macro F1, each [RESAMPLES]. Both hang on the confusion matrix alone: its cells are drawn."""
+    """Balanced accuracy and macro F1, each [RESAMPLES], of confusion matrices whose cells are drawn."""
     from scipy.sparse import csr_array
 
     true, answer = confusion.nonzero()
