@@ -2,9 +2,18 @@
 
 from ..shared import plan as P
 from . import frame as F
-from .dialect import LANES, f32, fast, i32, i64, u8, xp
+from .dialect import LANES, f32, fast, i32, i64, u8, widest, xp
 from .tables import group_at
-from .vector import blend_block_f32, blend_block_u8, tap_block
+from .vector import (
+    WIDE,
+    blend_block,
+    blend_four_blocks,
+    blend_two_blocks,
+    float_block,
+    prefetch,
+    tap_block,
+    turn_block,
+)
 
 
 @fast
@@ -61,50 +70,108 @@ def nearest_lines(frame):
 
 
 @fast
-def line_taps(frame, y0, offset):
-    """List the source lines, from element `offset` on, that lines y0 .. y0 + 7 blend, and their weights."""
+def spanned(frame, y0):
+    """The first and the last source line that output lines y0 .. y0 + 7 blend; behind the last output line, none."""
+    index, pitch = i32(frame[F.Y_TABLE]), frame[F.Y_PITCH]
+    first, last = frame[F.BASE_H], xp.i64(-1)
+    for k in range(frame[F.TAPS_Y]):
+        for y in range(y0, min(y0 + LANES, frame[F.OH])):
+            line = xp.i64(index[k * pitch + y])
+            first, last = min(first, line), max(last, line)
+    return first, last
+
+
+@fast
+def list_lines(frame, y0):
+    """List the source lines that output lines y0 .. y0 + 7 blend, and for each of these which of them, as addresses in
+    the strip, with what weights; returns the first source line, and how many are listed.
+
+    They are a run of lines, unless that were more than there are taps: then one for each tap.
+    """
     count, pitch = frame[F.TAPS_Y], frame[F.Y_PITCH]
     index, weights = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
-    addresses, blend = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count)
-    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
-    for k in range(count):
-        for lane in range(LANES):
-            y = k * pitch + min(y0 + lane, frame[F.OH] - 1)
-            addresses[k * LANES + lane] = frame[F.BASE] + size * (offset + xp.i64(index[y]) * frame[F.BASE_Y])
-            blend[k * LANES + lane] = weights[y]
-
-
-@fast
-def blend_lines(frame, n):
-    """Blend the listed lines, n neighbouring elements each, into `columns`."""
-    count = frame[F.TAPS_Y]
-    addresses, blend, columns = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count), f32(frame[F.COLUMNS])
-    i = 0
-    if frame[F.BASE_KIND] == F.U8:
-        while i < n:
-            blend_block_u8(addresses, blend, count, min(i, n - LANES), columns)
-            i += LANES
-    else:
-        while i < n:
-            blend_block_f32(addresses, blend, count, min(i, n - LANES), columns)
-            i += LANES
-
-
-@fast
-def blend_strided(frame, n):
-    """As `blend_lines` for elements BASE_X apart, or fewer than a vector of them."""
-    count, step = frame[F.TAPS_Y], frame[F.BASE_X]
-    addresses, blend, columns = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count), f32(frame[F.COLUMNS])
+    lines, taps = i64(frame[F.LINE_TAPS]), i64(frame[F.LINE_TAPS] + 64 * count)
+    blend = f32(frame[F.LINE_TAPS] + 128 * count)
+    first, last = spanned(frame, y0)
+    run = last - first < LANES * count
     for lane in range(LANES):
-        for i in range(n):
-            total = xp.f32(0.0)
-            for k in range(count):
-                address = addresses[k * LANES + lane]
-                if frame[F.BASE_KIND] == F.U8:
-                    total += blend[k * LANES + lane] * xp.f32(u8(address)[i * step])
-                else:
-                    total += blend[k * LANES + lane] * f32(address)[i * step]
-            columns[i * LANES + lane] = total
+        for k in range(count):
+            y, tap = k * pitch + min(y0 + lane, frame[F.OH] - 1), lane * count + k
+            line = xp.i64(index[y])
+            listed = xp.where(run, line - first, tap)
+            lines[listed] = line
+            taps[tap], blend[tap] = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * listed, weights[y]
+    if run:
+        for i in range(last - first + 1):
+            lines[i] = first + i
+    return first, xp.where(run, last - first + 1, LANES * count)
+
+
+@fast
+def call_ahead(frame, y0, first, listed):
+    """The source lines that the block behind that of line y0 blends and this one does not: the first, and how many."""
+    next_first, next_last = spanned(frame, y0 + LANES)
+    if next_first >= first:
+        next_first = max(next_first, first + listed)
+    else:
+        next_last = min(next_last, first - 1)
+    lines = next_last - next_first + 1
+    return next_first, xp.where(lines > LANES * frame[F.TAPS_Y], 0, lines)
+
+
+@fast
+def take_strip(frame, start, n, listed):
+    """Bring n neighbouring columns, the first at element `start`, of the listed lines into the strip, as float32."""
+    lines, step = i64(frame[F.LINE_TAPS]), xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
+    for k in range(listed):
+        at, out = start + lines[k] * frame[F.BASE_Y], f32(frame[F.STRIP] + 4 * F.STRIP_COLUMNS * k)
+        if frame[F.BASE_KIND] != F.U8:
+            copy_run(f32(frame[F.BASE] + 4 * at), step, n, out)
+        elif (step == 1) & (n % WIDE == 0):
+            for i in range(0, n, WIDE):
+                float_block(u8(frame[F.BASE] + at), i, out)
+        else:
+            copy_run(u8(frame[F.BASE] + at), step, n, out)
+        for i in range(n, WIDE):
+            out[i] = xp.f32(0.0)
+
+
+@fast
+def blend_strip(frame, start, n, listed, columns):
+    """Blend n columns, the first at element `start`, of the listed lines into eight lines, transposed."""
+    widest()
+    take_strip(frame, start, n, listed)
+    count, blended = frame[F.TAPS_Y], frame[F.STRIP] + 4 * F.STRIP_COLUMNS * LANES * frame[F.TAPS_Y]
+    for lane in range(LANES):
+        taps = i64(frame[F.LINE_TAPS] + 64 * count + 8 * lane * count)
+        weights = f32(frame[F.LINE_TAPS] + 128 * count + 4 * lane * count)
+        line, i = f32(blended + 4 * F.STRIP_COLUMNS * lane), 0
+        while n - i >= 4 * WIDE:
+            blend_four_blocks(taps, weights, count, i, line)
+            i += 4 * WIDE
+        while n - i >= 2 * WIDE:
+            blend_two_blocks(taps, weights, count, i, line)
+            i += 2 * WIDE
+        while i < n:
+            blend_block(taps, weights, count, i, line)
+            i += WIDE
+    for x in range(0, n, LANES):
+        turn_block(f32(blended), F.STRIP_COLUMNS, x, f32(columns + 4 * LANES * x))
+
+
+@fast
+def blend_lines(frame, start, n, listed, ahead, lines_ahead):
+    """Blend n neighbouring columns, the first at element `start`, of the listed lines into `columns`, strip by strip;
+    and have as much of the lines at the address `ahead` brought near."""
+    step, step_y = xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X]), frame[F.BASE_Y]
+    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    for i in range(0, n, F.STRIP_COLUMNS):
+        length = min((min(n - i, F.STRIP_COLUMNS) + WIDE - 1) // WIDE * WIDE, n)
+        at = min(i, n - length)
+        for k in range(lines_ahead):
+            for line in range(0, size * abs(step) * length, F.CACHE_LINE):
+                prefetch(ahead + size * (k * step_y + at * step) + line)
+        blend_strip(frame, start + at * step, length, listed, frame[F.COLUMNS] + 4 * LANES * at)
 
 
 @fast
@@ -124,15 +191,15 @@ def tap_columns(frame, columns, out):
 def smooth_lines(frame):
     """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines."""
     channels, width, y0 = frame[F.CHANNELS], frame[F.LAST] - frame[F.FIRST] + 1, frame[F.Y]
-    together = frame[F.TOGETHER] != 0
-    plain = (frame[F.BASE_X] == 1) & (width >= LANES)
+    together, size = frame[F.TOGETHER] != 0, xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    n = width * xp.where(together, channels, 1)
     for r in range(0, frame[F.LINES], LANES):
+        first, listed = list_lines(frame, y0 + r)
+        next_first, lines = call_ahead(frame, y0 + r, first, listed)
         for c in range(channels):
             columns = frame[F.COLUMNS] + xp.where(together, 4 * LANES * c, 0)
             if (together == 0) | (c == 0):
-                line_taps(frame, y0 + r, frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C])
-                if together | plain:
-                    blend_lines(frame, width * xp.where(together, channels, 1))
-                else:
-                    blend_strided(frame, width)
+                start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C]
+                ahead = frame[F.BASE] + size * (start + next_first * frame[F.BASE_Y])
+                blend_lines(frame, start, n, listed, ahead, lines)
             tap_columns(frame, columns, frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
