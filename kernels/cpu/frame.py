@@ -223,7 +223,7 @@ CACHE_AT = 2  # of the output being written, where its k-th layer lies
 CACHE_WORDS = 3
 
 TILE_PIXELS = 1024
-STRIP_COLUMNS = 64
+STRIP_COLUMNS = 128
 CACHE_LINE = 64
 
 

@@ -123,28 +123,36 @@ def call_ahead(frame, y0, first, listed):
 def take_strip(frame, start, n, listed):
     """Bring n neighbouring columns, the first at element `start`, of the listed lines into the strip, as float32."""
     lines, step = i64(frame[F.LINE_TAPS]), xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
+    base, step_y, strip = frame[F.BASE], frame[F.BASE_Y], frame[F.STRIP]
+    wide = (frame[F.BASE_KIND] == F.U8) & (step == 1) & (n % WIDE == 0)
     for k in range(listed):
-        at, out = start + lines[k] * frame[F.BASE_Y], f32(frame[F.STRIP] + 4 * F.STRIP_COLUMNS * k)
-        if frame[F.BASE_KIND] != F.U8:
-            copy_run(f32(frame[F.BASE] + 4 * at), step, n, out)
-        elif (step == 1) & (n % WIDE == 0):
+        at, out = start + lines[k] * step_y, f32(strip + 4 * F.STRIP_COLUMNS * k)
+        if wide:
+            source = u8(base + at)
             for i in range(0, n, WIDE):
-                float_block(u8(frame[F.BASE] + at), i, out)
+                float_block(source, i, out)
+        elif frame[F.BASE_KIND] == F.U8:
+            copy_run(u8(base + at), step, n, out)
         else:
-            copy_run(u8(frame[F.BASE] + at), step, n, out)
+            copy_run(f32(base + 4 * at), step, n, out)
         for i in range(n, WIDE):
             out[i] = xp.f32(0.0)
 
 
 @fast
-def blend_strip(frame, start, n, listed, columns):
-    """Blend n columns, the first at element `start`, of the listed lines into eight lines, transposed."""
+def blend_strip(frame, start, n, listed, columns, ahead, ahead_bytes, ahead_lines):
+    """Blend n columns, the first at element `start`, of the listed lines into eight lines, transposed; and have so many
+    bytes of so many lines at the address `ahead` brought near."""
     widest()
     take_strip(frame, start, n, listed)
-    count, blended = frame[F.TAPS_Y], frame[F.STRIP] + 4 * F.STRIP_COLUMNS * LANES * frame[F.TAPS_Y]
+    count, line_taps = frame[F.TAPS_Y], frame[F.LINE_TAPS]
+    blended = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * LANES * count
+    step_y = frame[F.BASE_Y] * xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
     for lane in range(LANES):
-        taps = i64(frame[F.LINE_TAPS] + 64 * count + 8 * lane * count)
-        weights = f32(frame[F.LINE_TAPS] + 128 * count + 4 * lane * count)
+        for k in range(ahead_lines * lane // LANES, ahead_lines * (lane + 1) // LANES):
+            for byte in range(0, ahead_bytes, F.CACHE_LINE):
+                prefetch(ahead + k * step_y + byte)
+        taps, weights = i64(line_taps + 64 * count + 8 * lane * count), f32(line_taps + 128 * count + 4 * lane * count)
         line, i = f32(blended + 4 * F.STRIP_COLUMNS * lane), 0
         while n - i >= 4 * WIDE:
             blend_four_blocks(taps, weights, count, i, line)
@@ -160,18 +168,16 @@ def blend_strip(frame, start, n, listed, columns):
 
 
 @fast
-def blend_lines(frame, start, n, listed, ahead, lines_ahead):
+def blend_lines(frame, start, n, listed, ahead, ahead_lines):
     """Blend n neighbouring columns, the first at element `start`, of the listed lines into `columns`, strip by strip;
-    and have as much of the lines at the address `ahead` brought near."""
-    step, step_y = xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X]), frame[F.BASE_Y]
+    and have as much of so many lines at the address `ahead` brought near."""
+    step = xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
     size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
     for i in range(0, n, F.STRIP_COLUMNS):
         length = min((min(n - i, F.STRIP_COLUMNS) + WIDE - 1) // WIDE * WIDE, n)
         at = min(i, n - length)
-        for k in range(lines_ahead):
-            for line in range(0, size * abs(step) * length, F.CACHE_LINE):
-                prefetch(ahead + size * (k * step_y + at * step) + line)
-        blend_strip(frame, start + at * step, length, listed, frame[F.COLUMNS] + 4 * LANES * at)
+        columns, near = frame[F.COLUMNS] + 4 * LANES * at, ahead + size * at * step
+        blend_strip(frame, start + at * step, length, listed, columns, near, size * step * length, ahead_lines)
 
 
 @fast
