@@ -12,6 +12,7 @@ from .vector import (
     float_block,
     prefetch,
     tap_block,
+    tap_block_3,
     turn_block,
 )
 
@@ -168,29 +169,35 @@ def blend_strip(frame, start, n, listed, columns, ahead, ahead_bytes, ahead_line
 
 
 @fast
-def blend_lines(frame, start, n, listed, ahead, ahead_lines):
-    """Blend n neighbouring columns, the first at element `start`, of the listed lines into `columns`, strip by strip;
+def blend_lines(frame, start, n, listed, out, ahead, ahead_lines):
+    """Blend n neighbouring columns, the first at element `start`, of the listed lines into columns at `out`, strip by strip;
     and have as much of so many lines at the address `ahead` brought near."""
     step = xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
     size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
     for i in range(0, n, F.STRIP_COLUMNS):
         length = min((min(n - i, F.STRIP_COLUMNS) + WIDE - 1) // WIDE * WIDE, n)
         at = min(i, n - length)
-        columns, near = frame[F.COLUMNS] + 4 * LANES * at, ahead + size * at * step
+        columns, near = out + 4 * LANES * at, ahead + size * at * step
         blend_strip(frame, start + at * step, length, listed, columns, near, size * step * length, ahead_lines)
 
 
 @fast
-def tap_columns(frame, columns, out):
-    """Sum columns into eight output lines at `out`."""
-    count, pitch, n = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW]
+def tap_columns(frame, columns, columns_pitch, r):
+    """Sum columns into eight lines of the tile, from line r on."""
+    count, pitch, n, bound = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW], xp.f32(0.0)
     index, weights = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * count * pitch)
     bound = xp.where(frame[F.PARTIAL] != 0, 0.0, group_at(frame, frame[F.SMOOTH])[P.G_BOUND])
-    x = 0
-    while x < n:
-        at = max(min(x, n - LANES), 0)
-        tap_block(f32(columns), index, weights, pitch, count, at, f32(out), n, bound)
-        x += LANES
+    c = 0
+    while c < frame[F.CHANNELS]:
+        plane, out = f32(columns + 4 * c * columns_pitch), f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
+        if frame[F.CHANNELS] - c >= 3:
+            for x in range(0, n, 4):
+                tap_block_3(plane, columns_pitch, index, weights, pitch, count, max(min(x, n - 4), 0), out, n, frame[F.TILE_PITCH], bound)
+            c += 3
+        else:
+            for x in range(0, n, LANES):
+                tap_block(plane, columns_pitch, index, weights, pitch, count, max(min(x, n - LANES), 0), out, n, frame[F.TILE_PITCH], bound)
+            c += 1
 
 
 @fast
@@ -198,14 +205,12 @@ def smooth_lines(frame):
     """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines."""
     channels, width, y0 = frame[F.CHANNELS], frame[F.LAST] - frame[F.FIRST] + 1, frame[F.Y]
     together, size = frame[F.TOGETHER] != 0, xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
-    n = width * xp.where(together, channels, 1)
+    n, runs, pitch = xp.where(together, width * channels, width), xp.where(together, 1, channels), (width + 15) // 16 * 16 * LANES
     for r in range(0, frame[F.LINES], LANES):
         first, listed = list_lines(frame, y0 + r)
-        next_first, lines = call_ahead(frame, y0 + r, first, listed)
-        for c in range(channels):
-            columns = frame[F.COLUMNS] + xp.where(together, 4 * LANES * c, 0)
-            if (together == 0) | (c == 0):
-                start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C]
-                ahead = frame[F.BASE] + size * (start + next_first * frame[F.BASE_Y])
-                blend_lines(frame, start, n, listed, ahead, lines)
-            tap_columns(frame, columns, frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
+        next_first, ahead_lines = call_ahead(frame, y0 + r, first, listed)
+        for c in range(runs):
+            start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C]
+            ahead = frame[F.BASE] + size * (start + next_first * frame[F.BASE_Y])
+            blend_lines(frame, start, n, listed, frame[F.COLUMNS] + 4 * c * pitch, ahead, ahead_lines)
+        tap_columns(frame, frame[F.COLUMNS], xp.where(together, LANES, pitch), r)

@@ -144,32 +144,48 @@ def turn_block(typingctx, lines, pitch, x, out):
     return nt.none(lines, pitch, x, out), codegen
 
 
-@intrinsic
-def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitch, bound):
-    """Eight output columns from `x` on: out[r * out_pitch + x + j] = sum over k of weights[k * pitch + x + j] times
-    columns[index[k * pitch + x + j] + r], for the eight lines r; where bound > 0, rounded half to even and clamped to
-    0 .. bound."""
+def _tap_block(channels, width):
+    """An intrinsic for so many output columns of so many channels; see `tap_block`."""
 
-    def codegen(context, builder, signature, args):
-        columns, index, weights, pitch, count, x, out, out_pitch, bound = args
+    @intrinsic
+    def block(
+        typingctx, columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound
+    ):
+        def codegen(context, builder, signature, args):
+            columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound = args
+            planes = [builder.mul(columns_pitch, ir.Constant(WORD, c)) for c in range(channels)]
+            planes = [_at(builder, columns, plane) for plane in planes]
 
-        def terms(k):
-            start = builder.add(builder.mul(k, pitch), x)
-            for j in range(LANES):
-                entry = builder.add(start, ir.Constant(WORD, j))
-                column = builder.sext(builder.load(_at(builder, index, entry)), WORD)
-                vector = builder.load(_vector_at(builder, columns, column), align=4)
-                yield builder.load(_at(builder, weights, entry)), vector
+            def terms(k):
+                start = builder.add(builder.mul(k, pitch), x)
+                for j in range(width):
+                    entry = builder.add(start, ir.Constant(WORD, j))
+                    column = builder.sext(builder.load(_at(builder, index, entry)), WORD)
+                    weight = builder.load(_at(builder, weights, entry))
+                    for plane in planes:
+                        yield weight, builder.load(_vector_at(builder, plane, column), align=4)
 
-        sums = _rounded(builder, bound, _weighted_sums(builder, LANES, LANES, count, terms))
-        quads = [_turned(builder, sums[column : column + LANES // 2]) for column in (0, LANES // 2)]
-        for r in range(LANES):  # line by line: where lines are shorter than a vector, each ends its predecessor
-            half, at = (_LOW, _HIGH)[r // 4], builder.add(builder.mul(out_pitch, ir.Constant(WORD, r)), x)
-            left, right = (_shuffle(builder, quad[r % 4], quad[r % 4], half) for quad in quads)
-            _put(builder, [left, right], out, ir.Constant(WORD, LANES // 2), at)
-        return context.get_dummy_value()
+            sums = _rounded(builder, bound, _weighted_sums(builder, width * channels, LANES, count, terms))
+            quads = [_turned(builder, sums[c + j * channels : c + (j + 4) * channels : channels])
+                     for c in range(channels) for j in range(0, width, 4)]
+            for c in range(channels):
+                plane = builder.add(builder.mul(plane_pitch, ir.Constant(WORD, c)), x)
+                for r in range(LANES):  # line by line: where lines are shorter than a vector, each ends its predecessor
+                    half, at = (_LOW, _HIGH)[r // 4], builder.add(builder.mul(out_pitch, ir.Constant(WORD, r)), plane)
+                    lines = [quad[r % 4] for quad in quads[c * width // 4 : (c + 1) * width // 4]]
+                    _put(builder, [_shuffle(builder, v, v, half) for v in lines], out, ir.Constant(WORD, 4), at)
+            return context.get_dummy_value()
 
-    return nt.none(columns, index, weights, pitch, count, x, out, out_pitch, bound), codegen
+        arguments = columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound
+        return nt.none(*arguments), codegen
+
+    return block
+
+
+# Output columns from x on, eight of one channel or four of three: out[c * plane_pitch + r * out_pitch + x + j] = sum over
+# k of weights[k * pitch + x + j] times columns[c * columns_pitch + index[k * pitch + x + j] + r], for the eight lines r;
+# where bound > 0, rounded half to even and clamped to 0 .. bound.
+tap_block, tap_block_3 = _tap_block(1, 8), _tap_block(3, 4)
 
 
 def _gather_block(kind):
