@@ -11,8 +11,8 @@ from .vector import (
     blend_two_blocks,
     float_block,
     prefetch,
-    tap_block,
-    tap_block_3,
+    tap_one,
+    tap_three,
     turn_block,
 )
 
@@ -72,7 +72,7 @@ def nearest_lines(frame):
 
 @fast
 def spanned(frame, y0):
-    """The first and the last source line that output lines y0 .. y0 + 7 blend; behind the last output line, none."""
+    """The first and the last source line that output lines y0 .. y0 + 7 blend; none behind the last output line."""
     index, pitch = i32(frame[F.Y_TABLE]), frame[F.Y_PITCH]
     first, last = frame[F.BASE_H], xp.i64(-1)
     for k in range(frame[F.TAPS_Y]):
@@ -84,133 +84,129 @@ def spanned(frame, y0):
 
 @fast
 def list_lines(frame, y0):
-    """List the source lines that output lines y0 .. y0 + 7 blend, and for each of these which of them, as addresses in
-    the strip, with what weights; returns the first source line, and how many are listed.
+    """List the source lines that output lines y0 .. y0 + 7 blend, and for each of these where its own lie in the strip
+    and what they weigh; returns the first source line, and how many are listed.
 
-    They are a run of lines, unless that were more than there are taps: then one for each tap.
+    Those between the first and the last are listed once each; or one for each tap, where that is less.
     """
     count, pitch = frame[F.TAPS_Y], frame[F.Y_PITCH]
-    index, weights = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
+    index, table = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
     lines, taps = i64(frame[F.LINE_TAPS]), i64(frame[F.LINE_TAPS] + 64 * count)
-    blend = f32(frame[F.LINE_TAPS] + 128 * count)
+    weights = f32(frame[F.LINE_TAPS] + 128 * count)
     first, last = spanned(frame, y0)
-    run = last - first < LANES * count
+    once = last - first < LANES * count
     for lane in range(LANES):
         for k in range(count):
             y, tap = k * pitch + min(y0 + lane, frame[F.OH] - 1), lane * count + k
-            line = xp.i64(index[y])
-            listed = xp.where(run, line - first, tap)
-            lines[listed] = line
-            taps[tap], blend[tap] = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * listed, weights[y]
-    if run:
+            listed = xp.where(once, xp.i64(index[y]) - first, tap)
+            lines[listed] = xp.i64(index[y])
+            taps[tap], weights[tap] = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * listed, table[y]
+    if once:
         for i in range(last - first + 1):
             lines[i] = first + i
-    return first, xp.where(run, last - first + 1, LANES * count)
+    return first, xp.where(once, last - first + 1, LANES * count)
 
 
 @fast
-def call_ahead(frame, y0, first, listed):
-    """The source lines that the block behind that of line y0 blends and this one does not: the first, and how many."""
+def lines_ahead(frame, y0, first, listed):
+    """The source lines that the block behind that of line y0 blends, and that one's, `listed` lines from `first` on,
+    does not: the first, and how many; 0 where most of them are left out, or where pixels are far apart."""
     next_first, next_last = spanned(frame, y0 + LANES)
     if next_first >= first:
         next_first = max(next_first, first + listed)
     else:
         next_last = min(next_last, first - 1)
-    lines = next_last - next_first + 1
-    return next_first, xp.where(lines > LANES * frame[F.TAPS_Y], 0, lines)
+    lines = max(next_last - next_first + 1, 0)
+    near = (lines <= LANES * frame[F.TAPS_Y]) & (frame[F.BASE_X] <= F.CACHE_LINE // 4)
+    return next_first, xp.where(near, lines, 0)
 
 
 @fast
 def take_strip(frame, start, n, listed):
-    """Bring n neighbouring columns, the first at element `start`, of the listed lines into the strip, as float32."""
+    """Bring n columns of the listed lines, the first at element `start`, into the strip, as float32."""
     lines, step = i64(frame[F.LINE_TAPS]), xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
-    base, step_y, strip = frame[F.BASE], frame[F.BASE_Y], frame[F.STRIP]
-    wide = (frame[F.BASE_KIND] == F.U8) & (step == 1) & (n % WIDE == 0)
+    base, step_y, strip, kind = frame[F.BASE], frame[F.BASE_Y], frame[F.STRIP], frame[F.BASE_KIND]
     for k in range(listed):
         at, out = start + lines[k] * step_y, f32(strip + 4 * F.STRIP_COLUMNS * k)
-        if wide:
-            source = u8(base + at)
+        if (kind == F.U8) & (step == 1) & (n >= WIDE):
             for i in range(0, n, WIDE):
-                float_block(source, i, out)
-        elif frame[F.BASE_KIND] == F.U8:
+                float_block(u8(base + at), min(i, n - WIDE), out)
+        elif kind == F.U8:
             copy_run(u8(base + at), step, n, out)
         else:
             copy_run(f32(base + 4 * at), step, n, out)
-        for i in range(n, WIDE):
+        for i in range(n, (n + WIDE - 1) // WIDE * WIDE):
             out[i] = xp.f32(0.0)
 
 
 @fast
-def blend_strip(frame, start, n, listed, columns, ahead, ahead_bytes, ahead_lines):
-    """Blend n columns, the first at element `start`, of the listed lines into eight lines, transposed; and have so many
-    bytes of so many lines at the address `ahead` brought near."""
+def blend_line(taps, weights, count, n, out):
+    """Blend the first n columns of lines of the strip into one."""
+    i = 0
+    while n - i >= 4 * WIDE:
+        blend_four_blocks(taps, weights, count, i, out)
+        i += 4 * WIDE
+    while n - i > WIDE:
+        blend_two_blocks(taps, weights, count, i, out)
+        i += 2 * WIDE
+    if i < n:
+        blend_block(taps, weights, count, i, out)
+
+
+@fast
+def blend_strip(frame, start, n, listed, columns, ahead, lines):
+    """Blend n columns of the listed lines, the first at element `start`, into eight lines, transposed, at `columns`;
+    and have as many columns of so many `lines`, the first at the address `ahead`, brought near."""
     widest()
     take_strip(frame, start, n, listed)
-    count, line_taps = frame[F.TAPS_Y], frame[F.LINE_TAPS]
-    blended = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * LANES * count
-    step_y = frame[F.BASE_Y] * xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    count, line_taps, pitch = frame[F.TAPS_Y], frame[F.LINE_TAPS], 4 * F.STRIP_COLUMNS
+    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    step_y, length = size * frame[F.BASE_Y], size * n * xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
+    blended = frame[F.STRIP] + pitch * LANES * count
     for lane in range(LANES):
-        for k in range(ahead_lines * lane // LANES, ahead_lines * (lane + 1) // LANES):
-            for byte in range(0, ahead_bytes, F.CACHE_LINE):
+        for k in range(lines * lane // LANES, lines * (lane + 1) // LANES):
+            for byte in range(0, length, F.CACHE_LINE):
                 prefetch(ahead + k * step_y + byte)
-        taps, weights = i64(line_taps + 64 * count + 8 * lane * count), f32(line_taps + 128 * count + 4 * lane * count)
-        line, i = f32(blended + 4 * F.STRIP_COLUMNS * lane), 0
-        while n - i >= 4 * WIDE:
-            blend_four_blocks(taps, weights, count, i, line)
-            i += 4 * WIDE
-        while n - i >= 2 * WIDE:
-            blend_two_blocks(taps, weights, count, i, line)
-            i += 2 * WIDE
-        while i < n:
-            blend_block(taps, weights, count, i, line)
-            i += WIDE
+        taps, weights = i64(line_taps + 8 * (LANES + lane) * count), f32(line_taps + 4 * (4 * LANES + lane) * count)
+        blend_line(taps, weights, count, n, f32(blended + pitch * lane))
     for x in range(0, n, LANES):
         turn_block(f32(blended), F.STRIP_COLUMNS, x, f32(columns + 4 * LANES * x))
 
 
 @fast
-def blend_lines(frame, start, n, listed, out, ahead, ahead_lines):
-    """Blend n neighbouring columns, the first at element `start`, of the listed lines into columns at `out`, strip by strip;
-    and have as much of so many lines at the address `ahead` brought near."""
-    step = xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
-    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
-    for i in range(0, n, F.STRIP_COLUMNS):
-        length = min((min(n - i, F.STRIP_COLUMNS) + WIDE - 1) // WIDE * WIDE, n)
-        at = min(i, n - length)
-        columns, near = out + 4 * LANES * at, ahead + size * at * step
-        blend_strip(frame, start + at * step, length, listed, columns, near, size * step * length, ahead_lines)
-
-
-@fast
-def tap_columns(frame, columns, columns_pitch, r):
-    """Sum columns into eight lines of the tile, from line r on."""
-    count, pitch, n, bound = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW], xp.f32(0.0)
+def tap_columns(frame, columns_pitch, r):
+    """Sum columns into eight lines of the tile, from its line r on; channels lie `columns_pitch` floats apart."""
+    count, pitch, n, tile_pitch = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW], frame[F.TILE_PITCH]
     index, weights = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * count * pitch)
     bound = xp.where(frame[F.PARTIAL] != 0, 0.0, group_at(frame, frame[F.SMOOTH])[P.G_BOUND])
-    c = 0
+    taps, c = (index, weights, pitch, count), 0
     while c < frame[F.CHANNELS]:
-        plane, out = f32(columns + 4 * c * columns_pitch), f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
+        columns = f32(frame[F.COLUMNS] + 4 * c * columns_pitch)
+        out = f32(frame[F.TILE] + 4 * (c * tile_pitch + r * n))
         if frame[F.CHANNELS] - c >= 3:
-            for x in range(0, n, 4):
-                tap_block_3(plane, columns_pitch, index, weights, pitch, count, max(min(x, n - 4), 0), out, n, frame[F.TILE_PITCH], bound)
+            for x in range(0, n, LANES // 2):
+                tap_three(columns, columns_pitch, *taps, max(min(x, n - LANES // 2), 0), out, n, tile_pitch, bound)
             c += 3
         else:
             for x in range(0, n, LANES):
-                tap_block(plane, columns_pitch, index, weights, pitch, count, max(min(x, n - LANES), 0), out, n, frame[F.TILE_PITCH], bound)
+                tap_one(columns, columns_pitch, *taps, max(min(x, n - LANES), 0), out, n, tile_pitch, bound)
             c += 1
 
 
 @fast
 def smooth_lines(frame):
-    """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines."""
+    """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines, strip by strip."""
     channels, width, y0 = frame[F.CHANNELS], frame[F.LAST] - frame[F.FIRST] + 1, frame[F.Y]
     together, size = frame[F.TOGETHER] != 0, xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
-    n, runs, pitch = xp.where(together, width * channels, width), xp.where(together, 1, channels), (width + 15) // 16 * 16 * LANES
+    planes, n = xp.where(together, 1, channels), xp.where(together, channels, 1) * width
+    pitch, step = LANES * (width + LANES), xp.where(together, 1, frame[F.BASE_X])
     for r in range(0, frame[F.LINES], LANES):
         first, listed = list_lines(frame, y0 + r)
-        next_first, ahead_lines = call_ahead(frame, y0 + r, first, listed)
-        for c in range(runs):
-            start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C]
-            ahead = frame[F.BASE] + size * (start + next_first * frame[F.BASE_Y])
-            blend_lines(frame, start, n, listed, frame[F.COLUMNS] + 4 * c * pitch, ahead, ahead_lines)
-        tap_columns(frame, frame[F.COLUMNS], xp.where(together, LANES, pitch), r)
+        ahead, lines = lines_ahead(frame, y0 + r, first, listed)
+        for c in range(planes):
+            for x in range(0, n, F.STRIP_COLUMNS):
+                start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C] + x * step
+                columns, near = frame[F.COLUMNS] + 4 * (c * pitch + LANES * x), start + ahead * frame[F.BASE_Y]
+                length = min(n - x, F.STRIP_COLUMNS)
+                blend_strip(frame, start, length, listed, columns, frame[F.BASE] + size * near, lines)
+        tap_columns(frame, xp.where(together, LANES, pitch), r)

@@ -1,8 +1,8 @@
 """Pixels in vector registers, as LLVM vectors of eight or sixteen floats, which every CPU target has or splits.
 
 Horizontal resampling gathers. With eight lines in the lanes of a vector, a gather is a plain load: `blend_block` sums
-source lines of one output line, `turn_block` transposes those of eight, `tap_block` sums columns of that and transposes
-them back.
+source lines of one output line, `turn_block` transposes eight of these, `tap_one` and `tap_three` sum columns of that
+and transpose them back.
 """
 
 from llvmlite import ir
@@ -106,7 +106,8 @@ def _blend_block(vectors):
     return block
 
 
-# out[i + j] = sum over k < count of weights[k] times the float32 at lines[k], an address, [i + j], for j < 16, 32 or 64.
+# out[i + j] = sum over k < count of weights[k] times element i + j of the float32s at the address lines[k], for j < 16,
+# 32 or 64.
 blend_block, blend_two_blocks, blend_four_blocks = _blend_block(1), _blend_block(2), _blend_block(4)
 
 
@@ -145,12 +146,10 @@ def turn_block(typingctx, lines, pitch, x, out):
 
 
 def _tap_block(channels, width):
-    """An intrinsic for so many output columns of so many channels; see `tap_block`."""
+    """An intrinsic for `width` output columns of so many channels; see `tap_one`."""
 
     @intrinsic
-    def block(
-        typingctx, columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound
-    ):
+    def block(typingctx, columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound):
         def codegen(context, builder, signature, args):
             columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound = args
             planes = [builder.mul(columns_pitch, ir.Constant(WORD, c)) for c in range(channels)]
@@ -166,8 +165,11 @@ def _tap_block(channels, width):
                         yield weight, builder.load(_vector_at(builder, plane, column), align=4)
 
             sums = _rounded(builder, bound, _weighted_sums(builder, width * channels, LANES, count, terms))
-            quads = [_turned(builder, sums[c + j * channels : c + (j + 4) * channels : channels])
-                     for c in range(channels) for j in range(0, width, 4)]
+            quads = [
+                _turned(builder, sums[c + j * channels : c + (j + 4) * channels : channels])
+                for c in range(channels)
+                for j in range(0, width, 4)
+            ]
             for c in range(channels):
                 plane = builder.add(builder.mul(plane_pitch, ir.Constant(WORD, c)), x)
                 for r in range(LANES):  # line by line: where lines are shorter than a vector, each ends its predecessor
@@ -182,10 +184,10 @@ def _tap_block(channels, width):
     return block
 
 
-# Output columns from x on, eight of one channel or four of three: out[c * plane_pitch + r * out_pitch + x + j] = sum over
-# k of weights[k * pitch + x + j] times columns[c * columns_pitch + index[k * pitch + x + j] + r], for the eight lines r;
-# where bound > 0, rounded half to even and clamped to 0 .. bound.
-tap_block, tap_block_3 = _tap_block(1, 8), _tap_block(3, 4)
+# out[c * plane_pitch + r * out_pitch + x + j] = sum over k < count of weights[k * pitch + x + j] times
+# columns[c * columns_pitch + index[k * pitch + x + j] + r], for the eight lines r; where bound > 0, rounded half to even
+# and clamped to 0 .. bound. For one channel and j < 8, or three and j < 4.
+tap_one, tap_three = _tap_block(1, LANES), _tap_block(3, LANES // 2)
 
 
 def _gather_block(kind):

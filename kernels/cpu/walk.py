@@ -72,7 +72,7 @@ def divide(frame, height, width):
     at = give(frame, F.SPARE, at, 4 * channels * pitch)
     at = give(frame, F.STAGING, at, 4 * channels * pitch)
     at = give(frame, F.BIRTH, at, 4 * pitch)
-    at = give(frame, F.COLUMNS, at, 32 * channels * (wide + 16))
+    at = give(frame, F.COLUMNS, at, 32 * channels * (wide + 8))
     at = give(frame, F.X_TABLE, at, 8 * (taps_x + 1) * frame[F.X_PITCH])
     at = give(frame, F.Y_TABLE, at, 8 * (taps_y + 1) * max(frame[F.X_PITCH], frame[F.Y_PITCH]))
     at = give(frame, F.RUN_LIST, at, 32 * wide)
