@@ -185,8 +185,8 @@ def _tap_block(channels, width):
 
 
 # out[c * plane_pitch + r * out_pitch + x + j] = sum over k < count of weights[k * pitch + x + j] times
-# columns[c * columns_pitch + index[k * pitch + x + j] + r], for the eight lines r; where bound > 0, rounded half to even
-# and clamped to 0 .. bound. For one channel and j < 8, or three and j < 4.
+# columns[c * columns_pitch + index[k * pitch + x + j] + r], for eight lines r, and j < 8 of one channel, or j < 4 of
+# three; where bound > 0, rounded half to even and clamped to 0 .. bound.
 tap_one, tap_three = _tap_block(1, LANES), _tap_block(3, LANES // 2)
 
 
