@@ -122,6 +122,13 @@ def lines_ahead(frame, y0, first, listed):
 
 
 @fast
+def take_run(source, step, n, out):
+    """As `copy_run`, in one loop, which compiles sooner."""
+    for i in range(n):
+        out[i] = xp.f32(source[i * step])
+
+
+@fast
 def take_strip(frame, start, n, listed):
     """Bring n columns of the listed lines, the first at element `start`, into the strip, as float32."""
     lines, step = i64(frame[F.LINE_TAPS]), xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
@@ -132,9 +139,9 @@ def take_strip(frame, start, n, listed):
             for i in range(0, n, WIDE):
                 float_block(u8(base + at), min(i, n - WIDE), out)
         elif kind == F.U8:
-            copy_run(u8(base + at), step, n, out)
+            take_run(u8(base + at), step, n, out)
         else:
-            copy_run(f32(base + 4 * at), step, n, out)
+            take_run(f32(base + 4 * at), step, n, out)
         for i in range(n, (n + WIDE - 1) // WIDE * WIDE):
             out[i] = xp.f32(0.0)
 
