@@ -2,9 +2,19 @@
 
 from ..shared import plan as P
 from . import frame as F
-from .dialect import LANES, f32, fast, i32, i64, u8, xp
+from .dialect import LANES, f32, fast, i32, i64, u8, widest, xp
 from .tables import group_at
-from .vector import blend_block_f32, blend_block_u8, tap_block
+from .vector import (
+    WIDE,
+    blend_block,
+    blend_four_blocks,
+    blend_two_blocks,
+    float_block,
+    prefetch,
+    tap_one,
+    tap_three,
+    turn_block,
+)
 
 
 @fast
@@ -61,78 +71,149 @@ def nearest_lines(frame):
 
 
 @fast
-def line_taps(frame, y0, offset):
-    """List the source lines, from element `offset` on, that lines y0 .. y0 + 7 blend, and their weights."""
+def spanned(frame, y0):
+    """The first and the last source line that output lines y0 .. y0 + 7 blend; none behind the last output line."""
+    index, pitch = i32(frame[F.Y_TABLE]), frame[F.Y_PITCH]
+    first, last = frame[F.BASE_H], xp.i64(-1)
+    for k in range(frame[F.TAPS_Y]):
+        for y in range(y0, min(y0 + LANES, frame[F.OH])):
+            line = xp.i64(index[k * pitch + y])
+            first, last = min(first, line), max(last, line)
+    return first, last
+
+
+@fast
+def list_lines(frame, y0):
+    """List the source lines that output lines y0 .. y0 + 7 blend, and for each of these where its own lie in the strip
+    and what they weigh; returns the first source line, and how many are listed.
+
+    Those between the first and the last are listed once each; or one for each tap, where that is less.
+    """
     count, pitch = frame[F.TAPS_Y], frame[F.Y_PITCH]
-    index, weights = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
-    addresses, blend = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count)
-    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
-    for k in range(count):
-        for lane in range(LANES):
-            y = k * pitch + min(y0 + lane, frame[F.OH] - 1)
-            addresses[k * LANES + lane] = frame[F.BASE] + size * (offset + xp.i64(index[y]) * frame[F.BASE_Y])
-            blend[k * LANES + lane] = weights[y]
-
-
-@fast
-def blend_lines(frame, n):
-    """Blend the listed lines, n neighbouring elements each, into `columns`."""
-    count = frame[F.TAPS_Y]
-    addresses, blend, columns = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count), f32(frame[F.COLUMNS])
-    i = 0
-    if frame[F.BASE_KIND] == F.U8:
-        while i < n:
-            blend_block_u8(addresses, blend, count, min(i, n - LANES), columns)
-            i += LANES
-    else:
-        while i < n:
-            blend_block_f32(addresses, blend, count, min(i, n - LANES), columns)
-            i += LANES
-
-
-@fast
-def blend_strided(frame, n):
-    """As `blend_lines` for elements BASE_X apart, or fewer than a vector of them."""
-    count, step = frame[F.TAPS_Y], frame[F.BASE_X]
-    addresses, blend, columns = i64(frame[F.LINE_TAPS]), f32(frame[F.LINE_TAPS] + 64 * count), f32(frame[F.COLUMNS])
+    index, table = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
+    lines, taps = i64(frame[F.LINE_TAPS]), i64(frame[F.LINE_TAPS] + 64 * count)
+    weights = f32(frame[F.LINE_TAPS] + 128 * count)
+    first, last = spanned(frame, y0)
+    once = last - first < LANES * count
     for lane in range(LANES):
-        for i in range(n):
-            total = xp.f32(0.0)
-            for k in range(count):
-                address = addresses[k * LANES + lane]
-                if frame[F.BASE_KIND] == F.U8:
-                    total += blend[k * LANES + lane] * xp.f32(u8(address)[i * step])
-                else:
-                    total += blend[k * LANES + lane] * f32(address)[i * step]
-            columns[i * LANES + lane] = total
+        for k in range(count):
+            y, tap = k * pitch + min(y0 + lane, frame[F.OH] - 1), lane * count + k
+            listed = xp.where(once, xp.i64(index[y]) - first, tap)
+            lines[listed] = xp.i64(index[y])
+            taps[tap], weights[tap] = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * listed, table[y]
+    if once:
+        for i in range(last - first + 1):
+            lines[i] = first + i
+    return first, xp.where(once, last - first + 1, LANES * count)
 
 
 @fast
-def tap_columns(frame, columns, out):
-    """Sum columns into eight output lines at `out`."""
-    count, pitch, n = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW]
+def lines_ahead(frame, y0, first, listed):
+    """The source lines that the block behind that of line y0 blends, and that one's, `listed` lines from `first` on,
+    does not: the first, and how many; 0 where most of them are left out, or where pixels are far apart."""
+    next_first, next_last = spanned(frame, y0 + LANES)
+    if next_first >= first:
+        next_first = max(next_first, first + listed)
+    else:
+        next_last = min(next_last, first - 1)
+    lines = max(next_last - next_first + 1, 0)
+    near = (lines <= LANES * frame[F.TAPS_Y]) & (frame[F.BASE_X] <= F.CACHE_LINE // 4)
+    return next_first, xp.where(near, lines, 0)
+
+
+@fast
+def take_run(source, step, n, out):
+    """As `copy_run`, in one loop, which compiles sooner."""
+    for i in range(n):
+        out[i] = xp.f32(source[i * step])
+
+
+@fast
+def take_strip(frame, start, n, listed):
+    """Bring n columns of the listed lines, the first at element `start`, into the strip, as float32."""
+    lines, step = i64(frame[F.LINE_TAPS]), xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
+    base, step_y, strip, kind = frame[F.BASE], frame[F.BASE_Y], frame[F.STRIP], frame[F.BASE_KIND]
+    for k in range(listed):
+        at, out = start + lines[k] * step_y, f32(strip + 4 * F.STRIP_COLUMNS * k)
+        if (kind == F.U8) & (step == 1) & (n >= WIDE):
+            for i in range(0, n, WIDE):
+                float_block(u8(base + at), min(i, n - WIDE), out)
+        elif kind == F.U8:
+            take_run(u8(base + at), step, n, out)
+        else:
+            take_run(f32(base + 4 * at), step, n, out)
+        for i in range(n, (n + WIDE - 1) // WIDE * WIDE):
+            out[i] = xp.f32(0.0)
+
+
+@fast
+def blend_line(taps, weights, count, n, out):
+    """Blend the first n columns of lines of the strip into one."""
+    i = 0
+    while n - i >= 4 * WIDE:
+        blend_four_blocks(taps, weights, count, i, out)
+        i += 4 * WIDE
+    while n - i > WIDE:
+        blend_two_blocks(taps, weights, count, i, out)
+        i += 2 * WIDE
+    if i < n:
+        blend_block(taps, weights, count, i, out)
+
+
+@fast
+def blend_strip(frame, start, n, listed, columns, ahead, lines):
+    """Blend n columns of the listed lines, the first at element `start`, into eight lines, transposed, at `columns`;
+    and have as many columns of so many `lines`, the first at the address `ahead`, brought near."""
+    widest()
+    take_strip(frame, start, n, listed)
+    count, line_taps, pitch = frame[F.TAPS_Y], frame[F.LINE_TAPS], 4 * F.STRIP_COLUMNS
+    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    step_y, length = size * frame[F.BASE_Y], size * n * xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
+    blended = frame[F.STRIP] + pitch * LANES * count
+    for lane in range(LANES):
+        for k in range(lines * lane // LANES, lines * (lane + 1) // LANES):
+            for byte in range(0, length, F.CACHE_LINE):
+                prefetch(ahead + k * step_y + byte)
+        taps, weights = i64(line_taps + 8 * (LANES + lane) * count), f32(line_taps + 4 * (4 * LANES + lane) * count)
+        blend_line(taps, weights, count, n, f32(blended + pitch * lane))
+    for x in range(0, n, LANES):
+        turn_block(f32(blended), F.STRIP_COLUMNS, x, f32(columns + 4 * LANES * x))
+
+
+@fast
+def tap_columns(frame, columns_pitch, r):
+    """Sum columns into eight lines of the tile, from its line r on; channels lie `columns_pitch` floats apart."""
+    count, pitch, n, tile_pitch = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW], frame[F.TILE_PITCH]
     index, weights = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * count * pitch)
     bound = xp.where(frame[F.PARTIAL] != 0, 0.0, group_at(frame, frame[F.SMOOTH])[P.G_BOUND])
-    x = 0
-    while x < n:
-        at = max(min(x, n - LANES), 0)
-        tap_block(f32(columns), index, weights, pitch, count, at, f32(out), n, bound)
-        x += LANES
+    taps, c = (index, weights, pitch, count), 0
+    while c < frame[F.CHANNELS]:
+        columns = f32(frame[F.COLUMNS] + 4 * c * columns_pitch)
+        out = f32(frame[F.TILE] + 4 * (c * tile_pitch + r * n))
+        if frame[F.CHANNELS] - c >= 3:
+            for x in range(0, n, LANES // 2):
+                tap_three(columns, columns_pitch, *taps, max(min(x, n - LANES // 2), 0), out, n, tile_pitch, bound)
+            c += 3
+        else:
+            for x in range(0, n, LANES):
+                tap_one(columns, columns_pitch, *taps, max(min(x, n - LANES), 0), out, n, tile_pitch, bound)
+            c += 1
 
 
 @fast
 def smooth_lines(frame):
-    """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines."""
+    """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines, strip by strip."""
     channels, width, y0 = frame[F.CHANNELS], frame[F.LAST] - frame[F.FIRST] + 1, frame[F.Y]
-    together = frame[F.TOGETHER] != 0
-    plain = (frame[F.BASE_X] == 1) & (width >= LANES)
+    together, size = frame[F.TOGETHER] != 0, xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    planes, n = xp.where(together, 1, channels), xp.where(together, channels, 1) * width
+    pitch, step = LANES * (width + LANES), xp.where(together, 1, frame[F.BASE_X])
     for r in range(0, frame[F.LINES], LANES):
-        for c in range(channels):
-            columns = frame[F.COLUMNS] + xp.where(together, 4 * LANES * c, 0)
-            if (together == 0) | (c == 0):
-                line_taps(frame, y0 + r, frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C])
-                if together | plain:
-                    blend_lines(frame, width * xp.where(together, channels, 1))
-                else:
-                    blend_strided(frame, width)
-            tap_columns(frame, columns, frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
+        first, listed = list_lines(frame, y0 + r)
+        ahead, lines = lines_ahead(frame, y0 + r, first, listed)
+        for c in range(planes):
+            for x in range(0, n, F.STRIP_COLUMNS):
+                start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C] + x * step
+                columns, near = frame[F.COLUMNS] + 4 * (c * pitch + LANES * x), start + ahead * frame[F.BASE_Y]
+                length = min(n - x, F.STRIP_COLUMNS)
+                blend_strip(frame, start, length, listed, columns, frame[F.BASE] + size * near, lines)
+        tap_columns(frame, xp.where(together, LANES, pitch), r)

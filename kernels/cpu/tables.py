@@ -3,7 +3,7 @@
 Flips, crops, pads, edge, reflect and resampling are all entries of these tables; the loops over pixels know none of
 them. A table holds, for n outputs and K taps, with a pitch P >= n + 8:
 
-    index  int32   [K, P]   source index of each tap; along x of a smooth pass from the first one on, in elements
+    index  int32   [K, P]   source index of each tap; along x of a smooth pass where its column lies, from the first on
     weight float32 [K, P]   its weight, 0 where the tap is dropped or filled; normalised
     inside float32 [P]      the sum of the weights that are not fill
     born   float32 [P]      the group in whose fill the output lies, -1 for none
@@ -208,8 +208,8 @@ def prepare(frame):
     else:
         step = frame[F.CHANNELS]
         together = (frame[F.BASE_C] == 1) & (frame[F.BASE_X] == step)
-        frame[F.TOGETHER] = xp.where(together & ((frame[F.LAST] - frame[F.FIRST] + 1) * step >= LANES), 1, 0)
-        step = xp.where(frame[F.TOGETHER] != 0, step, 1)
+        frame[F.TOGETHER] = xp.where(together, 1, 0)
+        step = LANES * xp.where(together, step, 1)
         index, first = i32(frame[F.X_TABLE]), frame[F.FIRST]
         for k in range(frame[F.TAPS_X] * frame[F.X_PITCH]):
             index[k] = (index[k] - first) * step

@@ -1,8 +1,8 @@
-"""Blocks of 8 x 8 pixels in vector registers, as LLVM vectors of eight floats, which every CPU target has or splits.
+"""Pixels in vector registers, as LLVM vectors of eight or sixteen floats, which every CPU target has or splits.
 
 Horizontal resampling gathers. With eight lines in the lanes of a vector, a gather is a plain load: `blend_block` sums
-the source lines of eight output lines and writes them transposed, `tap_block` sums columns of that and transposes them
-back.
+source lines of one output line, `turn_block` transposes eight of these, `tap_one` and `tap_three` sum columns of that
+and transpose them back.
 """
 
 from llvmlite import ir
@@ -13,23 +13,22 @@ from numba.extending import intrinsic
 from .dialect import FAST, LANES
 
 FLOAT, WORD, INT = ir.FloatType(), ir.IntType(64), ir.IntType(32)
-VECTOR = ir.VectorType(FLOAT, LANES)
+VECTOR, HALF = ir.VectorType(FLOAT, LANES), ir.VectorType(FLOAT, LANES // 2)
+WIDE = 2 * LANES  # floats of the longest vectors
 STREAM_BYTES = 4 * LANES
 _PAIRS = ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15))
 _QUADS = ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
-_HALVES = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+_LOW, _HIGH = range(LANES // 2), range(LANES // 2, LANES)
 
 
 def _shuffle(builder, a, b, mask):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, LANES), list(mask)))
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, len(mask)), list(mask)))
 
 
-def _transpose(builder, lines):
-    """The columns of eight lines of eight."""
-    pairs = [_shuffle(builder, lines[i], lines[i + 1], m) for i in (0, 2, 4, 6) for m in _PAIRS]
-    quads = [_shuffle(builder, pairs[i + j], pairs[i + j + 2], m) for i in (0, 4) for j in (0, 1) for m in _QUADS]
-    low = [_shuffle(builder, quads[i], quads[i + 4], _HALVES[0]) for i in range(4)]
-    return low + [_shuffle(builder, quads[i], quads[i + 4], _HALVES[1]) for i in range(4)]
+def _turned(builder, quad):
+    """Four vectors of eight with the 4 x 4 floats of each half transposed."""
+    pairs = [_shuffle(builder, quad[i], quad[i + 1], mask) for i in (0, 2) for mask in _PAIRS]
+    return [_shuffle(builder, pairs[j], pairs[j + 2], mask) for j in (0, 1) for mask in _QUADS]
 
 
 def _at(builder, pointer, index):
@@ -44,22 +43,23 @@ def _put(builder, vectors, out, pitch, x):
     """Store vectors from out[x] on, `pitch` apart."""
     for k, vector in enumerate(vectors):
         at = builder.add(builder.mul(pitch, ir.Constant(WORD, k)), x)
-        builder.store(vector, _vector_at(builder, out, at), align=4)
+        builder.store(vector, builder.bitcast(_at(builder, out, at), vector.type.as_pointer()), align=4)
 
 
-def _spread(builder, scalar):
-    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), scalar, ir.Constant(INT, 0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT, LANES), [0] * LANES))
+def _spread(builder, scalar, lanes=LANES):
+    one = builder.insert_element(ir.Constant(ir.VectorType(FLOAT, lanes), ir.Undefined), scalar, ir.Constant(INT, 0))
+    return _shuffle(builder, one, one, [0] * lanes)
 
 
-def _weighted_sums(builder, count, terms):
-    """Eight vectors, each the sum over k < count of what terms(k) gives as pairs (scalar weight, vector)."""
-    sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, [0.0] * LANES)) for _ in range(LANES)]
+def _weighted_sums(builder, number, lanes, count, terms):
+    """So many vectors, each the sum over k < count of what terms(k) gives as pairs (scalar weight, vector)."""
+    zero = ir.Constant(ir.VectorType(FLOAT, lanes), [0.0] * lanes)
+    sums = [cgutils.alloca_once_value(builder, zero) for _ in range(number)]
     for total in sums:
-        builder.store(ir.Constant(VECTOR, [0.0] * LANES), total)
+        builder.store(zero, total)
     with cgutils.for_range(builder, count) as loop:
         for total, (weight, vector) in zip(sums, terms(loop.index), strict=True):
-            product = builder.fmul(_spread(builder, weight), vector, flags=FAST)
+            product = builder.fmul(_spread(builder, weight, lanes), vector, flags=FAST)
             builder.store(builder.fadd(builder.load(total), product, flags=FAST), total)
     return [builder.load(total) for total in sums]
 
@@ -80,27 +80,25 @@ def _rounded(builder, bound, vectors):
     return [builder.load(slot) for slot in slots]
 
 
-def _blend_block(kind):
-    """An intrinsic for source lines of `kind` (uint8 or float32); see `blend_block_u8`."""
+def _blend_block(vectors):
+    """An intrinsic for so many vectors of WIDE; see `blend_block`."""
 
     @intrinsic
     def block(typingctx, lines, weights, count, i, out):
         def codegen(context, builder, signature, args):
             lines, weights, count, i, out = args
-            element = context.get_value_type(kind)
+            starts = [builder.add(i, ir.Constant(WORD, WIDE * j)) for j in range(vectors)]
+            wide = ir.VectorType(FLOAT, WIDE).as_pointer()
 
             def terms(k):
-                for lane in range(LANES):
-                    entry = builder.add(builder.mul(k, ir.Constant(WORD, LANES)), ir.Constant(WORD, lane))
-                    line = builder.inttoptr(builder.load(_at(builder, lines, entry)), element.as_pointer())
-                    eight = builder.bitcast(_at(builder, line, i), ir.VectorType(element, LANES).as_pointer())
-                    vector = builder.load(eight, align=context.get_abi_sizeof(element))
-                    if kind == nt.uint8:
-                        vector = builder.sitofp(builder.zext(vector, ir.VectorType(INT, LANES)), VECTOR)
-                    yield builder.load(_at(builder, weights, entry)), vector
+                line, weight = builder.load(_at(builder, lines, k)), builder.load(_at(builder, weights, k))
+                line = builder.inttoptr(line, FLOAT.as_pointer())
+                for start in starts:
+                    yield weight, builder.load(builder.bitcast(_at(builder, line, start), wide), align=4)
 
-            columns, pitch = _transpose(builder, _weighted_sums(builder, count, terms)), ir.Constant(WORD, LANES)
-            _put(builder, columns, out, pitch, builder.mul(i, pitch))
+            sums = _weighted_sums(builder, vectors, WIDE, count, terms)
+            for start, total in zip(starts, sums, strict=True):
+                builder.store(total, builder.bitcast(_at(builder, out, start), wide), align=4)
             return context.get_dummy_value()
 
         return nt.none(lines, weights, count, i, out), codegen
@@ -108,32 +106,88 @@ def _blend_block(kind):
     return block
 
 
-blend_block_u8, blend_block_f32 = _blend_block(nt.uint8), _blend_block(nt.float32)
+# out[i + j] = sum over k < count of weights[k] times element i + j of the float32s at the address lines[k], for j < 16,
+# 32 or 64.
+blend_block, blend_two_blocks, blend_four_blocks = _blend_block(1), _blend_block(2), _blend_block(4)
 
 
 @intrinsic
-def tap_block(typingctx, columns, index, weights, pitch, count, x, out, out_pitch, bound):
-    """Eight output columns from `x` on: out[r * out_pitch + x + j] = sum over k of weights[k * pitch + x + j] times
-    columns[index[k * pitch + x + j] * 8 + r], for the eight lines r; where bound > 0, rounded half to even and clamped
-    to 0 .. bound."""
+def float_block(typingctx, source, i, out):
+    """out[i + j] = source[i + j], uint8, for j < WIDE."""
 
     def codegen(context, builder, signature, args):
-        columns, index, weights, pitch, count, x, out, out_pitch, bound = args
-
-        def terms(k):
-            start = builder.add(builder.mul(k, pitch), x)
-            for j in range(LANES):
-                entry = builder.add(start, ir.Constant(WORD, j))
-                column = builder.sext(builder.load(_at(builder, index, entry)), WORD)
-                column = builder.mul(column, ir.Constant(WORD, LANES))
-                vector = builder.load(_vector_at(builder, columns, column), align=4)
-                yield builder.load(_at(builder, weights, entry)), vector
-
-        sums = _rounded(builder, bound, _weighted_sums(builder, count, terms))
-        _put(builder, _transpose(builder, sums), out, out_pitch, x)
+        source, i, out = args
+        block = builder.bitcast(_at(builder, source, i), ir.VectorType(ir.IntType(8), WIDE).as_pointer())
+        wide = builder.uitofp(builder.load(block, align=1), ir.VectorType(FLOAT, WIDE))
+        builder.store(wide, builder.bitcast(_at(builder, out, i), wide.type.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return nt.none(columns, index, weights, pitch, count, x, out, out_pitch, bound), codegen
+    return nt.none(source, i, out), codegen
+
+
+@intrinsic
+def turn_block(typingctx, lines, pitch, x, out):
+    """out[j * 8 + r] = lines[r * pitch + x + j], for j, r < 8."""
+
+    def codegen(context, builder, signature, args):
+        lines, pitch, x, out = args
+        quarter = LANES // 2
+        for column in (0, quarter):
+            halves = []
+            for r in range(LANES):
+                at = builder.add(builder.mul(pitch, ir.Constant(WORD, r)), builder.add(x, ir.Constant(WORD, column)))
+                half = builder.bitcast(_at(builder, lines, at), HALF.as_pointer())
+                halves.append(builder.load(half, align=4))
+            quad = [_shuffle(builder, halves[r], halves[r + quarter], range(LANES)) for r in range(quarter)]
+            _put(builder, _turned(builder, quad), out, ir.Constant(WORD, LANES), ir.Constant(WORD, column * LANES))
+        return context.get_dummy_value()
+
+    return nt.none(lines, pitch, x, out), codegen
+
+
+def _tap_block(channels, width):
+    """An intrinsic for `width` output columns of so many channels; see `tap_one`."""
+
+    @intrinsic
+    def block(typingctx, columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound):
+        def codegen(context, builder, signature, args):
+            columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound = args
+            planes = [builder.mul(columns_pitch, ir.Constant(WORD, c)) for c in range(channels)]
+            planes = [_at(builder, columns, plane) for plane in planes]
+
+            def terms(k):
+                start = builder.add(builder.mul(k, pitch), x)
+                for j in range(width):
+                    entry = builder.add(start, ir.Constant(WORD, j))
+                    column = builder.sext(builder.load(_at(builder, index, entry)), WORD)
+                    weight = builder.load(_at(builder, weights, entry))
+                    for plane in planes:
+                        yield weight, builder.load(_vector_at(builder, plane, column), align=4)
+
+            sums = _rounded(builder, bound, _weighted_sums(builder, width * channels, LANES, count, terms))
+            quads = [
+                _turned(builder, sums[c + j * channels : c + (j + 4) * channels : channels])
+                for c in range(channels)
+                for j in range(0, width, 4)
+            ]
+            for c in range(channels):
+                plane = builder.add(builder.mul(plane_pitch, ir.Constant(WORD, c)), x)
+                for r in range(LANES):  # line by line: where lines are shorter than a vector, each ends its predecessor
+                    half, at = (_LOW, _HIGH)[r // 4], builder.add(builder.mul(out_pitch, ir.Constant(WORD, r)), plane)
+                    lines = [quad[r % 4] for quad in quads[c * width // 4 : (c + 1) * width // 4]]
+                    _put(builder, [_shuffle(builder, v, v, half) for v in lines], out, ir.Constant(WORD, 4), at)
+            return context.get_dummy_value()
+
+        arguments = columns, columns_pitch, index, weights, pitch, count, x, out, out_pitch, plane_pitch, bound
+        return nt.none(*arguments), codegen
+
+    return block
+
+
+# out[c * plane_pitch + r * out_pitch + x + j] = sum over k < count of weights[k * pitch + x + j] times
+# columns[c * columns_pitch + index[k * pitch + x + j] + r], for eight lines r, and j < 8 of one channel, or j < 4 of
+# three; where bound > 0, rounded half to even and clamped to 0 .. bound.
+tap_one, tap_three = _tap_block(1, LANES), _tap_block(3, LANES // 2)
 
 
 def _gather_block(kind):
@@ -259,6 +313,21 @@ def stream_block(typingctx, source, out):
         return context.get_dummy_value()
 
     return nt.none(nt.int64, nt.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Have the cache line at an address brought into the second cache; any address will do."""
+
+    def codegen(context, builder, signature, args):
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, INT, INT, INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        reads, second, data = (ir.Constant(INT, number) for number in (0, 2, 1))
+        builder.call(function, [builder.inttoptr(args[0], byte), reads, second, data])
+        return context.get_dummy_value()
+
+    return nt.none(nt.int64), codegen
 
 
 @intrinsic
