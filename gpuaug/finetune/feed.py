@@ -1,4 +1,4 @@
-"""What a model is fed with: pipelines that end in what it wants, on the files as they are; or features, computed once."""
+"""What a model is fed with: pipelines that end in what it wants, on the files as they are; or features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model to be fine-tuned: CIFAR's ResNet-20, any of timm's, or a module of one's own; its classifier, its weights."""
+"""The model to be fine-tuned: CIFAR's ResNet-20, any of timm's, or one's own; its classifier, its weights."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def adapt(model: nn.Module, num_classes: int) -> str:
     parent, _, last = name.rpartition(".")
     new = nn.Linear(head.in_features, num_classes, head.bias is not None).to(head.weight)
     setattr(model.get_submodule(parent), last, new)
-    return f"{type(model).__name__} as it was given, new classifier {name} for {num_classes} in place of {head.out_features}"
+    return f"{type(model).__name__} as it was given, new classifier {name} for {num_classes} classes"
 
 
 def heads(model: nn.Module) -> dict[str, nn.Module]:

@@ -111,9 +111,8 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     never = recipes.frozen(model, config.freeze)
 
     # The pipelines and the feeds
-    spec = config.augment or (
-        "none" if recipe.name == "probe" else feed.DIGITS if config.data == "digits" else feed.PHOTOS
-    )
+    usual = feed.DIGITS if config.data == "digits" else feed.PHOTOS
+    spec = config.augment or ("none" if recipe.name == "probe" else usual)
     if recipe.name == "probe" and (augment is not None or spec != "none" or config.mixup or config.cutmix):
         raise ValueError(
             "recipe probe computes features once, of images as they are; leave augment, mixup and cutmix out, or take "

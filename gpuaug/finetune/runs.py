@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .config import Config
+
 CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
@@ -66,9 +68,7 @@ def find(out: str | Path, name: str | Path) -> Run:
         return found[0]
     if found:
         raise ValueError(f"{out}: {len(found)} runs have the number {name}; give a name: {_names(found)}")
-    raise ValueError(
-        f"{out}: there is no run {str(name)!r}; " + (f"the last are {_names(there)}" if there else "none yet")
-    )
+    raise ValueError(f"{out}: there is no run {str(name)!r}; there are: {_names(there) or 'none'}")
 
 
 def _names(found: list[Run]) -> str:
@@ -91,10 +91,8 @@ class Run:
         return self.json(CONFIG)
 
     @property
-    def config(self):
+    def config(self) -> Config:
         """The :class:`gpuaug.finetune.Config` that was given."""
-        from .config import Config
-
         return Config.from_dict(self.facts["asked"])
 
     @property

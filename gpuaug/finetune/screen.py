@@ -98,7 +98,7 @@ def closing_table(before: dict[str, float], after: dict[str, float]) -> str:
     ]
     for name, value in after.items():
         was = before[name]
-        if 0 <= min(was, value) and max(was, value) <= 1 and name != "loss":
+        if min(was, value) >= 0 and max(was, value) <= 1 and name != "loss":
             rows.append(f"{name:18}│{was:>9.1%} │{value:>9.1%} │{100 * (value - was):>+12.1f}")
         else:
             rows.append(f"{name:18}│{was:>9.3f} │{value:>9.3f} │{value - was:>+12.3f}")
