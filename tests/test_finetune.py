@@ -111,6 +111,7 @@ def test_weights_for_other_classes_get_a_new_classifier(tmp_path):
         save_file(old.state_dict(), tmp_path / "w.safetensors")
         new, words = models.build(name, 4, str(tmp_path / "w.safetensors"))
         assert "new classifier" in words and getattr(new, head).out_features == 4
+        assert not getattr(new, head).weight.any() and not getattr(new, head).bias.any()
         assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items() if not k.startswith(head))
 
 

@@ -30,6 +30,11 @@ def few() -> Parts:
     return finetuning.few()
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch) -> None:
+    monkeypatch.setattr("gpuaug.finetune.report.after", lambda *arguments: None)
+
+
 class Plain(nn.Module):
     """A model that knows nothing of timm."""
 
@@ -153,7 +158,7 @@ def test_balanced_classes_come_equally_often_and_copies_have_their_own_draws():
     many = feed.balanced(source, seed=0)
     assert torch.bincount(many.labels).tolist() == [7, 7, 7] and len(set(many.ids.tolist())) == 21
     assert many.ids.min() >= 0 and set(source.ids.tolist()) <= set(many.ids.tolist())
-    with pytest.raises(ValueError, match="no training image is of class 'd'"):
+    with pytest.raises(ValueError, match="the training part has no image of class 'd'; add some"):
         feed.balanced(replace(source, classes=("a", "b", "c", "d")), seed=0)
 
 

@@ -41,6 +41,11 @@ OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch) -> None:
+    monkeypatch.setattr("gpuaug.finetune.report.after", lambda *arguments: None)
+
+
 class Stops:
     """The cross entropy, and Ctrl-C as it is asked for the n-th time in training."""
 

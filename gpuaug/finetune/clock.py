@@ -47,7 +47,7 @@ class StepClock:
                 yield batch
         finally:
             if hasattr(iterator, "close"):
-                iterator.close()  # a loader's threads end now, not when garbage is collected
+                iterator.close()
 
     def elapsed(self) -> float:
         """Seconds since the epoch began, or went on."""

@@ -172,12 +172,14 @@ class Trainer:
         job, accelerator, every = self.job, self.job.accelerator, self.job.config.accumulate
         forward = self.begin_epoch(epoch)
         clock, glance, total = StepClock(accelerator.device), Glance(self.sums), len(job.train)
-        look = lambda: (glance.take(), self.seconds + clock.elapsed(), clock.shares(job.train.waited))  # noqa: E731
-        with job.screen.bar(epoch, total, self.step) as bar:
-            for x, labels, _ in clock.timed(job.train):
-                torch.manual_seed(
-                    self.seed_of(epoch, self.step)
-                )  # dropout: a function of the step, also after a resume
+
+        def seen() -> tuple:
+            return glance.take(), self.seconds + clock.elapsed(), clock.shares(job.train.waited)
+
+        batches = contextlib.closing(clock.timed(job.train))  # a loader's threads end with the epoch, whatever ends it
+        with job.screen.bar(epoch, total, self.step) as bar, batches as ready:
+            for x, labels, _ in ready:
+                torch.manual_seed(self.seed_of(epoch, self.step))  # dropout is a function of the step
                 self.step += 1
                 together = min(every, total - (self.step - 1) // every * every)
                 last = self.step % every == 0 or self.step == total
@@ -185,11 +187,11 @@ class Trainer:
                     with accelerator.autocast():
                         logits = forward(x)
                         loss = job.loss(logits, labels)
-                    accelerator.backward((loss + self.penalty()) / together)
+                    accelerator.backward(self.share_of(loss, together))
                 if last:
                     self.update()
                 add(self.sums, loss.detach(), logits.detach(), labels, job.several)
-                bar.step(look)
+                bar.step(seen)
                 if last and accelerator.num_processes == 1 and self.step < total:
                     self.between_steps(interrupt, clock)
         self.sums[3] += interrupt.asked
@@ -232,11 +234,11 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(job.learner, self.updates)
 
-    def penalty(self) -> torch.Tensor | float:
-        """L1 of the weights that learn just now."""
-        if not self.job.config.l1:
-            return 0.0
-        return self.job.config.l1 * sum(p.abs().sum() for p in self.decayed if p.requires_grad)
+    def share_of(self, loss: torch.Tensor, together: int) -> torch.Tensor:
+        """What a batch has of the step that ``together`` make: its loss, and L1 of the weights that learn just now."""
+        if self.job.config.l1:
+            loss = loss + self.job.config.l1 * sum(p.abs().sum() for p in self.decayed if p.requires_grad)
+        return loss if together == 1 else loss / together
 
     def seed_of(self, epoch: int, step: int) -> int:
         """Of what a model draws in a step, of its own for each process."""
@@ -308,14 +310,14 @@ class Trainer:
             return
         state = {name: getattr(self, name) for name in COUNTED}
         state |= {
-            "model": job.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "learner": job.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(), "sums": self.sums.cpu(),
             "ema": self.ema.module.state_dict() if self.ema else None,
             "scaler": scaler.state_dict() if scaler else None,
             "augment": dict(job.augment.state_dict()) if isinstance(job.augment, ga.Compose) else None,
             "lines": job.lines, "seed": job.config.seed,
         }  # fmt: skip
-        checkpoint.save(job.run, state, self.epoch, self.step, job.config.keep)
+        checkpoint.save(job.run, state, self.epoch, self.step, job.config.keep)  # SYNC: once an epoch
 
     def resume(self) -> None:
         """Go on where the last checkpoint was written; from the beginning where there is none."""
@@ -327,7 +329,7 @@ class Trainer:
         state = checkpoint.load(found[-1])
         for name in COUNTED:
             setattr(self, name, state[name])
-        job.model.load_state_dict(state["model"])
+        job.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.ema is not None:

@@ -121,8 +121,9 @@ def build(
 ) -> tuple[nn.Module, str]:
     """(model, one sentence on where its weights come from).
 
-    ``weights``: a safetensors file (a classifier for another number of classes is replaced by a new one),
-    ``"pretrained"`` for timm's own, None for random ones. ``size``: input side, for models that are built for one.
+    ``weights``: a safetensors file, ``"pretrained"`` for timm's own, None for random ones. A classifier for another
+    number of classes is replaced by a new one, which begins at zero (Kolesnikov et al., arXiv 1912.11370). ``size``:
+    input side, for models that are built for one.
     ``dropout``, ``drop_path``: rates, for models of timm that have such.
     Raises ValueError for an unknown name, for weights that are not this model's, and for rates that it does not take.
     """
@@ -142,6 +143,7 @@ def build(
     if weights is None:
         return model, "random weights"
     if weights == "pretrained":
+        _from_zero(model)
         return model, "timm's pretrained weights, new classifier"
     return model, _load(model, Path(weights), head_prefixes(model))
 
@@ -159,6 +161,7 @@ def adapt(model: nn.Module, num_classes: int) -> str:
     parent, _, last = name.rpartition(".")
     new = nn.Linear(head.in_features, num_classes, head.bias is not None).to(head.weight)
     setattr(model.get_submodule(parent), last, new)
+    _from_zero(model)
     return f"{type(model).__name__} as it was given, new classifier {name} for {num_classes} classes"
 
 
@@ -177,6 +180,13 @@ def heads(model: nn.Module) -> dict[str, nn.Module]:
             f"{type(model).__name__}: it has no linear layer that could be its classifier; give one that has"
         )
     return found
+
+
+def _from_zero(model: nn.Module) -> None:
+    """A new classifier knows nothing: it gives every class as much."""
+    for head in heads(model).values():
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
 
 
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
@@ -270,4 +280,6 @@ def _load(model: nn.Module, path: Path, head: str | tuple[str, ...]) -> str:
             f"{path}: not the weights of this model; {len(wrong)} tensors differ: {', '.join(wrong[:4])}, ..."
         )
     model.load_state_dict(state, strict=False)
+    if new_head:
+        _from_zero(model)
     return f"weights of {path.name}" + ", new classifier" * bool(new_head)

@@ -178,19 +178,29 @@ def open_accelerator(config: Config) -> Accelerator:
     if on_cpu and config.precision == "fp16":
         raise ValueError("precision fp16 needs a GPU; on CPU there are bf16 and no (float32)")
     if config.device in ("auto", "cpu"):
-        return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
+        return _accelerator(config, cpu=config.device == "cpu")
     try:
         wanted = torch.device(config.device)
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}") from None
     with patch_environment(accelerate_torch_device=config.device):
-        accelerator = Accelerator(mixed_precision=config.precision)
+        accelerator = _accelerator(config)
     if accelerator.device.type != wanted.type or wanted.index not in (None, accelerator.device.index):
         raise ValueError(
             f"device {config.device!r}: this process already trains on {accelerator.device}; start a new one"
         )
     return accelerator
+
+
+def _accelerator(config: Config, **keywords: bool) -> Accelerator:
+    try:
+        return Accelerator(mixed_precision=config.precision, **keywords)
+    except ValueError as error:  # accelerate keeps the first device and precision of a process
+        raise ValueError(
+            f"device {config.device!r}, precision {config.precision!r}: this process already trains with others; start "
+            f"a new one"
+        ) from error
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:

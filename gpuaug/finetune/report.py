@@ -75,7 +75,8 @@ def write_contact_sheet(
     (in one of them where nothing is ``augmented``)."""
     epochs = epochs if augmented else 1
     step = max(1, len(source) // images)
-    by_class = torch.argsort(source.labels, stable=True)[step // 2 :: step][:images]
+    first = source.labels if source.labels.ndim == 1 else source.labels.argmax(1)
+    by_class = torch.argsort(first, stable=True)[step // 2 :: step][:images]
     some, rows = source.subset(by_class.tolist()), []
     for pictures, labels, ids in Loader(some, 1, device=device, workers=0):
         label, i = labels[0], int(ids)

@@ -81,8 +81,9 @@ def epoch_words(line: dict[str, Any], epochs: int, chosen: str, best: bool) -> s
     val = ""
     if line["val_accuracy"] is not None:
         val = f"  val {line['val_accuracy']:6.1%}"
-        if chosen not in ("accuracy", "loss"):
-            val += f"  {chosen} {line[f'val_{chosen}']:.4g}"
+        name = chosen.removeprefix("-")
+        if name not in ("accuracy", "loss"):
+            val += f"  {name} {line[f'val_{name}']:.4g}"
         val += "  best" if best else ""
     return (
         f"epoch {line['epoch']:2d}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:6.1%}"
