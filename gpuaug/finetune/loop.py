@@ -132,6 +132,9 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     found = runs.find(out, run)
     if found.events("after"):
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
+    missing = [name for name in found.resolved["given"] if given.get(name) is None]
+    if missing:
+        raise ValueError(f"{found.folder}: it was given its {', '.join(missing)} in Python; hand the same to resume()")
     return finetune(found.config, run=found.folder, **given)
 
 

@@ -149,9 +149,6 @@ def begin(job: Job, run: Path | None) -> None:
     known = job.facts["resolved"]
     if run is not None:
         before = runs.Run(run).resolved
-        missing = [name for name in before["given"] if name not in known["given"]]
-        if missing:
-            raise ValueError(f"{run}: it was given its {', '.join(missing)} in Python; hand the same to resume()")
         if before["data"]["fingerprint"] != known["data"]["fingerprint"]:
             raise ValueError(f"{run}: the data are no longer those that it began with; start a new run")
     elif job.main:
@@ -255,18 +252,19 @@ def image_feeds(
         "world": world, "cache_size": max(512, input.resize or input.size),
     }  # fmt: skip
 
-    def open_feed(source: Source, pipeline, function=None, **keywords) -> Feed:
+    def open_feed(name: str, source: Source, pipeline, function=None, **keywords) -> Feed:
         resident = feed.fits(source, config, device)
         cache = None if resident else config.cache
         keywords |= {"resident": resident, "cache": cache, **shared}
         loader = Loader(source, recipe.batch_size, None if function else pipeline, **keywords)
         if resident and source.images is None:
-            screen.say(f"reading  {len(source):,} images into memory")
+            screen.say(f"reading  {len(source):,} {name} images into memory")
             loader.keep()
         return Feed(loader, input.size, function)
 
-    feeds = [open_feed(train, augment, function, shuffle=shuffle, drop_last=drops)]
-    feeds += [open_feed(part, input.plain()) if part else None for part in (parts.val, parts.test)]
+    feeds = [open_feed("train", train, augment, function, shuffle=shuffle, drop_last=drops)]
+    for name, part in (("val", parts.val), ("test", parts.test)):
+        feeds.append(open_feed(name, part, input.plain()) if part else None)
     told = []
     if len(train) > len(parts.train):
         told.append(f"{len(train):,} images an epoch: those of small classes come several times, each time drawn anew")
