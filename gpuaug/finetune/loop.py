@@ -264,7 +264,7 @@ class Trainer:
         predictions.npz."""
         job = self.job
         model = job.learner if self.ema is None else self.ema.module
-        found = predict(model, feed, job.accelerator, job.config.tta if feed is job.test or feed is job.val else "none")
+        found = predict(model, feed, job.accelerator, job.config.tta)
         if write and job.main:
             report.write_predictions(job, found.ids, found.labels, found.outputs)
         logits, labels, device = found.outputs, found.labels, job.accelerator.device
@@ -282,7 +282,7 @@ class Trainer:
         name = self.job.config.best
         value = -scores[name[1:]] if name[0] == "-" else -scores[name] if name == "loss" else scores[name]
         self.schedule.epoch(value)
-        better = (value, -scores["loss"]) > self.best
+        better = self.best_epoch == 0 or (value, -scores["loss"]) > self.best
         self.stale = 0 if better else self.stale + 1
         if better:
             self.best, self.best_epoch = (value, -scores["loss"]), epoch
