@@ -135,7 +135,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         runs.write(path, b"new")
-    assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
+    runs.clean(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def readable(run: Path) -> None:
@@ -172,6 +174,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
     if not runs.Run(run).events("after"):
         subprocess.run([*SCRIPT, str(out), "10", str(run)], check=True, timeout=300)
     same(whole, run)
+    assert not [path for path in run.rglob(".*")], "what was half written is gone"
 
 
 def stamp(run: Path) -> list:

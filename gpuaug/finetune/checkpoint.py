@@ -33,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
 def save(run: Path, state: dict[str, Any], epoch: int, step: int = 0, keep: int = 2) -> Path:
     """Write ``checkpoints/epoch-0003.pt``, the state after ``epoch`` epochs, or after ``step`` steps more; and remove
-    all but the last ``keep``, and what a crash has left half written."""
+    all but the last ``keep``."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "") + ".pt"
@@ -41,8 +41,6 @@ def save(run: Path, state: dict[str, Any], epoch: int, step: int = 0, keep: int 
     runs.write(path, buffer)
     for old in found(run)[:-keep]:
         old.unlink(missing_ok=True)
-    for half in path.parent.glob(".epoch-*"):
-        half.unlink(missing_ok=True)
     return path
 
 

@@ -99,7 +99,7 @@ def finetune(
             if trainer.has_enough():
                 break
             line = trainer.train(epoch, interrupt)
-            scores = trainer.test(job.val) if job.val else {"accuracy": None, "loss": None}
+            scores = trainer.test(job.val) if job.val is not None else {"accuracy": None, "loss": None}
             is_best = trainer.judge(epoch, scores)
             record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | named("val", scores))
             job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, config.best, is_best))
@@ -108,7 +108,12 @@ def finetune(
                 trainer.save_best()
             trainer.stop_if(interrupt)
 
-    # After, with the best weights
+    return finish(trainer, callbacks)
+
+
+def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Result:
+    """After the epochs: test the best weights, and leave what follows from it."""
+    job = trainer.job
     trainer.load_best()
     scores = trainer.test(job.test, write=True)
     record(job, callbacks, {"event": "after"} | named("test", scores) | {"best_epoch": trainer.best_epoch})

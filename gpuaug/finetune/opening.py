@@ -151,6 +151,8 @@ def begin(job: Job, run: Path | None) -> None:
         before = runs.Run(run).resolved
         if before["data"]["fingerprint"] != known["data"]["fingerprint"]:
             raise ValueError(f"{run}: the data are no longer those that it began with; start a new run")
+        if job.main:
+            runs.clean(run)
     elif job.main:
         run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
         runs.Run(run).write_json(runs.CONFIG, job.facts)

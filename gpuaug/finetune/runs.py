@@ -16,6 +16,7 @@ from .config import Config
 CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
+HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
 
 
 def new(out: str | Path, name: str) -> Path:
@@ -145,6 +146,14 @@ class Run:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.lines())
+
+
+def clean(run: Path) -> None:
+    """Remove what a crash has left half written in a run's folder."""
+    for folder in (run, run / CHECKPOINTS, run / PICTURES):
+        for half in folder.glob(".*"):
+            if HALF.fullmatch(half.name):
+                half.unlink(missing_ok=True)
 
 
 def write(path: Path, content: bytes | memoryview | io.BytesIO) -> None:
