@@ -162,15 +162,14 @@ class Trainer:
             self.ema = ModelEmaV3(job.learner, decay=job.config.ema, use_warmup=True)
         if job.config.compile:
             job.learner.compile()
-        made = recipes.optimizer(job.learner, job.recipe, job.never)
-        self.optimizer = job.accelerator.prepare_optimizer(made)
+        self.optimizer = recipes.optimizer(job.learner, job.recipe, job.never)
         self.per_epoch = -(-len(job.train) // job.config.accumulate)
         steps, patience = job.recipe.epochs * self.per_epoch, job.config.plateau_patience
         self.schedule = recipes.Schedule(self.optimizer, job.recipe, steps, self.per_epoch, patience)
         self.decayed = [p for group in self.optimizer.param_groups if group["weight_decay"] for p in group["params"]]
         self.epoch = self.step = self.updates = self.best_epoch = self.stale = 0
         self.best, self.seconds, self.sums = (-math.inf, -math.inf), 0.0, torch.zeros(4, device=device)
-        self.asked = False
+        self.asked, self.generator = False, default_generator(device)
         check_metrics(job)
 
     # --- an epoch -----------------------------------------------------------------------------------------------------
@@ -187,7 +186,7 @@ class Trainer:
         batches = contextlib.closing(clock.timed(job.train))  # a loader's threads end with the epoch, whatever ends it
         with job.screen.bar(epoch, total, self.step) as bar, batches as ready:
             for x, labels, _ in ready:
-                torch.manual_seed(self.seed_of(epoch, self.step))  # dropout is a function of the step
+                self.generator.manual_seed(self.seed_of(epoch, self.step))  # dropout is a function of the step
                 self.step += 1
                 together = min(every, total - (self.step - 1) // every * every)
                 last = self.step % every == 0 or self.step == total
@@ -195,7 +194,7 @@ class Trainer:
                     with accelerator.autocast():
                         logits = forward(x)
                         loss = job.loss(logits, labels)
-                    accelerator.backward(self.share_of(loss, together))
+                    self.backward(loss, together)
                 if last:
                     self.update()
                 add(self.sums, loss.detach(), logits.detach(), labels, job.several)
@@ -231,22 +230,32 @@ class Trainer:
 
     def update(self) -> None:
         """A step of the optimiser, by the gradients that there are."""
-        job = self.job
+        job, scaler = self.job, self.job.accelerator.scaler
         if job.recipe.clip is not None:
-            job.accelerator.clip_grad_norm_(job.learner.parameters(), job.recipe.clip)
-        self.optimizer.step()
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(job.learner.parameters(), job.recipe.clip)
+        if scaler is None:
+            self.optimizer.step()
+            self.schedule.step()
+        else:
+            before = scaler.get_scale()  # SYNC: fp16 alone
+            scaler.step(self.optimizer)
+            scaler.update()
+            if scaler.get_scale() >= before:  # else the gradients overflowed, and the step was left out
+                self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        if not job.accelerator.optimizer_step_was_skipped:
-            self.schedule.step()
         if self.ema is not None:
             self.ema.update(job.learner, self.updates)
 
-    def share_of(self, loss: torch.Tensor, together: int) -> torch.Tensor:
-        """What a batch has of the step that ``together`` make: its loss, and L1 of the weights that learn just now."""
+    def backward(self, loss: torch.Tensor, together: int) -> None:
+        """The gradients of a batch, one of ``together`` that make a step; L1 is of the weights that learn just now."""
         if self.job.config.l1:
             loss = loss + self.job.config.l1 * sum(p.abs().sum() for p in self.decayed if p.requires_grad)
-        return loss if together == 1 else loss / together
+        loss = loss if together == 1 else loss / together
+        scaler = self.job.accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
 
     def seed_of(self, epoch: int, step: int) -> int:
         """Of what a model draws in a step, of its own for each process."""
@@ -375,6 +384,13 @@ class Trainer:
         self.job.accelerator.wait_for_everyone()
         self.job.model.load_state_dict(load_file(self.job.run / runs.WEIGHTS))
         self.ema = None
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """What torch draws by on a device."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index]
+    return torch.default_generator
 
 
 COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
