@@ -40,7 +40,15 @@ def few() -> Parts:
 def main(out: Path, batch_size: int, run: str | None = None) -> None:
     torch.set_num_threads(1)
     opening.Feed = Noted
-    options = {"model": "test_resnet", "recipe": "finetune", "epochs": 3, "lr": 0.01, "frozen_bn": True, "seed": 3}
+    options = {
+        "model": "test_resnet",
+        "recipe": "finetune",
+        "head_epochs": 1,
+        "epochs": 3,
+        "lr": 0.01,
+        "frozen_bn": True,
+        "seed": 3,
+    }
     options |= {"device": "cpu", "workers": 0, "quiet": True, "checkpoint_steps": 1, "out": out}
     if run is None:
         result = finetune(Config(batch_size=batch_size, **options), parts=few())

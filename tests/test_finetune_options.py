@@ -18,7 +18,7 @@ import finetuning  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug.data import Loader, Parts, Source  # noqa: E402
-from gpuaug.finetune import Config, feed, finetune, models, recipes  # noqa: E402
+from gpuaug.finetune import Config, Run, feed, finetune, models, recipes  # noqa: E402
 from gpuaug.finetune.loop import hits  # noqa: E402
 from gpuaug.finetune.recipes import FINETUNE, FULL, PROBE  # noqa: E402
 
@@ -147,6 +147,13 @@ def test_only_the_classifier_learns_at_first(few, tmp_path):
     finetune(Config(**options), parts=replace(few, val=None), model=model)
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, start[name])]
     assert changed == ["last.weight", "last.bias"]
+
+
+def test_a_classifier_that_is_not_new_does_not_learn_alone(few, tmp_path):
+    options = {**QUICK, "epochs": 2, "recipe": "finetune", "out": tmp_path, "size": 16}
+    for model, epochs in ((Plain(10), 0), (Plain(7), 1)):
+        result = finetune(Config(**options), parts=few, model=model)
+        assert Run(result.run).resolved["options"]["head_epochs"] == epochs
 
 
 # What the model is fed with

@@ -31,8 +31,8 @@ TIMES = ("seconds", "images_per_second", "shares")
 OPTIONS = {
     "full, mixed": {"mixup": 0.2, "cutmix": 1.0},
     "finetune, averaged, accumulated, with dropout": {
-        "recipe": "finetune", "ema": 0.9, "accumulate": 2, "dropout": 0.3, "drop_path": 0.1, "l1": 1e-5,
-        "batch_size": 10,
+        "recipe": "finetune", "head_epochs": 1, "ema": 0.9, "accumulate": 2, "dropout": 0.3, "drop_path": 0.1,
+        "l1": 1e-5, "batch_size": 10,
     },
     "plateau, balanced, streamed": {
         "schedule": "plateau", "plateau_patience": 1, "lr": 0.01, "balance": "sampling", "resident": False, "workers": 2

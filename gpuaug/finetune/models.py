@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 import gpuaug as ga
 
+NEW = "new classifier"
+
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions; the shortcut has no weights: every ``stride``-th pixel, new channels zero (option A)."""
@@ -144,7 +146,7 @@ def build(
         return model, "random weights"
     if weights == "pretrained":
         _from_zero(model)
-        return model, "timm's pretrained weights, new classifier"
+        return model, f"timm's pretrained weights, {NEW}"
     return model, _load(model, Path(weights), head_prefixes(model))
 
 
@@ -162,7 +164,7 @@ def adapt(model: nn.Module, num_classes: int) -> str:
     new = nn.Linear(head.in_features, num_classes, head.bias is not None).to(head.weight)
     setattr(model.get_submodule(parent), last, new)
     _from_zero(model)
-    return f"{type(model).__name__} as it was given, new classifier {name} for {num_classes} classes"
+    return f"{type(model).__name__} as it was given, {NEW} {name} for {num_classes} classes"
 
 
 def heads(model: nn.Module) -> dict[str, nn.Module]:
@@ -282,4 +284,4 @@ def _load(model: nn.Module, path: Path, head: str | tuple[str, ...]) -> str:
     model.load_state_dict(state, strict=False)
     if new_head:
         _from_zero(model)
-    return f"weights of {path.name}" + ", new classifier" * bool(new_head)
+    return f"weights of {path.name}" + f", {NEW}" * bool(new_head)

@@ -107,6 +107,9 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
         name = config.model
     else:
         origin, name = models.adapt(model, classes), type(model).__name__
+    if recipe.head_epochs and config.head_epochs is None and models.NEW not in origin:
+        recipe = replace(recipe, head_epochs=0)
+        told.append("the classifier is not new: everything learns from the first epoch on")
     model.to(accelerator.device, memory_format=layout)
     never = recipes.frozen(model, config.freeze)
 
