@@ -40,7 +40,7 @@ class Recipe:
 
 
 PROBE = Recipe("probe", 100, 256, "adamw", 3e-3, "cosine", 0.0, 0.01, 1.0, 1.0, 0, 0.0, None)
-FINETUNE = Recipe("finetune", 20, 64, "adamw", 5e-4, "cosine", 1.0, 0.05, 0.75, 2.0, 1, 0.1, 1.0)
+FINETUNE = Recipe("finetune", 20, 64, "adamw", 1e-3, "cosine", 1.0, 0.05, 0.9, 1.0, 1, 0.1, 1.0)
 FULL = Recipe("full", 30, 128, "sgd", 0.1, "onecycle", 0.0, 5e-4, 1.0, 1.0, 0, 0.1, None)
 RECIPES = {recipe.name: recipe for recipe in (PROBE, FINETUNE, FULL)}
 
