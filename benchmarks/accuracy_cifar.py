@@ -92,7 +92,7 @@ def run_arm(name: str, seed: int, base: Config, parts: Parts, tests: list[torch.
     """Train once and test; ``tests``: the plain images, then each set of rotated ones."""
     augment = ImageByImage(seed) if name == "torchvision" else presets.geometric(seed=seed)
     start = time.perf_counter()
-    done = finetune(replace(base, seed=seed), parts, augment, quiet=True)
+    done = finetune(replace(base, seed=seed), parts=parts, augment=augment)
     seconds = time.perf_counter() - start
     plain, *turned = [accuracy(done.run / "best.safetensors", images, parts.test.labels) for images in tests]
     mean = statistics.mean(turned)
@@ -125,7 +125,13 @@ def main() -> None:
         base = Config(
             augment="geometric",
             weights=str(WEIGHTS),
+            recipe="full",
             epochs=args.epochs,
+            batch_size=128,
+            lr=0.02,
+            weight_decay=5e-4,
+            label_smoothing=0.1,
+            quiet=True,
             val_fraction=0.0,
             device=args.device,
             out=Path(scratch),

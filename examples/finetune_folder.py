@@ -16,10 +16,13 @@ import gpuaug as ga
 from gpuaug.finetune import Config, Result, finetune
 
 
-def main(folder: str, weights: str | None = None, **options) -> Result:
-    """Fine-tune on ``folder``; ``options`` are fields of :class:`gpuaug.finetune.Config`."""
+def main(folder: str, weights: str | None = None, size: int = 32, **options) -> Result:
+    """Fine-tune on ``folder``, images of ``size`` pixels a side; ``options`` are fields of
+    :class:`gpuaug.finetune.Config`."""
     augment = ga.Compose(
         [
+            ga.Resize(size),
+            ga.CenterCrop(size),
             ga.RandomHorizontalFlip(),
             ga.RandomAffine(20, translate=(0.1, 0.1), scale=(0.9, 1.1), interpolation="bilinear"),
             ga.ColorJitter(brightness=0.3, contrast=0.3),
@@ -28,7 +31,7 @@ def main(folder: str, weights: str | None = None, **options) -> Result:
         ],
         seed=0,
     )
-    config = Config(data=folder, weights=weights, augment="flip-affine-jitter", **options)
+    config = Config(data=folder, weights=weights, size=size, **options)
     result = finetune(config, augment=augment)
     print(f"{result.before:.1%} before, {result.after:.1%} after; see {result.run}")
     return result

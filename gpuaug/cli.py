@@ -1,4 +1,4 @@
-"""The command ``gpuaug``: finetune, preview, bench, demo."""
+"""The command ``gpuaug``: finetune, resume, preview, bench, demo."""
 
 from __future__ import annotations
 
@@ -86,19 +86,31 @@ class Demo:
     """Repetitions, each with other labelled digits."""
 
 
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that was stopped, from its last checkpoint."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Its folder, or its name or number in --out."""
+    out: Path = Path("runs")
+    """Where runs lie."""
+
+
 Command = (
     Annotated[Config, tyro.conf.subcommand("finetune")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Preview, tyro.conf.subcommand("preview")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 
 
-COMMANDS = ("finetune", "preview", "bench", "demo")
+COMMANDS = ("finetune", "resume", "preview", "bench", "demo")
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; ``args`` default to the command line. Returns the exit status: 0, or 2 after one line of error.
+    """Run a command; ``args`` default to the command line. Returns the exit status: 0, 2 after one line of error, or
+    130 after Ctrl-C.
 
     With GPUAUG_DEBUG set, errors keep their traceback.
     """
@@ -114,9 +126,12 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"gpuaug: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stopped:
+        print(f"gpuaug: {str(stopped) or 'stopped'}", file=sys.stderr)
+        return 130
 
 
-def run(command: Config | Preview | Bench | Demo) -> int:
+def run(command: Config | Resume | Preview | Bench | Demo) -> int:
     """Do what was asked for; returns the exit status."""
     if isinstance(command, Preview):
         from gpuaug.gallery import gallery
@@ -139,6 +154,10 @@ def run(command: Config | Preview | Bench | Demo) -> int:
         from gpuaug.finetune.demo import demo
 
         demo(command.out, command.seeds)
+    elif isinstance(command, Resume):
+        from gpuaug.finetune import resume
+
+        resume(command.run, command.out)
     else:
         from gpuaug.finetune import finetune
 

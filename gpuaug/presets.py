@@ -306,9 +306,14 @@ def get(spec: str, size: int | None = None, **keywords: Any) -> ga.Compose:
         raise ValueError(f"preset {shown(spec)}: {error}") from error
 
 
+def crops(spec: str) -> bool:
+    """Whether the preset ``spec`` names takes images of any size and gives one size; the others leave the size be."""
+    return PRESETS[parse(spec)[0]] in _CROPPED
+
+
 def stored_size(spec: str, size: int) -> int:
     """Side in pixels at which images are kept for a preset of output side ``size``: ImageNet's crops want a margin."""
-    return round(size * 8 / 7) if PRESETS[parse(spec)[0]] in _CROPPED else size
+    return round(size * 8 / 7) if crops(spec) else size
 
 
 def __getattr__(name: str) -> Any:

@@ -25,12 +25,13 @@ def test_finetune_prints_before_and_after_and_makes_a_run(tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert status == 0
-    assert "digits: 1,294 training, 144 validation and 359 test images, 10 classes, 16x16" in out
-    assert "before   test accuracy" in out and "after    test accuracy" in out and "epoch  1/1" in out
-    assert "of the time" in out
-    run = tmp_path / "001-test_resnet-digits-rotate_shift"
-    facts = json.loads((run / "config.json").read_text())
-    assert facts["model"] == "test_resnet" and facts["batch_size"] == 256 and facts["size"] == 16
+    assert "digits: 1,294 train, 144 val, 359 test images of 10 classes, 16x16" in out
+    assert "recipe full: the weights begin at random" in out and "validation: 144 images set aside" in out
+    assert "epoch  1/1" in out and "waiting" in out and "before │    after │" in out
+    asked = json.loads((tmp_path / "001-test_resnet-digits-full" / "config.json").read_text())["asked"]
+    assert asked["model"] == "test_resnet" and asked["batch_size"] == 256 and asked["size"] == 16
+    assert main(["resume", "1", "--out", str(tmp_path)]) == 2
+    assert "this run is done; start a new one with weights=" in capsys.readouterr().err
 
 
 def test_preview_writes_a_sheet(tmp_path, capsys):
@@ -80,11 +81,18 @@ def test_bench_times_a_case(tmp_path, capsys):
         ("finetune --augment geometrik", "did you mean 'geometric'?"),
         ("finetune --augment geometric:degree=3", "did you mean 'degrees'?"),
         ("finetune --augment geometric:flip=0,flip=1", "flip stands there twice"),
-        ("finetun --epochs 1", "there is no command 'finetun'; choose one of finetune, preview, bench, demo; did you"),
+        (
+            "finetun --epochs 1",
+            "there is no command 'finetun'; choose one of finetune, resume, preview, bench, demo; did",
+        ),
         ("finetune --model resnet19", "there is no model 'resnet19'"),
         ("finetune --weights {0}/gone.safetensors", "gone.safetensors: no such weights file"),
         ("finetune --backend quantum", "quantum"),
         ("finetune --device cuda:99", "device 'cuda:99' cannot be used"),
+        ("finetune --optimizer sdg", "there is no optimizer 'sdg'; did you mean 'sgd'?"),
+        ("finetune --best f2", "there is no metric 'f2'; choose one of accuracy, loss, balanced_accuracy, f1"),
+        ("finetune --recipe probe --augment geometric", "recipe probe computes features once"),
+        ("resume 3 --out {0}/runs", "there is no run '3'; there are: none"),
         ("preview {0}/gone.jpg", "gone.jpg: no such file"),
         ("preview {0}/a.jpg --gallery", "--gallery shows its own two photos"),
         ("preview --gallery -o {0}/gallery", "no image format by this ending"),
@@ -125,6 +133,17 @@ def test_a_misspelt_option_says_what_was_meant(capsys, option):
         main(["finetune", f"{option[:-2]}{option[-1]}", "1"])
     told = capsys.readouterr().err
     assert done.value.code == 2 and "meant" in told and f"{option} " in told
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    from gpuaug.finetune import Interrupted
+
+    def stopped(config):
+        raise Interrupted(tmp_path, f"stopped; go on with: gpuaug resume {tmp_path}")
+
+    monkeypatch.setattr("gpuaug.finetune.finetune", stopped)
+    assert main(["finetune"]) == 130
+    assert capsys.readouterr().err == f"gpuaug: stopped; go on with: gpuaug resume {tmp_path}\n"
 
 
 def test_debug_keeps_the_traceback(monkeypatch):

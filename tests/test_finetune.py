@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -18,18 +19,19 @@ for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tq
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
 from PIL import Image  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug import presets  # noqa: E402
 from gpuaug.data import Parts, Source, digits, open_parts  # noqa: E402
-from gpuaug.finetune import Config, finetune, models, report  # noqa: E402  # noqa: E402
+from gpuaug.finetune import Config, finetune, models, runs  # noqa: E402
 from gpuaug.finetune import demo as demonstration  # noqa: E402
-from gpuaug.finetune.loop import Glance, StepClock  # noqa: E402
+from gpuaug.finetune.clock import Glance, StepClock  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU = {"device": "cpu", "workers": 0}
+CPU = {"device": "cpu", "workers": 0, "quiet": True}
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +111,7 @@ def test_weights_for_other_classes_get_a_new_classifier(tmp_path):
         save_file(old.state_dict(), tmp_path / "w.safetensors")
         new, words = models.build(name, 4, str(tmp_path / "w.safetensors"))
         assert "new classifier" in words and getattr(new, head).out_features == 4
+        assert not getattr(new, head).weight.any() and not getattr(new, head).bias.any()
         assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items() if not k.startswith(head))
 
 
@@ -165,10 +168,9 @@ def test_preset_errors():
 @pytest.fixture(scope="session")
 def run(few, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
-    config = Config(
-        model="test_resnet", epochs=10, batch_size=20, lr=0.1, out=out, augment="rotate_shift:degrees=5", **CPU
-    )
-    return config, finetune(config, few)
+    options = {"model": "test_resnet", "epochs": 10, "batch_size": 20, "lr": 0.1, "out": out}
+    config = Config(augment="rotate_shift:degrees=5", **options, **CPU)
+    return config, finetune(config, parts=few)
 
 
 def test_a_run_learns(run):
@@ -176,18 +178,19 @@ def test_a_run_learns(run):
     losses = [h["train_loss"] for h in result.history]
     assert losses[-1] < 0.7 * losses[0]
     assert result.before < 0.3 < 0.5 < result.after
-    assert 0 < result.augment_share < 1
+    assert sum(result.shares.values()) == pytest.approx(1, abs=1e-3) and 0 < result.shares["augment"] < 1
 
 
 def test_a_run_leaves_its_folder(run, few):
     config, result = run
     assert {p.name for p in result.run.iterdir()} == {
-        "config.json", "metrics.jsonl", "best.safetensors", "contact_sheet.png", "curves.png"
+        "config.json", "metrics.jsonl", "best.safetensors", "predictions.npz", "checkpoints", "pictures"
     }  # fmt: skip
-    facts = json.loads((result.run / "config.json").read_text())
-    assert facts["epochs"] == 10 and facts["augment"] == config.augment and facts["lr"] == 0.1
-    assert facts["resolved"]["images"] == {"train": 100, "val": 50, "test": 50}
-    assert "RandomAffine" in facts["resolved"]["pipeline"] and facts["resolved"]["classes"] == list("0123456789")
+    found = runs.find(config.out, "1")
+    assert found.folder == result.run and found.config == config and found.resolved["recipe"] == "full"
+    assert found.resolved["images"] == {"train": 100, "val": 50, "test": 50} and found.resolved["given"] == ["parts"]
+    assert "RandomAffine" in found.resolved["augment"] and found.resolved["classes"] == list("0123456789")
+    assert found.facts["environment"]["torch"] == torch.__version__ and found.history == result.history
     lines = [json.loads(line) for line in (result.run / "metrics.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["before", *["epoch"] * 10, "after"]
     assert lines[1:-1] == result.history and lines[-1]["test_accuracy"] == result.after
@@ -206,29 +209,47 @@ def test_the_best_weights_are_those_of_the_best_validation(run, few):
         assert hits.float().mean().item() == pytest.approx(said, abs=1e-6)
 
 
+def test_the_best_weights_say_what_they_are(run):
+    _, result = run
+    with safe_open(result.run / "best.safetensors", "pt") as file:
+        said = json.loads(file.metadata()["gpuaug"])
+    assert said == {
+        "model": "test_resnet", "classes": list("0123456789"), "size": 16, "resize": None, "mean": [0.5] * 3,
+        "std": [0.5] * 3, "recipe": "full", "format": 1,
+    }  # fmt: skip
+
+
+def test_the_predictions_are_those_of_the_test(run, few):
+    _, result = run
+    made = np.load(result.run / "predictions.npz")
+    assert made["ids"].tolist() == few.test.ids.tolist() and made["logits"].shape == (50, 10)
+    assert (made["logits"].argmax(1) == made["labels"]).mean() == pytest.approx(result.after, abs=1e-6)
+    loss = F.cross_entropy(torch.from_numpy(made["logits"]), few.test.labels).item()
+    assert loss == pytest.approx(result.metrics["loss"], rel=1e-5)
+
+
 def test_the_pictures_are_pictures(run):
     _, result = run
-    with Image.open(result.run / "contact_sheet.png") as sheet, Image.open(result.run / "curves.png") as curves:
+    pictures = result.run / "pictures"
+    with Image.open(pictures / "contact_sheet.png") as sheet, Image.open(pictures / "curves.png") as curves:
         assert sheet.width > 1000 and sheet.height > 1000 and curves.width > 1000
         assert len(sheet.convert("L").getcolors(256)) > 50 and len(curves.convert("RGB").getcolors(1 << 20)) > 50
 
 
 def test_a_run_is_repeatable_and_never_overwrites(run, few):
     config, result = run
-    again = finetune(config, few, quiet=True)
+    again = finetune(config, parts=few)
     assert again.run != result.run and again.run.parent == result.run.parent
     first, second = (int(r.run.name.partition("-")[0]) for r in (result, again))
     assert second > first == 1, "the next number, however many runs other tests have made"
-    assert [h["train_loss"] for h in again.history] == pytest.approx(
-        [h["train_loss"] for h in result.history], rel=1e-4
-    )
+    assert [h["train_loss"] for h in again.history] == [h["train_loss"] for h in result.history]
 
 
 def test_streaming_trains_like_resident(run, few):
     config, result = run
-    streamed = finetune(replace(config, resident=False, epochs=1), few, quiet=True)
-    resident = finetune(replace(config, resident=True, epochs=1), few, quiet=True)
-    assert streamed.history[0]["train_loss"] == pytest.approx(resident.history[0]["train_loss"], rel=1e-4)
+    streamed = finetune(replace(config, resident=False, epochs=1), parts=few)
+    resident = finetune(replace(config, resident=True, epochs=1), parts=few)
+    assert streamed.history[0]["train_loss"] == pytest.approx(resident.history[0]["train_loss"], rel=1e-6)
 
 
 def test_a_callable_takes_the_place_of_the_preset(few, tmp_path):
@@ -242,25 +263,28 @@ def test_a_callable_takes_the_place_of_the_preset(few, tmp_path):
 
     mine = Mine()
     config = Config(model="test_resnet", epochs=1, batch_size=50, val_fraction=0, out=tmp_path, **CPU)
-    result = finetune(config, replace(few, val=None), mine, quiet=True)
+    result = finetune(config, parts=replace(few, val=None), augment=mine)
     assert mine.calls >= 2 and result.history[0]["val_accuracy"] is None and result.best_epoch == 1
 
 
-def test_a_preset_that_crops_reads_larger_images(tmp_path, few):
+def test_files_of_any_size_go_through_the_pipeline_as_they_are(tmp_path, few):
     for i in range(40):
         path = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(few.train.images[i].permute(1, 2, 0).numpy()).resize((60, 50)).save(path)
-    options = {"augment": "imagenet_train", "size": 28, "epochs": 1, "batch_size": 8, "out": tmp_path / "runs"}
-    result = finetune(Config(data=str(tmp_path / "data"), **options, **CPU), quiet=True)
-    facts = json.loads((result.run / "config.json").read_text())["resolved"]
-    assert facts["stored_size"] == 32 and facts["images"] == {"train": 29, "val": 3, "test": 8}
+        Image.fromarray(few.train.images[i].permute(1, 2, 0).numpy()).resize((60 + i, 50)).save(path)
+    options = {"data": str(tmp_path / "data"), "size": 28, "epochs": 1, "batch_size": 8, "out": tmp_path / "runs"}
+    for augment in ("imagenet_train", "geometric"):
+        result = finetune(Config(augment=augment, **options, **CPU))
+        facts = json.loads((result.run / "config.json").read_text())["resolved"]
+        assert facts["size"] == facts["resize"] == 28 and facts["images"] == {"train": 29, "val": 3, "test": 8}
+        assert any("resident in memory" in line for line in facts["decisions"])
+        assert any("a last batch of 5 is left out" in line for line in facts["decisions"])
 
 
 def test_a_diverging_loss_ends_the_run_with_a_word(few, tmp_path):
     config = Config(model="test_resnet", epochs=3, batch_size=25, lr=1e18, out=tmp_path, **CPU)
     with pytest.raises(ValueError, match=r"the loss is (nan|inf) in epoch \d: lower lr \(now 1e\+18\)"):
-        finetune(config, few, quiet=True)
+        finetune(config, parts=few)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +295,7 @@ def test_a_diverging_loss_ends_the_run_with_a_word(few, tmp_path):
         ("lr", 0.0, "lr must be above 0, got 0"),
         ("val_fraction", 1.0, r"val_fraction must be in \[0, 1\), got 1"),
         ("label_smoothing", -0.1, "label_smoothing must be in"),
-        ("size", 0, "size must be at least 1 pixel, got 0"),
+        ("size", 0, "size must be at least 1, got 0"),
         ("weight_decay", -1.0, "weight_decay must not be negative"),
     ],
 )
@@ -282,33 +306,35 @@ def test_config_errors(field, value, words):
 
 def test_half_precision_is_not_for_the_cpu(few, tmp_path):
     with pytest.raises(ValueError, match="precision fp16 needs a GPU"):
-        finetune(Config(precision="fp16", out=tmp_path, **CPU), few, quiet=True)
+        finetune(Config(precision="fp16", out=tmp_path, **CPU), parts=few)
 
 
 def test_a_device_that_is_not_there(few, tmp_path):
     with pytest.raises(ValueError, match="device 'cuda:99' cannot be used"):
-        finetune(Config(device="cuda:99", out=tmp_path), few, quiet=True)
+        finetune(Config(device="cuda:99", out=tmp_path), parts=few)
     with pytest.raises(ValueError, match="device 'gpu' cannot be used"):
-        finetune(Config(device="gpu", out=tmp_path), few, quiet=True)
+        finetune(Config(device="gpu", out=tmp_path), parts=few)
 
 
-def test_new_folder_counts_on(tmp_path):
-    first = report.new_folder(tmp_path / "runs", "a b/c")
+def test_a_new_folder_counts_on(tmp_path):
+    first = runs.new(tmp_path / "runs", "a b/c")
     (tmp_path / "runs" / "041-x").mkdir()
-    assert first.name == "001-a-b-c" and report.new_folder(tmp_path / "runs", "a").name == "042-a"
+    assert first.name == "001-a-b-c" and runs.new(tmp_path / "runs", "a").name == "042-a"
 
 
 def test_the_clock_measures_what_it_is_said_to(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     clock = StepClock(torch.device("cpu"))
-    for _ in range(3):
-        clock.start()
-        now[0] += 2.0
-        clock.stop()
+
+    def batches():
+        for i in range(3):
+            now[0] += 2.0
+            yield i
+
+    for _ in clock.timed(batches()):
         now[0] += 6.0
-    assert clock.words() == "  augment 25% of the time"
-    assert clock.finish() == (24.0, 0.25)
+    assert clock.finish(waited=3.0) == (24.0, {"waiting": 0.125, "augment": 0.125, "model": 0.75})
     assert Glance(torch.tensor([1.0, 2.0])).take() == [1.0, 2.0]
 
 
@@ -321,19 +347,19 @@ import torch
 from gpuaug.data import Parts, digits
 from gpuaug.finetune import Config, finetune, loop
 rest, test = digits(32).split(0.2, seed=0)
-def strict(*args, train=loop.train_epoch, **keywords):
-    reduce = args[5].reduce
+def strict(trainer, *args, train=loop.Trainer.train):
+    reduce = trainer.job.accelerator.reduce
     def relaxed(*a, **k):
         torch.cuda.set_sync_debug_mode("default")
         return reduce(*a, **k)
     torch.cuda.set_sync_debug_mode("error" if strict.warm else "default")
-    strict.warm, args[5].reduce = True, relaxed
-    return train(*args, **keywords)
+    strict.warm, trainer.job.accelerator.reduce = True, relaxed
+    return train(trainer, *args)
 strict.warm = False
-loop.train_epoch = strict
-config = Config(epochs=3, precision={precision!r}, device="cuda", out={str(tmp_path)!r}, val_fraction=0)
-result = finetune(config, Parts("digits", rest, None, test), quiet=True)
-assert 0 < result.augment_share < 1, result
+loop.Trainer.train = strict
+options = {{"epochs": 3, "lr": 0.02, "precision": {precision!r}, "out": {str(tmp_path)!r}}}
+result = finetune(Config(quiet=True, device="cuda", **options), parts=Parts("digits", rest, None, test))
+assert 0 < result.shares["model"] < 1, result
 assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] - 0.3, result
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)

@@ -2,67 +2,193 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from gpuaug.messages import meant
+
+AT_LEAST = {
+    "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
+    "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0,
+}  # fmt: skip
+POSITIVE = ("lr", "head_lr", "clip", "cutmix", "mixup")
+NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs")
+FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema")
 
 
 @dataclass(frozen=True)
 class Config:
     """Fine-tune an image classifier on augmented images.
 
-    The optimiser is SGD with Nesterov momentum 0.9 under a one-cycle schedule (Smith & Topin, 2017).
+    An option that is not given has the recipe's default, or is decided by what the data and the model are; the run
+    says what was decided. Raises ValueError for values that cannot be.
     """
 
     data: str = "digits"
     """A folder of class folders, or one with train/ and test/ (or val/) in it; "digits" is embedded in scikit-learn."""
-    augment: str = "rotate_shift"
-    """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30."""
     model: str = "resnet20"
-    """Any model of timm by its name, or resnet20, the small one of CIFAR-10."""
+    """Any model of timm by its name; resnet20, the small one of CIFAR-10; or module:function of your own, which is
+    called with num_classes=."""
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download). None starts at random."""
-    epochs: int = 6
+    recipe: Literal["probe", "finetune", "full"] | None = None
+    """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
+    early layers with smaller steps. full: everything at one rate. By default finetune where the model has weights, and
+    full where it begins at random."""
+    augment: str | None = None
+    """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
+    default rotate_shift for the digits, and for images crops of 35 to 100% and a flip."""
+
+    epochs: int | None = None
     """Passes over the training part."""
-    batch_size: int = 128
+    batch_size: int | None = None
     """Images a step, on each process."""
-    lr: float = 0.02
-    """The highest learning rate of the cycle."""
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    seed: int = 0
-    """Of the order, the draws, the new weights. The split of the data does not depend on it."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps, ..."""
+    accumulate: int = 1
+    """Batches whose gradients make one step together."""
+    optimizer: str | None = None
+    """adamw, sgd (Nesterov, 0.9), or any of timm's: lamb, lion, adopt, ..."""
+    lr: float | None = None
+    """The highest learning rate, of the last layers before the classifier."""
+    schedule: Literal["cosine", "onecycle", "plateau", "constant"] | None = None
+    """cosine and constant begin with a warm-up, plateau too: it divides the rate by 10 where validation stands still.
+    onecycle: Smith & Topin, 2017."""
+    warmup_epochs: float | None = None
+    """In which the rate grows from a hundredth to lr; not of onecycle, which has its own."""
+    plateau_patience: int = 3
+    """Epochs without a better validation after which plateau divides the rate."""
+
+    weight_decay: float | None = None
+    """Not of norms and biases."""
+    l1: float = 0.0
+    """Times the sum of the absolute weights, norms and biases left out, added to the loss."""
+    layer_decay: float | None = None
+    """Each layer's rate is this times that of the layer behind it; 1: all alike."""
+    head_lr: float | None = None
+    """How many times lr the new classifier gets."""
+    head_epochs: int | None = None
+    """Epochs at the beginning in which only the classifier learns."""
+    freeze: str | None = None
+    """What never learns: backbone, all but the classifier; a number, so many layers from the input; or a regular
+    expression that is searched for in parameters' names."""
+    frozen_bn: bool = False
+    """Batch norms keep the statistics that they came with; those whose layer is frozen always do."""
+
+    dropout: float = 0.0
+    """In front of the classifier, where the model (of timm) has such."""
+    drop_path: float = 0.0
+    """Stochastic depth, where the model (of timm) has it."""
+    label_smoothing: float | None = None
+    mixup: float | None = None
+    """Mix each image with another, by Beta(mixup, mixup); 0.2 and 0.8 are usual. With cutmix, one of both is drawn."""
+    cutmix: float | None = None
+    """Lay a rectangle of another image over each, its area by Beta(cutmix, cutmix); 1 is usual."""
+    balance: Literal["no", "weights", "sampling"] = "no"
+    """Of classes with unequally many images. weights: their losses by the inverse of their number. sampling: images of
+    small classes come several times an epoch, each time augmented anew."""
+    clip: float | None = None
+    """The most that the norm of all gradients may be."""
+    ema: float = 0.0
+    """Also average the weights, and keep this much of the average each step (0.999), at first less; the average is
+    what is tested. 0: no average."""
+
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; "no" is float32."""
-    out: Path = Path("runs")
-    """Each run makes a new numbered folder in here."""
+    channels_last: bool | None = None
+    """The layout of images and weights; by default on CUDA."""
+    compile: bool = False
+    """The model by torch.compile."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, ..."""
+
+    val_fraction: float = 0.1
+    """Of the training part, held out to choose the best weights where there is no validation part; 0 keeps the last
+    ones and trains on everything."""
+    best: str = "accuracy"
+    """The validation's metric that chooses: accuracy, balanced_accuracy, f1 or loss; or one of finetune(metrics=), with
+    a minus in front where less is better."""
+    patience: int | None = None
+    """Stop after so many epochs without a better one."""
+    tta: Literal["none", "flip"] = "none"
+    """flip: validation and test average the model's outputs for an image and its mirror image."""
+
     size: int | None = None
     """Side of the model's input in pixels; by default 32 for resnet20 and the digits, otherwise the model's own."""
-    val_fraction: float = 0.1
-    """Of the training part, held out to choose the best weights; 0 keeps the last ones and trains on everything."""
+    resize: int | None = None
+    """The shorter side before the central crop in validation and test; by default as the model was published."""
+    mean: tuple[float, float, float] | None = None
+    """Of the input's channels, 0 to 1; by default the model's own."""
+    std: tuple[float, float, float] | None = None
+    """As mean."""
     backend: str = "auto"
     """Of the augmentation: auto, triton, cpu or kornia."""
     resident: bool | None = None
-    """Keep all training images on the device as uint8. By default where they take less than 2 GiB."""
+    """Keep all images, decoded, in the device's memory. By default where they take less than 2 GiB."""
+    cache: Path | None = None
+    """A folder on disk where decoded images are kept, those that are not resident."""
     workers: int = 2
-    """Threads that decode images where they are not resident."""
+    """Threads that decode images."""
+
+    seed: int = 0
+    """Of the order, the draws, the new weights. The split of the data does not depend on it."""
+    out: Path = Path("runs")
+    """Each run makes a new numbered folder in here."""
+    keep: int = 2
+    """Checkpoints that are kept, the last ones; one is written each epoch. 0: none, and no resume."""
+    checkpoint_steps: int = 0
+    """Also write one each so many steps."""
+    quiet: bool = False
+    """Print nothing."""
+    json: bool = False
+    """Print each line of metrics.jsonl, and nothing else."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("seed", 0)):
-            if getattr(self, name) < least:
+        for name, least in AT_LEAST.items():
+            if self._given(name) and getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("lr", "weight_decay", "label_smoothing", "val_fraction"):
-            if not math.isfinite(getattr(self, name)):
+        for name in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS, "layer_decay"):
+            if self._given(name) and not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be above 0, got {self.lr}")
-        for name in ("val_fraction", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
+        for name in POSITIVE:
+            if self._given(name) and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in NOT_NEGATIVE:
+            if self._given(name) and getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name in FRACTIONS:
+            if self._given(name) and not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        if self._given("layer_decay") and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        for name in ("mean", "std"):
+            if self._given(name) and len(getattr(self, name)) != 3:
+                raise ValueError(f"{name} must be three numbers, got {getattr(self, name)}")
+        if self.quiet and self.json:
+            raise ValueError("quiet and json cannot be asked for together: json prints lines")
+        if self.keep == 0 and self.checkpoint_steps:
+            raise ValueError("checkpoint_steps writes checkpoints and keep=0 keeps none; leave one of both out")
+
+    def _given(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, as plain JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Config:
+        """Of what :meth:`as_dict` gave. Raises ValueError for a field that there is not."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                raise ValueError(f"config: there is no option {name!r}{meant(name, known)}")
+        fields = dict(fields)
+        for name in ("out", "cache"):
+            fields[name] = Path(fields[name]) if fields.get(name) is not None else fields.get(name)
+        for name in ("mean", "std"):
+            fields[name] = tuple(fields[name]) if fields.get(name) is not None else None
+        return cls(**{name: value for name, value in fields.items() if name != "out" or value is not None})

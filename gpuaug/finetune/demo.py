@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from gpuaug.data import Parts, Source, digits
 
 from . import report
+from . import runs as folders
 from .config import Config
 from .loop import Result, finetune
 
@@ -77,7 +78,7 @@ def demo(out: Path = Path("runs"), seeds: int = 3) -> dict:
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     start = time.perf_counter()
-    folder = report.new_folder(out, "demo")
+    folder = folders.new(out, "demo")
     rest, test = digits(SIZE).split(TEST / 1797, seed=0)
     upright, pool = rest.split(POOL / len(rest), seed=0)
     test_moved, pool = moved(test, seed=1), moved(pool, seed=2)
@@ -87,9 +88,10 @@ def demo(out: Path = Path("runs"), seeds: int = 3) -> dict:
         f"{len(test)} others, moved in the same way, are the test.\n"
     )
     base = Config(
-        model=MODEL, augment="none", epochs=8, batch_size=50, lr=0.1, val_fraction=0.0, out=folder / "upright"
-    )
-    pretrained = finetune(base, Parts("upright", upright, None, test), quiet=True)
+        model=MODEL, recipe="full", augment="none", epochs=8, batch_size=50, lr=0.1, val_fraction=0.0, keep=0,
+        quiet=True, out=folder / "upright",
+    )  # fmt: skip
+    pretrained = finetune(base, parts=Parts("upright", upright, None, test))
     print(f"pre-trained {MODEL} of timm: {pretrained.after:.1%} of {len(test)} upright test digits right")
 
     weights = str(pretrained.run / "best.safetensors")
@@ -98,12 +100,12 @@ def demo(out: Path = Path("runs"), seeds: int = 3) -> dict:
     for seed, arm in tqdm(jobs, "fine-tuning", unit="run", leave=False, disable=None):
         config = replace(base, augment=ARMS[arm], epochs=30, lr=0.05, seed=seed, weights=weights, out=folder / "moved")
         few = labelled(pool, seed)
-        runs[arm].append(finetune(config, Parts("digits", few, None, test_moved), quiet=True))
+        runs[arm].append(finetune(config, parts=Parts("digits", few, None, test_moved)))
 
     result = summary(pretrained, runs)
     (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     write_curves(folder / "curves.png", runs)
-    sheet = runs["with augmentation"][0].run / "contact_sheet.png"
+    sheet = runs["with augmentation"][0].run / folders.PICTURES / "contact_sheet.png"
     (folder / "contact_sheet.png").write_bytes(sheet.read_bytes())
     print(table(result))
     print(f"\nlook at {folder}/contact_sheet.png and {folder}/curves.png; it took {time.perf_counter() - start:.0f} s")

@@ -1,4 +1,4 @@
-"""The fine-tuning loop, top to bottom: data, model, augmentation, epochs, test.
+"""The fine-tuning loop, top to bottom: open everything, test, train and validate epoch by epoch, test the best.
 
 Every place where the host waits for the device is marked SYNC; there is none inside an epoch (fp16's loss scaling
 apart: its scaler looks for overflows each step). Training loss and accuracy are those of the augmented images.
@@ -6,361 +6,488 @@ apart: its scaler looks for overflows each step). Training loss and accuracy are
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import contextlib
 import json
 import math
-import platform
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, patch_environment, set_seed
-from safetensors.torch import load_file, save_file
+from accelerate.utils import set_seed
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors
 from torch import nn
-from torch.nn import functional as F
-from tqdm.auto import tqdm
+from torch.nn.parallel import DistributedDataParallel
 
 import gpuaug as ga
-from gpuaug import presets
-from gpuaug.data import Loader, Parts, Source, open_parts
-from gpuaug.data.decode import Made, decode
+from gpuaug.data import Parts
+from gpuaug.messages import meant
 
-from . import models, report
+from . import checkpoint, recipes, report, runs, screen
+from .checkpoint import Interrupt, Interrupted
+from .clock import Glance, StepClock
 from .config import Config
-
-RESIDENT_BYTES = 2 << 30
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from .opening import Job, begin, open_job
 
 
 @dataclass(frozen=True)
 class Result:
-    """``run``: the run's folder. ``before``, ``after``: test accuracy, 0 to 1. ``history``: one record an epoch, as in
-    ``metrics.jsonl``. ``best_epoch``: whose weights were kept. ``augment_share``: of the step time, 0 to 1."""
+    """What a run came to.
+
+    Attributes:
+        run: its folder. before, after: test accuracy, 0 to 1. best_epoch: whose weights were kept.
+        history: one record an epoch, as in ``metrics.jsonl``. metrics: all of the test part, after.
+        shares: of the last epoch's time, "waiting" for data, "augment" and "model", 0 to 1; None where no clock tells.
+    """
 
     run: Path
     before: float
     after: float
     best_epoch: int
     history: list[dict]
-    augment_share: float | None
+    metrics: dict[str, float]
+    shares: dict[str, float] | None
 
 
 def finetune(
-    config: Config, parts: Parts | None = None, augment: Callable | None = None, quiet: bool = False
+    config: Config,
+    *,
+    parts: Parts | None = None,
+    model: nn.Module | None = None,
+    augment: Callable | None = None,
+    loss: Callable | None = None,
+    metrics: Mapping[str, Callable] | None = None,
+    callbacks: Sequence[Callable[[dict], Any]] = (),
+    run: Path | None = None,
 ) -> Result:
-    """Fine-tune as ``config`` says and leave a folder with config.json, metrics.jsonl, best.safetensors,
-    contact_sheet.png and curves.png in it.
+    """Fine-tune as ``config`` says, and leave a run's folder.
 
-    ``parts``: data in place of ``config.data``. ``augment``: a Compose, or another callable of (images, ids=), in place
-    of the preset; ``config.augment`` is then only its name. It has to end in what the model wants (float, normalised,
-    ``config.size`` pixels a side). ``quiet``: print nothing.
-    Raises ValueError for anything in ``config`` that cannot be, and for a loss that is no longer finite.
+    Args:
+        parts: the data, in place of ``config.data``.
+        model: a module of one's own, which is trained in place; a classifier for other classes is replaced.
+        augment: the pipeline, in place of ``config.augment``: a Compose, which gets the images as they are, of any
+            sizes; or a function of (images, ids=) that gets a list of them, uint8 [3, H, W], or one tensor where all
+            lie in memory. It ends in what the model wants: float [B, 3, size, size], normalised.
+        loss: of (logits [B, K], labels), a mean. Labels are int64 [B], or float [B, K] where a sample may have several,
+            or where the pipeline mixes. By default the cross entropy, with the recipe's label smoothing.
+        metrics: further ones of the validation and the test, by name: of (logits, labels) of all samples, on the host.
+        callbacks: each is called with every line of metrics.jsonl, in the main process.
+        run: the folder of a run that goes on, see :func:`resume`.
+
+    Raises:
+        ValueError: what in ``config`` cannot be; a loss that is no longer finite.
+        Interrupted: after Ctrl-C, with a checkpoint written.
     """
-    accelerator = open_accelerator(config)
-    say = (lambda words: None) if quiet or not accelerator.is_main_process else tqdm.write
+    # Data, model, pipelines, the run's folder
     set_seed(config.seed)
+    job = open_job(config, parts, model, augment, loss, metrics)
+    trainer = Trainer(job)
+    begin(job, run)
+    with Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words) as interrupt:
+        if run is not None:
+            trainer.resume()
 
-    # Data, model and augmentation
-    card = models.card(config.model)
-    size = config.size or (parts.train.size if parts else 32 if config.data == "digits" else card.size)
-    stored = presets.stored_size(config.augment, size) if augment is None else size
-    parts = parts or open_parts(config.data, stored, config.val_fraction)
-    model, origin = models.build(config.model, len(parts.train.classes), config.weights, size)
-    augment, plain = open_pipelines(config, card, size, stored, augment, accelerator)
-    train, val, test = open_loaders(config, parts, accelerator, quiet)
+        # Before
+        if not job.lines:
+            record(job, callbacks, {"event": "before"} | named("test", trainer.test(job.test)))
 
-    # Optimiser and schedule
-    sgd = torch.optim.SGD(model.parameters(), config.lr, 0.9, weight_decay=config.weight_decay, nesterov=True)
-    model, optimizer = accelerator.prepare(model.to(memory_format=layout(accelerator)), sgd)
-    steps = config.epochs * len(train)  # of this process, so the schedule is not prepared
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, cycle_momentum=False)
+        # Epochs
+        for epoch in range(trainer.epoch + 1, job.recipe.epochs + 1):
+            if trainer.has_enough():
+                break
+            line = trainer.train(epoch, interrupt)
+            scores = trainer.test(job.val) if job.val is not None else {"accuracy": None, "loss": None}
+            is_best = trainer.judge(epoch, scores)
+            record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | named("val", scores))
+            job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, config.best, is_best))
+            trainer.save()
+            if is_best:
+                trainer.save_best()
+            trainer.stop_if(interrupt)
 
-    # Before
-    run = open_run(config, accelerator, parts, augment, origin)
-    say(report.run_words(run, config, parts, model, origin, augment, train))
-    before, loss = evaluate(model, test, plain, accelerator)
-    record(run, accelerator, {"event": "before", "test_accuracy": before, "test_loss": loss})
-    say(f"before   test accuracy {before:6.1%}")
-
-    # Epochs
-    history: list[dict] = []
-    best, best_epoch = (-1.0, 0.0), config.epochs
-    for epoch in range(1, config.epochs + 1):
-        line = {"event": "epoch", "epoch": epoch}
-        line |= train_epoch(model, train, augment, optimizer, schedule, accelerator, config, epoch=epoch, quiet=quiet)
-        accuracy, loss = evaluate(model, val, plain, accelerator) if val else (None, None)
-        history.append(line | {"val_accuracy": accuracy, "val_loss": loss})
-        is_best = (accuracy, -loss) > best if val else epoch == config.epochs
-        if is_best:
-            best, best_epoch = (accuracy, -loss) if val else best, epoch
-            save_weights(run, model, accelerator)
-        record(run, accelerator, history[-1])
-        say(report.epoch_words(history[-1], config.epochs, is_best))
-
-    # After, with the best weights
-    load_weights(run, model, accelerator)
-    after, loss = evaluate(model, test, plain, accelerator)
-    record(run, accelerator, {"event": "after", "test_accuracy": after, "test_loss": loss, "best_epoch": best_epoch})
-    say(f"after    test accuracy {after:6.1%}  ({100 * (after - before):+.1f} points; weights of epoch {best_epoch})")
-    write_pictures(run, config, parts, card, augment, history, accelerator, before=before, after=after)
-    say(f"wrote    {run}/: config.json, metrics.jsonl, best.safetensors, contact_sheet.png, curves.png")
-    return Result(run, before, after, best_epoch, history, history[-1]["augment_share"])
+    return finish(trainer, callbacks)
 
 
-def train_epoch(model, loader, augment, optimizer, schedule, accelerator, config, *, epoch, quiet) -> dict:
-    """One pass over ``loader``; returns the means of the epoch. The host runs ahead of the device until its end."""
-    model.train()
-    loader.set_epoch(epoch - 1)
-    if hasattr(augment, "set_epoch"):
-        augment.set_epoch(epoch - 1)
-    clock, sums = StepClock(accelerator.device), torch.zeros(3, device=accelerator.device)
-    glance = Glance(sums)
-    silent = True if quiet or not accelerator.is_main_process else None  # None: no bar where the screen is a file
-    with tqdm(loader, f"epoch {epoch}", leave=False, disable=silent, unit="batch", dynamic_ncols=True) as bar:
-        for images, labels, ids in bar:
-            clock.start()
-            x = augment(together(images), ids=ids)
-            clock.stop()
-            logits = model(x)
-            loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            accelerator.backward(loss)
-            optimizer.step()
-            if not accelerator.optimizer_step_was_skipped:
-                schedule.step()
-            add(sums, loss.detach() * len(labels), logits, labels)
-            if not bar.disable and (seen := glance.take()):
-                total, right, n = seen
-                bar.set_postfix_str(f"loss {total / n:.3f}  accuracy {right / n:.1%}{clock.words()}", refresh=False)
-    total, right, n = accelerator.reduce(sums, "sum").tolist()  # SYNC: once an epoch
-    seconds, share = clock.finish()
-    if not math.isfinite(total):
-        raise ValueError(f"the loss is {total} in epoch {epoch}: lower lr (now {config.lr})")
-    return {
-        "train_loss": total / n,
-        "train_accuracy": right / n,
-        "lr": schedule.get_last_lr()[0],
-        "steps": len(loader),
-        "seconds": round(seconds, 3),
-        "images_per_second": round(n / seconds, 1),
-        "augment_share": share,
-    }
+def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Result:
+    """After the epochs: test the best weights, and leave what follows from it."""
+    job = trainer.job
+    trainer.load_best()
+    scores = trainer.test(job.test, write=True)
+    record(job, callbacks, {"event": "after"} | named("test", scores) | {"best_epoch": trainer.best_epoch})
+    before = {name.removeprefix("test_"): v for name, v in job.lines[0].items() if name.startswith("test_")}
+    history = [line for line in job.lines if line["event"] == "epoch"]
+    job.screen.say(f"\n{screen.closing_table(before, scores)}\nweights of epoch {trainer.best_epoch}")
+    if job.main:
+        report.after(job, history, before["accuracy"], scores["accuracy"])
+    job.accelerator.wait_for_everyone()
+    job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
+    shares = history[-1]["shares"]
+    return Result(job.run, before["accuracy"], scores["accuracy"], trainer.best_epoch, history, scores, shares)
+
+
+def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
+    """Go on with a run that was stopped: ``run`` is its folder, or its name or number in ``out``; ``given`` is what
+    :func:`finetune` was given beside its config. On a CPU it ends as if it had never been stopped, to the bit.
+
+    Raises ValueError where there is no such run, where it is done, and where its data or what was given have changed.
+    """
+    found = runs.find(out, run)
+    if found.events("after"):
+        raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
+    missing = [name for name in found.resolved["given"] if given.get(name) is None]
+    if missing:
+        raise ValueError(f"{found.folder}: it was given its {', '.join(missing)} in Python; hand the same to resume()")
+    return finetune(found.config, run=found.folder, **given)
+
+
+class Trainer:
+    """The state of a run: what learns, how far it is, what was best.
+
+    Attributes:
+        epoch: how many are done. step: batches of the one under way. updates: of the weights, in all.
+        best: the validation's metric that chooses, greater is better, then the negative loss. stale: epochs since.
+        sums: of the epoch under way: loss, right answers, images, and processes that were interrupted. asked: whether
+            one of these was.
+    """
+
+    def __init__(self, job: Job):
+        self.job, device = job, job.accelerator.device
+        self.ema = None
+        if job.config.ema:
+            from timm.utils import ModelEmaV3
+
+            self.ema = ModelEmaV3(job.learner, decay=job.config.ema, use_warmup=True)
+        if job.config.compile:
+            job.learner.compile()
+        self.optimizer = recipes.optimizer(job.learner, job.recipe, job.never)
+        self.per_epoch = -(-len(job.train) // job.config.accumulate)
+        steps, patience = job.recipe.epochs * self.per_epoch, job.config.plateau_patience
+        self.schedule = recipes.Schedule(self.optimizer, job.recipe, steps, self.per_epoch, patience)
+        self.decayed = [p for group in self.optimizer.param_groups if group["weight_decay"] for p in group["params"]]
+        self.epoch = self.step = self.updates = self.best_epoch = self.stale = 0
+        self.best, self.seconds, self.sums = (-math.inf, -math.inf), 0.0, torch.zeros(4, device=device)
+        self.asked, self.generator = False, default_generator(device)
+        check_metrics(job)
+
+    # --- an epoch -----------------------------------------------------------------------------------------------------
+    def train(self, epoch: int, interrupt: Interrupt) -> dict[str, Any]:
+        """One pass over the training part; returns the means of the epoch. The host runs ahead of the device until its
+        end."""
+        job, accelerator, every = self.job, self.job.accelerator, self.job.config.accumulate
+        forward = self.begin_epoch(epoch)
+        clock, glance, total = StepClock(accelerator.device), Glance(self.sums), len(job.train)
+
+        def seen() -> tuple:
+            return glance.take(), self.seconds + clock.elapsed(), clock.shares(job.train.waited)
+
+        batches = contextlib.closing(clock.timed(job.train))  # a loader's threads end with the epoch, whatever ends it
+        with job.screen.bar(epoch, total, self.step) as bar, batches as ready:
+            for x, labels, _ in ready:
+                self.generator.manual_seed(self.seed_of(epoch, self.step))  # dropout is a function of the step
+                self.step += 1
+                together = min(every, total - (self.step - 1) // every * every)
+                last = self.step % every == 0 or self.step == total
+                with contextlib.nullcontext() if last else accelerator.no_sync(forward):
+                    with accelerator.autocast():
+                        logits = forward(x)
+                        loss = job.loss(logits, labels)
+                    self.backward(loss, together)
+                if last:
+                    self.update()
+                add(self.sums, loss.detach(), logits.detach(), labels, job.several)
+                bar.step(seen)
+                if last and accelerator.num_processes == 1 and self.step < total:
+                    self.between_steps(interrupt, clock)
+        self.sums[3] += interrupt.asked
+        loss, right, n, asked = accelerator.reduce(self.sums, "sum").tolist()  # SYNC: once an epoch
+        self.asked = bool(asked)
+        seconds, shares = clock.finish(job.train.waited)
+        seconds += self.seconds
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
+        self.epoch, self.step, self.seconds = epoch, 0, 0.0
+        return {
+            "train_loss": loss / n, "train_accuracy": right / n, "lr": self.schedule.lr, "steps": total,
+            "seconds": round(seconds, 3), "images_per_second": round(n / seconds, 1), "shares": shares,
+        }  # fmt: skip
+
+    def begin_epoch(self, epoch: int) -> nn.Module:
+        """Who learns in this epoch, from which sample on; returns the learner, as the processes share it."""
+        job = self.job
+        head_only = epoch <= job.recipe.head_epochs
+        recipes.let_learn(job.learner, job.never, head_only)
+        recipes.train_mode(job.learner, job.config.frozen_bn)
+        if self.step == 0:
+            job.train.set_epoch(epoch - 1)
+            self.sums.zero_()
+        if job.accelerator.num_processes == 1:
+            return job.learner
+        device = job.accelerator.device
+        return DistributedDataParallel(job.learner, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def update(self) -> None:
+        """A step of the optimiser, by the gradients that there are."""
+        job, scaler = self.job, self.job.accelerator.scaler
+        if job.recipe.clip is not None:
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(job.learner.parameters(), job.recipe.clip)
+        if scaler is None:
+            self.optimizer.step()
+            self.schedule.step()
+        else:
+            before = scaler.get_scale()  # SYNC: fp16 alone
+            scaler.step(self.optimizer)
+            scaler.update()
+            if scaler.get_scale() >= before:  # else the gradients overflowed, and the step was left out
+                self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        if self.ema is not None:
+            self.ema.update(job.learner, self.updates)
+
+    def backward(self, loss: torch.Tensor, together: int) -> None:
+        """The gradients of a batch, one of ``together`` that make a step; L1 is of the weights that learn just now."""
+        if self.job.config.l1:
+            loss = loss + self.job.config.l1 * sum(p.abs().sum() for p in self.decayed if p.requires_grad)
+        loss = loss if together == 1 else loss / together
+        scaler = self.job.accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def seed_of(self, epoch: int, step: int) -> int:
+        """Of what a model draws in a step, of its own for each process."""
+        key = (self.job.config.seed, epoch, step, self.job.accelerator.process_index)
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+    def between_steps(self, interrupt: Interrupt, clock: StepClock) -> None:
+        """Write a checkpoint where one is due; stop where that was asked for."""
+        every = self.job.config.checkpoint_steps
+        due = every and self.step // self.job.config.accumulate % every == 0
+        if due or (interrupt.asked and self.job.config.keep):
+            before, self.seconds = self.seconds, self.seconds + clock.elapsed()
+            self.save()
+            self.seconds = before
+        self.stop_if(interrupt)
+
+    # --- validation, test ---------------------------------------------------------------------------------------------
+    def test(self, feed, write: bool = False) -> dict[str, float]:
+        """All metrics of a feed's samples, with the averaged weights if there are such. ``write`` leaves
+        predictions.npz."""
+        job = self.job
+        model = job.learner if self.ema is None else self.ema.module
+        found = predict(model, feed, job.accelerator, job.config.tta)
+        if write and job.main:
+            report.write_predictions(job, found.ids, found.labels, found.outputs)
+        logits, labels, device = found.outputs, found.labels, job.accelerator.device
+        loss = float(job.judged(logits.to(device), labels.to(device)))
+        right = hits(logits, labels, job.several).mean().item()
+        chosen = {job.config.best: CHOOSE[job.config.best](logits, labels)} if job.config.best in CHOOSE else {}
+        further = {name: float(function(logits, labels)) for name, function in job.metrics.items()}
+        return {"accuracy": right, "loss": loss} | chosen | further
+
+    def judge(self, epoch: int, scores: Mapping[str, float | None]) -> bool:
+        """Whether an epoch is the best so far: by its validation; without one the last epoch is."""
+        if self.job.val is None:
+            self.best_epoch = epoch
+            return epoch == self.job.recipe.epochs
+        name = self.job.config.best
+        value = -scores[name[1:]] if name[0] == "-" else -scores[name] if name == "loss" else scores[name]
+        self.schedule.epoch(value)
+        better = self.best_epoch == 0 or (value, -scores["loss"]) > self.best
+        self.stale = 0 if better else self.stale + 1
+        if better:
+            self.best, self.best_epoch = (value, -scores["loss"]), epoch
+        return better
+
+    def has_enough(self) -> bool:
+        """Whether ``patience`` epochs were no better."""
+        patience = self.job.config.patience
+        if patience is None or self.stale < patience:
+            return False
+        self.job.screen.say(f"stopped: {patience} epochs without a better {self.job.config.best}")
+        return True
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What is kept of the model: the averaged weights if there are such."""
+        state = dict(self.job.model.state_dict())
+        if self.ema is not None:
+            names = {id(module): name for name, module in self.job.model.named_modules()}
+            prefix = names[id(self.job.learner)]
+            state |= {f"{prefix}.{k}".lstrip("."): v for k, v in self.ema.module.state_dict().items()}
+        return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}  # SYNC
+
+    def save(self) -> None:
+        """A checkpoint, from the main process."""
+        job, scaler = self.job, self.job.accelerator.scaler
+        if not job.main or not job.config.keep:
+            return
+        state = {name: getattr(self, name) for name in COUNTED}
+        state |= {
+            "learner": job.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(), "sums": self.sums.cpu(),
+            "ema": self.ema.module.state_dict() if self.ema else None,
+            "scaler": scaler.state_dict() if scaler else None,
+            "augment": dict(job.augment.state_dict()) if isinstance(job.augment, ga.Compose) else None,
+            "lines": job.lines, "seed": job.config.seed,
+        }  # fmt: skip
+        checkpoint.save(job.run, state, self.epoch, self.step, job.config.keep)  # SYNC: once an epoch
+
+    def resume(self) -> None:
+        """Go on where the last checkpoint was written; from the beginning where there is none."""
+        job = self.job
+        found = checkpoint.found(job.run)
+        if not found:
+            job.screen.say("resume   there is no checkpoint yet: from the beginning")
+            return
+        state = checkpoint.load(found[-1])
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        job.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        if state["scaler"] is not None:
+            job.accelerator.scaler.load_state_dict(state["scaler"])
+        if state["augment"] is not None:
+            job.augment.load_state_dict(state["augment"])
+        job.train.load_state_dict(state["feed"])
+        self.sums.copy_(state["sums"])
+        job.lines = state["lines"]
+        if job.main:
+            runs.Run(job.run).write_lines(job.lines)
+        if self.step == 0 and self.best_epoch == self.epoch:
+            self.save_best()  # the checkpoint is written before it
+        job.screen.say(f"resume   from {found[-1].name}")
+
+    def stop_if(self, interrupt: Interrupt) -> None:
+        """Raises Interrupted where Ctrl-C was pressed; several processes agree on it once an epoch."""
+        job = self.job
+        asked = interrupt.asked if job.accelerator.num_processes == 1 else self.asked
+        if asked and job.config.keep:
+            raise Interrupted(job.run, f"stopped; go on with: gpuaug resume {job.run}")
+        if asked:
+            raise KeyboardInterrupt
+
+    def save_best(self) -> None:
+        """best.safetensors, which says itself what it is."""
+        if self.job.main:
+            metadata = {"gpuaug": json.dumps(self.job.metadata), "format": "pt"}
+            runs.write(self.job.run / runs.WEIGHTS, safetensors(self.weights(), metadata))
+
+    def load_best(self) -> None:
+        """Back into the model, on every process."""
+        self.job.accelerator.wait_for_everyone()
+        self.job.model.load_state_dict(load_file(self.job.run / runs.WEIGHTS))
+        self.ema = None
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """What torch draws by on a device."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index]
+    return torch.default_generator
+
+
+COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
+
+
+# --- predictions, metrics ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Predicted:
+    """Of all samples of a part, once each, in its order, on the host.
+
+    Attributes:
+        ids: int64 [N]. labels: int64 [N] or float [N, K]. outputs: float32 [N, K], logits, or features.
+    """
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    outputs: torch.Tensor
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loader, plain: ga.Compose, accelerator: Accelerator) -> tuple[float, float]:
-    """(accuracy 0 to 1, mean cross entropy) of ``model`` on ``loader``'s images, which ``plain`` only normalises."""
-    model = accelerator.unwrap_model(model).eval()
-    sums = torch.zeros(3, device=accelerator.device)
-    for images, labels, _ in loader:
-        logits = model(plain(together(images)))
-        add(sums, F.cross_entropy(logits, labels, reduction="sum"), logits, labels)
-    total, right, n = accelerator.reduce(sums, "sum").tolist()  # SYNC: once a part
-    return right / n, total / n
+def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Callable | None = None) -> Predicted:
+    """What a model in eval mode makes of a feed; or a function that calls it. "flip": the mean over each image and its
+    mirror image."""
+    model.eval()
+    function, found = function or model, []
+    for x, labels, ids in feed:
+        with accelerator.autocast():
+            made = function(x)
+            if tta == "flip" and x.ndim == 4:
+                made = (made + function(x.flip(-1))) / 2
+        found.append((ids, labels, made.float()))
+    ids, labels, outputs = (torch.cat(column) for column in zip(*found, strict=True))
+    if accelerator.num_processes > 1:
+        columns = (accelerator.pad_across_processes(value, pad_index=-1) for value in (ids, labels, outputs))
+        ids, labels, outputs = (accelerator.gather(value) for value in columns)
+        place = {id: i for i, id in enumerate(feed.loader.source.ids.tolist())}
+        there = [(place[id], i) for i, id in enumerate(ids.tolist()) if id >= 0]
+        order = torch.tensor([i for _, i in sorted(there)], device=ids.device)
+        ids, labels, outputs = ids[order], labels[order], outputs[order]
+    return Predicted(ids.cpu(), labels.cpu(), outputs.cpu())  # SYNC: once a part
 
 
-def together(images: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """A loader's images of one size as uint8 [B, 3, size, size]."""
-    return images if isinstance(images, torch.Tensor) else torch.stack(images)
+def balanced_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """The mean of all classes' accuracies."""
+    from sklearn.metrics import balanced_accuracy_score
+
+    return float(balanced_accuracy_score(labels, logits.argmax(1)))
 
 
-def add(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-    """Add a batch to ``sums``, float32 [3]: summed loss, right answers, images."""
-    sums[0] += loss
-    sums[1] += (logits.argmax(1) == labels).sum()
+def f1(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """The mean of all classes' F1."""
+    from sklearn.metrics import f1_score
+
+    guess = (logits > 0).long() if labels.ndim > 1 else logits.argmax(1)
+    return float(f1_score(labels, guess, average="macro", zero_division=0.0))
+
+
+CHOOSE = {"balanced_accuracy": balanced_accuracy, "f1": f1}
+
+
+def check_metrics(job: Job) -> None:
+    """Raises ValueError for a metric that chooses and that there is not."""
+    known = ("accuracy", "loss", *CHOOSE, *job.metrics)
+    name = job.config.best.removeprefix("-")
+    if name not in known:
+        raise ValueError(f"best: there is no metric {name!r}; choose one of {', '.join(known)}{meant(name, known)}")
+    if name == "balanced_accuracy" and job.parts.train.labels.ndim > 1:
+        raise ValueError("best=balanced_accuracy wants one class a sample, and these may have several; take f1")
+    if job.val is None and (job.config.patience or job.recipe.schedule == "plateau"):
+        raise ValueError("patience and plateau go by the validation, and there is none; give val_fraction")
+
+
+def named(part: str, scores: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Scores as lines of metrics.jsonl call them."""
+    return {f"{part}_{name}": value for name, value in scores.items()}
+
+
+def hits(logits: torch.Tensor, labels: torch.Tensor, several: bool) -> torch.Tensor:
+    """How right each answer is, 0 to 1, [B]; where a sample may have ``several`` labels, the share of right ones. Of
+    mixed labels the largest one counts."""
+    if several:
+        return ((logits > 0) == (labels > 0.5)).float().mean(1)
+    return (logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).float()
+
+
+def add(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, several: bool) -> None:
+    """Add a batch to ``sums``, float32: summed loss, right answers, images."""
+    sums[0] += loss * len(labels)
+    sums[1] += hits(logits, labels, several).sum()
     sums[2] += len(labels)
 
 
-class StepClock:
-    """What share of an epoch goes into the augmentation.
-
-    On CUDA between events on the stream, read once at the end: device time, and where the device waits for the host,
-    that counts where it waits. On CPU by the wall clock. Elsewhere the share is None: asynchronous work cannot be timed
-    without waiting for it.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.kind = device.type
-        self.marks: list = []
-        self.spent = 0.0
-        self.share: float | None = None
-        self.wall = time.perf_counter()
-        self.begin = self._now()
-
-    def _now(self):
-        if self.kind == "cuda":
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            return event
-        return time.perf_counter()
-
-    def start(self) -> None:
-        self.marks.append(self._now())
-
-    def stop(self) -> None:
-        if self.kind == "cuda":
-            self.marks.append(self._now())
-        else:
-            self.spent += time.perf_counter() - self.marks.pop()
-
-    def words(self) -> str:
-        if self.kind != "cpu":
-            return ""
-        return f"  augment {self.spent / (time.perf_counter() - self.begin):.0%} of the time"
-
-    def finish(self) -> tuple[float, float | None]:
-        """(seconds of the epoch, the augmentation's share of them)."""
-        if self.kind == "cuda":
-            end = self._now()
-            end.synchronize()  # SYNC: once an epoch, right after the one of the sums
-            self.spent = sum(a.elapsed_time(b) for a, b in zip(self.marks[::2], self.marks[1::2], strict=True))
-            return time.perf_counter() - self.wall, self.spent / self.begin.elapsed_time(end)
-        seconds = time.perf_counter() - self.wall
-        return seconds, self.spent / seconds if self.kind == "cpu" else None
-
-
-class Glance:
-    """Shows the host a few numbers of the device some steps late, without waiting for them."""
-
-    def __init__(self, numbers: torch.Tensor) -> None:
-        self.numbers, self.event = numbers, None
-        if numbers.device.type == "cuda":
-            self.copy = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-
-    def take(self) -> list[float] | None:
-        """The numbers, or None while none newer have arrived."""
-        if self.numbers.device.type == "cpu":
-            return self.numbers.tolist()
-        if self.numbers.device.type != "cuda":
-            return None
-        arrived = self.event is not None and self.event.query()
-        seen = self.copy.tolist() if arrived else None
-        if arrived or self.event is None:
-            self.copy.copy_(self.numbers, non_blocking=True)
-            self.event = torch.cuda.Event()
-            self.event.record()
-        return seen
-
-
-def open_accelerator(config: Config) -> Accelerator:
-    """Accelerate's view of the device. Raises ValueError for a device that is not there, or that this process cannot
-    change to any more."""
-    on_cpu = config.device == "cpu" or (config.device == "auto" and not torch.accelerator.is_available())
-    if on_cpu and config.precision == "fp16":
-        raise ValueError("precision fp16 needs a GPU; on CPU there are bf16 and no (float32)")
-    if config.device in ("auto", "cpu"):
-        return Accelerator(cpu=config.device == "cpu", mixed_precision=config.precision)
-    try:
-        wanted = torch.device(config.device)
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}") from None
-    with patch_environment(accelerate_torch_device=config.device):
-        accelerator = Accelerator(mixed_precision=config.precision)
-    if accelerator.device.type != wanted.type or wanted.index not in (None, accelerator.device.index):
-        raise ValueError(
-            f"device {config.device!r}: this process already trains on {accelerator.device}; start a new one"
-        )
-    return accelerator
-
-
-def layout(accelerator: Accelerator) -> torch.memory_format:
-    """channels_last on CUDA, where its convolutions are faster."""
-    return torch.channels_last if accelerator.device.type == "cuda" else torch.preserve_format
-
-
-def open_pipelines(
-    config: Config, card: models.ModelCard, size: int, stored: int, augment: Callable | None, accelerator: Accelerator
-) -> tuple[Callable, ga.Compose]:
-    """(what the training images go through, what all others do: the centre, normalised)."""
-    common = {"mean": card.mean, "std": card.std, "dtype": DTYPES[config.precision]}
-    common |= {"seed": config.seed, "backend": config.backend, "memory_format": layout(accelerator)}
-    plain = presets.imagenet_eval(size, resize=stored, **common) if stored != size else presets.none(**common)
-    return (presets.get(config.augment, size=size, **common) if augment is None else augment), plain
-
-
-def scaled(source: Source) -> Source:
-    """The same samples, each scaled and cropped to the source's size when it is wanted."""
-    items, side = source.items, source.size
-    if source.images is not None:
-        return source
-    return dataclasses.replace(
-        source, items=[Made(lambda i: decode(items[i], side), i, str(items[i])) for i in range(len(items))]
-    )
-
-
-def open_loaders(config: Config, parts: Parts, accelerator: Accelerator, quiet: bool) -> list:
-    """Loaders of train, val (or None) and test. A part that fits is resident on the device; decoding shows a bar."""
-    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-
-    def loader(source: Source, what: str, **keywords):
-        keywords |= {"device": device, "seed": config.seed, "rank": rank, "world": world, "strict": True}
-        fits = source.nbytes < RESIDENT_BYTES if config.resident is None else config.resident
-        if not fits:
-            return Loader(scaled(source), config.batch_size, workers=config.workers, resident=False, **keywords)
-        silent = True if quiet else None
-        bar = functools.partial(
-            tqdm, desc=f"reading {what}", total=len(source), unit="image", leave=False, disable=silent
-        )
-        return Loader(source.decoded(bar), config.batch_size, **keywords)
-
-    whole = len(parts.train) // world >= config.batch_size  # leave out the last, smaller batch: the shuffle varies it
-    train = loader(parts.train, "train", shuffle=True, drop_last=whole)
-    return [train, loader(parts.val, "validation") if parts.val else None, loader(parts.test, "test")]
-
-
-def open_run(config: Config, accelerator: Accelerator, parts: Parts, augment: Callable, origin: str) -> Path:
-    """Make the run's folder and its config.json; every process learns its name."""
-    where = [None]
-    if accelerator.is_main_process:
-        run = report.new_folder(config.out, f"{config.model}-{parts.name}-{config.augment}")
-        facts = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()}
-        sizes = {k: len(part) for k, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if part}
-        facts["resolved"] = {
-            "classes": list(parts.train.classes),
-            "images": sizes,
-            "stored_size": parts.train.size,
-            "pipeline": repr(augment),
-            "weights": origin,
-            "device": report.device_name(accelerator.device),
-            "processes": accelerator.num_processes,
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        }
-        (run / "config.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        where = [run]
-    return broadcast_object_list(where)[0]
-
-
-def write_pictures(run, config, parts, card, augment, history, accelerator, *, before, after) -> None:
-    """contact_sheet.png and curves.png, from the main process; the others wait for it."""
-    if accelerator.is_main_process:
-        augmented = config.augment != "none"
-        sheet, curves = run / "contact_sheet.png", run / "curves.png"
-        style = {"mean": card.mean, "std": card.std, "name": parts.name, "augmented": augmented}
-        report.write_contact_sheet(sheet, augment, parts.train, accelerator.device, **style)
-        title = f"{config.model} on {parts.name}, {config.augment}"
-        report.write_curves(curves, history, before, after, title, augmented)
-    accelerator.wait_for_everyone()
-
-
-def record(run: Path, accelerator: Accelerator, line: dict) -> None:
-    """Add ``line`` to metrics.jsonl, from the main process."""
-    if accelerator.is_main_process:
-        report.append_metrics(run, line)
-
-
-def save_weights(run: Path, model: nn.Module, accelerator: Accelerator) -> None:
-    """best.safetensors, contiguous whatever the layout in training."""
-    if accelerator.is_main_process:
-        state = accelerator.unwrap_model(model).state_dict()
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, run / "best.safetensors")  # SYNC
-
-
-def load_weights(run: Path, model: nn.Module, accelerator: Accelerator) -> None:
-    """Back into ``model``, on every process."""
-    accelerator.wait_for_everyone()
-    accelerator.unwrap_model(model).load_state_dict(load_file(run / "best.safetensors"))
+def record(job: Job, callbacks: Sequence[Callable[[dict], Any]], line: dict[str, Any]) -> None:
+    """Add ``line`` to metrics.jsonl, from the main process, and show it to whoever wants to see it."""
+    job.lines.append(line)
+    if job.main:
+        runs.Run(job.run).write_lines(job.lines)
+        job.screen.event(line)
+        for callback in callbacks:
+            callback(line)

@@ -1,9 +1,12 @@
-"""The model to be fine-tuned: CIFAR's ResNet-20, or any of timm's, with weights from a file."""
+"""The model to be fine-tuned: CIFAR's ResNet-20, any of timm's, or one's own; its classifier, its weights."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import importlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import gpuaug as ga
+
+NEW = "new classifier"
 
 
 class BasicBlock(nn.Module):
@@ -52,6 +57,10 @@ class ResNet20(nn.Module):
             if isinstance(m, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(m.weight)
 
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Which parameters are a layer, as timm's models say it."""
+        return {"stem": r"^conv1|bn1", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
@@ -60,17 +69,38 @@ class ResNet20(nn.Module):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the data has to know about a model: its input side in pixels, and the mean and std it was trained with."""
+    """What the data has to know about a model.
+
+    Attributes:
+        size: its input's side in pixels. mean, std: with which it was trained, 0 to 1.
+        crop: of the shorter side, the share that the central crop keeps.
+        interpolation: of the resize in front of it.
+    """
 
     size: int
     mean: tuple[float, ...] = ga.IMAGENET_MEAN
     std: tuple[float, ...] = ga.IMAGENET_STD
+    crop: float = 0.875
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def of(cls, published) -> ModelCard:
+        """Of timm's ``pretrained_cfg``, a dict or an object; of None, ImageNet's usual."""
+        if published is None:
+            return cls(size=224)
+        get = published.get if isinstance(published, dict) else functools.partial(getattr, published)
+        mean, std = tuple(get("mean")), tuple(get("std"))
+        filter = get("interpolation") if get("interpolation") in ("bilinear", "bicubic") else "bilinear"
+        return cls(get("input_size")[-1], mean, std, get("crop_pct") or 0.875, filter)
 
 
 def card(name: str) -> ModelCard:
-    """The :class:`ModelCard` of ``resnet20`` or a timm model. Raises ValueError for any other name."""
+    """The :class:`ModelCard` of ``resnet20``, of ``module:function``, or of a timm model. Raises ValueError for any
+    other name."""
     if name == "resnet20":
-        return ModelCard(size=32)
+        return ModelCard(size=32, crop=1.0)
+    if ":" in name:
+        return ModelCard(size=224)
     import timm
 
     base = name.split(".")[0]  # timm's tags: resnet18.a1_in1k
@@ -79,40 +109,135 @@ def card(name: str) -> ModelCard:
         raise ValueError(
             f"there is no model {name!r}: resnet20 or one of timm's" + f" ({', '.join(close)}, ...)" * bool(close)
         )
-    pretrained = timm.get_pretrained_cfg(name)
-    if pretrained is None:
-        return ModelCard(size=224)
-    return ModelCard(pretrained.input_size[-1], tuple(pretrained.mean), tuple(pretrained.std))
+    return ModelCard.of(timm.get_pretrained_cfg(name))
 
 
-def build(name: str, num_classes: int, weights: str | None = None, size: int | None = None) -> tuple[nn.Module, str]:
+def build(
+    name: str,
+    num_classes: int,
+    weights: str | None = None,
+    size: int | None = None,
+    *,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> tuple[nn.Module, str]:
     """(model, one sentence on where its weights come from).
 
-    ``weights``: a safetensors file (a classifier for another number of classes is replaced by a new one),
-    ``"pretrained"`` for timm's own, None for random ones. ``size``: input side, for models that are built for one.
-    Raises ValueError for an unknown name and for weights that are not this model's.
+    ``weights``: a safetensors file, ``"pretrained"`` for timm's own, None for random ones. A classifier for another
+    number of classes is replaced by a new one, which begins at zero (Kolesnikov et al., arXiv 1912.11370). ``size``:
+    input side, for models that are built for one.
+    ``dropout``, ``drop_path``: rates, for models of timm that have such.
+    Raises ValueError for an unknown name, for weights that are not this model's, and for rates that it does not take.
     """
+    own = name == "resnet20" or ":" in name
+    if own and weights == "pretrained":
+        raise ValueError(f"{name} has no published weights here; pass --weights FILE.safetensors")
+    if own and (dropout or drop_path):
+        raise ValueError(f"{name} has no dropout and no stochastic depth; leave dropout and drop_path out")
     if name == "resnet20":
-        if weights == "pretrained":
-            raise ValueError("resnet20 has no published weights here; pass --weights FILE.safetensors")
         model = ResNet20(num_classes)
-        head = "linear."
+    elif own:
+        model = _called(name, num_classes)
     else:
-        model = _build_timm(name, num_classes, weights == "pretrained", size)
-        head = model.pretrained_cfg.get("classifier", "fc")
-        head = tuple(f"{h}." for h in ((head,) if isinstance(head, str) else head))
+        rates = {"drop_rate": dropout, "drop_path_rate": drop_path}
+        rates = {name: rate for name, rate in rates.items() if rate}
+        model = _build_timm(name, num_classes, weights == "pretrained", size, rates)
     if weights is None:
         return model, "random weights"
     if weights == "pretrained":
-        return model, "timm's pretrained weights, new classifier"
-    return model, _load(model, Path(weights), head)
+        _from_zero(model)
+        return model, f"timm's pretrained weights, {NEW}"
+    return model, _load(model, Path(weights), head_prefixes(model))
 
 
-def _build_timm(name: str, num_classes: int, pretrained: bool, size: int | None) -> nn.Module:
+def adapt(model: nn.Module, num_classes: int) -> str:
+    """Give a module of one's own a new classifier if it has one for another number of classes; one sentence on that.
+
+    Raises ValueError where it is not clear what the classifier is.
+    """
+    (name, head), *others = heads(model).items()
+    if not isinstance(head, nn.Linear) or others:
+        return f"{type(model).__name__} as it was given"
+    if head.out_features == num_classes:
+        return f"{type(model).__name__} as it was given, classifier {name}"
+    parent, _, last = name.rpartition(".")
+    new = nn.Linear(head.in_features, num_classes, head.bias is not None).to(head.weight)
+    setattr(model.get_submodule(parent), last, new)
+    _from_zero(model)
+    return f"{type(model).__name__} as it was given, {NEW} {name} for {num_classes} classes"
+
+
+def heads(model: nn.Module) -> dict[str, nn.Module]:
+    """A model's classifier: modules by name, one as a rule. timm says which; else it is the last linear layer.
+
+    Raises ValueError for a model without one.
+    """
+    names = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if names is None:
+        names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
+    names = [names] if isinstance(names, str) else list(names)
+    found = {name: model.get_submodule(name) for name in names}
+    if not [parameter for module in found.values() for parameter in module.parameters()]:
+        raise ValueError(
+            f"{type(model).__name__}: it has no linear layer that could be its classifier; give one that has"
+        )
+    return found
+
+
+def _from_zero(model: nn.Module) -> None:
+    """A new classifier knows nothing: it gives every class as much."""
+    for head in heads(model).values():
+        for parameter in head.parameters():
+            nn.init.zeros_(parameter)
+
+
+def head_prefixes(model: nn.Module) -> tuple[str, ...]:
+    """What the names of the classifier's parameters begin with."""
+    return tuple(f"{name}." if name else "" for name in heads(model))
+
+
+@contextlib.contextmanager
+def backbone(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """What the model hands to its classifier, as a function of its input: float [B, D].
+
+    Raises ValueError for a model with several classifiers, or one that is no linear layer.
+    """
+    (name, head), *others = heads(model).items()
+    if others or not isinstance(head, nn.Linear):
+        raise ValueError(
+            f"recipe probe wants a model with one linear classifier, and {type(model).__name__} has "
+            f"{', '.join(heads(model))}; take recipe finetune with freeze=backbone"
+        )
+    kept = []
+    hook = head.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+
+    def features(x: torch.Tensor) -> torch.Tensor:
+        model(x)
+        return kept.pop()
+
+    try:
+        yield features
+    finally:
+        hook.remove()
+
+
+def _called(name: str, num_classes: int) -> nn.Module:
+    """``module:function`` of the user's, called."""
+    module, _, function = name.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), function)(num_classes=num_classes)
+    except Exception as error:  # whatever the user's code raises
+        raise ValueError(f"model {name}: {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"model {name}: it must return an nn.Module, got {type(made).__name__}")
+    return made
+
+
+def _build_timm(name: str, num_classes: int, pretrained: bool, size: int | None, rates: dict[str, float]) -> nn.Module:
     import timm
 
     native = card(name).size  # an unknown name ends here
-    create = functools.partial(timm.create_model, name, pretrained=pretrained, num_classes=num_classes)
+    create = functools.partial(timm.create_model, name, pretrained=pretrained, num_classes=num_classes, **rates)
     try:
         if size not in (None, native):
             try:
@@ -121,6 +246,12 @@ def _build_timm(name: str, num_classes: int, pretrained: bool, size: int | None)
                 if "img_size" not in str(error):
                     raise  # otherwise convolutional: any size fits
         return create()
+    except TypeError as error:
+        options = {"drop_rate": "dropout", "drop_path_rate": "drop_path"}
+        refused = [option for rate, option in options.items() if f"'{rate}'" in str(error)]
+        if not refused:
+            raise
+        raise ValueError(f"{name} has no {refused[0]}; leave {refused[0]} out") from None
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -151,4 +282,6 @@ def _load(model: nn.Module, path: Path, head: str | tuple[str, ...]) -> str:
             f"{path}: not the weights of this model; {len(wrong)} tensors differ: {', '.join(wrong[:4])}, ..."
         )
     model.load_state_dict(state, strict=False)
-    return f"weights of {path.name}" + ", new classifier" * bool(new_head)
+    if new_head:
+        _from_zero(model)
+    return f"weights of {path.name}" + f", {NEW}" * bool(new_head)

@@ -1,45 +1,27 @@
-"""What a run leaves behind: its folder, the contact sheet, the curves."""
+"""What a run leaves behind: predictions, the contact sheet, the curves."""
 
 from __future__ import annotations
 
-import json
+import io
 import platform
 import re
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from gpuaug.data import Parts, Source
+from gpuaug.data import Loader, Source
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
-from .config import Config
+from . import runs
+
+if TYPE_CHECKING:
+    from .opening import Job
 
 TRAIN, VAL, REST = "#d95f02", "#1f6fb4", "#6b7280"
-
-
-def new_folder(out: str | Path, name: str) -> Path:
-    """A folder ``out/NNN-name`` that was not there before; NNN counts up. Safe against a second run starting now."""
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^A-Za-z0-9_.=-]+", "-", name).strip("-")
-    taken = [int(m[1]) for entry in out.iterdir() if (m := re.match(r"(\d+)-", entry.name))]
-    number = max(taken, default=0) + 1
-    while True:
-        path = out / f"{number:03d}-{name}"
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            number += 1
-
-
-def append_metrics(run: Path, record: dict) -> None:
-    """Add one line to ``metrics.jsonl``."""
-    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def device_name(device: torch.device) -> str:
@@ -54,29 +36,26 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def run_words(run: Path, config: Config, parts: Parts, model, origin: str, augment, train) -> str:
-    """What is about to happen, for the screen."""
-    counts = f"{len(parts.train):,} training"
-    counts += f", {len(parts.val):,} validation" if parts.val else ""
-    where = "resident on the device" if train.resident else f"streamed by {config.workers} workers"
-    pipeline = textwrap.indent(repr(augment), " " * 9).lstrip()
-    side, k, m = parts.train.size, len(parts.train.classes), sum(p.numel() for p in model.parameters()) / 1e6
-    return (
-        f"run      {run}\n"
-        f"data     {parts.name}: {counts} and {len(parts.test):,} test images, {k} classes, {side}x{side}, {where}\n"
-        f"model    {config.model}, {m:.2f} M parameters, {origin}, on {device_name(train.device)}\n"
-        f"augment  {config.augment}:\n         {pipeline}"
-    )
+def after(job: Job, history: Sequence[dict], before: float, done: float) -> None:
+    """What a run leaves once it is done, beside its weights and numbers: pictures."""
+    name, folder = job.parts.name, job.run / runs.PICTURES
+    folder.mkdir(exist_ok=True)
+    augmented = job.learner is job.model and job.config.augment != "none"
+    style = {"mean": job.input.mean, "std": job.input.std, "name": name, "augmented": augmented}
+    write_contact_sheet(folder / "contact_sheet.png", job.augment, job.parts.train, job.accelerator.device, **style)
+    resolved = job.facts["resolved"]
+    title = f"{resolved['model']} on {name}, {resolved['recipe']}"
+    write_curves(folder / "curves.png", history, before, done, title, augmented)
 
 
-def epoch_words(line: dict, epochs: int, best: bool) -> str:
-    """One epoch in one line for the screen."""
-    val = "" if line["val_accuracy"] is None else f"  val {line['val_accuracy']:6.1%}"
-    share = "" if line["augment_share"] is None else f"  augment {line['augment_share']:4.0%} of the time"
-    return (
-        f"epoch {line['epoch']:2d}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:6.1%}{val}"
-        f"  {line['images_per_second']:7,.0f} images/s{share}{'  best' if val and best else ''}"
-    )
+def write_predictions(job: Job, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> None:
+    """predictions.npz of the test part: ids int64 [N], labels, logits float32 [N, K], and paths as strings."""
+    source, content = job.parts.test, io.BytesIO()
+    items = [""] * len(source) if source.images is not None else map(str, source.items)
+    path_of = dict(zip(source.ids.tolist(), items, strict=True))
+    paths = np.array([path_of[id] for id in ids.tolist()])
+    np.savez(content, ids=ids.numpy(), labels=labels.numpy(), logits=logits.numpy(), paths=paths)
+    runs.write(job.run / "predictions.npz", content)
 
 
 def write_contact_sheet(
@@ -96,12 +75,14 @@ def write_contact_sheet(
     (in one of them where nothing is ``augmented``)."""
     epochs = epochs if augmented else 1
     step = max(1, len(source) // images)
-    by_class = torch.argsort(source.labels, stable=True)[step // 2 :: step][:images]
-    some = source.subset(by_class.tolist()).decoded()
-    rows = []
-    for image, label, i in zip(some.images, some.labels, some.ids, strict=True):
-        seen = [draw_tiles(image.to(device), augment, [int(i)], mean, std, epoch)[0] for epoch in range(epochs)]
-        rows.append([Tile(to_image(image), f"{some.classes[label]}  #{int(i)}"), *seen])
+    first = source.labels if source.labels.ndim == 1 else source.labels.argmax(1)
+    by_class = torch.argsort(first, stable=True)[step // 2 :: step][:images]
+    some, rows = source.subset(by_class.tolist()), []
+    for pictures, labels, ids in Loader(some, 1, device=device, workers=0):
+        label, i = labels[0], int(ids)
+        names = some.classes[label] if label.ndim == 0 else ", ".join(some.classes[k] for k in label.nonzero()[:, 0])
+        seen = [draw_tiles(pictures[0], augment, [i], mean, std, epoch)[0] for epoch in range(epochs)]
+        rows.append([Tile(to_image(pictures[0]), f"{names}  #{i}"), *seen])
     when = f"epochs 1 to {epochs}" if augmented else "every epoch"
     title = f"{name}: training images, and what the model sees of them in {when}"
     contact_sheet(rows, title, one_line(augment)).save(path)

@@ -1,0 +1,222 @@
+"""What a recipe means: its defaults, which parameters learn and how fast, the optimiser, the schedule."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gpuaug.messages import meant
+
+from . import models
+from .config import Config
+
+SMALLEST_BATCH, STEPS_AT_LEAST = 8, 8  # of batch sizes that are chosen here: an epoch of few images has some steps
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The options of :class:`Config` that a recipe decides, each with a value."""
+
+    name: str
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr: float
+    schedule: str
+    warmup_epochs: float
+    weight_decay: float
+    layer_decay: float
+    head_lr: float
+    head_epochs: int
+    label_smoothing: float
+    clip: float | None
+
+
+PROBE = Recipe("probe", 100, 256, "adamw", 3e-3, "cosine", 0.0, 0.01, 1.0, 1.0, 0, 0.0, None)
+FINETUNE = Recipe("finetune", 20, 64, "adamw", 1e-3, "cosine", 1.0, 0.05, 0.9, 1.0, 1, 0.1, 1.0)
+FULL = Recipe("full", 30, 128, "sgd", 0.1, "onecycle", 0.0, 5e-4, 1.0, 1.0, 0, 0.1, None)
+RECIPES = {recipe.name: recipe for recipe in (PROBE, FINETUNE, FULL)}
+
+
+def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list[str]]:
+    """(the recipe with what ``config`` says in place of its defaults, what was decided, in words).
+
+    ``pretrained``: the model has weights. ``images``: in the training part, of each process.
+    """
+    name = config.recipe or ("finetune" if pretrained else "full")
+    why = "" if config.recipe else ": the model has weights" if pretrained else ": the weights begin at random"
+    told = [f"recipe {name}{why}"]
+    asked = {f.name: getattr(config, f.name) for f in fields(Recipe) if f.name != "name"}
+    recipe = replace(RECIPES[name], **{option: value for option, value in asked.items() if value is not None})
+    few = max(SMALLEST_BATCH, images // STEPS_AT_LEAST)
+    if config.batch_size is None and few < recipe.batch_size:
+        recipe = replace(recipe, batch_size=few)
+        told.append(f"batches of {few}: an epoch of {images:,} images has some steps then")
+    if recipe.head_epochs >= recipe.epochs and config.head_epochs is None:
+        recipe = replace(recipe, head_epochs=0)
+    if recipe.schedule == "onecycle" and config.warmup_epochs:
+        raise ValueError("warmup_epochs: onecycle has a warm-up of its own; leave it out, or take schedule=cosine")
+    if recipe.name == "probe" and (config.freeze or config.head_epochs):
+        raise ValueError("recipe probe trains the classifier alone; leave freeze and head_epochs out")
+    return recipe, told
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+def layers(model: nn.Module) -> dict[str, int]:
+    """For each parameter its layer, 0 at the input; the classifier is the last. timm's models say what a layer is; of
+    other models each child is one, and each of a Sequential's."""
+    if hasattr(model, "group_matcher"):
+        from timm.models import group_parameters
+
+        found = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
+    else:
+        places: dict[str, int] = {}
+        for name, _ in model.named_parameters():
+            first, *rest = name.split(".")
+            inside = rest and isinstance(getattr(model, first), nn.Sequential)
+            places.setdefault(f"{first}.{rest[0]}" if inside else first, len(places))
+        found = {}
+        for name, _ in model.named_parameters():
+            place = ".".join(name.split(".")[:2])
+            found[name] = places[place] if place in places else places[name.split(".")[0]]
+    head = models.head_prefixes(model)
+    last = max((layer for name, layer in found.items() if not name.startswith(head)), default=-1) + 1
+    return {name: last if name.startswith(head) else layer for name, layer in found.items()}
+
+
+def frozen(model: nn.Module, spec: str | None) -> set[str]:
+    """Names of the parameters that never learn, see ``Config.freeze``. Raises ValueError for a spec that freezes
+    nothing, everything, or is no regular expression."""
+    if spec is None:
+        return set()
+    by_layer = layers(model)
+    last = max(by_layer.values())
+    if spec == "backbone":
+        found = {name for name, layer in by_layer.items() if layer < last}
+    elif spec.isdecimal():
+        found = {name for name, layer in by_layer.items() if layer < int(spec)}
+    else:
+        try:
+            found = {name for name in by_layer if re.search(spec, name)}
+        except re.error as error:
+            raise ValueError(f"freeze={spec!r} is no regular expression: {error}") from None
+    if not found or len(found) == len(by_layer):
+        what = "nothing" if not found else "everything"
+        raise ValueError(
+            f"freeze={spec!r} freezes {what}; backbone, a number of layers from 1 to {last}, or a regular expression "
+            f"for names such as {', '.join(list(by_layer)[:3])}"
+        )
+    return found
+
+
+def let_learn(model: nn.Module, never: set[str], head_only: bool) -> None:
+    """Which parameters have gradients: not those of ``never``, and with ``head_only`` the classifier's alone."""
+    head = models.head_prefixes(model) if head_only else ("",)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in never and name.startswith(head))
+
+
+def train_mode(model: nn.Module, frozen_bn: bool) -> None:
+    """Training mode; a batch norm that does not learn keeps its statistics, with ``frozen_bn`` each does."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            parameters = list(module.parameters(recurse=False))
+            if frozen_bn or (parameters and not any(p.requires_grad for p in parameters)):
+                module.eval()
+
+
+def groups(model: nn.Module, recipe: Recipe, never: set[str]) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser, with their lr and weight_decay.
+
+    The classifier has ``lr * head_lr``, the layer in front of it ``lr``, the one before ``lr * layer_decay``, and so
+    on (Clark et al., arXiv 2003.10555, section 3.3). Norms, biases and what the model says itself do not decay.
+    """
+    by_layer, found = layers(model), {}
+    last = max(by_layer.values())
+    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
+    for name, parameter in model.named_parameters():
+        if name not in never:
+            depth = last - by_layer[name]
+            scale = recipe.head_lr if depth == 0 else recipe.layer_decay ** (depth - 1)
+            decays = parameter.ndim > 1 and name not in spared
+            found.setdefault((scale, decays), []).append(parameter)
+    return [
+        {"params": some, "lr": recipe.lr * scale, "weight_decay": recipe.weight_decay * decays}
+        for (scale, decays), some in found.items()
+    ]
+
+
+# --- optimiser, schedule ----------------------------------------------------------------------------------------------
+def optimizer(model: nn.Module, recipe: Recipe, never: set[str]) -> torch.optim.Optimizer:
+    """timm's, by name. Raises ValueError for a name that it does not know."""
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    if recipe.optimizer not in list_optimizers():
+        hint = meant(recipe.optimizer, list_optimizers()) or "; adamw, sgd, lamb, lion, adopt, ..."
+        raise ValueError(f"there is no optimizer {recipe.optimizer!r}{hint}")
+    try:
+        return create_optimizer_v2(groups(model, recipe, never), recipe.optimizer, recipe.lr)
+    except (ImportError, AssertionError, TypeError) as error:
+        raise ValueError(f"optimizer {recipe.optimizer!r} cannot be used here: {error}") from error
+
+
+class Schedule:
+    """The learning rates of all groups: :meth:`step` after each step, :meth:`epoch` after each epoch.
+
+    Args:
+        steps: of the whole run. per_epoch: of an epoch. patience: of plateau, in epochs.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int, per_epoch: int, patience: int = 3):
+        from torch.optim import lr_scheduler as lr
+
+        self.optimizer, self.by_epoch = optimizer, None
+        warm = min(round(recipe.warmup_epochs * per_epoch), steps - 1)
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return 0.01 + 0.99 * step / warm
+            if recipe.schedule == "constant":
+                return 1.0
+            return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1))) / 2
+
+        if recipe.schedule == "onecycle":
+            highest = [group["lr"] for group in optimizer.param_groups]
+            self.by_step = lr.OneCycleLR(optimizer, highest, total_steps=steps, cycle_momentum=False)
+        elif recipe.schedule == "plateau":
+            self.by_step = lr.LinearLR(optimizer, 0.01 if warm else 1.0, total_iters=max(warm, 1))
+            self.by_epoch = lr.ReduceLROnPlateau(optimizer, "max", factor=0.1, patience=patience)
+        else:
+            self.by_step = lr.LambdaLR(optimizer, factor)
+
+    def step(self) -> None:
+        self.by_step.step()
+
+    def epoch(self, value: float | None) -> None:
+        """An epoch has ended, with this value of the metric that chooses, more being better."""
+        if self.by_epoch is not None and value is not None:
+            self.by_epoch.step(value)
+
+    @property
+    def lr(self) -> float:
+        """The highest rate that a group has just now."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Of its parts."""
+        return [part.state_dict() for part in self._parts()]
+
+    def load_state_dict(self, state: Sequence[Mapping[str, Any]]) -> None:
+        for part, saved in zip(self._parts(), state, strict=True):
+            part.load_state_dict(saved)
+
+    def _parts(self) -> list:
+        return [part for part in (self.by_step, self.by_epoch) if part is not None]

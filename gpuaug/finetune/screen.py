@@ -1,0 +1,106 @@
+"""What a run shows: a bar an epoch, a line an epoch, what was decided, a closing table."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+
+REFRESH = 0.2  # seconds between two looks at the numbers
+
+
+class Screen:
+    """``quiet``: nothing. ``as_json``: events alone, a line of JSON each. ``main``: of several processes one shows."""
+
+    def __init__(self, quiet: bool, as_json: bool, main: bool):
+        self.words, self.json = main and not quiet and not as_json, main and as_json
+
+    def say(self, words: str) -> None:
+        """A line, above a bar if there is one."""
+        if self.words:
+            tqdm.write(words)
+
+    def event(self, line: dict[str, Any]) -> None:
+        """A line of metrics.jsonl."""
+        if self.json:
+            print(json.dumps(line), flush=True)
+
+    def bar(self, epoch: int, total: int, done: int = 0) -> Bar:
+        return Bar(epoch, total, done, self.words)
+
+
+class Bar:
+    """One epoch's bar; none where the screen is a file."""
+
+    def __init__(self, epoch: int, total: int, done: int, shown: bool):
+        self.bar = tqdm(
+            total=total, initial=done, desc=f"epoch {epoch}", leave=False, disable=None if shown else True,
+            unit="batch", dynamic_ncols=True,
+        )  # fmt: skip
+        self.next = 0.0
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def step(self, seen: Callable[[], tuple[list[float] | None, float, dict[str, float] | None]]) -> None:
+        """A batch is done; ``seen`` gives (loss, right answers, images; seconds; shares), and is asked now and then."""
+        self.bar.update()
+        if self.bar.disable or time.perf_counter() < self.next:
+            return
+        self.next = time.perf_counter() + REFRESH
+        numbers, seconds, shares = seen()
+        if numbers and numbers[2]:
+            total, right, n = numbers[:3]
+            words = f"loss {total / n:.3f}  accuracy {right / n:.1%}  {n / seconds:,.0f} images/s{share_words(shares)}"
+            self.bar.set_postfix_str(words, refresh=False)
+
+
+def share_words(shares: dict[str, float] | None) -> str:
+    """Where the time goes, for the end of a line."""
+    if shares is None:
+        return ""
+    return f"  waiting {shares['waiting']:.0%} augment {shares['augment']:.0%} model {shares['model']:.0%}"
+
+
+def begin_words(run: Any, data: str, model: str, augment: Any, decisions: Sequence[str]) -> str:
+    """What is about to happen."""
+    pipeline = textwrap.indent(repr(augment), " " * 9).lstrip()
+    decided = textwrap.indent("\n".join(decisions), " " * 9).lstrip()
+    return f"run      {run}\ndata     {data}\nmodel    {model}\naugment  {pipeline}\ndecided  {decided}"
+
+
+def epoch_words(line: dict[str, Any], epochs: int, chosen: str, best: bool) -> str:
+    """One epoch in one line; ``chosen``: the metric that chooses."""
+    val = ""
+    if line["val_accuracy"] is not None:
+        val = f"  val {line['val_accuracy']:6.1%}"
+        name = chosen.removeprefix("-")
+        if name not in ("accuracy", "loss"):
+            val += f"  {name} {line[f'val_{name}']:.4g}"
+        val += "  best" if best else ""
+    return (
+        f"epoch {line['epoch']:2d}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:6.1%}"
+        f"  {line['images_per_second']:7,.0f} images/s{share_words(line['shares'])}{val}"
+    )
+
+
+def closing_table(before: dict[str, float], after: dict[str, float]) -> str:
+    """Test metrics before and after, and the difference; of accuracies and rates in percent."""
+    rows = [
+        f"{'test':18}│{'before':>9} │{'after':>9} │{'difference':>12}",
+        f"{'─' * 18}┼{'─' * 10}┼{'─' * 10}┼{'─' * 13}",
+    ]
+    for name, value in after.items():
+        was = before[name]
+        if min(was, value) >= 0 and max(was, value) <= 1 and name != "loss":
+            rows.append(f"{name:18}│{was:>9.1%} │{value:>9.1%} │{100 * (value - was):>+12.1f}")
+        else:
+            rows.append(f"{name:18}│{was:>9.3f} │{value:>9.3f} │{value - was:>+12.3f}")
+    return "\n".join(rows)

@@ -1,0 +1,62 @@
+"""A run in a process of its own: python tests/finetuning.py OUT BATCH_SIZE [RUN]. With RUN it goes on with that.
+
+Each process leaves what its model saw and what came out, as OUT/rank.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from gpuaug.data import Parts, digits
+from gpuaug.finetune import Config, feed, finetune, opening, resume
+
+seen: dict[str, float] = {}
+
+
+class Noted(feed.Feed):
+    """Notes what it hands out: by epoch, part and id."""
+
+    def __iter__(self):
+        for x, labels, ids in super().__iter__():
+            epoch, part = self.loader.report.epoch, "train" if self.loader.shuffle else "rest"
+            seen.update(
+                {f"{epoch} {part} {i}": one.double().sum().item() for i, one in zip(ids.tolist(), x, strict=True)}
+            )
+            yield x, labels, ids
+
+
+def few() -> Parts:
+    """A hundred digits to learn from, 51 each to validate and to test."""
+    rest, test = digits(16).subset(range(203)).split(0.25, seed=0)
+    train, val = rest.split(1 / 3, seed=0)
+    return Parts("few", train.subset(range(100)), val, test)
+
+
+def main(out: Path, batch_size: int, run: str | None = None) -> None:
+    torch.set_num_threads(1)
+    opening.Feed = Noted
+    options = {
+        "model": "test_resnet",
+        "recipe": "finetune",
+        "head_epochs": 1,
+        "epochs": 3,
+        "lr": 0.01,
+        "frozen_bn": True,
+        "seed": 3,
+    }
+    options |= {"device": "cpu", "workers": 0, "quiet": True, "checkpoint_steps": 1, "out": out}
+    if run is None:
+        result = finetune(Config(batch_size=batch_size, **options), parts=few())
+    else:
+        result = resume(run, parts=few())
+    found = {"seen": seen, "history": result.history, "metrics": result.metrics, "run": str(result.run)}
+    (out / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
