@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from gpuaug.data import Parts, Source, digits
 
-from . import report
+from . import pictures
 from . import runs as folders
 from .config import Config
 from .loop import Result, finetune
@@ -145,10 +145,26 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
+def new_figure(panels: int, title: str):
+    """(figure, axes) of plain line plots side by side, drawn without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.2 * panels, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(axis="y", alpha=0.25)
+        ax.set_xlabel("epoch")
+    return figure, axes
+
+
 def write_curves(path: Path, runs: dict[str, list[Result]]) -> None:
     """Left: training accuracy by epoch. Right: test accuracy of each seed, before, without and with augmentation."""
-    figure, (left, right) = report.new_figure(2, "ten labelled digits a class, rotated and shifted")
-    colours = dict(zip(ARMS, (report.VAL, report.TRAIN), strict=True))
+    figure, (left, right) = new_figure(2, "ten labelled digits a class, rotated and shifted")
+    colours = dict(zip(ARMS, (pictures.VAL, pictures.TRAIN), strict=True))
     for arm, done in runs.items():
         for i, r in enumerate(done):
             x, y = [h["epoch"] for h in r.history], [100 * h["train_accuracy"] for h in r.history]
@@ -160,7 +176,7 @@ def write_curves(path: Path, runs: dict[str, list[Result]]) -> None:
     for a, b in zip(without, augmented, strict=True):
         right.plot([0, 1, 2], [100 * before, 100 * a, 100 * b], color="#c4c8d0", linewidth=1, zorder=1)
     points = (
-        (0, [before], report.REST),
+        (0, [before], pictures.REST),
         (1, without, colours["without augmentation"]),
         (2, augmented, colours["with augmentation"]),
     )

@@ -57,7 +57,8 @@ def predictions(run: Path) -> dict[str, np.ndarray] | None:
         return {name: stored[name] for name in stored.files}
 
 
-def _answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits, labels) of predictions."""
     return torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"])
 
 
@@ -78,7 +79,7 @@ def complete(run: str | Path) -> list[Path]:
     resolved = (read_json(run / "config.json") or {}).get("resolved", {})
     stored, written = predictions(run), []
     if stored is not None and resolved.get("classes") and _is_due(run / "evaluation.json", run / "predictions.npz"):
-        evaluation = Evaluation.of(*_answers(stored), resolved["classes"])
+        evaluation = Evaluation.of(*answers(stored), resolved["classes"])
         written.append(run / "evaluation.json")
         written[0].write_text(json.dumps(evaluation.as_dict()) + "\n", encoding="utf-8")
     for name, (source, draw) in _drawings(run, evaluation_of(run), resolved, stored).items():
@@ -117,7 +118,7 @@ def _drawings(run: Path, evaluation: Evaluation | None, resolved: dict, stored: 
 
 def _draw_mistakes(path: Path, stored: dict[str, np.ndarray], classes: Sequence[str]) -> None:
     """Nothing where a path is no image file."""
-    wrong, images = mistakes(*_answers(stored), classes, MOST_MISTAKES), []
+    wrong, images = mistakes(*answers(stored), classes, MOST_MISTAKES), []
     for line in wrong:
         file = Path(str(stored["paths"][line["index"]]))
         line["name"] = file.name

@@ -121,7 +121,7 @@ def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Resu
     history = [line for line in job.lines if line["event"] == "epoch"]
     job.screen.say(f"\n{screen.closing_table(before, scores)}\nweights of epoch {trainer.best_epoch}")
     if job.main:
-        report.after(job, history, before["accuracy"], scores["accuracy"])
+        report.after(job)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
     shares = history[-1]["shares"]
