@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 LAZY = (
@@ -145,6 +146,10 @@ def test_readme_example_runs_as_written(tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     assert len(blocks) >= 2
     (tmp_path / "readme.py").write_text("\n".join(blocks), encoding="utf-8")
+    for i in range(6):
+        place = tmp_path / "photos" / "ab"[i % 2] / f"{i}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.linear_gradient("L").convert("RGB").save(place)
     output = check(sys.executable, "readme.py", cwd=tmp_path)
     assert "resized_crop" in output
 

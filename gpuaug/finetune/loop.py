@@ -31,6 +31,7 @@ from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
 from .opening import Job, begin, open_job
+from .predicting import predict
 
 
 @dataclass(frozen=True)
@@ -396,43 +397,7 @@ def default_generator(device: torch.device) -> torch.Generator:
 COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
 
 
-# --- predictions, metrics ---------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Predicted:
-    """Of all samples of a part, once each, in its order, on the host.
-
-    Attributes:
-        ids: int64 [N]. labels: int64 [N] or float [N, K]. outputs: float32 [N, K], logits, or features.
-    """
-
-    ids: torch.Tensor
-    labels: torch.Tensor
-    outputs: torch.Tensor
-
-
-@torch.no_grad()
-def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Callable | None = None) -> Predicted:
-    """What a model in eval mode makes of a feed; or a function that calls it. "flip": the mean over each image and its
-    mirror image."""
-    model.eval()
-    function, found = function or model, []
-    for x, labels, ids in feed:
-        with accelerator.autocast():
-            made = function(x)
-            if tta == "flip" and x.ndim == 4:
-                made = (made + function(x.flip(-1))) / 2
-        found.append((ids, labels, made.float()))
-    ids, labels, outputs = (torch.cat(column) for column in zip(*found, strict=True))
-    if accelerator.num_processes > 1:
-        columns = (accelerator.pad_across_processes(value, pad_index=-1) for value in (ids, labels, outputs))
-        ids, labels, outputs = (accelerator.gather(value) for value in columns)
-        place = {id: i for i, id in enumerate(feed.loader.source.ids.tolist())}
-        there = [(place[id], i) for i, id in enumerate(ids.tolist()) if id >= 0]
-        order = torch.tensor([i for _, i in sorted(there)], device=ids.device)
-        ids, labels, outputs = ids[order], labels[order], outputs[order]
-    return Predicted(ids.cpu(), labels.cpu(), outputs.cpu())  # SYNC: once a part
-
-
+# --- metrics ----------------------------------------------------------------------------------------------------------
 def balanced_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """The mean of all classes' accuracies."""
     from sklearn.metrics import balanced_accuracy_score

@@ -24,6 +24,7 @@ from gpuaug.data.folders import part_of
 from . import feed, models, recipes, runs
 from .config import Config
 from .feed import Features, Feed, Input
+from .predicting import predict
 from .recipes import Recipe
 from .report import device_name
 from .screen import Screen, begin_words
@@ -287,8 +288,6 @@ def probe_feeds(
     config, recipe, parts, input, augment, model, accelerator, screen
 ) -> tuple[list[Features | None], list[str]]:
     """Feeds of features, which the model makes of every image once."""
-    from .loop import predict
-
     once = replace(config, balance="no")
     feeds, _ = image_feeds(once, recipe, parts, input, augment, model, accelerator, screen, shuffle=False)
     order = {"seed": config.seed, "rank": accelerator.process_index, "world": accelerator.num_processes}

@@ -1,0 +1,45 @@
+"""What a model answers for all samples of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Of all samples of a part, once each, in its order, on the host.
+
+    Attributes:
+        ids: int64 [N]. labels: int64 [N] or float [N, K]. outputs: float32 [N, K], logits, or features.
+    """
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    outputs: torch.Tensor
+
+
+@torch.no_grad()
+def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Callable | None = None) -> Predicted:
+    """What a model in eval mode makes of a feed; or a function that calls it. "flip": the mean over each image and its
+    mirror image."""
+    model.eval()
+    function, found = function or model, []
+    for x, labels, ids in feed:
+        with accelerator.autocast():
+            made = function(x)
+            if tta == "flip" and x.ndim == 4:
+                made = (made + function(x.flip(-1))) / 2
+        found.append((ids, labels, made.float()))
+    ids, labels, outputs = (torch.cat(column) for column in zip(*found, strict=True))
+    if accelerator.num_processes > 1:
+        columns = (accelerator.pad_across_processes(value, pad_index=-1) for value in (ids, labels, outputs))
+        ids, labels, outputs = (accelerator.gather(value) for value in columns)
+        place = {id: i for i, id in enumerate(feed.loader.source.ids.tolist())}
+        there = [(place[id], i) for i, id in enumerate(ids.tolist()) if id >= 0]
+        order = torch.tensor([i for _, i in sorted(there)], device=ids.device)
+        ids, labels, outputs = ids[order], labels[order], outputs[order]
+    return Predicted(ids.cpu(), labels.cpu(), outputs.cpu())  # SYNC: once a part
