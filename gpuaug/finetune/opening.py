@@ -230,7 +230,7 @@ def divided(config: Config, size: int) -> tuple[Parts, list[str]]:
 
 
 def _top(part: Source, root: Path) -> str:
-    return part.paths[0].relative_to(root).parts[0]
+    return part.items[0].relative_to(root).parts[0]
 
 
 def fingerprint(parts: Parts) -> str:
