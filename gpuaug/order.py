@@ -58,3 +58,10 @@ def _paths(transforms: Sequence, path: tuple = ()) -> Iterator[tuple]:
             yield from _paths(transform.transforms, here)
         else:
             yield here
+
+
+def within(transforms: Sequence) -> Iterator[Any]:
+    """All ops of a list, and those inside of them."""
+    for transform in transforms:
+        yield transform
+        yield from within(getattr(transform, "transforms", ()))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from .keys import whole
 from .lowering import lower
 from .memory import check_memory
 from .mixing import Mixing, mixing_of, tiled_table
+from .order import within
 from .params import Params, check_params
 from .program import Canvas, Program
 from .rows import SOURCE_WORDS, Listed, batch_rows, by_pointer, framed, gathered, joined, list_rows
@@ -495,10 +496,3 @@ def _out_sizes(program: Program, ends: Sequence[Canvases]) -> Sequence[Canvas] |
 def _drop_oldest(kept: dict, most: int) -> list:
     """Leave the last `most` entries; threads that arrive together may each have made one. Returns what was dropped."""
     return [kept.pop(key, None) for key in list(kept)[:-most]] if len(kept) > most else []
-
-
-def within(transforms: Sequence) -> Iterator[Any]:
-    """All ops of a list, and those inside of them."""
-    for transform in transforms:
-        yield transform
-        yield from within(getattr(transform, "transforms", ()))

@@ -20,7 +20,8 @@ import torch
 from ..compose import Compose
 from ..keys import CPU
 from ..messages import shown, spelt, warn
-from ..recipe import asked_for, within
+from ..order import within
+from ..recipe import asked_for
 from ..transforms.mixing import Mixer
 from .batches import Maker
 from .errors import DataError, named

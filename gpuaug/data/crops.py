@@ -11,6 +11,7 @@ import torch
 from ..compose import Compose
 from ..kernels.shared import plan
 from ..multicrop import MultiCrop
+from ..order import within
 from ..recipe import Asked
 from ..transforms.mixing import Mixer
 from ..tree import Canvas
@@ -97,4 +98,4 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def mixes(transforms: Sequence) -> bool:
     """Whether samples, and so their labels, are mixed somewhere in a pipeline."""
-    return any(isinstance(one, Mixer) or mixes(getattr(one, "transforms", ())) for one in transforms)
+    return any(isinstance(op, Mixer) for op in within(transforms))
