@@ -10,6 +10,7 @@ from .datasets import arrays, dataset
 from .decode import DataError, decode, header, load, read
 from .folders import digits, folder, open_parts
 from .loader import Loader
+from .processes import WorkerError
 from .sources import Parts, Source
 from .tables import csv, jsonl, parquet
 from .tars import tar
@@ -24,6 +25,7 @@ __all__ = [
     "Loader",
     "Parts",
     "Source",
+    "WorkerError",
     "arrays",
     "augment_batches",
     "augment_table",

@@ -99,9 +99,17 @@ class Maker:
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.views, self.stamping = views, Lock()
-        self.rooms = Rooms(most, pinned=device.type == "cuda", shared=shared)
+        self.rooms = Rooms(most, device if device.type == "cuda" else None, shared)
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
+
+    @property
+    def lends(self) -> bool:
+        """Whether images that the pipeline gets may come out themselves, or be written to."""
+        pipelines = self.augment.pipelines if isinstance(self.augment, MultiCrop) else [self.augment]
+        return any(
+            one is None or one.backend == "kornia" or one._recipes.is_staged(one.transforms) for one in pipelines
+        )
 
     def make(
         self, positions: np.ndarray, epoch: int | None, turn: Turn | None = None, hands: Hands | None = None
@@ -278,7 +286,10 @@ class Maker:
             return self.augmented(self.side.received(*batch.decoded), batch.positions, batch.epoch)
         if self.augment is None:
             images = [_own(image, self.device) for image in batch.images()]
-            self._free(batch)
+            if self.side is None:
+                self._free(batch)
+            elif batch.room is not None:
+                self.side.release(batch.room, self.rooms)
             return self.augmented(images, batch.positions, batch.epoch)
         source, shift = batch.source, 0
         if self.side is not None:
@@ -348,7 +359,7 @@ def _still(item: Any, of: Stamp) -> bool:
 def _own(image: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A copy of an image [3, H, W] on a device, its channels innermost."""
     pixels = image.permute(1, 2, 0)
-    return (pixels.clone() if device.type == "cpu" else pixels.to(device)).permute(2, 0, 1)
+    return (pixels.clone() if device.type == "cpu" else pixels.to(device, non_blocking=True)).permute(2, 0, 1)
 
 
 def sample(found: Any, labels: Any, targets: dict | None, ids: torch.Tensor) -> tuple:

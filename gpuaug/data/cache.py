@@ -12,6 +12,7 @@ import importlib.metadata
 import mmap
 import os
 import threading
+import weakref
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,8 +89,14 @@ def scaled(item: Any, known: Header, shorter: int, out: np.ndarray) -> None:
     out[:] = np.asarray(image.resize((w, h), Image.Resampling.BILINEAR, box=box))
 
 
+_open: weakref.WeakValueDictionary[tuple, Cache] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
+
+
 class Cache:
     """Images of a folder `path`, by id.
+
+    Of several processes the first that opens it writes, the others read; in one process `Cache.at` gives all the same.
 
     Args:
         shorter: the most that an image's shorter side has; None: as it is. With the versions of the decoders it names
@@ -113,6 +120,16 @@ class Cache:
         self._end, self._followed = 0, ()
         self.follow()
 
+    @classmethod
+    def at(cls, path: str | Path, shorter: int | None) -> Cache:
+        """The cache of a folder that this process has open, or else a new one."""
+        key = str(Path(path).resolve()), shorter, os.getpid()
+        with _opening:
+            found = _open.get(key)
+            if found is None:
+                found = _open[key] = cls(path, shorter)
+            return found
+
     def follow(self) -> None:
         """See what has been added, by whomever."""
         with self._lock:
@@ -125,7 +142,7 @@ class Cache:
             known = known[np.argsort(known["id"], kind="stable")]
             self._entries = known, known["id"].copy()
             if not self._pending:
-                self._end = _aligned(int(ends.max(initial=0)))
+                self._end = max(self._end, _aligned(int(ends.max(initial=0))))  # an image may be on its way there
             if len(self.pixels) < size:
                 memory = mmap.mmap(self._file, size, access=mmap.ACCESS_COPY)  # torch wants what may be written to
                 self.source = torch.frombuffer(memory, dtype=torch.uint8)

@@ -148,7 +148,7 @@ class _Work(Generic[Made]):
     def _made(self, n: int, thread: int) -> tuple[Made | None, BaseException | None]:
         try:
             return self.make(n, _Ordered(self, n, thread)), None
-        except Exception as error:
+        except BaseException as error:  # else the thread would end, and who waits for it would wait on
             return None, error
 
     def reserve(self, n: int, size: int) -> None:

@@ -40,7 +40,7 @@ class Report:
 
     Attributes:
         epoch: its number. images: handed out.
-        bytes: of the files that were read. pixels: that were decoded, of all channels one.
+        bytes: of the files that were read. pixels: of the parts that were decoded, of all channels one.
         waited: seconds that the loop waited for the decoders. seconds: since the pass began.
         bad: what is wrong with each file that was left out, by name.
     """
@@ -133,12 +133,12 @@ class Loader:
             ahead_bytes = max(AHEAD_BYTES, workers * WORKER_BYTES)
         self.mode, self.ahead_bytes, self.views, self.cache_size = mode, ahead_bytes, views, cache_size
         self.decode, self.strict, self.max_bad, self.rank, self.world = decode, strict, max_bad, rank, world
-        self._check()
         self.resident = source.images is not None if resident is None else resident
+        self._check()
         self.epoch, self.report = 0, Report()
         self._position = 0  # of the epoch's samples, of all processes: where the next pass begins
         self._current: _Stand | None = None  # no pass itself: with the last one that holds it, the loader ends
-        kept = None if cache is None or source.images is not None else Cache(cache, cache_size)
+        kept = None if cache is None or source.images is not None else Cache.at(cache, cache_size)
         keywords = {"views": views, "most": ahead_bytes, "shared": mode == "processes"}
         self._maker = Maker(source, augment, decode, self.device, kept, **keywords)
         self._kept: Resident | None = None
@@ -163,6 +163,8 @@ class Loader:
             raise ValueError('mode="processes" needs at least one worker, got workers=0')
         if self.mode == "processes" and self.decode == "nvjpeg":
             raise ValueError('decode="nvjpeg" decodes on the device: it goes with mode="threads"')
+        if self.resident and self.decode == "nvjpeg":
+            raise ValueError('decode="nvjpeg" decodes for each batch; resident images take decode="full"')
         if self.cache_size is not None and self.cache_size < 1:
             raise ValueError(f"cache_size must be at least 1, or None, got {self.cache_size}")
         if not 0.0 <= self.max_bad <= 1.0:

@@ -89,7 +89,7 @@ class Decoder:
         return self._tried(files[:half]) + self._tried(files[half:])
 
     def _on_host(self, image: Encoded) -> torch.Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(read(image)))
+        pixels = torch.from_numpy(np.array(read(image)))
         return pixels.pin_memory().to(self.device, non_blocking=True).permute(2, 0, 1)
 
 

@@ -83,7 +83,7 @@ class Reading:
         self.augment, self.sizes, self.ids, self.epoch, self.asked = augment, sizes, ids, epoch, asked
         self._parts = np.zeros((len(sizes), len(Part._fields)), np.int64)  # as `parts`
         self._parts[:, 2:4], self._parts[:, 4] = sizes, 1
-        self.whole, self.host, self.shrinks = None, None, np.ones(len(sizes), np.int64)
+        self.recipe, self.whole, self.host, self.shrinks = None, None, None, np.ones(len(sizes), np.int64)
         if augment._recipes.is_staged(augment.transforms):
             self.whole = "it holds callables, which are called on images"
             return
@@ -150,8 +150,9 @@ class Reading:
         """
         if self.whole is not None:
             images = [source[at : at + 3 * h * w].view(h, w, 3) for at, (h, w) in zip(offsets, self.sizes, strict=True)]
-            images = [image.permute(2, 0, 1) for image in images]
-            return self._whole(images, labels, targets or {})
+            if self.recipe is None or not self.recipe.module.POINTERS:
+                images = [image.clone() for image in images]  # what is called may hand them on, or write to them
+            return self._whole([image.permute(2, 0, 1) for image in images], labels, targets or {})
         recipe, plans = self._on(source.device)
         recipe.check_alone()
         recipe = recipe.placed(moved(self._placed(offsets), source.device, torch.int64))

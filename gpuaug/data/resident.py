@@ -49,14 +49,17 @@ class Resident:
 
         feed: Feed[Batch] = Feed(make, len(chunks), workers, workers + 2, rooms.most)
         kept, bad, total, pixels = [None] * n, [], 0, 0
-        for batch in feed:
-            bad += batch.bad
-            total, pixels = total + batch.bytes, pixels + batch.pixels
-            for i, image in zip(batch.positions.tolist(), batch.images(), strict=True):
-                kept[i] = moved(image.clone(memory_format=torch.contiguous_format), device, torch.uint8)
-            if batch.room is not None:
-                plain.rooms.append(batch.room)
-            feed.let_go()
+        try:
+            for batch in feed:
+                bad += batch.bad
+                total, pixels = total + batch.bytes, pixels + batch.pixels
+                for i, image in zip(batch.positions.tolist(), batch.images(), strict=True):
+                    kept[i] = moved(image.clone(memory_format=torch.contiguous_format), device, torch.uint8)
+                if batch.room is not None:
+                    plain.rooms.append(batch.room)
+                feed.let_go()
+        finally:
+            feed.close()
         if maker.cache is not None:
             maker.cache.flush()
         good = np.array([image is not None for image in kept], bool)
@@ -72,7 +75,8 @@ class Resident:
             return None
         maker, images = self.maker, self.images
         if isinstance(images, list):
-            return maker.augmented([images[i] for i in positions.tolist()], positions, epoch)
+            some = [images[i] for i in positions.tolist()]
+            return maker.augmented([image.clone() for image in some] if maker.lends else some, positions, epoch)
         index = moved(torch.from_numpy(positions), maker.device, torch.int64)
         if maker.augment is None:
             return maker.augmented(images[index], positions, epoch)

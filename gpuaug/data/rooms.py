@@ -22,7 +22,7 @@ class Room:
     side: rows of parts begin in front of them (`gpuaug.data.reading`). The sides are no more than addresses.
 
     Args:
-        pinned: memory that a GPU copies from, without sides.
+        device: a GPU that copies from it: pinned memory, without sides.
         shared: memory that other processes can map.
 
     Attributes:
@@ -30,8 +30,8 @@ class Room:
         pixels: the same, of numpy. shared: what other processes map, or None.
     """
 
-    def __init__(self, pinned: bool = False, shared: bool = False) -> None:
-        self.margin, self.size, self.pinned, self.shares = 0, 0, pinned, shared
+    def __init__(self, device: torch.device | None = None, shared: bool = False) -> None:
+        self.margin, self.size, self.device, self.shares = 0, 0, device, shared
         self.shared: Shared | None = None
         self.source = torch.empty(0, dtype=torch.uint8)
         self.pixels = np.empty(0, np.uint8)
@@ -45,7 +45,7 @@ class Room:
 
     def reserve(self, size: int, margin: int) -> None:
         """Have at least so much; what lay here is lost where there was less."""
-        margin = 0 if self.pinned else margin
+        margin = 0 if self.device is not None else margin
         if size <= self.size and margin <= self.margin:
             return
         self.size = _rounded(max(size, self.size))
@@ -53,9 +53,9 @@ class Room:
         if self.shares:
             self.shared = Shared(2 * self.margin + self.size)
             self.source = torch.frombuffer(self.shared.memory, dtype=torch.uint8)
-            if self.pinned:
-                _pin(self.source)
-        elif self.pinned:
+            if self.device is not None:
+                _pin(self.source, self.device)
+        elif self.device is not None:
             self.source = torch.empty(self.size, dtype=torch.uint8, pin_memory=True)
         else:
             self.source = torch.frombuffer(_addresses(2 * self.margin + self.size), dtype=torch.uint8)
@@ -73,8 +73,8 @@ class Rooms:
         most: bytes that rooms may take before those that nobody uses are let go.
     """
 
-    def __init__(self, most: int, pinned: bool = False, shared: bool = False):
-        self.most, self.pinned, self.shared = most, pinned, shared
+    def __init__(self, most: int, device: torch.device | None = None, shared: bool = False):
+        self.most, self.device, self.shared = most, device, shared
         self.free: list[Room] = []
         self._all: weakref.WeakSet[Room] = weakref.WeakSet()
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Rooms:
                 room = min(fitting, key=_size) if fitting else max(self.free, key=_size)
                 self.free.remove(room)
             else:
-                room = Room(self.pinned, self.shared)
+                room = Room(self.device, self.shared)
                 self._all.add(room)
             room.reserve(size, margin)
             return room
@@ -138,10 +138,11 @@ class Shared:
             reduction.send_handle(connection, self._file, pid)
 
 
-def _pin(memory: torch.Tensor) -> None:
+def _pin(memory: torch.Tensor, device: torch.device) -> None:
     """Have a GPU copy from memory that is there without the host waiting. It is let go before the memory is."""
     runtime, address = torch.cuda.cudart(), memory.data_ptr()
-    status = int(runtime.cudaHostRegister(address, memory.nbytes, 0))
+    with torch.cuda.device(device):
+        status = int(runtime.cudaHostRegister(address, memory.nbytes, 0))
     if status:
         raise RuntimeError(f"{memory.nbytes} bytes of shared memory cannot be pinned for the GPU: CUDA error {status}")
     weakref.finalize(memory, runtime.cudaHostUnregister, address)

@@ -40,10 +40,14 @@ class SideStream:
             self.source = torch.empty(2 * margin + size, dtype=torch.uint8, device=self.device)
         at = (len(self.source) - size) // 2
         self.source[at : at + size].copy_(room.payload(size), non_blocking=True)
+        self.release(room, free)
+        return self.source, at - room.margin
+
+    def release(self, room: Room, free: Rooms) -> None:
+        """Give a room back once what the current stream copies from it is copied."""
         while self.copying and self.copying[0][0].query():
             free.append(self.copying.pop(0)[1])
         self.copying.append((torch.cuda.current_stream(self.device).record_event(), room))
-        return self.source, at - room.margin
 
     def received(self, images: list[torch.Tensor], made: torch.cuda.Event) -> list[torch.Tensor]:
         """What another stream has made, for the current one."""

@@ -191,7 +191,7 @@ def bytes_of(cell: Any) -> memoryview | None:
     """The bytes of a binary cell of an Arrow table where they lie; None of null. Arrow's own are signed, and no two
     that differ in that are equal."""
     data = cell.as_buffer()
-    return None if data is None else memoryview(data).cast("B")
+    return None if data is None else memoryview(data).cast("B").toreadonly()
 
 
 class Cells(Sequence):
