@@ -132,7 +132,7 @@ def test_the_room_of_a_batch_that_is_given_up_is_never_used_again():
     """A process may not have noticed yet, and write there."""
 
     class GivenUp(Hands):
-        def read(self, places, parts, room, offsets, check, shorter=None):
+        def read(self, wanted, room, check, shorter=None):
             given_up.append(weakref.ref(room))
             raise Stopped
 

@@ -126,7 +126,7 @@ class Cache:
         key = str(Path(path).resolve()), shorter, os.getpid()
         with _opening:
             found = _open.get(key)
-            if found is None:
+            if found is None or found._file < 0:
                 found = _open[key] = cls(path, shorter)
             return found
 
