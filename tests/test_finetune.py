@@ -188,7 +188,8 @@ def test_a_run_leaves_its_folder(run, few):
         "evaluation.json", "report.html"
     }  # fmt: skip
     found = runs.find(config.out, "1")
-    assert found.folder == result.run and found.config == config and found.resolved["recipe"] == "full"
+    assert found.folder == result.run and found.config == replace(config, data="few")
+    assert found.resolved["recipe"] == "full"
     assert found.resolved["images"] == {"train": 100, "val": 50, "test": 50} and found.resolved["given"] == ["parts"]
     assert "RandomAffine" in found.resolved["augment"] and found.resolved["classes"] == list("0123456789")
     assert found.facts["environment"]["torch"] == torch.__version__ and found.history == result.history

@@ -108,6 +108,7 @@ def test_the_second_stop_quits_at_once():
 def test_what_cannot_go_on_says_why(tmp_path):
     parts, config = few(), Config(**BASE | {"epochs": 1}, out=tmp_path)
     done = finetune(config, parts=parts, loss=Stops())
+    (done.run / "report.html").touch()
     with pytest.raises(ValueError, match="this run is done; start a new one with weights=.*best.safetensors"):
         resume(done.run, parts=parts, loss=Stops())
     with pytest.raises(Interrupted) as stopped:

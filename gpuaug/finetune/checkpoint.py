@@ -73,7 +73,8 @@ class Interrupt:
     """
 
     def __init__(self, when: str, quiet: bool = False):
-        self.asked, self.when, self.quiet = False, when, quiet
+        self.asked, self.quiet = False, quiet
+        self.words = f"stopping after this {when}, with a checkpoint"
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -90,6 +91,6 @@ class Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         if not self.quiet:
-            words = f"\nstopping after this {self.when}, with a checkpoint; once more quits at once\n"
+            words = f"\n{self.words}; once more quits at once\n"
             with contextlib.suppress(OSError):
                 os.write(2, words.encode())  # what print writes through may be in use just now

@@ -35,7 +35,8 @@ class Config:
     """Any model of timm by its name; resnet20, the small one of CIFAR-10; or module:function of your own, which is
     called with num_classes=."""
     weights: str | None = None
-    """A .safetensors file, or "pretrained" for the weights that timm publishes (a download). None starts at random."""
+    """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
+    classifier is always new. None starts at random."""
     recipe: Literal["probe", "finetune", "full"] | None = None
     """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
     early layers with smaller steps. full: everything at one rate. By default finetune where the model has weights, and

@@ -45,11 +45,14 @@ class Input:
     @classmethod
     def of(cls, config: Config, card: ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         """``parts``: those that were given, if any."""
-        known = parts.train.size if parts else 32 if config.data == "digits" else None
+        digits = of_digits(config, parts)
+        known = parts.train.size if parts else 32 if digits else None
         size = config.size or known or card.size
         source = parts.train.images if parts else None
-        exact = tuple(source.shape[2:]) == (size, size) if source is not None else config.data == "digits"
+        exact = tuple(source.shape[2:]) == (size, size) if source is not None else digits
         resize = config.resize or (None if exact else round(size / card.crop))
+        if resize is not None and resize < size:
+            raise ValueError(f"resize={resize} is less than the {size} pixels that are cropped from it; raise resize")
         mean, std = config.mean or card.mean, config.std or card.std
         compose = {"seed": config.seed, "backend": config.backend, "memory_format": layout}
         return cls(size, resize, mean, std, card.interpolation, DTYPES[config.precision], compose)
@@ -170,6 +173,11 @@ class Features:
 
 
 # --- sources ----------------------------------------------------------------------------------------------------------
+def of_digits(config: Config, parts: Parts | None) -> bool:
+    """Whether the data are the embedded digits; not where ``parts`` were given in place of ``config.data``."""
+    return parts is None and config.data == "digits"
+
+
 def checked(parts: Parts, processes: int) -> None:
     """Raises ValueError where a part has no labels, or not a sample for each process."""
     for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
@@ -186,19 +194,23 @@ def counts(source: Source) -> torch.Tensor:
     return torch.bincount(source.labels, minlength=len(source.classes))
 
 
+def check_balance(source: Source) -> None:
+    """Raises ValueError for what cannot be :func:`balanced`."""
+    if source.labels.ndim > 1:
+        raise ValueError("balance=sampling wants one class a sample, and these may have several; take balance=weights")
+    if not counts(source).all():
+        lacking = source.classes[int(counts(source).argmin())]
+        raise ValueError(f"balance=sampling: the training part has no image of class {lacking!r}; add some")
+
+
 def balanced(source: Source, seed: int) -> Source:
     """Each class as often as the largest one: images of the others several times, under ids of their own, so that each
     copy has its own draw."""
-    if source.labels.ndim > 1:
-        raise ValueError("balance=sampling wants one class a sample, and these may have several; take balance=weights")
+    check_balance(source)
     most, rng = int(counts(source).max()), np.random.default_rng(seed)
     places, copies = [], []
     for k in range(len(source.classes)):
         own = (source.labels == k).nonzero()[:, 0].numpy()
-        if not len(own):
-            raise ValueError(
-                f"balance=sampling: the training part has no image of class {source.classes[k]!r}; add some"
-            )
         whole, rest = divmod(most, len(own))
         places += [*np.tile(own, whole), *rng.permutation(own)[:rest]]
         copies += [*np.repeat(np.arange(whole), len(own)), *([whole] * rest)]

@@ -26,7 +26,7 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.messages import meant
 
-from . import checkpoint, recipes, report, runs, screen
+from . import checkpoint, metrics, recipes, report, runs, screen
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
@@ -108,40 +108,74 @@ def finetune(
             if is_best:
                 trainer.save_best()
             trainer.stop_if(interrupt)
+        trainer.check_best()
 
-    return finish(trainer, callbacks)
+        # After
+        interrupt.words = "the epochs are done; what follows from them is written"
+        return finish(trainer, callbacks)
 
 
 def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Result:
-    """After the epochs: test the best weights, and leave what follows from it."""
+    """After the epochs: test the best weights."""
     job = trainer.job
     trainer.load_best()
     scores = trainer.test(job.test, write=True)
     record(job, callbacks, {"event": "after"} | named("test", scores) | {"best_epoch": trainer.best_epoch})
-    before = {name.removeprefix("test_"): v for name, v in job.lines[0].items() if name.startswith("test_")}
+    return close(job)
+
+
+def close(job: Job) -> Result:
+    """What follows from a run that is done: its report. All else is in its lines."""
+    line = next(line for line in reversed(job.lines) if line["event"] == "after")
+    before, after = unnamed("test", job.lines[0]), unnamed("test", line)
     history = [line for line in job.lines if line["event"] == "epoch"]
-    job.screen.say(f"\n{screen.closing_table(before, scores)}\nweights of epoch {trainer.best_epoch}")
+    job.screen.say(f"\n{screen.closing_table(before, after)}\nweights of epoch {line['best_epoch']}")
     if job.main:
         report.after(job)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
     shares = history[-1]["shares"]
-    return Result(job.run, before["accuracy"], scores["accuracy"], trainer.best_epoch, history, scores, shares)
+    return Result(job.run, before["accuracy"], after["accuracy"], line["best_epoch"], history, after, shares)
 
 
 def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     """Go on with a run that was stopped: ``run`` is its folder, or its name or number in ``out``; ``given`` is what
     :func:`finetune` was given beside its config. On a CPU it ends as if it had never been stopped, to the bit.
 
+    Of a run that was stopped after its last test, only the report is still to be written.
     Raises ValueError where there is no such run, where it is done, and where its data or what was given have changed.
     """
     found = runs.find(out, run)
-    if found.events("after"):
+    done = bool(found.events("after"))
+    if done and found.path("report.html").exists():
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
-    missing = [name for name in found.resolved["given"] if given.get(name) is None]
+    check_given(found, given)
+    if not done:
+        return finetune(found.config, run=found.folder, **given)
+    job = open_job(found.config, *(given.get(name) for name in GIVEN))
+    begin(job, found.folder)
+    job.lines = found.lines()
+    return close(job)
+
+
+def check_given(run: runs.Run, given: Mapping[str, Any]) -> None:
+    """Raises ValueError for a config.json that lacks what a run goes on from, and for what is not given again."""
+    lacking = [name for name in ("asked", "resolved") if name not in run.facts]
+    lacking = lacking or [name for name in ("given", "metrics", "data") if name not in run.resolved]
+    if lacking:
+        raise ValueError(
+            f"{run.path(runs.CONFIG)}: it lacks {', '.join(lacking)}: damaged, or of another version of gpuaug; start "
+            "the run again"
+        )
+    missing = [name for name in run.resolved["given"] if given.get(name) is None]
     if missing:
-        raise ValueError(f"{found.folder}: it was given its {', '.join(missing)} in Python; hand the same to resume()")
-    return finetune(found.config, run=found.folder, **given)
+        raise ValueError(f"{run.folder}: it was given its {', '.join(missing)} in Python; hand the same to resume()")
+    began, names = sorted(run.resolved["metrics"]), sorted(given.get("metrics") or {})
+    if names != began:
+        raise ValueError(
+            f"{run.folder}: it began with the metrics {', '.join(began) or 'none'} of its own, and now it gets "
+            f"{', '.join(names) or 'none'}; hand the same to resume()"
+        )
 
 
 class Trainer:
@@ -211,7 +245,7 @@ class Trainer:
             raise ValueError(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
         return {
-            "train_loss": loss / n, "train_accuracy": right / n, "lr": self.schedule.lr, "steps": total,
+            "train_loss": loss / n, "train_accuracy": right / n, "lr": self.schedule.used, "steps": total,
             "seconds": round(seconds, 3), "images_per_second": round(n / seconds, 1), "shares": shares,
         }  # fmt: skip
 
@@ -285,7 +319,8 @@ class Trainer:
         logits, labels, device = found.outputs, found.labels, job.accelerator.device
         loss = float(job.judged(logits.to(device), labels.to(device)))
         right = hits(logits, labels, job.several).mean().item()
-        chosen = {job.config.best: CHOOSE[job.config.best](logits, labels)} if job.config.best in CHOOSE else {}
+        best = job.config.best
+        chosen = {best: metrics.averages(logits, labels)[best]} if best in CHOOSE else {}
         further = {name: float(function(logits, labels)) for name, function in job.metrics.items()}
         return {"accuracy": right, "loss": loss} | chosen | further
 
@@ -294,14 +329,26 @@ class Trainer:
         if self.job.val is None:
             self.best_epoch = epoch
             return epoch == self.job.recipe.epochs
+        if not math.isfinite(scores["loss"]):
+            raise ValueError(
+                f"the validation's loss is {scores['loss']} in epoch {epoch}: lower lr (now {self.job.recipe.lr:g})"
+            )
         name = self.job.config.best
         value = -scores[name[1:]] if name[0] == "-" else -scores[name] if name == "loss" else scores[name]
+        value = -math.inf if math.isnan(value) else value
         self.schedule.epoch(value)
         better = self.best_epoch == 0 or (value, -scores["loss"]) > self.best
         self.stale = 0 if better else self.stale + 1
         if better:
             self.best, self.best_epoch = (value, -scores["loss"]), epoch
         return better
+
+    def check_best(self) -> None:
+        """Raises ValueError where the metric that chooses was a number in no epoch."""
+        if self.best_epoch and self.job.val is not None and self.best[0] == -math.inf:
+            raise ValueError(
+                f"best={self.job.config.best}: it was not a number in any epoch; lower lr (now {self.job.recipe.lr:g})"
+            )
 
     def has_enough(self) -> bool:
         """Whether ``patience`` epochs were no better."""
@@ -394,26 +441,12 @@ def default_generator(device: torch.device) -> torch.Generator:
     return torch.default_generator
 
 
+GIVEN = ("parts", "model", "augment", "loss", "metrics")  # what open_job takes beside the config
 COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
-def balanced_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """The mean of all classes' accuracies."""
-    from sklearn.metrics import balanced_accuracy_score
-
-    return float(balanced_accuracy_score(labels, logits.argmax(1)))
-
-
-def f1(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """The mean of all classes' F1."""
-    from sklearn.metrics import f1_score
-
-    guess = (logits > 0).long() if labels.ndim > 1 else logits.argmax(1)
-    return float(f1_score(labels, guess, average="macro", zero_division=0.0))
-
-
-CHOOSE = {"balanced_accuracy": balanced_accuracy, "f1": f1}
+CHOOSE = ("balanced_accuracy", "f1")  # computed where one of them chooses
 
 
 def check_metrics(job: Job) -> None:
@@ -431,6 +464,11 @@ def check_metrics(job: Job) -> None:
 def named(part: str, scores: Mapping[str, float | None]) -> dict[str, float | None]:
     """Scores as lines of metrics.jsonl call them."""
     return {f"{part}_{name}": value for name, value in scores.items()}
+
+
+def unnamed(part: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of a line that :func:`named` made."""
+    return {name.removeprefix(f"{part}_"): value for name, value in line.items() if name.startswith(f"{part}_")}
 
 
 def hits(logits: torch.Tensor, labels: torch.Tensor, several: bool) -> torch.Tensor:

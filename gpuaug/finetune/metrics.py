@@ -219,12 +219,35 @@ def ranks(logits: Tensor, labels: Tensor) -> Tensor:
     return ((logits > own) | before).sum(1)
 
 
+def averages(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """{"balanced_accuracy", "f1"} as :class:`Evaluation` has them, without intervals; f1 alone of several labels.
+
+    Of logits [N, K], and labels int64 [N], or [N, K] of 0 and 1, on the CPU.
+    """
+    (balanced,), (f1,) = _averages(*(of_classes[None] for of_classes in _counts(logits, labels)))
+    return ({"balanced_accuracy": float(balanced)} if labels.ndim == 1 else {}) | {"f1": float(f1)}
+
+
+def _counts(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(right answers, samples, answers) of each class, [K] each."""
+    if labels.ndim == 1:
+        confusion = _confused(logits, labels)
+        return confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    truth, answers = labels.numpy() > 0, logits.numpy() > 0
+    return (truth & answers).sum(0), truth.sum(0), answers.sum(0)
+
+
+def _confused(logits: Tensor, labels: Tensor) -> np.ndarray:
+    """int64 [K, K]: rows are true classes, columns answers."""
+    k = logits.shape[1]
+    return np.bincount((labels * k + logits.argmax(1)).numpy(), minlength=k * k).reshape(k, k)
+
+
 def _single(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
     n, k = logits.shape
     rank = ranks(logits, labels)
-    confusion = np.bincount((labels * k + logits.argmax(1)).numpy(), minlength=k * k).reshape(k, k)
-    counts = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    (balanced,), (f1,) = _averages(*(of_classes[None] for of_classes in counts))
+    confusion = _confused(logits, labels)
+    counts, means = _counts(logits, labels), averages(logits, labels)
     resampled = _resampled_averages(confusion)
     right = {top: int((rank < top).sum()) for top in (1, TOP)}
     return {
@@ -233,14 +256,14 @@ def _single(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[st
         "loss": F.cross_entropy(logits, labels).item(),
         **_calibration(logits.softmax(1).amax(1).numpy(), (rank == 0).numpy()),
         "per_class": _report(classes, *counts),
-        "f1": float(f1),
-        "f1_interval": _around(float(f1), resampled[1]),
+        "f1": means["f1"],
+        "f1_interval": _around(means["f1"], resampled[1]),
         "top1": right[1] / n,
         "top1_interval": wilson(right[1], n),
         "top5": right[TOP] / n if k > TOP else None,
         "top5_interval": wilson(right[TOP], n) if k > TOP else None,
-        "balanced_accuracy": float(balanced),
-        "balanced_accuracy_interval": _around(float(balanced), resampled[0]),
+        "balanced_accuracy": means["balanced_accuracy"],
+        "balanced_accuracy_interval": _around(means["balanced_accuracy"], resampled[0]),
         "confusion": confusion,
     }
 
@@ -252,8 +275,7 @@ def _several(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[s
     has = truth.any(0)
     if not has.any():
         raise ValueError("labels are 0 throughout; mAP needs a sample of at least one class")
-    answers = scores > 0
-    report = _report(classes, (truth & answers).sum(0), truth.sum(0), answers.sum(0))
+    report = _report(classes, *_counts(logits, labels))
     for c, line in enumerate(report):
         line["average_precision"] = float(average_precision_score(truth[:, c], scores[:, c])) if has[c] else None
     some = [line for line in report if line["n"]]
@@ -264,7 +286,7 @@ def _several(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[s
         "loss": F.binary_cross_entropy_with_logits(logits, labels.double()).item(),
         **_calibration(probabilities.ravel(), truth.ravel()),
         "per_class": report,
-        "f1": float(np.mean([line["f1"] for line in some])),
+        **averages(logits, labels),
         "map": mean,
         "map_interval": _around(mean, _resampled_map(truth, scores)),
     }

@@ -6,9 +6,11 @@ import contextlib
 import difflib
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -109,7 +111,14 @@ def card(name: str) -> ModelCard:
         raise ValueError(
             f"there is no model {name!r}: resnet20 or one of timm's" + f" ({', '.join(close)}, ...)" * bool(close)
         )
-    return ModelCard.of(timm.get_pretrained_cfg(name))
+    try:
+        return ModelCard.of(timm.get_pretrained_cfg(name))
+    except RuntimeError:  # the tag
+        tagged = timm.list_pretrained(f"{base}.*")
+        close = difflib.get_close_matches(name, tagged, n=4, cutoff=0.5) or tagged[:4]
+        raise ValueError(
+            f"there is no model {name!r}: {', '.join(close or [base])}; {base} alone takes timm's usual one"
+        ) from None
 
 
 def build(
@@ -118,14 +127,17 @@ def build(
     weights: str | None = None,
     size: int | None = None,
     *,
+    classes: Sequence[str] | None = None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> tuple[nn.Module, str]:
     """(model, one sentence on where its weights come from).
 
-    ``weights``: a safetensors file, ``"pretrained"`` for timm's own, None for random ones. A classifier for another
-    number of classes is replaced by a new one, which begins at zero (Kolesnikov et al., arXiv 1912.11370). ``size``:
-    input side, for models that are built for one.
+    ``weights``: a safetensors file, ``"pretrained"`` for timm's own, None for random ones. Behind timm's own the
+    classifier is new, whatever it was for; a file's is kept where it is for as many classes. A file of a run says for
+    which: those in another order than ``classes`` are brought into it, and for others the classifier is new. A new one
+    begins at zero (Kolesnikov et al., arXiv 1912.11370).
+    ``size``: input side, for models that are built for one. ``classes``: their names.
     ``dropout``, ``drop_path``: rates, for models of timm that have such.
     Raises ValueError for an unknown name, for weights that are not this model's, and for rates that it does not take.
     """
@@ -147,7 +159,7 @@ def build(
     if weights == "pretrained":
         _from_zero(model)
         return model, f"timm's pretrained weights, {NEW}"
-    return model, _load(model, Path(weights), head_prefixes(model))
+    return model, _load(model, Path(weights), name, classes)
 
 
 def adapt(model: nn.Module, num_classes: int) -> str:
@@ -259,29 +271,61 @@ def _build_timm(name: str, num_classes: int, pretrained: bool, size: int | None,
         raise ValueError(f"{name}: no pretrained weights to be had from timm; pass a file ({reason})") from error
 
 
-def _load(model: nn.Module, path: Path, head: str | tuple[str, ...]) -> str:
-    from safetensors import SafetensorError
+def _load(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None) -> str:
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise ValueError(f"{path}: no such weights file")
     try:
         state = load_file(path)
+        with safe_open(path, "pt") as file:
+            said = _said(file.metadata())
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
     own = model.state_dict()
-    new_head = [k for k in own if k.startswith(head) and k in state and state[k].shape != own[k].shape]
-    for k in new_head:
-        state[k] = own[k]
+    new, words = _fit_head(state, own, head_prefixes(model), said.get("classes"), classes)
     wrong = sorted(
         k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
     )
     wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
     if wrong:
+        of = said.get("model", name)
         raise ValueError(
-            f"{path}: not the weights of this model; {len(wrong)} tensors differ: {', '.join(wrong[:4])}, ..."
+            f"{path}: not the weights of this model{f', {name}, but of {of}' if of != name else ''}; {len(wrong)} "
+            f"tensors differ: {', '.join(wrong[:4])}, ..."
         )
     model.load_state_dict(state, strict=False)
-    if new_head:
+    if new:
         _from_zero(model)
-    return f"weights of {path.name}" + f", {NEW}" * bool(new_head)
+    return f"weights of {path.name}{words}"
+
+
+def _fit_head(
+    state: dict[str, torch.Tensor],
+    own: dict[str, torch.Tensor],
+    head: tuple[str, ...],
+    before: Sequence[str] | None,
+    classes: Sequence[str] | None,
+) -> tuple[bool, str]:
+    """Bring the classifier in ``state``, which was for the classes ``before``, to ``classes``: its rows into their
+    order, or ``own``'s in its place. (Whether it is new, words on that.)"""
+    names = [k for k in own if k.startswith(head) and k in state]
+    fits = all(state[k].shape == own[k].shape for k in names)
+    if fits and (not before or not classes or list(before) == list(classes)):
+        return False, ""
+    if fits and sorted(before) == sorted(classes) and all(len(own[k]) == len(classes) for k in names):
+        order = [list(before).index(one) for one in classes]
+        state |= {k: state[k][order] for k in names}
+        return False, ", its classifier brought into the order of these classes"
+    state |= {k: own[k] for k in names}
+    return True, f", {NEW}" + ": it was for other classes, as many" * fits
+
+
+def _said(metadata: dict[str, str] | None) -> dict[str, Any]:
+    """What a run's weights file says of itself; {} of any other."""
+    try:
+        said = json.loads((metadata or {}).get("gpuaug", "{}"))
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

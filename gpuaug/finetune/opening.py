@@ -94,28 +94,24 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     card = models.card(config.model) if model is None else models.ModelCard.of(getattr(model, "pretrained_cfg", None))
     layout = layout_of(config, accelerator)
     input = Input.of(config, card, parts, layout)
+    usual = feed.DIGITS if feed.of_digits(config, parts) else feed.PHOTOS
+    asked = config.as_dict() | ({"data": parts.name} if parts else {})
     parts, told = (parts, ["parts as they were given"]) if parts else divided(config, input.size)
     feed.checked(parts, accelerator.num_processes)
-    classes = len(parts.train.classes)
+    names = parts.train.classes
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
     told = decided + told
 
     # The model
-    if model is None:
-        rates = {"dropout": config.dropout, "drop_path": config.drop_path}
-        model, origin = models.build(config.model, classes, config.weights, input.size, **rates)
-        name = config.model
-    else:
-        origin, name = models.adapt(model, classes), type(model).__name__
-    if recipe.head_epochs and config.head_epochs is None and models.NEW not in origin:
-        recipe = replace(recipe, head_epochs=0)
-        told.append("the classifier is not new: everything learns from the first epoch on")
+    model, name, origin = open_model(config, model, names, input.size)
     model.to(accelerator.device, memory_format=layout)
+    check_model(model, name, input.size, len(names), accelerator)
     never = recipes.frozen(model, config.freeze)
+    recipe, decided = recipes.head_first(config, recipe, model, never, pretrained, models.NEW in origin)
+    told += decided
 
     # The pipelines and the feeds
-    usual = feed.DIGITS if config.data == "digits" else feed.PHOTOS
     spec = config.augment or ("none" if recipe.name == "probe" else usual)
     if recipe.name == "probe" and (augment is not None or spec != "none" or config.mixup or config.cutmix):
         raise ValueError(
@@ -125,19 +121,19 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     if augment is None and recipe.name != "probe":
         told += [f"augment {spec}"] if config.augment is None else []
         augment = input.augmented(spec)
-    augment = input.plain() if augment is None else feed.mixed(augment, config, classes)
-    open_feeds = probe_feeds if recipe.name == "probe" else image_feeds
-    feeds, words = open_feeds(config, recipe, parts, input, augment, model, accelerator, screen)
+    augment = input.plain() if augment is None else feed.mixed(augment, config, len(names))
+    shared = (config, recipe, parts, input, augment, accelerator, screen)
+    feeds, words = probe_feeds(model, *shared) if recipe.name == "probe" else image_feeds(*shared)
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     facts = {
-        "asked": config.as_dict(),
+        "asked": asked,
         "resolved": {
-            "classes": list(parts.train.classes),
+            "classes": list(names),
             "images": {k: len(p) for k, p in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if p},
             "size": input.size, "resize": input.resize, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
             "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
-            "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
+            "metrics": list(metrics or {}), "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
         },
         "environment": environment(accelerator),
     }  # fmt: skip
@@ -245,7 +241,7 @@ def fingerprint(parts: Parts) -> str:
 
 
 def image_feeds(
-    config, recipe, parts, input, augment, model, accelerator, screen, shuffle=True
+    config, recipe, parts, input, augment, accelerator, screen, shuffle=True
 ) -> tuple[list[Feed | None], list[str]]:
     """Feeds of images, and what was decided for them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
@@ -285,11 +281,13 @@ def image_feeds(
 
 
 def probe_feeds(
-    config, recipe, parts, input, augment, model, accelerator, screen
+    model, config, recipe, parts, input, augment, accelerator, screen
 ) -> tuple[list[Features | None], list[str]]:
     """Feeds of features, which the model makes of every image once."""
+    if config.balance == "sampling":
+        feed.check_balance(parts.train)
     once = replace(config, balance="no")
-    feeds, _ = image_feeds(once, recipe, parts, input, augment, model, accelerator, screen, shuffle=False)
+    feeds, _ = image_feeds(once, recipe, parts, input, augment, accelerator, screen, shuffle=False)
     order = {"seed": config.seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     device, found = accelerator.device, []
     for name, images in zip(("train", "val", "test"), feeds, strict=True):
@@ -306,6 +304,38 @@ def probe_feeds(
         inputs = [value.to(device) for value in (x, labels, ids)]
         found.append(Features(*inputs, recipe.batch_size, shuffle=name == "train", **order))
     return found, [f"features of {found[0].x.shape[1]} numbers, computed once and kept in memory; images as they are"]
+
+
+# --- model ------------------------------------------------------------------------------------------------------------
+def open_model(
+    config: Config, model: nn.Module | None, classes: Sequence[str], size: int
+) -> tuple[nn.Module, str, str]:
+    """(the model that was given or is asked for, its name, one sentence on where its weights come from)."""
+    if model is not None:
+        return model, type(model).__name__, models.adapt(model, len(classes))
+    rates = {"dropout": config.dropout, "drop_path": config.drop_path}
+    model, origin = models.build(config.model, len(classes), config.weights, size, classes=classes, **rates)
+    return model, config.model, origin
+
+
+@torch.no_grad()
+def check_model(model: nn.Module, name: str, size: int, classes: int, accelerator: Accelerator) -> None:
+    """Raises ValueError for a model that does not make logits [B, classes] of images [B, 3, size, size]."""
+    training = model.training
+    model.eval()
+    try:
+        with accelerator.autocast():
+            logits = model(torch.zeros(2, 3, size, size, device=accelerator.device))
+    except Exception as error:  # whatever a model raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"model {name}: it takes no images of {size} x {size} ({reason}); give another size"
+        ) from error
+    finally:
+        model.train(training)
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
+        got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise ValueError(f"model {name}: it must make logits [2, {classes}] of 2 images, and makes {got}")
 
 
 # --- loss, facts ------------------------------------------------------------------------------------------------------

@@ -116,6 +116,33 @@ def frozen(model: nn.Module, spec: str | None) -> set[str]:
     return found
 
 
+def head_first(
+    config: Config, recipe: Recipe, model: nn.Module, never: set[str], pretrained: bool, new: bool
+) -> tuple[Recipe, list[str]]:
+    """(the recipe with the epochs in which only the classifier learns, what was decided, in words).
+
+    ``never``: see :func:`frozen`. ``pretrained``: the model has weights. ``new``: its classifier has none.
+    Raises ValueError where such epochs are asked for and the classifier is frozen.
+    """
+    if not recipe.head_epochs:
+        return recipe, []
+    head = models.head_prefixes(model)
+    if all(name in never for name, _ in model.named_parameters() if name.startswith(head)):
+        if config.head_epochs:
+            raise ValueError(
+                f"head_epochs={config.head_epochs}: only the classifier learns in these, and freeze={config.freeze!r} "
+                "freezes it; leave one of both out"
+            )
+        why = "the classifier is frozen: what is not learns"
+    elif config.head_epochs is None and not pretrained:
+        why = "the weights begin at random: everything learns"
+    elif config.head_epochs is None and not new:
+        why = "the classifier is not new: everything learns"
+    else:
+        return recipe, []
+    return replace(recipe, head_epochs=0), [f"{why} from the first epoch on"]
+
+
 def let_learn(model: nn.Module, never: set[str], head_only: bool) -> None:
     """Which parameters have gradients: not those of ``never``, and with ``head_only`` the classifier's alone."""
     head = models.head_prefixes(model) if head_only else ("",)
@@ -173,12 +200,16 @@ class Schedule:
 
     Args:
         steps: of the whole run. per_epoch: of an epoch. patience: of plateau, in epochs.
+
+    Attributes:
+        used: the highest rate of the last step.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int, per_epoch: int, patience: int = 3):
         from torch.optim import lr_scheduler as lr
 
         self.optimizer, self.by_epoch = optimizer, None
+        self.used = self.lr
         warm = min(round(recipe.warmup_epochs * per_epoch), steps - 1)
 
         def factor(step: int) -> float:
@@ -198,6 +229,7 @@ class Schedule:
             self.by_step = lr.LambdaLR(optimizer, factor)
 
     def step(self) -> None:
+        self.used = self.lr
         self.by_step.step()
 
     def epoch(self, value: float | None) -> None:
