@@ -149,7 +149,8 @@ def readable(run: Path) -> None:
             checkpoint.load(path)
         elif path.suffix == ".json" and not path.name.startswith("."):
             json.loads(path.read_text())
-    runs.Run(run).lines()
+        elif path.suffix == ".jsonl" and not path.name.startswith("."):
+            [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.slow

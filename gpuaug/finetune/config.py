@@ -216,9 +216,7 @@ def _check_kind(name: str, value: Any, kinds: tuple) -> None:
         return
     if words and value not in words:
         raise ValueError(f"{name} must be one of {', '.join(words)}; got {shown(value)}{meant(value, words)}")
-    for kind, said in ((bool, "True or False"), (int, "a whole number"), (float, "a number")):
-        fits = (
-            isinstance(value, bool) if kind is bool else isinstance(value, int | kind) and not isinstance(value, bool)
-        )
-        if kind in kinds and not fits:
+    takes = {bool: (bool, "True or False"), int: (int, "a whole number"), float: (int | float, "a number")}
+    for kind, (types, said) in takes.items():
+        if kind in kinds and (not isinstance(value, types) or isinstance(value, bool) != (kind is bool)):
             raise ValueError(f"{name} must be {said}, got {shown(value)}")
