@@ -232,7 +232,7 @@ def test_no_mixing_is_zero():
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (PermissionError(13, "Permission denied", "/root/x"), "gpuaug: /root/x: Permission denied\n"),
+        (PermissionError(13, "Permission denied", "runs/x"), "gpuaug: runs/x: Permission denied\n"),
         (OSError(28, "No space left on device"), "gpuaug: [Errno 28] No space left on device\n"),
         (OSError("the weights are not to be had"), "gpuaug: the weights are not to be had\n"),
     ],
