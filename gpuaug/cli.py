@@ -121,10 +121,11 @@ def main(args: Sequence[str] | None = None) -> int:
             raise ValueError(f"there is no command {args[0]!r}; {choices}")
         command = tyro.cli(Command, prog="gpuaug", args=args)
         return run(command)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: a full disk, a missing permission
         if os.environ.get("GPUAUG_DEBUG"):
             raise
-        print(f"gpuaug: {error}", file=sys.stderr)
+        told = isinstance(error, OSError) and error.filename is not None and error.strerror
+        print(f"gpuaug: {f'{error.filename}: {error.strerror}' if told else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(f"gpuaug: {str(stopped) or 'stopped'}", file=sys.stderr)

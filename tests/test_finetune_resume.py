@@ -136,9 +136,18 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError("no space left")))
     with pytest.raises(OSError, match="no space left"):
         runs.write(path, b"new")
-    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 2
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_crash_left_half_written_is_removed(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    monkeypatch.setattr("os.replace", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Path, "unlink", lambda *arguments, **options: None)  # a killed process removes nothing
+        runs.write(path, b"new")
+    assert len(list(tmp_path.iterdir())) == 1
     runs.clean(tmp_path)
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == []
 
 
 def readable(run: Path) -> None:
@@ -150,7 +159,8 @@ def readable(run: Path) -> None:
             checkpoint.load(path)
         elif path.suffix == ".json" and not path.name.startswith("."):
             json.loads(path.read_text())
-    runs.Run(run).lines()
+        elif path.suffix == ".jsonl" and not path.name.startswith("."):
+            [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.mark.slow

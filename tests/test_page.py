@@ -27,6 +27,7 @@ from PIL import Image  # noqa: E402
 from gpuaug.data import digits  # noqa: E402
 from gpuaug.finetune import evaluating, page, pictures, robustness  # noqa: E402
 from gpuaug.finetune.metrics import Evaluation, mistakes, paired, wilson  # noqa: E402
+from gpuaug.finetune.runs import Run  # noqa: E402
 from gpuaug.gallery import sample_photos  # noqa: E402
 
 HOSTILE = "<script>alert('&\"$title')</script>"
@@ -104,7 +105,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder as the loop leaves it: what follows from it is not there yet."""
     folder = make_run(tmp_path_factory.mktemp("runs") / "007-resnet20-flowers-finetune")
     Image.new("RGB", (1300, 700), "#446688").save(folder / "pictures" / "contact_sheet.png")
-    images, stored = digits(16).images[:12], evaluating.predictions(folder)
+    images, stored = digits(16).images[:12], Run(folder).predictions
     wrong = mistakes(torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"]), CLASSES, 12)
     pictures.write_mistakes(folder / "pictures" / "mistakes.png", wrong, images[: len(wrong)])
     return folder
@@ -127,7 +128,7 @@ def other(made: Path, tmp_path: Path) -> Path:
     """A weaker run on the same images, with an evaluation.json."""
     name = "008-resnet20-flowers-full-without-any-augmentation-at-all"
     folder = make_run(tmp_path / "runs" / name, better=1.0, augment="none")
-    stored = evaluating.predictions(folder)
+    stored = Run(folder).predictions
     found = Evaluation.of(torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"]), CLASSES)
     (folder / "evaluation.json").write_text(json.dumps(found.as_dict()))
     return folder
@@ -227,9 +228,9 @@ def test_what_follows_from_predictions_is_written_once(whole):
     run, written = whole
     names = sorted(path.name for path in written)
     assert names == ["calibration.png", "confusion.png", "curves.png", "evaluation.json", "robustness.png"]
-    stored = evaluating.predictions(run)
+    stored = Run(run).predictions
     expected = Evaluation.of(torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"]), CLASSES)
-    assert evaluating.evaluation_of(run).as_dict() == expected.as_dict()
+    assert Run(run).evaluation.as_dict() == expected.as_dict()
     assert evaluating.complete(run) == []
 
 
@@ -268,9 +269,9 @@ def test_damage_is_named(run):
 
 def test_a_last_line_that_was_cut_off_is_left_out(run):
     path = run / "metrics.jsonl"
-    whole = evaluating.read_lines(path)
+    whole = Run(run).lines()
     path.write_text(path.read_text()[:-20])
-    assert evaluating.read_lines(path) == whole[:-1]
+    assert Run(run).lines() == whole[:-1]
 
 
 # The page of a run
@@ -278,7 +279,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(run):
 
 def test_a_page_has_all_there_is(run):
     assert page.write(run) == run / "report.html"
-    seen, found = Seen(run / "report.html"), evaluating.evaluation_of(run)
+    seen, found = Seen(run / "report.html"), Run(run).evaluation
     assert len(seen.alts) == 6 and all(seen.alts)
     assert all(source.startswith("data:image/png;base64,") for source in seen.fetched) and len(seen.fetched) == 6
     assert "script" not in seen.tags and "link" not in seen.tags and "url(" not in seen.content
@@ -346,14 +347,14 @@ def test_a_page_without_one_part(run, missing, said):
 
 def test_a_page_of_several_labels(tmp_path):
     folder = make_run(tmp_path / "009-several", several=True)
-    seen, found = Seen(page.write(folder)), evaluating.evaluation_of(folder)
+    seen, found = Seen(page.write(folder)), Run(folder).evaluation
     assert f"{found.map:.1%}" in seen.text and "average precision" in seen.text
     assert "top-1" not in seen.text and "taken for what" not in seen.text
 
 
 def test_a_loss_that_is_not_finite(run):
     path = run / "metrics.jsonl"
-    lines = evaluating.read_lines(path)
+    lines = Run(run).lines()
     lines[1]["train_loss"] = math.nan
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "nan" in Seen(page.write(run)).text
@@ -373,12 +374,12 @@ def test_several_runs_on_one_page(run, other, tmp_path):
     assert len(seen.alts) == 2 and all(source.startswith("data:") for source in seen.fetched)
     assert "2 runs side by side" in seen.text and seen.text.count(other.name) == 3
     for one in (run, other):
-        found = evaluating.evaluation_of(one)
+        found = Run(one).evaluation
         assert f"{found.top1:.1%} ({100 * found.top1_interval[0]:.1f}" in seen.text
     assert "augment" in seen.text and "McNemar" in seen.text and "different images" not in seen.text
     right = []
     for one in (run, other):
-        stored = evaluating.predictions(one)
+        stored = Run(one).predictions
         right.append(stored["logits"].argmax(1) == stored["labels"])
     gain = 100 * (right[1].mean() - right[0].mean())
     assert f"{gain:+.1f} points" in seen.text

@@ -56,16 +56,6 @@ class Source:
         """uint8 [N, 3, H, W] where the images are decoded already, or None."""
         return self.items if isinstance(self.items, torch.Tensor) else None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images once decoded to ``size``."""
-        return len(self) * 3 * self._side() ** 2 if self.images is None else self.images.nbytes
-
-    def _side(self) -> int:
-        if self.size is None:
-            raise ValueError("images of one size are wanted: decoded(size=224), or the size where the source is made")
-        return self.size
-
     def subset(self, index: Iterable[int]) -> Source:
         """The samples at these positions, in this order."""
         index = torch.as_tensor(list(index), dtype=torch.int64)
@@ -84,7 +74,9 @@ class Source:
         """
         if self.images is not None:
             return self
-        size = size or self._side()
+        size = size or self.size
+        if size is None:
+            raise ValueError("images of one size are wanted: decoded(size=224), or the size where the source is made")
         images = torch.empty(len(self), 3, size, size, dtype=torch.uint8)
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             numbers = range(len(self))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gpuaug.messages import meant
+from gpuaug.messages import meant, shown
 
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
     "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0,
 }  # fmt: skip
-POSITIVE = ("lr", "head_lr", "clip", "cutmix", "mixup")
-NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs")
+POSITIVE = ("lr", "head_lr", "clip")
+NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
 FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema")
 
 
@@ -85,9 +87,10 @@ class Config:
     """Stochastic depth, where the model (of timm) has it."""
     label_smoothing: float | None = None
     mixup: float | None = None
-    """Mix each image with another, by Beta(mixup, mixup); 0.2 and 0.8 are usual. With cutmix, one of both is drawn."""
+    """Mix each image with another, by Beta(mixup, mixup); 0.2 and 0.8 are usual, 0: not. With cutmix, one of both
+    is drawn."""
     cutmix: float | None = None
-    """Lay a rectangle of another image over each, its area by Beta(cutmix, cutmix); 1 is usual."""
+    """Lay a rectangle of another image over each, its area by Beta(cutmix, cutmix); 1 is usual, 0: not."""
     balance: Literal["no", "weights", "sampling"] = "no"
     """Of classes with unequally many images. weights: their losses by the inverse of their number. sampling: images of
     small classes come several times an epoch, each time augmented anew."""
@@ -148,6 +151,8 @@ class Config:
     """Print each line of metrics.jsonl, and nothing else."""
 
     def __post_init__(self) -> None:
+        for name, kinds in _kinds().items():
+            _check_kind(name, getattr(self, name), kinds)
         for name, least in AT_LEAST.items():
             if self._given(name) and getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -193,3 +198,26 @@ class Config:
         for name in ("mean", "std"):
             fields[name] = tuple(fields[name]) if fields.get(name) is not None else None
         return cls(**{name: value for name, value in fields.items() if name != "out" or value is not None})
+
+
+@functools.cache
+def _kinds() -> dict[str, tuple]:
+    """What each field may be: types, and the values of a Literal."""
+    found = {}
+    for name, hint in get_type_hints(Config).items():
+        choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        found[name] = tuple(c for one in choices for c in (get_args(one) if get_origin(one) is Literal else (one,)))
+    return found
+
+
+def _check_kind(name: str, value: Any, kinds: tuple) -> None:
+    """Raises ValueError for what is none of a Literal's values, or not of the type of a bool, an int or a float."""
+    words = [kind for kind in kinds if isinstance(kind, str)]
+    if value is None and type(None) in kinds:
+        return
+    if words and value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(words)}; got {shown(value)}{meant(value, words)}")
+    takes = {bool: (bool, "True or False"), int: (int, "a whole number"), float: (int | float, "a number")}
+    for kind, (types, said) in takes.items():
+        if kind in kinds and (not isinstance(value, types) or isinstance(value, bool) != (kind is bool)):
+            raise ValueError(f"{name} must be {said}, got {shown(value)}")

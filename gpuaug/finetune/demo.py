@@ -11,7 +11,6 @@ with augmentation; other machines differ by a point or two.
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from .loop import Result, finetune
 MODEL = "test_resnet"  # timm's smallest ResNet, 0.37 M parameters
 SIZE, TEST, POOL, LABELLED = 32, 500, 300, 10
 ARMS = {"without augmentation": "none", "with augmentation": "rotate_shift"}
+COLOURS = dict(zip(ARMS, (pictures.VAL, pictures.TRAIN), strict=True))
 
 
 def moved(source: Source, seed: int) -> Source:
@@ -94,7 +94,7 @@ def demo(out: Path = Path("runs"), seeds: int = 3) -> dict:
     pretrained = finetune(base, parts=Parts("upright", upright, None, test))
     print(f"pre-trained {MODEL} of timm: {pretrained.after:.1%} of {len(test)} upright test digits right")
 
-    weights = str(pretrained.run / "best.safetensors")
+    weights = str(pretrained.run / folders.WEIGHTS)
     runs: dict[str, list[Result]] = {arm: [] for arm in ARMS}
     jobs = [(seed, arm) for seed in range(seeds) for arm in ARMS]
     for seed, arm in tqdm(jobs, "fine-tuning", unit="run", leave=False, disable=None):
@@ -103,10 +103,10 @@ def demo(out: Path = Path("runs"), seeds: int = 3) -> dict:
         runs[arm].append(finetune(config, parts=Parts("digits", few, None, test_moved)))
 
     result = summary(pretrained, runs)
-    (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    folders.Run(folder).write_json("result.json", result)
     write_curves(folder / "curves.png", runs)
-    sheet = runs["with augmentation"][0].run / folders.PICTURES / "contact_sheet.png"
-    (folder / "contact_sheet.png").write_bytes(sheet.read_bytes())
+    sheet = folders.Run(runs["with augmentation"][0].run).picture("contact_sheet")
+    folders.write(folder / sheet.name, sheet.read_bytes())
     print(table(result))
     print(f"\nlook at {folder}/contact_sheet.png and {folder}/curves.png; it took {time.perf_counter() - start:.0f} s")
     return result
@@ -145,46 +145,33 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def new_figure(panels: int, title: str):
-    """(figure, axes) of plain line plots side by side, drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * panels, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(axis="y", alpha=0.25)
-        ax.set_xlabel("epoch")
-    return figure, axes
-
-
 def write_curves(path: Path, runs: dict[str, list[Result]]) -> None:
     """Left: training accuracy by epoch. Right: test accuracy of each seed, before, without and with augmentation."""
-    figure, (left, right) = new_figure(2, "ten labelled digits a class, rotated and shifted")
-    colours = dict(zip(ARMS, (pictures.VAL, pictures.TRAIN), strict=True))
+    title = "ten labelled digits a class, rotated and shifted"
+    with pictures.drawn(path, 10.4, 3.8, title) as figure:
+        left, right = figure.subplots(1, 2)
+        _draw_training(left, runs)
+        _draw_tests(right, runs)
+
+
+def _draw_training(ax, runs: dict[str, list[Result]]) -> None:
     for arm, done in runs.items():
         for i, r in enumerate(done):
             x, y = [h["epoch"] for h in r.history], [100 * h["train_accuracy"] for h in r.history]
-            left.plot(x, y, color=colours[arm], alpha=0.8, linewidth=1.3, label=None if i else arm)
-    left.set_title("training accuracy, % (of what the model sees)", loc="left", fontsize=10)
-    left.legend(frameon=False, fontsize=9, loc="lower right")
-    before = runs["with augmentation"][0].before
-    without, augmented = ([r.after for r in runs[arm]] for arm in ARMS)
-    for a, b in zip(without, augmented, strict=True):
-        right.plot([0, 1, 2], [100 * before, 100 * a, 100 * b], color="#c4c8d0", linewidth=1, zorder=1)
-    points = (
-        (0, [before], pictures.REST),
-        (1, without, colours["without augmentation"]),
-        (2, augmented, colours["with augmentation"]),
-    )
-    for x, values, colour in points:
-        right.scatter([x] * len(values), [100 * v for v in values], color=colour, s=36, zorder=2)
+            ax.plot(x, y, color=COLOURS[arm], alpha=0.8, linewidth=1.3, label=None if i else arm)
+    pictures.plain(ax, "training accuracy, % (of what the model sees)", "epoch")
+    ax.legend(frameon=False, fontsize=9, loc="lower right")
+
+
+def _draw_tests(ax, runs: dict[str, list[Result]]) -> None:
+    before = next(iter(runs.values()))[0].before
+    for both in zip(*runs.values(), strict=True):
+        ax.plot([0, 1, 2], [100 * before, *(100 * r.after for r in both)], color="#c4c8d0", linewidth=1, zorder=1)
+    points = [([before], pictures.REST), *(([r.after for r in done], COLOURS[arm]) for arm, done in runs.items())]
+    for x, (values, colour) in enumerate(points):
+        ax.scatter([x] * len(values), [100 * v for v in values], color=colour, s=36, zorder=2)
         words, above = f"{100 * statistics.mean(values):.1f}%", (x, 100 * max(values))
-        right.annotate(words, above, (0, 9), textcoords="offset points", ha="center", color=colour, fontweight="bold")
-    right.set_xticks([0, 1, 2], ["before", "fine-tuned without", "fine-tuned with\naugmentation"])
-    right.set(xlim=(-0.5, 2.5), ylim=(min(right.get_ylim()[0], 100 * before) - 5, 100), xlabel="")
-    right.set_title("test accuracy, % (each seed, and the mean)", loc="left", fontsize=10)
-    figure.savefig(path, dpi=130)
+        ax.annotate(words, above, (0, 9), textcoords="offset points", ha="center", color=colour, fontweight="bold")
+    ax.set_xticks([0, 1, 2], ["before", "fine-tuned without", "fine-tuned with\naugmentation"])
+    ax.set(xlim=(-0.5, 2.5), ylim=(min(ax.get_ylim()[0], 100 * before) - 5, 100))
+    pictures.plain(ax, "test accuracy, % (each seed, and the mean)")

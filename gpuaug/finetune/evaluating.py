@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpuaug.data import DataError, read
+from gpuaug.data import DataError, Source, read
 
-from . import pictures
+from . import pictures, runs
 from .metrics import Evaluation, mistakes
+from .runs import Run
 
 MOST_MISTAKES = 24
-
-
-def read_json(path: Path) -> Any:
-    """A file of JSON, None where there is none. Raises ValueError, naming it, for one that is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({error}); remove it, or run again") from None
-
-
-def read_lines(path: Path) -> list[dict]:
-    """metrics.jsonl, empty where there is none. A last line that was cut off, by a run that was killed, is left out;
-    any other damage raises ValueError naming the line."""
-    if not path.is_file():
-        return []
-    lines, found = path.read_text(encoding="utf-8", errors="replace").splitlines(), []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise ValueError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
-    return found
-
-
-def events(lines: list[dict], name: str) -> list[dict]:
-    """The lines of one event: "before", "epoch", "after", ..."""
-    return [line for line in lines if line.get("event") == name]
-
-
-def predictions(run: Path) -> dict[str, np.ndarray] | None:
-    """predictions.npz: ids, labels, logits, and paths if it has them; None where there is none."""
-    path = run / "predictions.npz"
-    if not path.is_file():
-        return None
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
 
 
 def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,30 +23,21 @@ def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"])
 
 
-def evaluation_of(run: Path) -> Evaluation | None:
-    """evaluation.json, None where there is none. Raises ValueError for a damaged one, or one of another version."""
-    facts = read_json(run / "evaluation.json")
-    return None if facts is None else Evaluation.from_dict(facts)
-
-
-def complete(run: str | Path) -> list[Path]:
+def complete(folder: str | Path) -> list[Path]:
     """Write what follows from the rest of a run's folder and is not there, or is older; returns what was written.
 
     evaluation.json follows from predictions.npz and the classes in config.json; pictures/ of the curves, the confusion
     matrix, calibration and robustness from the JSON beside them; mistakes.png from predictions whose paths are image
     files. Raises ValueError for files that are damaged.
     """
-    run = Path(run)
-    resolved = (read_json(run / "config.json") or {}).get("resolved", {})
-    stored, written = predictions(run), []
-    if stored is not None and resolved.get("classes") and _is_due(run / "evaluation.json", run / "predictions.npz"):
-        evaluation = Evaluation.of(*answers(stored), resolved["classes"])
-        written.append(run / "evaluation.json")
-        written[0].write_text(json.dumps(evaluation.as_dict()) + "\n", encoding="utf-8")
-    for name, (source, draw) in _drawings(run, evaluation_of(run), resolved, stored).items():
-        path = run / "pictures" / name
-        if _is_due(path, run / source):
-            path.parent.mkdir(exist_ok=True)
+    run, written = Run(folder), []
+    path, classes = run.path(runs.EVALUATION), run.resolved.get("classes")
+    if classes and run.predictions is not None and _is_due(path, run.path(runs.PREDICTIONS)):
+        run.write_json(path.name, Evaluation.of(*answers(run.predictions), classes).as_dict(), indent=None)
+        written.append(path)
+    for name, (source, draw) in _drawings(run).items():
+        path = run.picture(name)
+        if _is_due(path, run.path(source)):
             draw(path)
             written += [path] if path.exists() else []
     return written
@@ -95,35 +47,52 @@ def _is_due(path: Path, source: Path) -> bool:
     return not path.exists() or path.stat().st_mtime_ns < source.stat().st_mtime_ns
 
 
-def _drawings(run: Path, evaluation: Evaluation | None, resolved: dict, stored: dict | None) -> dict[str, tuple]:
+def _drawings(run: Run) -> dict[str, tuple[str, Callable[[Path], None]]]:
     """By the name of a picture that can be drawn: (the file that it follows from, what draws it to a path)."""
-    lines, found = read_lines(run / "metrics.jsonl"), {}
-    if history := events(lines, "epoch"):
-        before, after = (next(iter(events(lines, name)), {}).get("test_accuracy") for name in ("before", "after"))
-        title = " on ".join(filter(None, [resolved.get("model"), resolved.get("data", {}).get("name")]))
-        ends = {"before": before, "after": after, "title": title}
-        found["curves.png"] = "metrics.jsonl", lambda path: pictures.write_curves(path, history, **ends)
+    found, evaluation = {}, run.evaluation
+    if history := run.history:
+        before, after = (run.event(name).get("test_accuracy") for name in ("before", "after"))
+        title = " on ".join(filter(None, [run.resolved.get("model"), run.resolved.get("data", {}).get("name")]))
+        said = {"before": before, "after": after, "title": title, "augmented": run.augmented}
+        found["curves"] = runs.METRICS, lambda path: pictures.write_curves(path, history, **said)
     if evaluation is not None:
         bins, ece = evaluation.calibration, evaluation.ece
-        found["calibration.png"] = "evaluation.json", lambda path: pictures.write_calibration(path, bins, ece)
+        found["calibration"] = runs.EVALUATION, lambda path: pictures.write_calibration(path, bins, ece)
         if evaluation.confusion is not None:
             matrix, classes = evaluation.confusion, evaluation.classes
-            found["confusion.png"] = "evaluation.json", lambda path: pictures.write_confusion(path, matrix, classes)
-    if measured := read_json(run / "robustness.json"):
-        found["robustness.png"] = "robustness.json", lambda path: pictures.write_robustness(path, {run.name: measured})
-    if stored is not None and evaluation is not None and len(stored.get("paths", ())):
-        found["mistakes.png"] = "predictions.npz", lambda path: _draw_mistakes(path, stored, evaluation.classes)
+            found["confusion"] = runs.EVALUATION, lambda path: pictures.write_confusion(path, matrix, classes)
+    if measured := run.robustness:
+        name = run.folder.name
+        found["robustness"] = runs.ROBUSTNESS, lambda path: pictures.write_robustness(path, {name: measured})
+    if evaluation is not None and run.predictions is not None and len(run.predictions.get("paths", ())):
+        found["mistakes"] = runs.PREDICTIONS, lambda path: write_mistakes(path, run, evaluation.classes)
     return found
 
 
-def _draw_mistakes(path: Path, stored: dict[str, np.ndarray], classes: Sequence[str]) -> None:
-    """Nothing where a path is no image file."""
-    wrong, images = mistakes(*answers(stored), classes, MOST_MISTAKES), []
+def write_mistakes(path: Path, run: Run, classes: Sequence[str], source: Source | None = None) -> None:
+    """The worst mistakes among a run's predictions, as a sheet; nothing where an image cannot be read.
+
+    ``source``: where the images are found, by their ids; by default each is the file that its path names.
+    """
+    stored, images = run.predictions, []
+    wrong = mistakes(*answers(stored), classes, MOST_MISTAKES)
     for line in wrong:
-        file = Path(str(stored["paths"][line["index"]]))
-        line["name"] = file.name
+        id, file = int(stored["ids"][line["index"]]), ""
+        if len(stored.get("paths", ())):
+            file = str(stored["paths"][line["index"]])
+        line["name"] = Path(file).name or f"#{id}"
         try:
-            images.append(torch.from_numpy(read(file).copy()).permute(2, 0, 1))
+            images.append(_image(file) if source is None else _image_of(source, id))
         except DataError:
             return
     pictures.write_mistakes(path, wrong, images)
+
+
+def _image_of(source: Source, id: int) -> torch.Tensor:
+    one = source.subset((source.ids == id).nonzero().flatten().tolist())
+    return _image(one.items[0]) if one.images is None else one.images[0]
+
+
+def _image(item: Any) -> torch.Tensor:
+    """uint8 [3, H, W]. Raises DataError for what cannot be read."""
+    return torch.from_numpy(read(item).copy()).permute(2, 0, 1)

@@ -22,8 +22,10 @@ import torch
 import gpuaug
 
 from . import pictures
-from .evaluating import complete, evaluation_of, events, predictions, read_json, read_lines
+from .evaluating import complete
 from .metrics import Evaluation, confusions, paired, percent, ranks
+from .runs import REPORT, Run
+from .runs import write as write_file
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -88,32 +90,17 @@ def _check(folder: str | Path) -> Path:
     return folder
 
 
-class _Read:
-    """What lies in a run's folder; None or empty for what does not."""
+class _Read(Run):
+    """A run, and what a page says of it."""
 
     def __init__(self, folder: str | Path):
-        self.folder = _check(folder)
+        super().__init__(_check(folder))
         self.name = self.folder.resolve().name
-        config = read_json(self.folder / "config.json") or {}
-        self.asked, self.resolved = config.get("asked", {}), config.get("resolved", {})
-        self.environment = config.get("environment", {})
-        self.lines = read_lines(self.folder / "metrics.jsonl")
-        self.history, self.robustness = events(self.lines, "epoch"), read_json(self.folder / "robustness.json")
+        self.environment = self.facts.get("environment", {})
 
     @cached_property
-    def evaluation(self) -> Evaluation | None:
-        return evaluation_of(self.folder)
-
-    @cached_property
-    def predictions(self) -> dict[str, np.ndarray] | None:
-        return predictions(self.folder)
-
-    def event(self, name: str) -> dict:
-        return next(iter(events(self.lines, name)), {})
-
-    def picture(self, name: str) -> bytes | None:
-        path = self.folder / "pictures" / f"{name}.png"
-        return path.read_bytes() if path.is_file() else None
+    def history(self) -> list[dict[str, Any]]:
+        return self.events("epoch")
 
     def mean_of(self, key: str) -> float | None:
         """Over the epochs that have it."""
@@ -136,8 +123,8 @@ def write(run: str | Path) -> Path:
     complete(run)
     found = _Read(run)
     parts = (_head, _asked, _training, _samples, _evaluation, _robustness, _mistakes, _speed)
-    path = found.folder / "report.html"
-    path.write_text(_page(found.name, "\n".join(part(found) for part in parts)), encoding="utf-8")
+    path = found.path(REPORT)
+    write_file(path, _page(found.name, "\n".join(part(found) for part in parts)).encode())
     return path
 
 
@@ -162,8 +149,7 @@ def write_comparison(runs: Sequence[str | Path], path: str | Path) -> Path:
         _overlaid_robustness(found),
     ]
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_page(f"{len(found)} runs", "\n".join(body)), encoding="utf-8")
+    write_file(path, _page(f"{len(found)} runs", "\n".join(body)).encode())
     return path
 
 
@@ -216,8 +202,8 @@ def _drawn(draw: Callable[..., None], alt: str, *arguments: Any) -> str:
 
 
 def _picture(run: _Read, name: str, alt: str, missing: str, kind: str = "chart") -> str:
-    content = run.picture(name)
-    return _say(missing) if content is None else _image(content, alt, kind)
+    path = run.picture(name)
+    return _image(path.read_bytes(), alt, kind) if path.is_file() else _say(missing)
 
 
 def _cards(facts: Iterable[tuple[str, str]]) -> str:
@@ -366,8 +352,9 @@ def _robustness(run: _Read) -> str:
         cells = [f"{percent(line['score'])} at {line['words']}" for _, line in sorted(lines.items())]
         rows.append([name, *cells, *[None] * (5 - len(cells))])
     parts.append(_table((measured["metric"], *(f"strength {s}" for s in range(1, 6))), rows))
-    if sheet := run.picture("corruptions"):
-        parts.append(_folded("What these strengths look like", _image(sheet, "corrupted test images", "photo")))
+    if (sheet := run.picture("corruptions")).is_file():
+        image = _image(sheet.read_bytes(), "corrupted test images", "photo")
+        parts.append(_folded("What these strengths look like", image))
     return "\n".join(parts)
 
 

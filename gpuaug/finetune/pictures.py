@@ -7,6 +7,7 @@ percent where they are drawn.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -20,7 +21,7 @@ from gpuaug.drawing import FAINT, GAP, INK, MARGIN, TEXT, Tile, contact_sheet, h
 from gpuaug.drawing import font_for as face_of
 from gpuaug.preview import to_image
 
-from . import robustness
+from . import robustness, runs
 from .metrics import percent, wilson
 
 Target = str | Path | BinaryIO
@@ -37,7 +38,7 @@ SIDE, COLUMNS = 150, 6  # of the sheet of mistakes: pixels of a tile, tiles of a
 
 # --- matplotlib without a display -------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _figure(target: Target, width: float, height: float, title: str = "", box: str | None = None) -> Iterator:
+def drawn(target: Target, width: float, height: float, title: str = "", box: str | None = None) -> Iterator:
     """A figure of so many inches, which is written once it is drawn; "tight": without its empty borders."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -47,7 +48,24 @@ def _figure(target: Target, width: float, height: float, title: str = "", box: s
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", **_lettered([title]))
     yield figure
-    figure.savefig(target, dpi=DPI, format="png", bbox_inches=box)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=DPI, format="png", bbox_inches=box)
+    _put(content, target)
+
+
+def write_image(target: Target, image: Image.Image) -> None:
+    """An image as a PNG."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    _put(content, target)
+
+
+def _put(content: io.BytesIO, target: Target) -> None:
+    """Into a file, whole or not at all, or into one that is open."""
+    if isinstance(target, str | Path):
+        runs.write(Path(target), content)
+    else:
+        target.write(content.getbuffer())
 
 
 def _lettered(texts: Sequence[str]) -> dict:
@@ -56,7 +74,8 @@ def _lettered(texts: Sequence[str]) -> dict:
     return {"fontfamily": list(families), "parse_math": False}
 
 
-def _plain(ax, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
+def plain(ax, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
+    """Axes without a box around them, with lines across."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", alpha=0.25)
     ax.set_axisbelow(True)
@@ -85,7 +104,7 @@ def write_confusion(target: Target, confusion: np.ndarray | Sequence, classes: S
     flat = k <= FLAT
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(1, keepdims=True)
-    with _figure(target, size + 3.6, size + 2.0, "confusion matrix", "tight") as figure:
+    with drawn(target, size + 3.6, size + 2.0, "confusion matrix", "tight") as figure:
         from matplotlib import colormaps
         from matplotlib.colors import PowerNorm
 
@@ -132,16 +151,16 @@ def write_calibration(target: Target, calibration: Sequence[dict], ece: float) -
     y = np.array([100 * line["accuracy"] for line in full])
     ends = 100 * np.array([wilson(round(line["accuracy"] * line["n"]), line["n"]) for line in full])
     edges = [100 * line["low"] for line in calibration]
-    with _figure(target, 5.2, 5.4) as figure:
+    with drawn(target, 5.2, 5.4) as figure:
         top, bottom = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
         top.plot([0, 100], [0, 100], color=REST, linestyle="--", linewidth=1, label="as sure as right")
         bars = np.clip([y - ends[:, 0], ends[:, 1] - y], 0, None)
         top.errorbar(x, y, bars, color=VAL, marker="o", markersize=5, linewidth=1.6, capsize=2, label="the model")
         top.set(xlim=(0, 100), ylim=(0, 102))
         top.legend(frameon=False, fontsize=9, loc="upper left")
-        _plain(top, f"calibration: sure and right are {percent(ece)} apart (ECE)", ylabel="right, %")
+        plain(top, f"calibration: sure and right are {percent(ece)} apart (ECE)", ylabel="right, %")
         bottom.bar(edges, [line["n"] for line in calibration], width=100 / len(edges), align="edge", color=VAL)
-        _plain(bottom, xlabel="confidence, %", ylabel="answers")
+        plain(bottom, xlabel="confidence, %", ylabel="answers")
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -168,11 +187,11 @@ def write_curves(
     rates, timed = _series(history, "lr"), [line for line in history if line.get("shares")]
     n = len(panels) + bool(rates[0]) + bool(timed)
     rows = -(-n // 2)
-    with _figure(target, 10.4, 3.5 * rows + 0.3, title) as figure:
+    with drawn(target, 10.4, 3.5 * rows + 0.3, title) as figure:
         axes = list(figure.subplots(rows, 2, squeeze=False).flat)
         style = {"marker": "o" if len(history) < 40 else None, "markersize": 4, "linewidth": 1.8}
         for ax, (name, train, val, scale) in zip(axes, panels, strict=False):
-            _plain(ax, name, "epoch")
+            plain(ax, name, "epoch")
             for key, colour, word in (
                 (train, TRAIN, "train, augmented" if augmented else "train"),
                 (val, VAL, "validation"),
@@ -188,7 +207,7 @@ def write_curves(
             ax = next(rest)
             ax.plot(*rates, color=COLOURS[2], **style)
             ax.set_ylim(bottom=0)
-            _plain(ax, "learning rate at the end of the epoch", "epoch")
+            plain(ax, "learning rate at the end of the epoch", "epoch")
         if timed:
             _draw_shares(next(rest), timed)
         for ax in rest:
@@ -208,13 +227,13 @@ def _draw_shares(ax, history: Sequence[Mapping]) -> None:
         bottom += part
     ax.set_ylim(0, 118)
     ax.set_yticks(range(0, 101, 25))
-    _plain(ax, "where the time goes, %", "epoch")
+    plain(ax, "where the time goes, %", "epoch")
     ax.legend(frameon=False, fontsize=8, ncols=len(SHARES), loc="upper left")
 
 
 def write_overlaid(target: Target, histories: Mapping[str, Sequence[Mapping]], title: str = "") -> None:
     """Several runs' loss and accuracy on validation images, of those without any on the training ones; by name."""
-    with _figure(target, 10.4, 3.9, title) as figure:
+    with drawn(target, 10.4, 3.9, title) as figure:
         for ax, (name, part, scale) in zip(
             figure.subplots(1, 2), (("loss", "loss", 1), ("accuracy, %", "accuracy", 100)), strict=True
         ):
@@ -227,7 +246,7 @@ def write_overlaid(target: Target, histories: Mapping[str, Sequence[Mapping]], t
                 colour = COLOURS[i % len(COLOURS)]
                 lines += ax.plot(x, [scale * v for v in y], color=colour, linestyle=dashes, linewidth=1.8)
                 words.append(short(run, 44) + ("" if dashes == "-" else " (training)"))
-            _plain(ax, name, "epoch")
+            plain(ax, name, "epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.legend(lines, words, frameon=False, prop={"size": 8, "family": _lettered(words)["fontfamily"]})
 
@@ -241,7 +260,7 @@ def write_robustness(target: Target, measured: Mapping[str, dict], title: str = 
     """
     every = list(dict.fromkeys(line["name"] for one in measured.values() for line in one["corruptions"]))
     rows = max(1, -(-len(every) // 3))
-    with _figure(target, 11, 2.9 * rows + 0.9, title) as figure:
+    with drawn(target, 11, 2.9 * rows + 0.9, title) as figure:
         axes = figure.subplots(rows, 3, squeeze=False, sharey=True)
         for ax, name in zip(axes.flat, every, strict=False):
             for i, one in enumerate(measured.values()):
@@ -270,7 +289,7 @@ def _draw_corruption(ax, measured: dict, name: str, colour: str) -> None:
     ax.plot(x, [100 * point["score"] for point in points], color=colour, marker="o", markersize=4, linewidth=1.8)
     ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     ax.set_xticks(x, ["clean", *(line["words"].removeprefix("quality ") for line in lines)], fontsize=8)
-    _plain(ax, name, lines[0]["unit"])
+    plain(ax, name, lines[0]["unit"])
     ax.xaxis.label.set_size(8)
 
 
@@ -290,7 +309,7 @@ def write_corruptions(
                 words = f"{row}, clean" if name == "clean" else robustness.CORRUPTIONS[name].words(strength)
                 rows[row][i].append(Tile(picture, words))
     title = "What the corruptions of strengths 1 to 5 do to test images"
-    contact_sheet([row for name in names for row in rows[name]], title, side=120).save(target, "PNG")
+    write_image(target, contact_sheet([row for name in names for row in rows[name]], title, side=120))
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -320,4 +339,4 @@ def write_mistakes(target: Target, mistakes: Sequence[Mapping], images: Sequence
         for column, tile in enumerate(row):
             place(sheet, tile, MARGIN + column * (SIDE + GAP), y, SIDE, tall, dark=True)
         y += whole
-    sheet.save(target, "PNG")
+    write_image(target, sheet)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gpuaug.data import Loader, Source
+from gpuaug.data.items import Made, Slice
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
-from . import evaluating, metrics, page, pictures, runs
+from . import evaluating, page, pictures, runs
 
 if TYPE_CHECKING:
     from .opening import Job
@@ -36,34 +38,26 @@ def device_name(device: torch.device) -> str:
 
 def after(job: Job) -> None:
     """What a run leaves once it is done, beside its weights and numbers: pictures and report.html."""
-    folder = job.run / runs.PICTURES
-    folder.mkdir(exist_ok=True)
-    augmented = job.learner is job.model and job.config.augment != "none"
-    style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": augmented}
-    write_contact_sheet(folder / "contact_sheet.png", job.augment, job.parts.train, job.accelerator.device, **style)
-    if job.parts.test.images is not None:
-        write_mistakes(folder / "mistakes.png", job)
+    run = runs.Run(job.run)
+    style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
+    write_contact_sheet(run.picture("contact_sheet"), job.augment, job.parts.train, job.accelerator.device, **style)
+    evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
     page.write(job.run)
 
 
-def write_mistakes(path: Path, job: Job) -> None:
-    """The worst mistakes on a test part whose images lie in memory."""
-    logits, labels = evaluating.answers(evaluating.predictions(job.run))
-    wrong = metrics.mistakes(logits, labels, job.parts.train.classes, evaluating.MOST_MISTAKES)
-    order = job.parts.test.ids.tolist()
-    places = [order.index(id) for id in evaluating.predictions(job.run)["ids"].tolist()]
-    images = [job.parts.test.images[places[line["index"]]] for line in wrong]
-    pictures.write_mistakes(path, [line | {"name": f"#{order[places[line['index']]]}"} for line in wrong], images)
-
-
 def write_predictions(job: Job, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> None:
-    """predictions.npz of the test part: ids int64 [N], labels, logits float32 [N, K], and paths as strings."""
+    """predictions.npz of the test part: ids int64 [N], labels, logits float32 [N, K], and paths as strings, empty for
+    images that have none."""
     source, content = job.parts.test, io.BytesIO()
-    items = [""] * len(source) if source.images is not None else map(str, source.items)
+    items = [""] * len(source) if source.images is not None else map(_path, source.items)
     path_of = dict(zip(source.ids.tolist(), items, strict=True))
     paths = np.array([path_of[id] for id in ids.tolist()])
     np.savez(content, ids=ids.numpy(), labels=labels.numpy(), logits=logits.numpy(), paths=paths)
-    runs.write(job.run / "predictions.npz", content)
+    runs.write(job.run / runs.PREDICTIONS, content)
+
+
+def _path(item: Any) -> str:
+    return str(item) if isinstance(item, str | os.PathLike | Slice | Made) else ""
 
 
 def write_contact_sheet(
@@ -80,17 +74,18 @@ def write_contact_sheet(
     epochs: int = 6,
 ) -> None:
     """``images`` training images, spread over the classes, and what the model sees of each in its first ``epochs``
-    (in one of them where nothing is ``augmented``)."""
+    (in one of them where nothing is ``augmented``). Damaged ones are left out; of none there is no sheet."""
     epochs = epochs if augmented else 1
     step = max(1, len(source) // images)
     first = source.labels if source.labels.ndim == 1 else source.labels.argmax(1)
     by_class = torch.argsort(first, stable=True)[step // 2 :: step][:images]
     some, rows = source.subset(by_class.tolist()), []
-    for shown, labels, ids in Loader(some, 1, device=device, workers=0):
+    for shown, labels, ids in Loader(some, 1, device=device, workers=0, max_bad=1.0):
         label, i = labels[0], int(ids)
         names = some.classes[label] if label.ndim == 0 else ", ".join(some.classes[k] for k in label.nonzero()[:, 0])
         seen = [draw_tiles(shown[0], augment, [i], mean, std, epoch)[0] for epoch in range(epochs)]
         rows.append([Tile(to_image(shown[0]), f"{names}  #{i}"), *seen])
     when = f"epochs 1 to {epochs}" if augmented else "every epoch"
     title = f"{name}: training images, and what the model sees of them in {when}"
-    contact_sheet(rows, title, one_line(augment)).save(path)
+    if rows:
+        pictures.write_image(path, contact_sheet(rows, title, one_line(augment)))

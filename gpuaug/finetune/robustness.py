@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 import gpuaug as ga
 from gpuaug.messages import meant, shown
 
+from . import runs
 from .metrics import Evaluation
 
 STRENGTHS = (1, 2, 3, 4, 5)
@@ -168,6 +170,17 @@ def measure(
         lines[-1] |= {"unit": one.unit, **score}
     mean_score = sum(line["score"] for line in lines) / len(lines) if lines else None
     return {**result, "mean": mean_score, "corruptions": lines}
+
+
+def write(run: str | Path, measured: dict[str, Any]) -> Path:
+    """Write what :func:`measure` returned as a run's robustness.json, and return its path.
+
+    :func:`gpuaug.finetune.page.write` then shows it, with pictures/corruptions.png if
+    :func:`gpuaug.finetune.pictures.write_corruptions` was asked for that.
+    """
+    found = runs.Run(run)
+    found.write_json(runs.ROBUSTNESS, measured)
+    return found.path(runs.ROBUSTNESS)
 
 
 @torch.no_grad()

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .config import Config
+from .metrics import Evaluation
 
 CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
+PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
 
 
@@ -77,7 +81,7 @@ def _names(found: list[Run]) -> str:
 
 
 class Run:
-    """What lies in a run's folder. Raises ValueError where a file that is asked for is not there, or is damaged."""
+    """What lies in a run's folder; None or empty for what does not. Raises ValueError for a file that is damaged."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -86,42 +90,84 @@ class Run:
         """Of a file in the folder."""
         return self.folder / name
 
+    def picture(self, name: str) -> Path:
+        """Of a picture: "curves", "confusion", ..."""
+        return self.folder / PICTURES / f"{name}.png"
+
     @cached_property
     def facts(self) -> dict[str, Any]:
         """config.json: "asked", "resolved", "environment"."""
-        return self.json(CONFIG)
+        return self.json(CONFIG) or {}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Every option as it was given."""
+        return self.facts.get("asked", {})
 
     @property
     def config(self) -> Config:
-        """The :class:`gpuaug.finetune.Config` that was given."""
-        return Config.from_dict(self.facts["asked"])
+        """The :class:`gpuaug.finetune.Config` that was given. Raises ValueError where there is no config.json."""
+        if not self.asked:
+            raise ValueError(f"{self.path(CONFIG)}: there is no such file, or no run was asked for in it")
+        return Config.from_dict(self.asked)
 
     @property
     def resolved(self) -> dict[str, Any]:
         """What was decided: classes, sizes, the model, the recipe, the pipeline."""
-        return self.facts["resolved"]
+        return self.facts.get("resolved", {})
+
+    @property
+    def augmented(self) -> bool:
+        """Whether the model saw augmented images while it learned."""
+        own = "augment" in self.resolved.get("given", ())
+        return self.resolved.get("recipe") != "probe" and (own or self.asked.get("augment") != "none")
 
     def lines(self) -> list[dict[str, Any]]:
-        """metrics.jsonl, in order."""
-        path = self.path(METRICS)
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-        except ValueError as error:
-            raise ValueError(f"{path}: not a line of JSON ({error})") from None
+        """metrics.jsonl, in order. A last line that was cut off is left out."""
+        path, found = self.path(METRICS), []
+        if not path.is_file():
+            return found
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                if number < len(lines):
+                    raise ValueError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
+        return found
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of one event: "before", "epoch", "after", ..."""
-        return [line for line in self.lines() if line["event"] == name]
+        return [line for line in self.lines() if line.get("event") == name]
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The first line of an event."""
+        return next(iter(self.events(name)), {})
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """A line an epoch."""
         return self.events("epoch")
 
-    @property
-    def evaluation(self) -> dict[str, Any] | None:
-        """evaluation.json, or None."""
-        return self.json("evaluation.json") if self.path("evaluation.json").exists() else None
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray] | None:
+        """predictions.npz of the test part: ids, labels, logits, and paths if it has them."""
+        path = self.path(PREDICTIONS)
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """evaluation.json. Raises ValueError for one of another version, too."""
+        facts = self.json(EVALUATION)
+        return None if facts is None else Evaluation.from_dict(facts)
+
+    @cached_property
+    def robustness(self) -> dict[str, Any] | None:
+        """robustness.json, as :func:`gpuaug.finetune.robustness.measure` returns it."""
+        return self.json(ROBUSTNESS)
 
     def json(self, name: str) -> Any:
         """A file of JSON in the folder."""
@@ -129,23 +175,33 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ValueError(f"{path}: there is no such file") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({error})") from None
+            return None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: cannot be read as JSON ({error}); remove it, or run again") from None
 
-    def write_json(self, name: str, value: Any) -> None:
+    def write_json(self, name: str, value: Any, indent: int | None = 2) -> None:
         """Write a file of JSON, whole or not at all."""
-        write(self.path(name), json.dumps(value, indent=2).encode() + b"\n")
+        write(self.path(name), dumped(value, indent).encode() + b"\n")
 
     def write_lines(self, lines: list[dict[str, Any]]) -> None:
         """Write metrics.jsonl, whole or not at all."""
-        write(self.path(METRICS), b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        write(self.path(METRICS), b"".join(dumped(line).encode() + b"\n" for line in lines))
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.lines())
+
+def dumped(value: Any, indent: int | None = None) -> str:
+    """JSON, in which a number that is not finite is null: JSON has no NaN and no infinity."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def clean(run: Path) -> None:
@@ -161,11 +217,15 @@ def write(path: Path, content: bytes | memoryview | io.BytesIO) -> None:
     one: beside it, to the disk, then in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content.getbuffer() if isinstance(content, io.BytesIO) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content.getbuffer() if isinstance(content, io.BytesIO) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     if hasattr(os, "O_DIRECTORY"):  # that the name lasts, too
         folder = os.open(path.parent, os.O_DIRECTORY)
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
+
+from .runs import dumped
 
 REFRESH = 0.2  # seconds between two looks at the numbers
 
@@ -27,7 +28,7 @@ class Screen:
     def event(self, line: dict[str, Any]) -> None:
         """A line of metrics.jsonl."""
         if self.json:
-            print(json.dumps(line), flush=True)
+            print(dumped(line), flush=True)
 
     def bar(self, epoch: int, total: int, done: int = 0) -> Bar:
         return Bar(epoch, total, done, self.words)
@@ -99,7 +100,10 @@ def closing_table(before: dict[str, float], after: dict[str, float]) -> str:
     ]
     for name, value in after.items():
         was = before[name]
-        if min(was, value) >= 0 and max(was, value) <= 1 and name != "loss":
+        if was is None or value is None:  # it was not finite, and is read from metrics.jsonl again
+            shown = ["–" if one is None else f"{one:.3f}" for one in (was, value)]
+            rows.append(f"{name:18}│{shown[0]:>9} │{shown[1]:>9} │{'–':>12}")
+        elif min(was, value) >= 0 and max(was, value) <= 1 and name != "loss":
             rows.append(f"{name:18}│{was:>9.1%} │{value:>9.1%} │{100 * (value - was):>+12.1f}")
         else:
             rows.append(f"{name:18}│{was:>9.3f} │{value:>9.3f} │{value - was:>+12.3f}")
