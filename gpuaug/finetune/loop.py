@@ -147,7 +147,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     """
     found = runs.find(out, run)
     done = bool(found.events("after"))
-    if done and found.path("report.html").exists():
+    if done and found.path(runs.REPORT).exists():
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
     check_given(found, given)
     if not done:
