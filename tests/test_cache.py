@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -277,6 +278,9 @@ def started(photos: Path, cache: Path, moment: int) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+CHANGES = itertools.count(1000)
+
+
 def assert_nothing_wrong(photos: Path, path: Path) -> None:
     """What a killed writer has left is right, and so is what the next pass serves, of files changed since, too."""
     source, reader = folder(photos), Cache(path, None)
@@ -291,9 +295,9 @@ def assert_nothing_wrong(photos: Path, path: Path) -> None:
             assert np.array_equal(reader.pixels[at : at + 3 * h * w].reshape(h, w, 3), wanted)
             found += 1
     reader.close()
-    changed = source.items[found % 24]
-    picture(changed, found + 1000)
-    os.utime(changed, ns=(1, 10**18 + found))
+    changed, number = source.items[found % 24], next(CHANGES)
+    picture(changed, number)
+    os.utime(changed, ns=(1, 10**18 + number))
     loader = Loader(source, 8, crops(), cache=path, cache_size=None)
     wanted = plain(photos)
     assert_same(by_id(loader), wanted)
