@@ -15,6 +15,7 @@ from .compose import Compose, Params  # noqa: E402, I001
 from .convert import DataKeys, Targets, convert  # noqa: E402, I001
 from .enums import AutoAugmentPolicy, InterpolationMode  # noqa: E402
 from .kernels.torch.dialect import xp  # noqa: E402
+from .load import load  # noqa: E402
 from .multicrop import MultiCrop, pad_to_batch  # noqa: E402
 from .transforms import *  # noqa: E402, F403
 from .transforms import __all__ as _transforms  # noqa: E402
@@ -44,6 +45,7 @@ __all__ = [
     "collate",
     "convert",
     "functional",
+    "load",
     "pad_to_batch",
     "presets",
     "v2",

@@ -216,8 +216,8 @@ def test_the_best_weights_say_what_they_are(run):
     with safe_open(result.run / "best.safetensors", "pt") as file:
         said = json.loads(file.metadata()["gpuaug"])
     assert said == {
-        "model": "test_resnet", "classes": list("0123456789"), "size": 16, "resize": None, "mean": [0.5] * 3,
-        "std": [0.5] * 3, "recipe": "full", "format": 1,
+        "model": "test_resnet", "recipe": "full", "classes": list("0123456789"), "several": False, "size": 16,
+        "resize": None, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3, "format": 2,
     }  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def test_rooms_import_nothing_but_themselves_and_what_is_shared() -> None:
 
 def imported(path: Path) -> set[Path]:
     """The modules of this package that a module imports, be it inside of a function; not for its annotations alone."""
-    text = re.sub(r"^if TYPE_CHECKING:\n(?: .*\n)+", "", path.read_text(encoding="utf-8"), flags=re.M)
+    text = re.sub(r"^if TYPE_CHECKING:\n(?: .*\n|\n)+", "", path.read_text(encoding="utf-8"), flags=re.M)
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.level:

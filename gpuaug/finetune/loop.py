@@ -7,7 +7,6 @@ apart: its scaler looks for overflows each step). Training loss and accuracy are
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -424,8 +423,7 @@ class Trainer:
     def save_best(self) -> None:
         """best.safetensors, which says itself what it is."""
         if self.job.main:
-            metadata = {"gpuaug": json.dumps(self.job.metadata), "format": "pt"}
-            runs.write(self.job.run / runs.WEIGHTS, safetensors(self.weights(), metadata))
+            runs.write(self.job.run / runs.WEIGHTS, safetensors(self.weights(), self.job.about.dumped()))
 
     def load_best(self) -> None:
         """Back into the model, on every process."""

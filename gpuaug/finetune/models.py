@@ -96,6 +96,13 @@ class ModelCard:
         return cls(get("input_size")[-1], mean, std, get("crop_pct") or 0.875, filter)
 
 
+def known(name: str) -> bool:
+    """Whether :func:`build` makes a model of this name: resnet20, module:function, or one of timm's."""
+    import timm
+
+    return name == "resnet20" or ":" in name or timm.is_model(name.split(".")[0])
+
+
 def card(name: str) -> ModelCard:
     """The :class:`ModelCard` of ``resnet20``, of ``module:function``, or of a timm model. Raises ValueError for any
     other name."""
@@ -159,7 +166,7 @@ def build(
     if weights == "pretrained":
         _from_zero(model)
         return model, f"timm's pretrained weights, {NEW}"
-    return model, _load(model, Path(weights), name, classes)
+    return model, fill(model, Path(weights), name, classes)
 
 
 def adapt(model: nn.Module, num_classes: int) -> str:
@@ -271,26 +278,19 @@ def _build_timm(name: str, num_classes: int, pretrained: bool, size: int | None,
         raise ValueError(f"{name}: no pretrained weights to be had from timm; pass a file ({reason})") from error
 
 
-def _load(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None) -> str:
-    from safetensors import SafetensorError, safe_open
+def fill(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None) -> str:
+    """Load a weights file into a model called ``name``; one sentence on that. See :func:`build`."""
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weights file")
-    try:
-        state = load_file(path)
-        with safe_open(path, "pt") as file:
-            said = _said(file.metadata())
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from None
-    own = model.state_dict()
-    new, words = _fit_head(state, own, head_prefixes(model), said.get("classes"), classes)
+    about = said(path)
+    state, own = load_file(path), model.state_dict()
+    new, words = _fit_head(state, own, head_prefixes(model), about.get("classes"), classes)
     wrong = sorted(
         k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
     )
     wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
     if wrong:
-        of = said.get("model", name)
+        of = about.get("model", name)
         raise ValueError(
             f"{path}: not the weights of this model{f', {name}, but of {of}' if of != name else ''}; {len(wrong)} "
             f"tensors differ: {', '.join(wrong[:4])}, ..."
@@ -322,10 +322,17 @@ def _fit_head(
     return True, f", {NEW}" + ": it was for other classes, as many" * fits
 
 
-def _said(metadata: dict[str, str] | None) -> dict[str, Any]:
-    """What a run's weights file says of itself; {} of any other."""
+def said(path: Path) -> dict[str, Any]:
+    """What a run's weights file says of itself; {} of any other. Raises ValueError for what is no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
     try:
-        said = json.loads((metadata or {}).get("gpuaug", "{}"))
+        with safe_open(path, "pt") as file:
+            found = json.loads((file.metadata() or {}).get("gpuaug", "{}"))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from None
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return found if isinstance(found, dict) else {}

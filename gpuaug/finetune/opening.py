@@ -7,7 +7,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ from .feed import Features, Feed, Input
 from .predicting import predict
 from .recipes import Recipe
 from .report import device_name
+from .saved import About
 from .screen import Screen, begin_words
-
-METADATA = 1  # the format of what best.safetensors says of itself
 
 
 @dataclass(eq=False)
@@ -76,11 +75,10 @@ class Job:
         return self.parts.train.labels.ndim > 1
 
     @property
-    def metadata(self) -> dict[str, Any]:
+    def about(self) -> About:
         """What best.safetensors says of itself."""
         known = self.facts["resolved"]
-        names = ("model", "classes", "size", "resize", "mean", "std", "recipe")
-        return {**{name: known[name] for name in names}, "format": METADATA}
+        return About(**{field.name: known[field.name] for field in fields(About)})
 
 
 def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
@@ -130,7 +128,8 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
         "resolved": {
             "classes": list(names),
             "images": {k: len(p) for k, p in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if p},
-            "size": input.size, "resize": input.resize, "mean": list(input.mean), "std": list(input.std),
+            "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
+            "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
             "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
             "metrics": list(metrics or {}), "data": {"name": parts.name, "fingerprint": fingerprint(parts)},

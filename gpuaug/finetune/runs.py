@@ -57,12 +57,12 @@ def every(out: str | Path = "runs") -> list[Run]:
     return [Run(folder) for folder in sorted(folders, key=lambda folder: (number_of(folder), folder.name))]
 
 
-def find(out: str | Path, name: str | Path) -> Run:
+def find(out: str | Path, name: str | Path | int) -> Run:
     """The run ``name``: a path, the folder's name in ``out``, or its number.
 
     Raises ValueError where there is none, or several of one number.
     """
-    for folder in (Path(name), Path(out) / name):
+    for folder in (Path(str(name)), Path(out) / str(name)):
         if (folder / CONFIG).is_file():
             return Run(folder)
         if folder.is_dir():

@@ -1,0 +1,21 @@
+"""The commands of ``gpuaug``, a module each: a dataclass whose fields are the options, and what runs it.
+
+What a command needs is imported by its ``run``: ``gpuaug --help`` shall not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpuaug.finetune.config import Config
+
+from . import bench, demo, finetune, preview, resume
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
+    "finetune": (Config, finetune.run),
+    "resume": (resume.Resume, resume.run),
+    "preview": (preview.Preview, preview.run),
+    "bench": (bench.Bench, bench.run),
+    "demo": (demo.Demo, demo.run),
+}

@@ -1,0 +1,147 @@
+"""What a run has saved, as something to work with: :class:`Classifier`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import gpuaug as ga
+from gpuaug.messages import shown
+
+from . import models, runs
+from .feed import Input
+
+FORMAT = 2  # of what a weights file says of itself
+
+
+@dataclass(frozen=True)
+class About:
+    """What a weights file says of itself.
+
+    Attributes:
+        model: its name, as ``Config.model``. recipe: which made it. classes: in the order of the logits.
+        several: whether a sample may have several labels. size: side of the input in pixels.
+        resize: the shorter side before the central crop, None for images of that size. interpolation: of the resize.
+        mean, std: of the channels, 0 to 1.
+    """
+
+    model: str
+    recipe: str
+    classes: tuple[str, ...]
+    several: bool
+    size: int
+    resize: int | None
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def dumped(self) -> dict[str, str]:
+        """As the metadata of a safetensors file."""
+        return {"gpuaug": json.dumps({"format": FORMAT, **vars(self)}), "format": "pt"}
+
+    @classmethod
+    def read(cls, path: Path) -> About:
+        """Of a weights file. Raises ValueError for one that says nothing, or was written by another version."""
+        said = models.said(path)
+        if not said:
+            raise ValueError(
+                f"{path}: it does not say which model and classes it is for; gpuaug finetune writes files that do, and "
+                "takes this one as --weights"
+            )
+        lacking = [field.name for field in fields(cls) if field.name not in said]
+        if said.get("format") != FORMAT or lacking:
+            raise ValueError(f"{path}: of format {said.get('format')}, and this gpuaug reads {FORMAT}; fine-tune again")
+        known = {field.name: said[field.name] for field in fields(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+
+
+class Classifier(nn.Module):
+    """A fine-tuned model with its normalisation inside, in eval mode: what :func:`gpuaug.load` gives.
+
+    Called with images [B, 3, size, size], float of 0 to 1 or uint8, it gives logits [B, K].
+
+    Attributes:
+        model: of normalised images. about: classes, sizes, where it comes from. classes, size: of ``about``.
+    """
+
+    def __init__(self, model: nn.Module, about: About):
+        super().__init__()
+        self.model, self.about = model, about
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(about, name)).view(3, 1, 1))
+        self.eval()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.about.classes
+
+    @property
+    def size(self) -> int:
+        return self.about.size
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = images.to(self.mean.dtype) / 255
+        return self.model((images - self.mean) / self.std)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """[B, K] of logits [B, K]: by softmax; where a sample may have several labels, of each class on its own."""
+        return logits.sigmoid() if self.about.several else logits.softmax(1)
+
+    def pipeline(self, backend: str = "auto") -> ga.Compose:
+        """What makes the input of ``model`` of images of any sizes: resize, central crop, normalise."""
+        known = {name: getattr(self.about, name) for name in ("size", "resize", "mean", "std", "interpolation")}
+        return Input(**known, dtype=self.mean.dtype, compose={"backend": backend}).plain()
+
+    def extra_repr(self) -> str:
+        return f"{self.about.model}, {len(self.classes)} classes, {self.size}x{self.size}"
+
+
+def opened(
+    run: str | Path | int, out: str | Path = "runs", model: nn.Module | None = None, device: str | torch.device = "auto"
+) -> Classifier:
+    """See :func:`gpuaug.load`."""
+    path = weights_of(run, out)
+    about = About.read(path)
+    if model is None and ":" not in about.model and not models.known(about.model):
+        raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
+    if model is None:
+        model, _ = models.build(about.model, len(about.classes), str(path), about.size, classes=about.classes)
+    else:
+        models.adapt(model, len(about.classes))
+        models.fill(model, path, about.model, about.classes)
+    return Classifier(model, about).to(chosen_device(device))
+
+
+def weights_of(run: str | Path | int, out: str | Path = "runs") -> Path:
+    """The weights file that ``run`` names: itself, or that of a run: a folder, or a name or a number in ``out``.
+
+    Raises ValueError where there is none.
+    """
+    if Path(str(run)).is_file():
+        return Path(str(run))
+    found = runs.find(out, run)
+    path = found.path(runs.WEIGHTS)
+    if not path.is_file():
+        raise ValueError(f"{found.folder}: there is no {runs.WEIGHTS} in it yet; gpuaug resume {found.folder} goes on")
+    return path
+
+
+def chosen_device(device: str | torch.device) -> torch.device:
+    """ "auto": an accelerator if there is one. Raises ValueError for a device that cannot be used."""
+    if device == "auto":
+        return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device {shown(device)} cannot be used: {str(error).splitlines()[0]}") from None
+    return found
