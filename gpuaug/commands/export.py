@@ -17,7 +17,7 @@ class Export:
     Before anything is written it has to answer as the model itself does, on test images of the run.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Its folder, or its name or number in --runs; or a .safetensors file that it wrote."""
     format: Literal["torch-export", "onnx", "safetensors"] | None = None
     """torch-export: a program for PyTorch (.pt2). onnx: for ONNX Runtime and others (extra gpuaug[export]).

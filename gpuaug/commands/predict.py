@@ -22,9 +22,9 @@ class Predict:
     Of images that cannot be read the column error says why; the exit status is 1 then.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Its folder, or its name or number in --runs; or a .safetensors file that it wrote."""
-    images: Annotated[tuple[str, ...], tyro.conf.Positional]
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """Image files, or folders of them at any depth."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """A .csv, .json or .png file; by default rows of CSV go to stdout."""
@@ -48,9 +48,8 @@ class Predict:
 
 def run(command: Predict) -> int:
     """Predict; returns the exit status."""
-    from gpuaug.finetune.predictions import ON_SHEET, Asked, format_of, listed
-
     import gpuaug as ga
+    from gpuaug.finetune.predictions import ON_SHEET, Asked, format_of, listed
 
     format = format_of(command.out, command.format)
     names = ("top", "threshold", "batch_size", "workers", "tta")

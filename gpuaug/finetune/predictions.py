@@ -63,7 +63,7 @@ class Prediction:
         return self.answers[0][1] if self.answers else None
 
     def as_row(self, columns: int) -> dict[str, Any]:
-        """path, answer, probability, answer_2, probability_2 and so on to so many, error; None for what there is not."""
+        """path, answer, probability, answer_2, probability_2 and so on to so many, error. None: there is no such."""
         row: dict[str, Any] = {"path": self.path}
         for i in range(columns):
             name, value = self.answers[i] if i < len(self.answers) else (None, None)
