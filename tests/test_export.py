@@ -83,8 +83,9 @@ def images_of(size: int) -> torch.Tensor:
     made = []
     for i in range(100):
         with Image.open(photos[i % len(photos)]) as photo:
-            left = 40 * (i // len(photos))
-            made.append(np.array(photo.convert("RGB").resize((size, size), box=(left, 0, left + 200, 200))))
+            shift, side = 4 * (i // len(photos)), min(photo.size) - 8
+            box = (shift, shift, shift + side, shift + side)
+            made.append(np.array(photo.convert("RGB").resize((size, size), box=box)))
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
 
 
