@@ -34,7 +34,7 @@ class Export:
 
 def run(command: Export) -> None:
     """Export."""
-    from gpuaug.finetune.exporting import ENDINGS, export, format_of, of_run
+    from gpuaug.finetune.exporting import ENDINGS, format_of
     from gpuaug.finetune.saved import opened, weights_of
 
     format = format_of(command.out, command.format)
@@ -43,7 +43,7 @@ def run(command: Export) -> None:
     model = opened(weights, device="cpu")
     options = {"dynamic_batch": command.dynamic_batch, "batch_size": command.batch_size}
     try:
-        done = export(model, out, format, **options, images=of_run(weights, model))
+        done = model.export(out, format, **options)
     except ModuleNotFoundError as error:
         raise ValueError(f"export: {error}") from None
     size = model.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,11 @@ def run(command: Predict) -> int:
     names = ("top", "threshold", "batch_size", "workers", "tta")
     model = ga.load(command.run, out=command.runs, device=command.device)
     asked = Asked(model, **{name: getattr(command, name) for name in names})
-    source, names = listed([Path(one) for one in command.images])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        source, names = listed([Path(one) for one in command.images])
+    for one in told:  # files in folders that are no images
+        print(f"gpuaug: {one.message}", file=sys.stderr)
     if format == "sheet" and len(names) > ON_SHEET:
         print(
             f"gpuaug: a sheet shows the first {ON_SHEET} of {len(names):,} images; csv and json take all",

@@ -79,10 +79,9 @@ def format_of(path: Path | None, format: str | None) -> str:
 
 
 def export(
-    model: Classifier, path: Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1,
-    images: tuple[Tensor, bool] | None = None,
-) -> Exported:  # fmt: skip
-    """See :meth:`gpuaug.finetune.saved.Classifier.export`. ``images``: as of :func:`of_run`; None: made ones."""
+    model: Classifier, path: Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
+) -> Exported:
+    """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
     format = format_of(path, format)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -92,7 +91,8 @@ def export(
             f"format {format} needs {', '.join(lacking)}: pip install 'gpuaug[export]'", name=lacking[0]
         )
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    x, real = images or (made(model.size), False)
+    found = None if model.path is None else of_run(model.path, model)
+    x = made(model.size) if found is None else found
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
     with quiet():
         content = MAKERS[format](model, fixed)
@@ -100,24 +100,23 @@ def export(
         greatest = compared(model, answer, x, fixed)
     check(greatest, f"{path}: as {format}")
     runs.write(path, content)
-    return Exported(path, format, len(x), real, greatest[0], greatest[1])
+    return Exported(path, format, len(x), found is not None, *greatest[:2])
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
-def of_run(weights: Path, model: Classifier) -> tuple[Tensor, bool]:
-    """(images float32 [N, 3, size, size] of 0 to 1, True): up to 100 of the test images that predictions.npz beside the
-    weights names, where these are files; else (made ones, False)."""
+def of_run(weights: Path, model: Classifier) -> Tensor | None:
+    """Images float32 [N, 3, size, size] of 0 to 1: up to 100 of the test images that predictions.npz beside the weights
+    names, where these are files; None where there are none."""
     stored = runs.Run(weights.parent).predictions or {}
     files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).is_file()]
     files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
     if not files:
-        return made(model.size), False
-    pipeline = model._input().plain()
-    plain = ga.Compose(pipeline.transforms[:-1])  # all but the normalisation
+        return None
+    plain = ga.Compose(model.pipeline().transforms[:-1])  # all but the normalisation
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
         found = [x for x, *_ in Loader(Source(files, torch.arange(len(files))), IMAGES, plain, max_bad=1.0)]
-    return (torch.cat(found).float(), True) if found else (made(model.size), False)
+    return torch.cat(found) if found else None
 
 
 def made(size: int) -> Tensor:
@@ -133,13 +132,13 @@ def compared(model: Classifier, answer: Callable[[Tensor], Tensor], x: Tensor, f
     """The greatest differences, of logits and of probabilities, and the largest logit; in calls of several sizes, or of
     the one size that is taken, the last of them filled up."""
     if fixed is not None:
-        x = x.repeat(-(-fixed // len(x)), 1, 1, 1)
+        x = x[torch.arange(len(x) + -len(x) % fixed) % len(x)]
         sizes = [fixed] * (len(x) // fixed)
     else:
         sizes = [size for size in BATCHES if sum(BATCHES[: BATCHES.index(size) + 1]) <= len(x)]
         sizes += [len(x) - sum(sizes)] * (len(x) > sum(sizes))
     logits = probabilities = largest = 0.0
-    for part in x[: sum(sizes)].split(sizes):
+    for part in x.split(sizes):
         own, other = model(part), answer(part)
         if own.shape != other.shape:
             return float("nan"), float("nan"), 0.0

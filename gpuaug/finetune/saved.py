@@ -71,11 +71,12 @@ class Classifier(nn.Module):
 
     Attributes:
         model: of normalised images. about: classes, sizes, where it comes from. classes, size: of ``about``.
+        path: the weights file, None of one that was put together.
     """
 
-    def __init__(self, model: nn.Module, about: About):
+    def __init__(self, model: nn.Module, about: About, path: Path | None = None):
         super().__init__()
-        self.model, self.about = model, about
+        self.model, self.about, self.path = model, about, path
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(about, name)).view(3, 1, 1))
         self.eval()
@@ -148,8 +149,9 @@ class Classifier(nn.Module):
     def export(
         self, path: str | Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
     ) -> Exported:
-        """Write the model for other programs, once it was seen to answer as this one does. Its input is float32
-        [B, 3, size, size] of 0 to 1, not normalised: that is inside; its output logits [B, K].
+        """Write the model for other programs, once it was seen to answer as this one does, on test images of its run
+        where these are files. Its input is float32 [B, 3, size, size] of 0 to 1, not normalised: that is inside; its
+        output logits [B, K].
 
         Args:
             path: .pt2, .onnx or .safetensors; written whole or not at all.
@@ -181,7 +183,7 @@ def opened(
     else:
         models.adapt(model, len(about.classes))
         models.fill(model, path, about.model, about.classes)
-    return Classifier(model, about).to(chosen_device(device))
+    return Classifier(model, about, path).to(chosen_device(device))
 
 
 def weights_of(run: str | Path | int, out: str | Path = "runs") -> Path:
