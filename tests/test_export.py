@@ -114,7 +114,9 @@ def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
 
 @needs_onnx
 @pytest.mark.parametrize("format", ["torch-export", "onnx"])
-@pytest.mark.parametrize("name", ["resnet20", "test_resnet", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "test_resnet", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)]
+)
 def test_another_process_answers_as_the_model_does(name, format, tmp_path):
     if name == "tf_efficientnet_lite0" and not LITE.is_file():
         pytest.skip(f"the weights are not there: {LITE}")
