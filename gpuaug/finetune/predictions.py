@@ -137,7 +137,7 @@ class Predictions(Sequence):
             words = [one.error] if one.error else words or ["none of the classes"]
             name = short(Path(one.path).name)
             tiles.append(Tile(_thumbnail(item), "\n".join([*words, name])))
-        title = f"{len(self):,} images"
+        title = f"{len(self):,} image{'s' * (len(self) != 1)}"
         if len(self) > len(some):
             title = f"The first {len(some)} of {len(self):,} images"
         content = io.BytesIO()
