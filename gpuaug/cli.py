@@ -23,8 +23,8 @@ Command = Union[  # noqa: UP007
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; ``args`` default to the command line. Returns the exit status: 0, 2 after one line of error, or
-    130 after Ctrl-C.
+    """Run a command; ``args`` default to the command line. Returns the exit status: 0, 1 where predict could not read
+    an image, 2 after one line of error, or 130 after Ctrl-C.
 
     With GPUAUG_DEBUG set, errors keep their traceback.
     """
