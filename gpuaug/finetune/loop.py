@@ -25,7 +25,7 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.messages import meant
 
-from . import checkpoint, metrics, recipes, report, runs, screen
+from . import checkpoint, metrics, recipes, report, runs, screen, state, tensorboard
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
@@ -86,7 +86,9 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics)
     trainer = Trainer(job)
     begin(job, run)
-    with Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words) as interrupt:
+    callbacks = (*tensorboard.listeners(job), *callbacks)
+    interrupt = Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words)
+    with interrupt, state.kept(job.run, job.main):
         if run is not None:
             trainer.resume()
 
@@ -149,6 +151,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     if done and found.path(runs.REPORT).exists():
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
     check_given(found, given)
+    state.check_free(found)
     if not done:
         return finetune(found.config, run=found.folder, **given)
     job = open_job(found.config, *(given.get(name) for name in GIVEN))

@@ -21,7 +21,7 @@ import gpuaug as ga
 from gpuaug.data import Loader, Parts, Source, open_parts
 from gpuaug.data.folders import part_of
 
-from . import feed, models, recipes, runs
+from . import feed, models, recipes, runs, tensorboard
 from .config import Config
 from .feed import Features, Feed, Input
 from .predicting import predict
@@ -83,6 +83,7 @@ class Job:
 
 def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     """Open everything that a run needs. Raises ValueError for whatever in it cannot be."""
+    tensorboard.check(config)
     given = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
     accelerator = open_accelerator(config)
     screen = Screen(config.quiet, config.json, accelerator.is_main_process)

@@ -18,7 +18,7 @@ from gpuaug.data.items import Made, Slice
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
-from . import evaluating, page, pictures, runs
+from . import evaluating, page, pictures, runs, tensorboard
 
 if TYPE_CHECKING:
     from .opening import Job
@@ -42,6 +42,8 @@ def after(job: Job) -> None:
     style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
     write_contact_sheet(run.picture("contact_sheet"), job.augment, job.parts.train, job.accelerator.device, **style)
     evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
+    evaluating.complete(job.run)
+    tensorboard.after(job)
     page.write(job.run)
 
 
