@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -193,13 +194,13 @@ def when(began: str | None) -> str | None:
 
 
 def _note(line: Summary) -> str:
-    name, reason = plain(line.name), plain(line.reason)
+    name, reason, more = plain(line.name), plain(line.reason), plain(f", {line.reason}" if line.reason else "")
     return {
         "done": "",
         "running": "",
         "running?": f"{name}: said to be running, by {reason}; whether it still is cannot be seen from here",
-        "stopped": f"{name}: can go on, with gpuaug resume{f'; {reason}' if reason else ''}",
-    }.get(line.state, f"{name}: {line.state}{f', {reason}' if reason else ''}")
+        "stopped": f"{name}: stopped{more}; go on with: gpuaug resume {plain(shlex.quote(line.folder))}",
+    }.get(line.state, f"{name}: {line.state}{more}")
 
 
 def _write_newest(command: List, there: list[tuple[Run, Summary]]) -> None:

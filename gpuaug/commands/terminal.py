@@ -11,18 +11,13 @@ import unicodedata
 from collections.abc import Sequence
 
 GAP = "  "
+ESCAPED = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # categories of Unicode: control, format, half a pair, no letter
 LEAST = 16  # letters that a name is shortened to before a further column is left out
 
 
 def plain(text: object) -> str:
     """On one line, without what a terminal would act on or turn around: such a character becomes its escape."""
-
-    def shown(letter: str) -> str:
-        if letter == " " or not unicodedata.category(letter).startswith(("C", "Z")):
-            return letter
-        return " " if letter.isspace() and letter not in "\x1c\x1d\x1e\x1f\x85\u2028\u2029" else ascii(letter)[1:-1]
-
-    return "".join(map(shown, str(text)))
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in ESCAPED else c for c in str(text))
 
 
 def columns() -> int | None:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from gpuaug.messages import meant
+
 from . import runs, state
 from .evaluating import answers
 from .metrics import Evaluation, Interval, paired, percent, ranks
@@ -73,6 +75,8 @@ def summary(run: Run) -> Summary:
 
 
 def _asked(run: Run) -> dict[str, Any]:
+    if not run.asked:
+        raise ValueError(f"{run.path(runs.CONFIG)}: no run was asked for in it; remove the folder, or start it again")
     known = run.resolved
     texts = {"model": known.get("model"), "data": data_of(run), "recipe": known.get("recipe")}
     texts |= {"fingerprint": known.get("data", {}).get("fingerprint")}
@@ -139,8 +143,7 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
     Raises ValueError where no run is left, or none has this metric.
     """
     lines = {run: summary(run) for run in there}
-    aside = {line.name: line.reason or DAMAGED for line in lines.values() if line.state == DAMAGED}
-    aside |= {line.name: line.state for line in lines.values() if line.state not in (DAMAGED, state.DONE)}
+    aside = {line.name: line.state for line in lines.values() if line.state != state.DONE}
     done = [run for run in lines if lines[run].name not in aside]
     if not done:
         why = "; ".join(f"{name}: {reason}" for name, reason in aside.items())
@@ -160,7 +163,11 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
         else:
             found[run] = value, interval
     if not found:
-        raise ValueError(f"no run with the data of {newest.name} has {name}; there are {', '.join(metrics_of(newest))}")
+        known = metrics_of(newest)
+        raise ValueError(
+            f"no run with the data of {newest.name} has the metric {name!r}; choose one of {', '.join(known)}"
+            f"{meant(name, known)}"
+        )
     first = min(found, key=lambda run: found[run][0] if less else -found[run][0])
     equal = tuple(run.name for run in found if run is not first and found[run][0] == found[first][0])
     return Best(first, name, *found[first], len(found), equal, aside)

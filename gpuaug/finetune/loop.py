@@ -150,8 +150,8 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     done = bool(found.events("after"))
     if done and found.path(runs.REPORT).exists():
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
-    check_given(found, given)
     state.check_free(found)
+    check_given(found, given)
     if not done:
         return finetune(found.config, run=found.folder, **given)
     job = open_job(found.config, *(given.get(name) for name in GIVEN))

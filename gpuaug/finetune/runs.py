@@ -186,7 +186,10 @@ class Run:
     def evaluation(self) -> Evaluation | None:
         """evaluation.json. Raises ValueError for one of another version, too."""
         facts = self.json(EVALUATION)
-        return None if facts is None else Evaluation.from_dict(facts)
+        try:
+            return None if facts is None else Evaluation.from_dict(facts)
+        except ValueError as error:
+            raise ValueError(f"{self.path(EVALUATION)}: {error}") from None
 
     @cached_property
     def robustness(self) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .opening import Job
 
 EVENTS = "events"
+LAST = ".pictures"  # what the file of a run's end ends in
 PARTS = ("train", "val", "test")
 
 
@@ -54,7 +55,10 @@ class Events:
             self.begin()
         else:
             self.write(line, None)
-        self.writer.flush()
+        if line["event"] == "after":
+            self.writer.close()
+        else:
+            self.writer.flush()
 
     def begin(self) -> None:
         folder = self.job.run / EVENTS
@@ -63,7 +67,7 @@ class Events:
         self.writer = opened(folder, purge_step=0)  # a TensorBoard that has read the old ones forgets them
         for line in self.job.lines:
             self.write(line, times)
-        self.writer.flush()
+        self.writer.flush()  # before the old ones go
         for path in old:
             path.unlink()
 
@@ -73,15 +77,15 @@ class Events:
             self.writer.add_scalar(tag, value, step, walltime=(times or {}).get((tag, step)))
 
 
-def opened(folder: Path, purge_step: int | None = None) -> SummaryWriter:
+def opened(folder: Path, **keywords: Any) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=purge_step)
+    return SummaryWriter(str(folder), **keywords)
 
 
-def files(folder: Path) -> list[Path]:
+def files(folder: Path, ending: str = "") -> list[Path]:
     """The files of events in a folder, in the order in which TensorBoard reads them."""
-    return sorted(folder.glob("events.out.tfevents.*"))
+    return sorted(folder.glob(f"events.out.tfevents.*{ending}"))
 
 
 def times_of(path: Path) -> dict[tuple[str, int], float]:
@@ -121,7 +125,9 @@ def after(job: Job) -> None:
 
     line = next(line for line in reversed(job.lines) if line["event"] == "after")
     step, metrics = step_of(line), dict(scalars(line))
-    writer = opened(job.run / EVENTS)
+    for path in files(job.run / EVENTS, LAST):  # of a report that was cut short
+        path.unlink()
+    writer = opened(job.run / EVENTS, filename_suffix=LAST)
     for path in sorted((job.run / runs.PICTURES).glob("*.png")):
         with Image.open(path) as image:
             writer.add_image(path.stem, np.asarray(image.convert("RGB")), step, dataformats="HWC")
