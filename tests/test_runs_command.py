@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -63,14 +64,19 @@ def complete_evaluation(folder: Path) -> None:
         assert [path.name for path in complete(folder)] == ["evaluation.json"]
 
 
-@pytest.fixture
-def out(made, tmp_path) -> Path:
-    """Three runs with 30, 40 and 35 of 51 right, the last one on other data."""
-    out = tmp_path / "runs"
+@pytest.fixture(scope="module")
+def three(made, tmp_path_factory) -> Path:
+    """Runs with 30, 40 and 35 of 51 right, the last one on other data."""
+    out = tmp_path_factory.mktemp("three")
     copied(made, out, "001-first", 30)
     copied(made, out, "002-second", 40)
     copied(made, out, "010-third", 35, name="others", fingerprint="ffff")
     return out
+
+
+@pytest.fixture
+def out(three, tmp_path) -> Path:
+    return shutil.copytree(three, tmp_path / "runs")
 
 
 def told(capsys, *words: str, status: int = 0) -> str:
@@ -115,7 +121,7 @@ def test_a_list_fits_the_terminal(made, tmp_path, capsys, monkeypatch, width):
     assert max(map(len, lines)) <= width
     assert [re.search(r"\d{3}-tf", line)[0] for line in lines[1:]] == ["001-tf", "012-tf"]
     assert all("done" in line and " to " in line for line in lines[1:])
-    assert ("…" in lines[1]) == (width < 100) and ("began" in lines[0]) == (width > 60)
+    assert ("…" in lines[1]) == (width <= 100) and ("began" in lines[0]) == (width > 60)
     assert ("model" in lines[0]) == (width == 160)
 
 
@@ -200,16 +206,17 @@ def test_names_do_nothing_to_a_terminal(made, out, capsys):
 
 def test_a_path_for_scripts_is_as_it_is(made, out, capsys):
     folder = copied(made, out, HOSTILE, 45)
-    assert main(["runs", "best", "--path", "--out", str(out)]) == 0
+    assert main(["runs", "best", "--path", "--data", "few", "--out", str(out)]) == 0
     captured = capsys.readouterr()
-    assert captured.out == f"{folder / 'best.safetensors'}\n" and "set aside 010-third" in captured.err
+    assert captured.out == f"{folder / 'best.safetensors'}\n" and "chosen by the test images" in captured.err
 
 
-def test_a_path_of_bytes_reaches_a_script(made, out):
+def test_a_path_of_bytes_reaches_a_script(made, out, monkeypatch):
     copied(made, out, os.fsdecode(b"004-caf\xe9"), 50)
-    words = [sys.executable, "-m", "gpuaug", "runs", "best", "--path", "--out", str(out)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, timeout=120)
-    assert done.stdout == os.fsencode(out) + b"/004-caf\xe9/best.safetensors\n"
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", screen)
+    assert main(["runs", "best", "--path", "--data", "few", "--out", str(out)]) == 0
+    assert screen.buffer.getvalue() == os.fsencode(out) + b"/004-caf\xe9/best.safetensors\n"
 
 
 def test_what_to_type_is_quoted_for_a_shell(made, tmp_path, capsys):
@@ -242,7 +249,7 @@ def test_a_comparison_says_what_the_page_says(made, out, capsys, tmp_path):
     p = 2 * sum(math.comb(10, i) for i in range(only_first + 1)) / 2**10
     row = re.search(r"^B +(\S+) points \((\S+) to (\S+)\) +(\d+) +(\d+) +(\S+) +(\d+)$", text, re.M).groups()
     assert row[0] == f"{100 * (only_second - only_first) / n:+.1f}"
-    assert row[3:] == (str(only_second), str(only_first), f"{p:.2g}", str(n))
+    assert "only A" in text and row[3:] == (str(only_second), str(only_first), f"{p:.2g}", str(n))
     share = only_second / n
     half = 196 * math.sqrt(share * (1 - share) / n)
     assert float(row[1]) == pytest.approx(100 * share - half, abs=1.5)

@@ -266,10 +266,10 @@ def compared(found: Sequence[Any], cells: int | None) -> str:
     else:
         parts.append("What was different\nNothing: their options and their pipelines are the same.")
     rows, told = comparing.against(found)
+    head = ("", "accuracy (interval of 95%)", "only it", f"only {marks[0]}", "p (McNemar)", "images")
     rows = [(letter[row[0]], *row[1:]) for row in rows]
-    title = f"Against {marks[0]}, on the same images"
-    right = comparing.AGAINST[2:]
-    paired = [table(comparing.AGAINST, rows, right=right, drop=("images",), cells=cells)] if rows else []
+    title = f"Against {marks[0]}, on the same images; which of both alone is right, how often"
+    paired = [table(head, rows, right=head[2:], cells=cells)] if rows else []
     parts.append("\n".join([title, *paired, *map(plain, told)]))
     if rows := comparing.by_corruption(found):
         section("Robustness (at strengths 1 to 5)", rows)
@@ -297,7 +297,7 @@ def best(command: BestOf) -> None:
         value = _figure(found.metric, found.value, found.interval)
         print(f"{plain(found.run.name)}: {found.metric} {value}, the best of {found.among}")
         texts = [(name, comparing.worded(value)) for name, value in [*rows, ("weights", weights)] if value is not None]
-        print(side_by_side([""], texts, None).lstrip("\n"))
+        print("\n".join(f"{name:26}  {plain(value)}" for name, value in texts))
     for words in _remarks(found):
         print(words, file=notes)
 
