@@ -285,7 +285,7 @@ def test_a_comparison_has_robustness(out, capsys):
 def test_a_comparison_of_many_fits_the_terminal(out, capsys, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     text = told(capsys, "compare", "1", "2", "10", "--out", str(out))
-    assert max(map(len, text.splitlines())) <= width
+    assert max(map(len, text.splitlines())) <= width, text
     for right in (30, 40, 35):
         assert f"{right / 51:.1%} (" in text
 

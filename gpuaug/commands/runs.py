@@ -14,7 +14,7 @@ import tyro
 
 from gpuaug.messages import meant
 
-from .terminal import columns, plain, side_by_side, table
+from .terminal import columns, filled, plain, side_by_side, table
 
 if TYPE_CHECKING:
     from gpuaug.finetune.comparing import Best, Summary
@@ -258,7 +258,7 @@ def compared(found: Sequence[Any], cells: int | None) -> str:
         parts.append(f"{title}\n{side_by_side(marks, texts, cells)}")
 
     section("Figures (in brackets: intervals of 95%)", comparing.figures(found))
-    parts += [plain(words) for words in comparing.remarks(found)]
+    parts += [filled(words, cells) for words in comparing.remarks(found)]
     if lacking := [letter[run.name] for run in found if run.evaluation is None]:
         parts.append(f"Without an evaluation.json: {', '.join(lacking)}.")
     if rows := comparing.differences(found):
@@ -268,9 +268,9 @@ def compared(found: Sequence[Any], cells: int | None) -> str:
     rows, told = comparing.against(found)
     head = ("", "accuracy (interval of 95%)", "only it", f"only {marks[0]}", "p (McNemar)", "images")
     rows = [(letter[row[0]], *row[1:]) for row in rows]
-    title = f"Against {marks[0]}, on the same images; which of both alone is right, how often"
+    title = f"Against {marks[0]}, on the same images; how often one alone of both is right"
     paired = [table(head, rows, right=head[2:], cells=cells)] if rows else []
-    parts.append("\n".join([title, *paired, *map(plain, told)]))
+    parts.append("\n".join([title, *paired, *(filled(words, cells) for words in told)]))
     if rows := comparing.by_corruption(found):
         section("Robustness (at strengths 1 to 5)", rows)
     return "\n\n".join(parts)
@@ -311,14 +311,14 @@ def _figure(name: str, value: float, interval: Any) -> str:
 
 def _remarks(found: Best) -> list[str]:
     """What to know of a choice."""
-    told = [f"as good: {', '.join(map(plain, found.equal))}"] if found.equal else []
-    told += [f"set aside {plain(name)}: {plain(why)}" for name, why in found.aside.items()]
+    told = [f"as good: {', '.join(found.equal)}"] if found.equal else []
+    told += [f"set aside {name}: {why}" for name, why in found.aside.items()]
     if found.among > 1 and not found.metric.startswith("val_"):
         told.append(
             "chosen by the test images, which makes its figure better than new images will; --metric val_accuracy "
             "chooses by the validation"
         )
-    return told
+    return [filled(words, columns()) for words in told]
 
 
 def _print_path(path: Path) -> None:

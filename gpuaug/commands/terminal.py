@@ -114,6 +114,11 @@ def side_by_side(names: Sequence[str], rows: Sequence[Sequence[str]], cells: int
     return "\n\n".join(blocks)
 
 
+def filled(text: str, cells: int | None) -> str:
+    """A sentence, over as many lines as it takes."""
+    return plain(text) if cells is None else textwrap.fill(plain(text), cells, break_long_words=False)
+
+
 def _wrapped(text: str, most: int) -> list[str]:
     text = plain(text)
     return textwrap.wrap(text, most if width(text) == len(text) else max(1, most // 2)) or [""]

@@ -269,11 +269,7 @@ def remarks(found: Sequence[Read]) -> list[str]:
 
 def differences(found: Sequence[Read]) -> list[tuple]:
     """(option, a value of each run) where they differ: as the recipe decided, else as given; and the pipeline."""
-    every = []
-    for run in found:
-        decided = {name: value for name, value in run.resolved.get("options", {}).items() if name != "name"}
-        recipe = run.resolved.get("recipe") or run.asked.get("recipe")
-        every.append({**run.asked, "recipe": recipe, **decided, "pipeline": run.resolved.get("augment")})
+    every = [{**run.options, "pipeline": run.resolved.get("augment")} for run in found]
     names = dict.fromkeys(name for options in every for name in options)
     asked = {name: [options.get(name) for options in every] for name in names}
     return [(name, *values) for name, values in asked.items() if any(value != values[0] for value in values)]

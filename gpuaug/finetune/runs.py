@@ -130,6 +130,14 @@ class Run:
         return self.facts.get("resolved", {})
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Every option: as it was decided, else as it was given."""
+        known = self.resolved
+        decided = {name: value for name, value in known.get("options", {}).items() if name != "name"}
+        recipe = known.get("recipe") or self.asked.get("recipe")
+        return {**self.asked, "recipe": recipe, **decided}
+
+    @property
     def augmented(self) -> bool:
         """Whether the model saw augmented images while it learned."""
         own = "augment" in self.resolved.get("given", ())

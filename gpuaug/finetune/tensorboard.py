@@ -42,8 +42,9 @@ def listeners(job: Job) -> list[Callable[[dict[str, Any]], None]]:
 class Events:
     """Writes a run's lines as events.
 
-    With the first line that it is given it writes all that the run has so far, and removes the events of before: a run
-    that goes on has gone back to a checkpoint, and neither repeats a step nor lacks one. The old events' times stay.
+    With the first line that it is given it writes all that the run has so far, at the times of before, and has
+    TensorBoard forget the files of before: a run that goes on has gone back to a checkpoint, and neither repeats a step
+    nor lacks one. These files stay: a TensorBoard that is open would never get past one that is gone.
     """
 
     def __init__(self, job: Job):
@@ -64,12 +65,14 @@ class Events:
         folder = self.job.run / EVENTS
         old = files(folder)
         times = {key: time for path in old for key, time in times_of(path).items()}
-        self.writer = opened(folder, purge_step=0)  # a TensorBoard that has read the old ones forgets them
+        self.writer = opened(folder, purge_step=0 if old else None)
         for line in self.job.lines:
             self.write(line, times)
-        self.writer.flush()  # before the old ones go
+        self.writer.flush()
+        *_, mine = sorted(set(files(folder)) - set(old))
         for path in old:
-            path.unlink()
+            if path > mine:  # of a clock that was ahead: read last it would bring back what was forgotten
+                path.unlink()
 
     def write(self, line: dict[str, Any], times: dict[tuple[str, int], float] | None) -> None:
         step = step_of(line)
@@ -131,13 +134,8 @@ def after(job: Job) -> None:
     for path in sorted((job.run / runs.PICTURES).glob("*.png")):
         with Image.open(path) as image:
             writer.add_image(path.stem, np.asarray(image.convert("RGB")), step, dataformats="HWC")
-    for summary in hparams(options_of(job.facts), metrics):
+    options = runs.Run(job.run).options | {"model": job.about.model, "data": job.parts.name}
+    plain = {name: value for name, value in options.items() if isinstance(value, bool | int | float | str)}
+    for summary in hparams(plain, metrics):
         writer.file_writer.add_summary(summary)
     writer.close()
-
-
-def options_of(facts: dict[str, Any]) -> dict[str, Any]:
-    """A run's options, as they were decided, that are a number or a word."""
-    known = facts["resolved"]
-    every = facts["asked"] | known["options"] | {"model": known["model"], "data": known["data"]["name"]}
-    return {name: value for name, value in every.items() if isinstance(value, bool | int | float | str)}
