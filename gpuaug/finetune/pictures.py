@@ -244,7 +244,8 @@ def write_overlaid(target: Target, histories: Mapping[str, Sequence[Mapping]], t
                 if not x:
                     x, y = _series(history, f"train_{part}")
                 colour = COLOURS[i % len(COLOURS)]
-                lines += ax.plot(x, [scale * v for v in y], color=colour, linestyle=dashes, linewidth=1.8)
+                style = {"color": colour, "linestyle": dashes, "linewidth": 1.8, "marker": "o" if len(x) == 1 else None}
+                lines += ax.plot(x, [scale * v for v in y], **style)  # a line of one epoch would not be seen
                 words.append(short(run, 44) + ("" if dashes == "-" else " (training)"))
             plain(ax, name, "epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
