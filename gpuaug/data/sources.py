@@ -9,13 +9,16 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .decode import decode
 from .errors import DataError
+
+if TYPE_CHECKING:
+    from .clips import Sampling
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class Source:
 
     Attributes:
         items: what each is read from, as :func:`gpuaug.data.items.load` takes it; a uint8 tensor [N, 3, H, W] holds
-            images that are decoded already.
+            images that are decoded already, one of [N, T, 3, H, W] clips.
         ids: int64 [N], not negative. A sample keeps its id in every subset, order and format, so its augmentation does
             too: it is the data set's own, or a hash of the sample's path (:func:`id_of`).
         labels: int64 [N], float32 [N, K] of 0 and 1 where a sample may have several, or None.
@@ -32,6 +35,7 @@ class Source:
         targets: what else is known, one a sample: :class:`gpuaug.data.annotated.Annotated`; or None.
         size: side in pixels to which :meth:`decoded` scales.
         left_out: how many files were no images, by ending.
+        clips: of items that are clips (:func:`gpuaug.data.clips`), which of their frames are taken; None: images.
     """
 
     items: Sequence[Any]
@@ -41,6 +45,7 @@ class Source:
     targets: Sequence[Any] | None = None
     size: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    clips: Sampling | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "labels", "targets"):
@@ -53,7 +58,7 @@ class Source:
 
     @property
     def images(self) -> torch.Tensor | None:
-        """uint8 [N, 3, H, W] where the images are decoded already, or None."""
+        """uint8 [N, 3, H, W], or [N, T, 3, H, W], where they are decoded already, or None."""
         return self.items if isinstance(self.items, torch.Tensor) else None
 
     def subset(self, index: Iterable[int]) -> Source:
@@ -74,6 +79,8 @@ class Source:
         """
         if self.images is not None:
             return self
+        if self.clips is not None:
+            raise ValueError("clips are decoded anew for each epoch, by a Loader; decoded() takes images")
         size = size or self.size
         if size is None:
             raise ValueError("images of one size are wanted: decoded(size=224), or the size where the source is made")
