@@ -126,8 +126,8 @@ def write(out: str | Path, photos: str | Path | None = None, **options) -> Path:
 
 
 def relabel(labels: torch.Tensor, params: ga.Params, classes: Sequence[str] = CLASSES) -> torch.Tensor:
-    """Labels int64 [B] of clips behind what a pipeline drew for them (``augment.sample``): a flip, a turn by 90 degrees,
-    or playing backwards makes another motion of one.
+    """Labels int64 [B] of clips behind what a pipeline drew for them (``augment.sample``): a flip, a turn by 90
+    degrees, or playing backwards makes another motion of one.
 
     It follows the linear part of `Params.matrix`: a pan becomes the one whose direction is nearest to where it then
     points, and a turn the other one where the clip is mirrored. Raises as `Params.matrix` does.
