@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..messages import no_attribute
 from .annotated import coco, masks, voc
-from .clips import clip_parts, clips
+from .clips import by_video, clip_parts, clips
 from .datasets import arrays, dataset
 from .decode import DataError, decode, header, load, read
 from .folders import digits, folder, open_parts
@@ -30,6 +30,7 @@ __all__ = [
     "arrays",
     "augment_batches",
     "augment_table",
+    "by_video",
     "clip_parts",
     "clips",
     "coco",

@@ -19,7 +19,7 @@ from . import video
 from .decode import cover
 from .errors import DataError, named
 from .folders import ENDINGS, Walk, classes_in, ids_below, labelled_paths, open_parts
-from .sources import Parts, Source
+from .sources import Parts, Source, copied
 
 VIDEOS = frozenset((".mp4", ".m4v", ".avi", ".mov", ".webm", ".mkv", ".gif", ".mpg", ".mpeg"))
 FRAMES = ENDINGS - VIDEOS
@@ -107,11 +107,12 @@ def clips(
             a square's side. So much memory a clip takes; take somewhat more than the pipeline crops.
         clips_per_video: None, for training: one clip, whose start is drawn by (seed, epoch, id). A number, for
             evaluation: so many samples of each video, one behind the other, evenly spaced from its beginning to its
-            end (one: in its middle), under the video's id.
+            end (one: in its middle); :func:`by_video` puts together what is found of them.
         labelled: False takes the clips right in ``root`` and below it, without labels.
 
     Returns:
-        Ids are hashes of the paths below ``root``, of a file or of a folder of frames.
+        Ids are hashes of the paths below ``root``, of a file or of a folder of frames. Of several clips of a video the
+        first has it, the others' follow from it.
 
     Raises:
         DataError: as `folder`, and for frames that lie right in a class folder.
@@ -160,7 +161,25 @@ def evenly(source: Source, count: int) -> Source:
         raise ValueError(f'clips_per_video={count}: at least 1, and 1 with stride="fit", which spans the whole video')
     many = source.subset(np.repeat(np.arange(len(source)), count))
     at = np.linspace(0.0, 1.0, count).tolist() if count > 1 else [0.5]
-    return replace(many, items=tuple(replace(item, at=at[i % count]) for i, item in enumerate(many.items)))
+    items = tuple(replace(item, at=at[i % count]) for i, item in enumerate(many.items))
+    return replace(many, items=items, ids=copied(many.ids, torch.arange(len(many)) % count))
+
+
+def by_video(values: torch.Tensor, ids: torch.Tensor, source: Source) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean of each video's clips [V, ...], the videos' places in ``source`` [V]: of the first clip of each).
+
+    Args:
+        values: float [N, ...], such as class probabilities. ids: of the clips [N], in any order; those of a video that
+            are missing, being damaged, do not count. source: that they are of.
+    """
+    first: dict[Path, int] = {}
+    videos = [first.setdefault(item.path, i) for i, item in enumerate(source.items)]
+    of = dict(zip(source.ids.tolist(), videos, strict=True))
+    found, which = torch.tensor([of[one] for one in ids.tolist()]).unique(return_inverse=True)
+    total = torch.zeros(len(found), *values.shape[1:], dtype=values.dtype, device=values.device)
+    total.index_add_(0, which.to(values.device), values)
+    counts = torch.bincount(which).to(values)
+    return total / counts.view(-1, *[1] * (values.dim() - 1)), found
 
 
 def _grouped(paths: Sequence[Path], top: Path) -> list[Clip]:

@@ -20,6 +20,8 @@ from .errors import DataError
 if TYPE_CHECKING:
     from .clips import Sampling
 
+COPY = 0x9E3779B97F4A7C15  # between the ids of a sample's copies: odd, so that they differ
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -154,6 +156,12 @@ def id_of(path: str) -> int:
     """The id of a sample that lies at ``path`` below its data set: 63 bits of BLAKE2b of it, with / between its parts
     and letters composed (NFC), so that it is the same on every system, in every split, shard, order and format."""
     return int.from_bytes(hashlib.blake2b(told(path).encode("utf-8", "surrogateescape"), digest_size=8).digest()) >> 1
+
+
+def copied(ids: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The ids int64 [N] of copies of samples, by the number of each: of number 0 the sample's own."""
+    shifts = torch.from_numpy(numbers.numpy().astype(np.uint64) * np.uint64(COPY)).view(torch.int64)
+    return (ids + shifts) & (2**63 - 1)
 
 
 def told(path: str) -> str:

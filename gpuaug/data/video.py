@@ -44,12 +44,16 @@ def library() -> Any:
 
 
 def index(path: Path) -> Index:
-    """What frames a file has. All of it is read, and nothing decoded. Raises DataError for what is no video."""
+    """What frames a file has. All of it is read, and nothing decoded. Raises DataError for what is no video, and for
+    one of fewer frames than it says, as far as its format says it; of others there is what there is."""
     with named(path, WHAT), _opened(path) as container:
         stream = _stream(container, path)
-        found = [(one.pts, one.is_keyframe) for one in container.demux(stream) if one.size and not one.is_discard]
-    if not found:
-        raise DataError(f"{path}: damaged video file (it has no frames); remove it or fetch it again")
+        packets = [one for one in container.demux(stream) if one.size]
+        said = stream.frames if "mp4" in container.format.name else 0  # of other formats it is not to be relied on
+        found = [(one.pts, one.is_keyframe) for one in packets if not one.is_discard]
+    if not found or len(packets) < said:
+        words = f"it ends behind {len(packets)} of {said} frames" if found else "it has no frames"
+        raise DataError(f"{path}: damaged video file ({words}); remove it or fetch it again")
     if any(time is None for time, _ in found):
         return Index(None, np.array([key for _, key in found], bool))
     found.sort()
