@@ -124,7 +124,7 @@ def clips(
         raise DataError(f"{root}: no such folder; clips lie in class folders (wave/*.mp4, or wave/CLIP/*.jpg)")
     walk = Walk(root, FRAMES | VIDEOS, "clips")
     if labelled:
-        tops = [root / name for name in classes_in(root, HINT)]
+        tops = [root / name for name in classes_in(root, HINT, "clip_parts")]
         found = {top.name: _grouped(paths, top) for top, paths in walk.below(tops).items()}
         items, labels = labelled_paths(root, found, "clips (video files, or folders of frames)")
         classes = tuple(found)

@@ -182,7 +182,8 @@ def ids_below(paths: Sequence[Path], root: Path) -> torch.Tensor:
     return ids_of([str(path)[skip:] for path in paths], root)
 
 
-def classes_in(root: Path, hint: str = HINT) -> list[str]:
+def classes_in(root: Path, hint: str = HINT, opener: str = "open_parts") -> list[str]:
+    """Names of the class folders. ``hint``, ``opener``: for errors, where there are none, and where they are parts."""
     classes = folders_in(root)
     if not classes:
         found = sum(os.path.splitext(e.name)[1].lower() in ENDINGS and not _litter(e.name) for e in _entries(root))
@@ -192,7 +193,7 @@ def classes_in(root: Path, hint: str = HINT) -> list[str]:
     if parts and len(parts) == len(classes):
         raise DataError(
             f"{root}: {', '.join(parts)} look like parts of a data set, not like classes; give one of them, such as "
-            f"{root / parts[0]}, or open_parts({str(root)!r}), which wants a train folder among them"
+            f"{root / parts[0]}, or {opener}({str(root)!r}), which wants a train folder among them"
         )
     return classes
 
