@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from gpuaug.data import Parts, digits
-from gpuaug.finetune import Config, feed, finetune, opening, resume
+from gpuaug.finetune import Config, feed, feeds, finetune, resume
 
 seen: dict[str, float] = {}
 
@@ -39,7 +39,7 @@ def few() -> Parts:
 
 def main(out: Path, batch_size: int, run: str | None = None) -> None:
     torch.set_num_threads(1)
-    opening.Feed = Noted
+    feeds.Feed = Noted
     options = {
         "model": "test_resnet",
         "recipe": "finetune",

@@ -103,7 +103,7 @@ def test_the_rate_of_an_epoch_is_that_of_its_last_step(few, tmp_path):
 
 
 def test_balanced_features_of_several_labels_are_refused_before_they_are_computed(few, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpuaug.finetune.opening.predict", lambda *arguments: pytest.fail("features were computed"))
+    monkeypatch.setattr("gpuaug.finetune.feeds.predict", lambda *arguments: pytest.fail("features were computed"))
     with pytest.raises(ValueError, match="balance=sampling wants one class a sample"):
         finetune(Config(**QUICK, recipe="probe", balance="sampling", out=tmp_path), parts=several(few))
 

@@ -19,7 +19,7 @@ import finetuning  # noqa: E402
 import gpuaug as ga  # noqa: E402
 from gpuaug.data import Loader, Parts, Source  # noqa: E402
 from gpuaug.finetune import Config, Run, feed, finetune, models, recipes  # noqa: E402
-from gpuaug.finetune.loop import hits  # noqa: E402
+from gpuaug.finetune.classify import hits  # noqa: E402
 from gpuaug.finetune.recipes import FINETUNE, FULL, PROBE  # noqa: E402
 
 QUICK = {"model": "test_resnet", "epochs": 1, "batch_size": 25, "device": "cpu", "workers": 0, "quiet": True}

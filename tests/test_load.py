@@ -10,7 +10,8 @@ import torch
 import gpuaug as ga
 from gpuaug.data import Parts, digits
 
-pytest.importorskip("timm", reason="needs the extra gpuaug[finetune]")
+for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm"):
+    pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402

@@ -112,9 +112,9 @@ class Config:
     val_fraction: float = 0.1
     """Of the training part, held out to choose the best weights where there is no validation part; 0 keeps the last
     ones and trains on everything."""
-    best: str = "accuracy"
-    """The validation's metric that chooses: accuracy, balanced_accuracy, f1 or loss; or one of finetune(metrics=), with
-    a minus in front where less is better."""
+    best: str | None = None
+    """The validation's metric that chooses: accuracy (by default), balanced_accuracy, f1 or loss; or one of
+    finetune(metrics=), with a minus in front where less is better."""
     patience: int | None = None
     """Stop after so many epochs without a better one."""
     tta: Literal["none", "flip"] = "none"

@@ -25,12 +25,11 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.messages import meant
 
-from . import checkpoint, metrics, recipes, report, runs, screen, state, tensorboard
+from . import checkpoint, recipes, report, runs, screen, state, tensorboard
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
 from .opening import Job, begin, open_job
-from .predicting import predict
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Result:
     """What a run came to.
 
     Attributes:
-        run: its folder. before, after: test accuracy, 0 to 1. best_epoch: whose weights were kept.
+        run: its folder. before, after: test accuracy, 0 to 1, or what else the task is judged by.
+        best_epoch: whose weights were kept.
         history: one record an epoch, as in ``metrics.jsonl``. metrics: all of the test part, after.
         shares: of the last epoch's time, "waiting" for data, "augment" and "model", 0 to 1; None where no clock tells.
     """
@@ -101,10 +101,10 @@ def finetune(
             if trainer.has_enough():
                 break
             line = trainer.train(epoch, interrupt)
-            scores = trainer.test(job.val) if job.val is not None else {"accuracy": None, "loss": None}
+            scores = trainer.test(job.val) if job.val is not None else dict.fromkeys(job.task.metrics)
             is_best = trainer.judge(epoch, scores)
             record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | named("val", scores))
-            job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, config.best, is_best))
+            job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, job.task, job.best, is_best))
             trainer.save()
             if is_best:
                 trainer.save_best()
@@ -135,8 +135,8 @@ def close(job: Job) -> Result:
         report.after(job)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
-    shares = history[-1]["shares"]
-    return Result(job.run, before["accuracy"], after["accuracy"], line["best_epoch"], history, after, shares)
+    shares, main = history[-1]["shares"], job.task.metrics[0]
+    return Result(job.run, before[main], after[main], line["best_epoch"], history, after, shares)
 
 
 def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
@@ -222,19 +222,18 @@ class Trainer:
 
         batches = contextlib.closing(clock.timed(job.train))  # a loader's threads end with the epoch, whatever ends it
         with job.screen.bar(epoch, total, self.step) as bar, batches as ready:
-            for x, labels, _ in ready:
+            for x, targets, ids in ready:
                 self.generator.manual_seed(self.seed_of(epoch, self.step))  # dropout is a function of the step
                 self.step += 1
                 together = min(every, total - (self.step - 1) // every * every)
                 last = self.step % every == 0 or self.step == total
                 with contextlib.nullcontext() if last else accelerator.no_sync(forward):
                     with accelerator.autocast():
-                        logits = forward(x)
-                        loss = job.loss(logits, labels)
+                        outputs, loss = job.task.step(forward, x, targets, job.loss)
                     self.backward(loss, together)
                 if last:
                     self.update()
-                add(self.sums, loss.detach(), logits.detach(), labels, job.several)
+                self.add(loss.detach(), job.task.hits(outputs, targets), len(ids))
                 bar.step(seen)
                 if last and accelerator.num_processes == 1 and self.step < total:
                     self.between_steps(interrupt, clock)
@@ -246,8 +245,9 @@ class Trainer:
         if not math.isfinite(loss):
             raise ValueError(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
+        hits = {} if job.task.hit is None else {f"train_{job.task.hit}": right / n}
         return {
-            "train_loss": loss / n, "train_accuracy": right / n, "lr": self.schedule.used, "steps": total,
+            "train_loss": loss / n, **hits, "lr": self.schedule.used, "steps": total,
             "seconds": round(seconds, 3), "images_per_second": round(n / seconds, 1), "shares": shares,
         }  # fmt: skip
 
@@ -294,6 +294,12 @@ class Trainer:
         scaler = self.job.accelerator.scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
 
+    def add(self, loss: torch.Tensor, right: torch.Tensor | float, images: int) -> None:
+        """Add a batch to the sums of the epoch."""
+        self.sums[0] += loss * images
+        self.sums[1] += right
+        self.sums[2] += images
+
     def seed_of(self, epoch: int, step: int) -> int:
         """Of what a model draws in a step, of its own for each process."""
         key = (self.job.config.seed, epoch, step, self.job.accelerator.process_index)
@@ -311,20 +317,13 @@ class Trainer:
 
     # --- validation, test ---------------------------------------------------------------------------------------------
     def test(self, feed, write: bool = False) -> dict[str, float]:
-        """All metrics of a feed's samples, with the averaged weights if there are such. ``write`` leaves
-        predictions.npz."""
+        """All metrics of a feed's samples, with the averaged weights if there are such. ``write`` leaves what was
+        predicted."""
         job = self.job
-        model = job.learner if self.ema is None else self.ema.module
-        found = predict(model, feed, job.accelerator, job.config.tta)
+        scores, predicted = job.task.test(job, job.learner if self.ema is None else self.ema.module, feed)
         if write and job.main:
-            report.write_predictions(job, found.ids, found.labels, found.outputs)
-        logits, labels, device = found.outputs, found.labels, job.accelerator.device
-        loss = float(job.judged(logits.to(device), labels.to(device)))
-        right = hits(logits, labels, job.several).mean().item()
-        best = job.config.best
-        chosen = {best: metrics.averages(logits, labels)[best]} if best in CHOOSE else {}
-        further = {name: float(function(logits, labels)) for name, function in job.metrics.items()}
-        return {"accuracy": right, "loss": loss} | chosen | further
+            job.task.write_predictions(job, predicted)
+        return scores
 
     def judge(self, epoch: int, scores: Mapping[str, float | None]) -> bool:
         """Whether an epoch is the best so far: by its validation; without one the last epoch is."""
@@ -335,8 +334,8 @@ class Trainer:
             raise ValueError(
                 f"the validation's loss is {scores['loss']} in epoch {epoch}: lower lr (now {self.job.recipe.lr:g})"
             )
-        name = self.job.config.best
-        value = -scores[name[1:]] if name[0] == "-" else -scores[name] if name == "loss" else scores[name]
+        name = self.job.best
+        value = -scores[name[1:]] if name[0] == "-" else scores[name]
         value = -math.inf if math.isnan(value) else value
         self.schedule.epoch(value)
         better = self.best_epoch == 0 or (value, -scores["loss"]) > self.best
@@ -349,7 +348,7 @@ class Trainer:
         """Raises ValueError where the metric that chooses was a number in no epoch."""
         if self.best_epoch and self.job.val is not None and self.best[0] == -math.inf:
             raise ValueError(
-                f"best={self.job.config.best}: it was not a number in any epoch; lower lr (now {self.job.recipe.lr:g})"
+                f"best={self.job.best}: it was not a number in any epoch; lower lr (now {self.job.recipe.lr:g})"
             )
 
     def has_enough(self) -> bool:
@@ -357,7 +356,7 @@ class Trainer:
         patience = self.job.config.patience
         if patience is None or self.stale < patience:
             return False
-        self.job.screen.say(f"stopped: {patience} epochs without a better {self.job.config.best}")
+        self.job.screen.say(f"stopped: {patience} epochs without a better {self.job.best}")
         return True
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
@@ -447,13 +446,10 @@ COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
-CHOOSE = ("balanced_accuracy", "f1")  # computed where one of them chooses
-
-
 def check_metrics(job: Job) -> None:
     """Raises ValueError for a metric that chooses and that there is not."""
-    known = ("accuracy", "loss", *CHOOSE, *job.metrics)
-    name = job.config.best.removeprefix("-")
+    known = (*job.task.metrics, *job.task.further, *job.metrics)
+    name = job.best.removeprefix("-")
     if name not in known:
         raise ValueError(f"best: there is no metric {name!r}; choose one of {', '.join(known)}{meant(name, known)}")
     if name == "balanced_accuracy" and job.parts.train.labels.ndim > 1:
@@ -470,21 +466,6 @@ def named(part: str, scores: Mapping[str, float | None]) -> dict[str, float | No
 def unnamed(part: str, line: Mapping[str, Any]) -> dict[str, Any]:
     """The scores of a line that :func:`named` made."""
     return {name.removeprefix(f"{part}_"): value for name, value in line.items() if name.startswith(f"{part}_")}
-
-
-def hits(logits: torch.Tensor, labels: torch.Tensor, several: bool) -> torch.Tensor:
-    """How right each answer is, 0 to 1, [B]; where a sample may have ``several`` labels, the share of right ones. Of
-    mixed labels the largest one counts."""
-    if several:
-        return ((logits > 0) == (labels > 0.5)).float().mean(1)
-    return (logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).float()
-
-
-def add(sums: torch.Tensor, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, several: bool) -> None:
-    """Add a batch to ``sums``, float32: summed loss, right answers, images."""
-    sums[0] += loss * len(labels)
-    sums[1] += hits(logits, labels, several).sum()
-    sums[2] += len(labels)
 
 
 def record(job: Job, callbacks: Sequence[Callable[[dict], Any]], line: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,19 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, patch_environment
 from torch import nn
-from torch.nn import functional as F
 
 import gpuaug as ga
-from gpuaug.data import Loader, Parts, Source, open_parts
-from gpuaug.data.folders import part_of
+from gpuaug.data import Parts
 
 from . import feed, models, recipes, runs, tensorboard
+from .classify import Classify
 from .config import Config
 from .feed import Features, Feed, Input
-from .predicting import predict
 from .recipes import Recipe
 from .report import device_name
 from .saved import About
 from .screen import Screen, begin_words
+from .task import Task
 
 
 @dataclass(eq=False)
@@ -36,7 +35,8 @@ class Job:
     """What a run works with.
 
     Attributes:
-        model: what is kept. learner: what is trained and tested, the model, or with the recipe probe its classifier.
+        task: what is learned. model: what is kept. learner: what is trained and tested, the model, or with the recipe
+            probe its classifier.
         never: names of the learner's parameters that never learn.
         train, val, test: what they are fed with; val may be None.
         loss: of (logits, labels), a mean, in training. judged: the same in validation and test.
@@ -44,6 +44,7 @@ class Job:
         facts: config.json. lines: metrics.jsonl.
     """
 
+    task: Task
     config: Config
     recipe: Recipe
     accelerator: Accelerator
@@ -70,15 +71,21 @@ class Job:
         return self.accelerator.is_main_process
 
     @property
-    def several(self) -> bool:
-        """Whether a sample may have several labels."""
-        return self.parts.train.labels.ndim > 1
+    def best(self) -> str:
+        """The validation's metric that chooses, with a minus in front where less is better."""
+        name = self.config.best or self.task.metrics[0]
+        return f"-{name}" if name == "loss" else name
 
     @property
     def about(self) -> About:
         """What best.safetensors says of itself."""
         known = self.facts["resolved"]
         return About(**{field.name: known[field.name] for field in fields(About)})
+
+
+def chosen(config: Config) -> Task:
+    """The task of ``config``."""
+    return Classify()
 
 
 def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
@@ -90,22 +97,22 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     feed.check_augment(augment)
 
     # What there is
-    card = models.card(config.model) if model is None else models.ModelCard.of(getattr(model, "pretrained_cfg", None))
+    task = chosen(config)
+    card = task.card(config, model)
     layout = layout_of(config, accelerator)
     input = Input.of(config, card, parts, layout)
-    usual = feed.DIGITS if feed.of_digits(config, parts) else feed.PHOTOS
+    usual = task.usual(config, parts)
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
-    parts, told = (parts, ["parts as they were given"]) if parts else divided(config, input.size)
+    parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config, input.size)
     feed.checked(parts, accelerator.num_processes)
-    names = parts.train.classes
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
     told = decided + told
 
     # The model
-    model, name, origin = open_model(config, model, names, input.size)
+    model, name, origin = task.open_model(config, model, parts, input)
     model.to(accelerator.device, memory_format=layout)
-    check_model(model, name, input.size, len(names), accelerator)
+    task.check_model(model, name, parts, input, accelerator)
     never = recipes.frozen(model, config.freeze)
     recipe, decided = recipes.head_first(config, recipe, model, never, pretrained, models.NEW in origin)
     told += decided
@@ -120,14 +127,13 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     if augment is None and recipe.name != "probe":
         told += [f"augment {spec}"] if config.augment is None else []
         augment = input.augmented(spec)
-    augment = input.plain() if augment is None else feed.mixed(augment, config, len(names))
-    shared = (config, recipe, parts, input, augment, accelerator, screen)
-    feeds, words = probe_feeds(model, *shared) if recipe.name == "probe" else image_feeds(*shared)
+    augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
+    opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     facts = {
         "asked": asked,
         "resolved": {
-            "classes": list(names),
+            "task": task.name, "classes": list(parts.train.classes),
             "images": {k: len(p) for k, p in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if p},
             "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
             "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
@@ -137,10 +143,10 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
         },
         "environment": environment(accelerator),
     }  # fmt: skip
-    training, judged = losses(config, recipe, parts.train, loss, accelerator.device)
+    training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
     return Job(
-        config, recipe, accelerator, screen, model, learner, set() if learner is not model else never, augment, input,
-        parts, *feeds, training, judged, dict(metrics or {}), facts,
+        task, config, recipe, accelerator, screen, model, learner, set() if learner is not model else never, augment,
+        input, parts, *opened, training, judged, dict(metrics or {}), facts,
     )  # fmt: skip
 
 
@@ -208,27 +214,6 @@ def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
     return torch.channels_last if wanted else torch.preserve_format
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
-def divided(config: Config, size: int) -> tuple[Parts, list[str]]:
-    """The parts of ``config.data``, and in words where each comes from."""
-    parts = open_parts(config.data, size, config.val_fraction)
-    root, told = Path(config.data), []
-    for name, part in (("validation", parts.val), ("test", parts.test)):
-        if part is None:
-            told.append("no validation: the last weights are kept")
-            continue
-        folder = None if config.data == "digits" else _top(part, root)
-        if folder is not None and part_of(folder) and folder != _top(parts.train, root):
-            told.append(f"{name}: the folder {folder}")
-        else:
-            told.append(f"{name}: {len(part):,} images set aside, the same ones each time")
-    return parts, told
-
-
-def _top(part: Source, root: Path) -> str:
-    return part.items[0].relative_to(root).parts[0]
-
-
 def fingerprint(parts: Parts) -> str:
     """Of which samples are in which part, with their labels."""
     digest = hashlib.blake2b(digest_size=16)
@@ -240,124 +225,7 @@ def fingerprint(parts: Parts) -> str:
     return digest.hexdigest()
 
 
-def image_feeds(
-    config, recipe, parts, input, augment, accelerator, screen, shuffle=True
-) -> tuple[list[Feed | None], list[str]]:
-    """Feeds of images, and what was decided for them."""
-    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-    train = feed.balanced(parts.train, config.seed) if config.balance == "sampling" else parts.train
-    each = len(train) // world
-    drops = shuffle and each > recipe.batch_size and bool(each % recipe.batch_size)
-    function = None if isinstance(augment, ga.Compose) else augment
-    shared = {
-        "device": device, "seed": config.seed, "workers": config.workers, "strict": world > 1, "rank": rank,
-        "world": world, "cache_size": max(512, input.resize or input.size),
-    }  # fmt: skip
-
-    def open_feed(name: str, source: Source, pipeline, function=None, **keywords) -> Feed:
-        resident = feed.fits(source, config, device)
-        cache = None if resident else config.cache
-        keywords |= {"resident": resident, "cache": cache, **shared}
-        loader = Loader(source, recipe.batch_size, None if function else pipeline, **keywords)
-        if resident and source.images is None:
-            screen.say(f"reading  {len(source):,} {name} images into memory")
-            loader.keep()
-        return Feed(loader, input.size, function)
-
-    feeds = [open_feed("train", train, augment, function, shuffle=shuffle, drop_last=drops)]
-    for name, part in (("val", parts.val), ("test", parts.test)):
-        feeds.append(open_feed(name, part, input.plain()) if part else None)
-    told = []
-    if len(train) > len(parts.train):
-        told.append(f"{len(train):,} images an epoch: those of small classes come several times, each time drawn anew")
-    if drops:
-        told.append(f"a last batch of {each % recipe.batch_size} is left out each epoch; the order decides whose")
-    if feeds[0].loader.resident:
-        told.append(f"training images resident in memory, {feed.nbytes(train) / 1e6:,.0f} MB")
-    else:
-        where = f", and kept in {config.cache}" if config.cache else " as far as the pipeline reads them"
-        told.append(f"training images streamed: {config.workers} threads decode them{where}")
-    return feeds, told
-
-
-def probe_feeds(
-    model, config, recipe, parts, input, augment, accelerator, screen
-) -> tuple[list[Features | None], list[str]]:
-    """Feeds of features, which the model makes of every image once."""
-    if config.balance == "sampling":
-        feed.check_balance(parts.train)
-    once = replace(config, balance="no")
-    feeds, _ = image_feeds(once, recipe, parts, input, augment, accelerator, screen, shuffle=False)
-    order = {"seed": config.seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
-    device, found = accelerator.device, []
-    for name, images in zip(("train", "val", "test"), feeds, strict=True):
-        if images is None:
-            found.append(None)
-            continue
-        screen.say(f"features {len(images.loader.source):,} {name} images go through the model once")
-        with models.backbone(model) as features:
-            made = predict(model, images, accelerator, "none" if name == "train" else config.tta, features)
-        ids, labels, x = made.ids, made.labels, made.outputs
-        if name == "train" and config.balance == "sampling":
-            many = feed.balanced(Source(range(len(ids)), ids, labels, parts.train.classes), config.seed)
-            ids, labels, x = many.ids, many.labels, x[list(many.items)]
-        inputs = [value.to(device) for value in (x, labels, ids)]
-        found.append(Features(*inputs, recipe.batch_size, shuffle=name == "train", **order))
-    return found, [f"features of {found[0].x.shape[1]} numbers, computed once and kept in memory; images as they are"]
-
-
-# --- model ------------------------------------------------------------------------------------------------------------
-def open_model(
-    config: Config, model: nn.Module | None, classes: Sequence[str], size: int
-) -> tuple[nn.Module, str, str]:
-    """(the model that was given or is asked for, its name, one sentence on where its weights come from)."""
-    if model is not None:
-        return model, type(model).__name__, models.adapt(model, len(classes))
-    rates = {"dropout": config.dropout, "drop_path": config.drop_path}
-    model, origin = models.build(config.model, len(classes), config.weights, size, classes=classes, **rates)
-    return model, config.model, origin
-
-
-@torch.no_grad()
-def check_model(model: nn.Module, name: str, size: int, classes: int, accelerator: Accelerator) -> None:
-    """Raises ValueError for a model that does not make logits [B, classes] of images [B, 3, size, size]."""
-    training = model.training
-    model.eval()
-    try:
-        with accelerator.autocast():
-            logits = model(torch.zeros(2, 3, size, size, device=accelerator.device))
-    except Exception as error:  # whatever a model raises
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"model {name}: it takes no images of {size} x {size} ({reason}); give another size"
-        ) from error
-    finally:
-        model.train(training)
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
-        got = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"model {name}: it must make logits [2, {classes}] of 2 images, and makes {got}")
-
-
-# --- loss, facts ------------------------------------------------------------------------------------------------------
-def losses(config: Config, recipe: Recipe, train: Source, loss: Callable | None, device) -> tuple[Callable, Callable]:
-    """(in training, in validation and test). Where a sample may have several labels each class is a question of yes or
-    no."""
-    if loss is not None:
-        return loss, loss
-    weight = None
-    if config.balance == "weights":
-        counts = feed.counts(train).clamp(min=1)
-        weight = (counts.sum() / (len(counts) * counts)).float().to(device)
-    if train.labels.ndim > 1:
-        smooth = recipe.label_smoothing
-
-        def questions(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-            return F.binary_cross_entropy_with_logits(logits, labels * (1 - smooth) + smooth / 2, weight)
-
-        return questions, F.binary_cross_entropy_with_logits
-    return functools.partial(F.cross_entropy, weight=weight, label_smoothing=recipe.label_smoothing), F.cross_entropy
-
-
+# --- facts ------------------------------------------------------------------------------------------------------
 def environment(accelerator: Accelerator) -> dict[str, Any]:
     """What a run ran on."""
     import timm

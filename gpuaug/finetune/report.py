@@ -38,10 +38,7 @@ def device_name(device: torch.device) -> str:
 
 def after(job: Job) -> None:
     """What a run leaves once it is done, beside its weights and numbers: pictures and report.html."""
-    run = runs.Run(job.run)
-    style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
-    write_contact_sheet(run.picture("contact_sheet"), job.augment, job.parts.train, job.accelerator.device, **style)
-    evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
+    job.task.after(job, runs.Run(job.run))
     evaluating.complete(job.run)
     tensorboard.after(job)
     page.write(job.run)

@@ -77,17 +77,18 @@ def begin_words(run: Any, data: str, model: str, augment: Any, decisions: Sequen
     return f"run      {run}\ndata     {data}\nmodel    {model}\naugment  {pipeline}\ndecided  {decided}"
 
 
-def epoch_words(line: dict[str, Any], epochs: int, chosen: str, best: bool) -> str:
+def epoch_words(line: dict[str, Any], epochs: int, task: Any, chosen: str, best: bool) -> str:
     """One epoch in one line; ``chosen``: the metric that chooses."""
-    val = ""
-    if line["val_accuracy"] is not None:
-        val = f"  val {line['val_accuracy']:6.1%}"
-        name = chosen.removeprefix("-")
-        if name not in ("accuracy", "loss"):
+    main, name, val, train = task.metrics[0], chosen.removeprefix("-"), "", ""
+    if line[f"val_{main}"] is not None:
+        val = f"  val {line[f'val_{main}']:6.1%}"
+        if name not in (main, "loss"):
             val += f"  {name} {line[f'val_{name}']:.4g}"
         val += "  best" if best else ""
+    if task.hit is not None:
+        train = f"  train {line[f'train_{task.hit}']:6.1%}"
     return (
-        f"epoch {line['epoch']:2d}/{epochs}  loss {line['train_loss']:.3f}  train {line['train_accuracy']:6.1%}"
+        f"epoch {line['epoch']:2d}/{epochs}  loss {line['train_loss']:.3f}{train}"
         f"  {line['images_per_second']:7,.0f} images/s{share_words(line['shares'])}{val}"
     )
 

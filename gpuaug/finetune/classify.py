@@ -1,0 +1,145 @@
+"""The task classify: which class an image is of, or which classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gpuaug.data import Parts, Source, open_parts
+from gpuaug.data.folders import part_of
+
+from . import evaluating, feed, feeds, metrics, models, report, runs
+from .config import Config
+from .predicting import Predicted, predict
+from .recipes import Recipe
+from .task import Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from .feed import Features, Feed, Input
+    from .opening import Job
+
+
+class Classify(Task):
+    """Labels are int64 [B], or float [B, K] where a sample may have several, or where the pipeline mixes."""
+
+    name = "classify"
+    metrics = ("accuracy", "loss")
+    further = ("balanced_accuracy", "f1")
+    hit = "accuracy"
+
+    def __init__(self):
+        self.several = False  # whether a sample may have several labels
+
+    # --- before the first epoch ---------------------------------------------------------------------------------------
+    def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
+        parts = open_parts(config.data, size, config.val_fraction)
+        root, told = Path(config.data), []
+        for name, part in (("validation", parts.val), ("test", parts.test)):
+            if part is None:
+                told.append("no validation: the last weights are kept")
+                continue
+            folder = None if config.data == "digits" else _top(part, root)
+            if folder is not None and part_of(folder) and folder != _top(parts.train, root):
+                told.append(f"{name}: the folder {folder}")
+            else:
+                told.append(f"{name}: {len(part):,} images set aside, the same ones each time")
+        return parts, told
+
+    def usual(self, config: Config, parts: Parts | None) -> str:
+        return feed.DIGITS if feed.of_digits(config, parts) else feed.PHOTOS
+
+    def open_model(
+        self, config: Config, model: nn.Module | None, parts: Parts, input: Input
+    ) -> tuple[nn.Module, str, str]:
+        classes = parts.train.classes
+        if model is not None:
+            return model, type(model).__name__, models.adapt(model, len(classes))
+        rates = {"dropout": config.dropout, "drop_path": config.drop_path}
+        model, origin = models.build(config.model, len(classes), config.weights, input.size, classes=classes, **rates)
+        return model, config.model, origin
+
+    @torch.no_grad()
+    def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
+        size, classes, training = input.size, len(parts.train.classes), model.training
+        model.eval()
+        try:
+            with accelerator.autocast():
+                logits = model(torch.zeros(2, 3, size, size, device=accelerator.device))
+        except Exception as error:  # whatever a model raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"model {name}: it takes no images of {size} x {size} ({reason}); give another size"
+            ) from error
+        finally:
+            model.train(training)
+        if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"model {name}: it must make logits [2, {classes}] of 2 images, and makes {got}")
+
+    def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | Features | None], list[str]]:
+        recipe = shared[1]
+        return feeds.probe_feeds(model, *shared) if recipe.name == "probe" else feeds.image_feeds(*shared)
+
+    def losses(
+        self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any
+    ) -> tuple[Callable, Callable]:
+        """Where a sample may have several labels each class is a question of yes or no."""
+        self.several = train.labels.ndim > 1
+        if loss is not None:
+            return loss, loss
+        weight = None
+        if config.balance == "weights":
+            counts = feed.counts(train).clamp(min=1)
+            weight = (counts.sum() / (len(counts) * counts)).float().to(device)
+        if self.several:
+            smooth = recipe.label_smoothing
+
+            def questions(logits: Tensor, labels: Tensor) -> Tensor:
+                return F.binary_cross_entropy_with_logits(logits, labels * (1 - smooth) + smooth / 2, weight)
+
+            return questions, F.binary_cross_entropy_with_logits
+        return functools.partial(
+            F.cross_entropy, weight=weight, label_smoothing=recipe.label_smoothing
+        ), F.cross_entropy
+
+    # --- an epoch, validation, test -----------------------------------------------------------------------------------
+    def hits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return hits(outputs, targets, self.several).sum()
+
+    def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Predicted]:
+        found = predict(model, feed, job.accelerator, job.config.tta)
+        logits, labels, device = found.outputs, found.labels, job.accelerator.device
+        loss = float(job.judged(logits.to(device), labels.to(device)))
+        scores = {"accuracy": hits(logits, labels, self.several).mean().item(), "loss": loss}
+        best = job.best.removeprefix("-")
+        scores |= {best: metrics.averages(logits, labels)[best]} if best in self.further else {}
+        return scores | {name: float(function(logits, labels)) for name, function in job.metrics.items()}, found
+
+    def write_predictions(self, job: Job, predicted: Predicted) -> None:
+        report.write_predictions(job, predicted.ids, predicted.labels, predicted.outputs)
+
+    def after(self, job: Job, run: runs.Run) -> None:
+        style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
+        path, device = run.picture("contact_sheet"), job.accelerator.device
+        report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
+        evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
+
+
+def hits(logits: Tensor, labels: Tensor, several: bool) -> Tensor:
+    """How right each answer is, 0 to 1, [B]; where a sample may have ``several`` labels, the share of right ones. Of
+    mixed labels the largest one counts."""
+    if several:
+        return ((logits > 0) == (labels > 0.5)).float().mean(1)
+    return (logits.argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).float()
+
+
+def _top(part: Source, root: Path) -> str:
+    return part.items[0].relative_to(root).parts[0]

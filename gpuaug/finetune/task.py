@@ -1,0 +1,94 @@
+"""What a run learns: :class:`Task`, which the loop and what stands before it ask for all that depends on this."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from gpuaug.data import Parts, Source
+
+from . import feeds, models, runs
+from .config import Config
+from .recipes import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from .feed import Feed, Input
+    from .opening import Job
+
+
+class Task(ABC):
+    """One kind of thing to be learned.
+
+    Attributes:
+        name: of the task. metrics: what validation and test always have; the first one chooses the best weights where
+            nothing is said. further: those that are computed only where one of them chooses.
+        hits: what :meth:`hits` is the mean of, as the screen calls it; None where training has no such thing.
+    """
+
+    name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    further: ClassVar[tuple[str, ...]] = ()
+    hit: ClassVar[str | None] = None
+
+    # --- before the first epoch ---------------------------------------------------------------------------------------
+    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
+        """What the data has to know about the model."""
+        if model is None:
+            return models.card(config.model)
+        return models.ModelCard.of(getattr(model, "pretrained_cfg", None))
+
+    @abstractmethod
+    def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
+        """The parts of ``config.data``, and in words where each comes from."""
+
+    @abstractmethod
+    def usual(self, config: Config, parts: Parts | None) -> str:
+        """The preset that augments where nothing is said; ``parts``: those that were given."""
+
+    @abstractmethod
+    def open_model(
+        self, config: Config, model: nn.Module | None, parts: Parts, input: Input
+    ) -> tuple[nn.Module, str, str]:
+        """(the model that was given or is asked for, its name, one sentence on where its weights come from)."""
+
+    @abstractmethod
+    def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
+        """Raises ValueError for a model that does not make of the input what the task wants."""
+
+    def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | None], list[str]]:
+        """The feeds of the three parts, and what was decided for them; ``shared``: see :mod:`gpuaug.finetune.feeds`."""
+        return feeds.image_feeds(*shared)
+
+    @abstractmethod
+    def losses(
+        self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any
+    ) -> tuple[Callable, Callable]:
+        """(in training, in validation and test), each of (outputs, targets); ``loss``: the one that was given."""
+
+    # --- an epoch -----------------------------------------------------------------------------------------------------
+    def step(self, learner: nn.Module, x: Any, targets: Any, loss: Callable) -> tuple[Any, Tensor]:
+        """(outputs, the mean loss) of a batch in training."""
+        outputs = learner(x)
+        return outputs, loss(outputs, targets)
+
+    def hits(self, outputs: Any, targets: Any) -> Tensor | float:
+        """How right each answer of a batch is, 0 to 1, summed."""
+        return 0.0
+
+    # --- validation, test ---------------------------------------------------------------------------------------------
+    @abstractmethod
+    def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Any]:
+        """(all metrics of a feed's samples, what was predicted)."""
+
+    @abstractmethod
+    def write_predictions(self, job: Job, predicted: Any) -> None:
+        """Leave what was predicted of the test part in the run's folder."""
+
+    @abstractmethod
+    def after(self, job: Job, run: runs.Run) -> None:
+        """The pictures of the run."""
