@@ -1,4 +1,4 @@
-"""gpuaug runs: what it lists, compares, finds best and deletes; and how it stands with a run."""
+"""gpuaug runs: what it lists, compares, finds best and deletes."""
 
 from __future__ import annotations
 
