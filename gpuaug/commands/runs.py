@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PAGE = "comparison.html"
 MOST = 12  # runs on a page that nobody has named
 Html = Annotated[str | None, tyro.conf.arg(metavar="[FILE.html]")]
+Names = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
@@ -47,7 +48,7 @@ class List:
 class Compare:
     """Compare runs: figures with intervals, options that differ, and which is right where the first is not."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    runs: Names
     """Names or numbers in --out, or folders."""
     out: Path = Path("runs")
     """Where runs lie."""
@@ -75,7 +76,7 @@ class BestOf:
 class Delete:
     """Delete runs, or only what they would go on from."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    runs: Names = ()
     """Names or numbers in --out, or folders. With --checkpoints by default all that are done."""
     out: Path = Path("runs")
     """Where runs lie."""
