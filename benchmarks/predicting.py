@@ -13,6 +13,9 @@ weights, and ResNet-20 at 32, whose own work is small. Ratios of medians:
 - against what the cores allow: each image costs decoding's and the model's CPU time, on so many cores. Not of a GPU;
 - CPU time of decoding and the model together against that of predict, which other programs on the machine distort less.
 
+On a machine that others use, set OMP_WAIT_POLICY=passive: threads of torch that wait for one that has no core spin, and
+that counts as CPU time.
+
 It writes benchmarks/results/predicting-NAME.json.
 """
 
@@ -185,6 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "settings": {name: getattr(given, name) for name in WHOLE},
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "wall_and_cpu_seconds_an_image": found,
         "ratios": told,
         "target": TARGET,

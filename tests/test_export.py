@@ -112,8 +112,7 @@ def logits_of(model: Classifier, x: torch.Tensor) -> torch.Tensor:
     return model.model.eval()((x - mean) / std)
 
 
-@needs_onnx
-@pytest.mark.parametrize("format", ["torch-export", "onnx"])
+@pytest.mark.parametrize("format", ["torch-export", pytest.param("onnx", marks=needs_onnx)])
 @pytest.mark.parametrize(
     "name", ["resnet20", "test_resnet", pytest.param("tf_efficientnet_lite0", marks=pytest.mark.slow)]
 )

@@ -187,6 +187,15 @@ def test_what_cannot_be_read_says_so_and_the_rest_is_predicted(weights, photos, 
     assert alone[0].error == "no such file" and alone[0].probability is None and alone.as_csv().count("\n") == 2
 
 
+def test_what_is_no_image_in_a_folder_is_left_out_in_a_line(weights, tmp_path, capsys):
+    painted(tmp_path / "deep" / "a.png", 1)
+    (tmp_path / "deep" / "notes.txt").touch()
+    assert main(["predict", str(weights), str(tmp_path), "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert told.err == f"gpuaug: {tmp_path}: files that are left out, being no images: 1 .txt\n"
+    assert [row["path"] for row in csv.DictReader(io.StringIO(told.out))] == [str(tmp_path / "deep" / "a.png")]
+
+
 # --- formats ----------------------------------------------------------------------------------------------------------
 def test_a_run_is_found_by_number_and_csv_and_json_say_the_same(weights, photos, tmp_path, capsys):
     folder = tmp_path / "runs" / "007-some"
