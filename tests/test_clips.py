@@ -384,3 +384,14 @@ def test_memory_stays_within_bounds(root: Path) -> None:
     loader = Loader(source, 2, ga.Compose([TO_FLOAT]), workers=2, ahead_bytes=4 * clip)
     for _ in loader:
         assert loader._maker.rooms.bytes <= 3 * 2 * clip * 1.2  # what may be ahead, and the batch that was handed out
+
+
+@pytest.mark.gpu
+def test_clips_on_a_gpu_are_those_of_the_cpu(root: Path) -> None:
+    source, order = clips(root, frames=4, stride=2, size=(H, W), clips_per_video=2), {"shuffle": True, "seed": 1}
+    augment = ga.Compose([ga.RandomResizedCrop(24), ga.RandomHorizontalFlip(), TO_FLOAT], seed=2)
+    for made in (augment, None):
+        both = zip(Loader(source, 3, made, device="cuda", **order), Loader(source, 3, made, **order), strict=True)
+        for (found, labels, ids), (wanted, same, numbers) in both:
+            assert found.is_cuda and torch.equal(labels.cpu(), same) and torch.equal(ids.cpu(), numbers)
+            assert (found.cpu().float() - wanted.float()).abs().max() <= (1 / 255 + 1e-3 if made else 0)

@@ -57,7 +57,6 @@ def test_classification(classes: Path) -> None:
 
 
 def test_video_clips() -> None:
-    pytest.importorskip("sklearn", reason="its two photos are what the camera moves over")
     text = run("video_clips", "--clips", 4, "--size", 32, "--epochs", 1, "--follow")
     assert len(losses(text)) == 1 and re.search(r"test accuracy [\d.]+%", text)
 
