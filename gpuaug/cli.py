@@ -14,7 +14,7 @@ except ModuleNotFoundError as error:
         raise
     sys.exit("gpuaug: its commands need the fine-tuning extra: pip install 'gpuaug[finetune]'")
 
-from gpuaug.commands import COMMANDS
+from gpuaug.commands import COMMANDS, runs
 from gpuaug.messages import meant
 
 Command = Union[  # noqa: UP007
@@ -23,8 +23,8 @@ Command = Union[  # noqa: UP007
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command; ``args`` default to the command line. Returns the exit status: 0, 2 after one line of error, or
-    130 after Ctrl-C.
+    """Run a command; ``args`` default to the command line. Returns the exit status: 0, 1 where predict could not read
+    an image, 2 after one line of error, or 130 after Ctrl-C.
 
     With GPUAUG_DEBUG set, errors keep their traceback.
     """
@@ -33,6 +33,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             choices = f"choose one of {', '.join(COMMANDS)}{meant(args[0], COMMANDS)}"
             raise ValueError(f"there is no command {args[0]!r}; {choices}")
+        if args[:1] == ["runs"]:
+            args = ["runs", *runs.spelt(args[1:])]
         command = tyro.cli(Command, prog="gpuaug", args=args)
         return run(command)
     except (ValueError, OSError) as error:  # OSError: a full disk, a missing permission

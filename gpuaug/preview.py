@@ -11,11 +11,12 @@ from PIL import Image
 
 import gpuaug as ga
 from gpuaug import presets
-from gpuaug.data import DataError, decode
+from gpuaug.data import DataError, Loader, Source, decode
 from gpuaug.data.annotated import Annotated, annotated
 from gpuaug.data.decode import read
-from gpuaug.drawing import Marks, Tile, contact_sheet
+from gpuaug.drawing import PAPER, Marks, Tile, contact_sheet
 
+SEAM = 2  # pixels between the frames of a clip
 SPOKEN = ("factor", "threshold", "bits", "gamma", "sigma", "quality")
 
 
@@ -174,6 +175,53 @@ def preview(
     out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows, augment, one_line(pipeline), side, legend).save(out)
     return out
+
+
+def preview_clips(
+    source: Source,
+    augment: str | ga.Compose,
+    out: str | Path,
+    draws: int = 2,
+    seed: int = 0,
+    size: int = 112,
+    side: int = 480,
+    most: int = 6,
+) -> Path:
+    """Write a contact sheet of clips as strips of their frames, each as it is and under ``augment``; returns its path.
+
+    ``source``: of :func:`gpuaug.data.clips`, or of clips in memory. ``augment``: a preset of :mod:`gpuaug.presets`,
+    or a pipeline whose output is uint8, or lies in 0..1. ``side``: of a strip. ``most``: clips, evenly spaced.
+    Otherwise as :func:`preview`.
+    """
+    out, title = check_sheet(out), augment if isinstance(augment, str) else "clips"
+    if draws < 1 or most < 1:
+        name, value = ("draws", draws) if draws < 1 else ("most", most)
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    mean, std = (ga.IMAGENET_MEAN, ga.IMAGENET_STD) if isinstance(augment, str) else (None, None)
+    if isinstance(augment, str):
+        augment = presets.get(augment, size=size, seed=seed, mean=mean, std=std)
+    places = np.linspace(0, len(source) - 1, min(most, len(source))).astype(int)
+    rows = []
+    for r, (clip, labels, _) in enumerate(Loader(source.subset(places), 1, strict=True, workers=1)):
+        name = f"clip {places[r]}" if labels is None else source.classes[int(labels[0])]
+        ids, several = list(range(r * draws, (r + 1) * draws)), clip.expand(draws, -1, -1, -1, -1)
+        params = augment.sample(several, ids=ids, epoch=0)
+        made = augment.apply(several, params)
+        strips = [Tile(strip(one, mean, std), caption(params.describe(i))) for i, one in enumerate(made)]
+        rows.append([Tile(strip(clip[0]), name), *strips])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rows, title, one_line(augment), side).save(out)
+    return out
+
+
+def strip(clip: torch.Tensor, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Image.Image:
+    """The frames [T, 3, H, W] of a clip beside each other, as :func:`to_image` takes each."""
+    frames = [to_image(frame, mean, std) for frame in clip]
+    wide = frames[0].width + SEAM
+    row = Image.new("RGB", (len(frames) * wide - SEAM, frames[0].height), PAPER)
+    for t, frame in enumerate(frames):
+        row.paste(frame, (t * wide, 0))
+    return row
 
 
 def annotated_row(

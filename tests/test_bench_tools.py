@@ -202,3 +202,40 @@ def test_feeding_keeps_all_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [row["smaller"] > 0 for row in found["scaled"]] == [False, True, True]
     with pytest.raises(SystemExit):
         feeding.main([str(tmp_path / "photos"), "--names", "10"])
+
+
+def test_predicting_times_whole_rounds(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("timm", reason="needs the extra gpuaug[finetune]")
+    pytest.importorskip("tqdm", reason="needs the extra gpuaug[finetune]")
+    Image = pytest.importorskip("PIL.Image", reason="paints the photos")
+    from safetensors.torch import save_file
+
+    from gpuaug.benchmarks import predicting
+    from gpuaug.finetune.models import ResNet20
+
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        Image.new("RGB", (80, 60), (60 * i, 90, 200)).save(tmp_path / "photos" / f"{i}.jpg")
+    save_file(ResNet20().state_dict(), tmp_path / "resnet20_cifar10.safetensors")
+    given = [str(tmp_path / "photos"), "--weights", str(tmp_path), "--models", "resnet20", "--device", "cpu"]
+    predicting.main([*given, "--names", "20", "--rounds", "2", "--out", str(tmp_path / "found.json")])
+    found, told = json.loads((tmp_path / "found.json").read_text()), capsys.readouterr().out
+    ways = found["wall_and_cpu_seconds_an_image"]["resnet20"]
+    assert ways.keys() == {"decoding", "model", "predict"} and all(len(values) == 2 for values in ways.values())
+    assert all(seconds > 0 for values in ways.values() for pair in values for seconds in pair)
+    assert len(found["ratios"]["resnet20"]) == 3 and all(name in told for name in found["ratios"]["resnet20"])
+    with pytest.raises(SystemExit):
+        predicting.main([str(tmp_path / "photos"), "--weights", str(tmp_path)])
+
+
+def test_ratios_of_predicting_are_of_medians() -> None:
+    pytest.importorskip("timm", reason="needs the extra gpuaug[finetune]")
+    pytest.importorskip("tqdm", reason="needs the extra gpuaug[finetune]")
+    from gpuaug.benchmarks import predicting
+
+    found = {"decoding": [(1, 2), (9, 9), (1, 2)], "model": [(3, 6), (3, 6), (0, 0)], "predict": [(5, 10)] * 3}
+    told = predicting.ratios(found, torch.device("cpu"), 2)
+    assert told["predict over the slower part"] == 3 / 5
+    assert told["predict over what the cores allow"] == (2 + 6) / 2 / 5
+    assert told["CPU time of the parts over predict's"] == (2 + 6) / 10
+    assert list(predicting.ratios(found, torch.device("cuda"), 16)) == ["predict over the slower part"]

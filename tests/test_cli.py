@@ -83,7 +83,7 @@ def test_bench_times_a_case(tmp_path, capsys):
         ("finetune --augment geometric:flip=0,flip=1", "flip stands there twice"),
         (
             "finetun --epochs 1",
-            "there is no command 'finetun'; choose one of finetune, resume, preview, bench, demo; did",
+            "there is no command 'finetun'; choose one of finetune, resume, predict, export, preview, bench, demo; did",
         ),
         ("finetune --model resnet19", "there is no model 'resnet19'"),
         ("finetune --weights {0}/gone.safetensors", "gone.safetensors: no such weights file"),

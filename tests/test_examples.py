@@ -56,6 +56,12 @@ def test_classification(classes: Path) -> None:
     assert len(losses(run("classification", classes, "--epochs", 2, "--batch-size", 16))) == 2
 
 
+def test_video_clips() -> None:
+    pytest.importorskip("sklearn", reason="its two photos are what the camera moves over")
+    text = run("video_clips", "--clips", 4, "--size", 32, "--epochs", 1, "--follow")
+    assert len(losses(text)) == 1 and re.search(r"test accuracy [\d.]+%", text)
+
+
 def test_detection(data_dir: Path) -> None:
     text = run("detection", needed(data_dir / "blood_cells" / "test"), "--size", 96, "--batch-size", 2)
     assert len(losses(text)) == 1 and int(re.search(r"(\d+) boxes", text)[1]) > 0

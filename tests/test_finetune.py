@@ -185,7 +185,7 @@ def test_a_run_leaves_its_folder(run, few):
     config, result = run
     assert {p.name for p in result.run.iterdir()} == {
         "config.json", "metrics.jsonl", "best.safetensors", "predictions.npz", "checkpoints", "pictures",
-        "evaluation.json", "report.html"
+        "evaluation.json", "report.html", "state.json"
     }  # fmt: skip
     found = runs.find(config.out, "1")
     assert found.folder == result.run and found.config == replace(config, data="few")

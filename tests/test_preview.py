@@ -19,10 +19,11 @@ from PIL import Image  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug import drawing, presets  # noqa: E402
+from gpuaug.cli import main  # noqa: E402
 from gpuaug.data.annotated import annotated  # noqa: E402
 from gpuaug.drawing import GAP, MARGIN, Marks, Tile, colour_of, contact_sheet, font, marked, width_of, wrapped  # noqa: E402
 from gpuaug.gallery import MARKED, SECTIONS, parameters, sample_photos, section  # noqa: E402
-from gpuaug.preview import annotated_row, caption, draw_tiles, preview, to_image  # noqa: E402
+from gpuaug.preview import annotated_row, caption, draw_tiles, preview, preview_clips, strip, to_image  # noqa: E402
 
 
 def photo(path: Path, colour=(200, 80, 40)) -> Path:
@@ -313,6 +314,36 @@ def test_preview_of_real_annotations(data_dir, tmp_path, name):
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     vivid = pixels.max(-1) - pixels.min(-1) > (120 if name == "blood_cells" else 60)
     assert vivid[120:].sum() > 200 and all(part.any() for part in np.array_split(vivid[120:], 4, 1))
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+def test_a_strip_shows_the_frames_in_order():
+    clip = torch.arange(3, dtype=torch.uint8).mul(90).view(3, 1, 1, 1).expand(3, 3, 4, 6)
+    shown = np.asarray(strip(clip))
+    assert shown.shape == (4, 3 * 6 + 2 * 2, 3)
+    assert [int(shown[0, 8 * t, 0]) for t in range(3)] == [0, 90, 180]
+
+
+def test_a_sheet_of_clips(tmp_path, capsys):
+    for name, colour in {"a/one": (250, 0, 0), "b/two": (0, 0, 250)}.items():
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for t in range(8):
+            Image.new("RGB", (20, 16), colour).save(tmp_path / "clips" / name / f"{t}.png")
+    out = tmp_path / "sheet.png"
+    assert (
+        main(["preview", "--clips", str(tmp_path / "clips"), "--augment", "geometric", "--size", "14", "-o", str(out)])
+        == 0
+    )
+    sheet = np.asarray(Image.open(out)).astype(int)
+    red = ((sheet[..., 0] > 200) & (sheet[..., 1:] < 60).all(-1)).any(1).nonzero()[0]
+    blue = ((sheet[..., 2] > 200) & (sheet[..., :2] < 60).all(-1)).any(1).nonzero()[0]
+    assert len(red) and len(blue) and red.max() < blue.min()
+    assert main(["preview", "--clips", str(tmp_path / "clips"), "--gallery"]) == 2
+    assert main(["preview", "--clips", str(tmp_path / "none")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and "clips alone" in told[0] and "no such folder" in told[1]
+    with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
+        preview_clips(None, "geometric", out, draws=0)
 
 
 # --- the gallery ------------------------------------------------------------------------------------------------------

@@ -10,11 +10,14 @@ from typing import Any
 
 from gpuaug.finetune.config import Config
 
-from . import bench, demo, finetune, preview, resume
+from . import bench, demo, export, finetune, predict, preview, resume, runs
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "finetune": (Config, finetune.run),
     "resume": (resume.Resume, resume.run),
+    "predict": (predict.Predict, predict.run),
+    "export": (export.Export, export.run),
+    "runs": (runs.Runs, runs.run),
     "preview": (preview.Preview, preview.run),
     "bench": (bench.Bench, bench.run),
     "demo": (demo.Demo, demo.run),

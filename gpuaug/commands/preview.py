@@ -19,6 +19,8 @@ class Preview:
     """One more folder: of photos, of images/ and masks/, or with a COCO file (coco.json, annotations/*.json)."""
     most: int = 8
     """Images of a folder with boxes, masks or keypoints."""
+    clips: Path | None = None
+    """Instead: a folder of class folders of clips (video files, or folders of frames), as strips of eight frames."""
     gallery: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Instead: every op and policy once, on scikit-learn's two sample photos."""
     augment: str = "imagenet_train"
@@ -36,9 +38,18 @@ class Preview:
 def run(command: Preview) -> None:
     """Write the sheet."""
     from gpuaug.gallery import gallery
-    from gpuaug.preview import preview
+    from gpuaug.preview import preview, preview_clips
 
     paths = (*command.images, *([] if command.data is None else [command.data]))
+    if command.clips is not None:
+        if paths or command.gallery:
+            raise ValueError("preview: --clips shows clips alone; leave out the photos, or --clips")
+        from gpuaug.data import clips
+
+        options = {name: getattr(command, name) for name in ("draws", "seed", "size", "most")}
+        source = clips(command.clips, stride="fit", size=command.size * 8 // 7)
+        print(f"wrote {preview_clips(source, command.augment, command.out, **options)}")
+        return
     if command.gallery and paths:
         raise ValueError("preview: --gallery shows its own two photos; leave the photos out, or --gallery")
     if command.gallery:

@@ -1,4 +1,4 @@
-"""Images with what is known of them, as uint8: sources of every form, decoding, and loaders."""
+"""Images, or clips, with what is known of them, as uint8: sources of every form, decoding, and loaders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..messages import no_attribute
 from .annotated import coco, masks, voc
+from .clips import by_video, clip_parts, clips
 from .datasets import arrays, dataset
 from .decode import DataError, decode, header, load, read
 from .folders import digits, folder, open_parts
@@ -29,6 +30,9 @@ __all__ = [
     "arrays",
     "augment_batches",
     "augment_table",
+    "by_video",
+    "clip_parts",
+    "clips",
     "coco",
     "csv",
     "dataset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -15,6 +16,7 @@ from ..inputs import moved
 from ..multicrop import MultiCrop
 from ..recipe import asked_for
 from .cache import Cache, Stamp, scaled_size, stamp, stamps
+from .clips import Reader
 from .crops import Crops
 from .decode import DataError, straight
 from .feed import Turn
@@ -39,6 +41,7 @@ class Batch:
         room: where the parts lie, or None: they lie in the cache.
         source: uint8, one axis, where the parts lie at these offsets.
         decoded: uint8 [3, H, W] each, where the device itself decoded them, once this event is behind it.
+        clips: uint8 [B, T, H, W, 3] in the room, of a source of clips.
     """
 
     positions: np.ndarray
@@ -52,6 +55,7 @@ class Batch:
     source: torch.Tensor | None = None
     offsets: Sequence[int] = ()
     decoded: tuple[list[torch.Tensor], torch.cuda.Event] | None = None
+    clips: torch.Tensor | None = None
 
     def pixels_of(self, k: int) -> np.ndarray:
         """Where the part of image k lies in the room, uint8 [H, W, 3]."""
@@ -79,7 +83,7 @@ class Maker:
     Args:
         augment: the pipeline, or None. decode: "full", "scaled" or "nvjpeg". cache: of whole images, or None.
         views: of each image, as the pipeline's call takes them. most: bytes that rooms may take while nobody uses them.
-        shared: others than threads decode: rooms are shared with them.
+        shared: others than threads decode: rooms are shared with them. seed: of where clips begin.
 
     Raises:
         ValueError: "nvjpeg" where that cannot be.
@@ -96,12 +100,14 @@ class Maker:
         views: int | None = None,
         most: int = 0,
         shared: bool = False,
+        seed: int = 0,
     ):
         self.source, self.augment, self.decode, self.device, self.cache = source, augment, decode, device, cache
         self.views, self.stamping = views, Lock()
         self.rooms = Rooms(most, device if device.type == "cuda" else None, shared)
         self.side = SideStream(device) if device.type == "cuda" else None
         self.decoder = Decoder(device) if decode == "nvjpeg" and cache is None else None
+        self.reader = None if source.clips is None else Reader(source.clips, seed)
 
     @property
     def lends(self) -> bool:
@@ -119,6 +125,9 @@ class Maker:
         batch, turn, hands = Batch(positions, epoch, []), turn or Turn(), hands or Hands(self.source.items)
         if self.decoder is not None:
             self._on_device(batch, self.decoder, turn)
+            return batch
+        if self.reader is not None:
+            self._clips(batch, self.reader, turn)
             return batch
         if self._all_cached(batch, turn):
             return batch
@@ -171,6 +180,23 @@ class Maker:
         images = [one for one in found if not isinstance(one, str)]
         batch.decoded = images, decoder.stream.record_event()
         batch.pixels = sum(image.shape[1] * image.shape[2] for image in images)
+
+    def _clips(self, batch: Batch, reader: Reader, turn: Turn) -> None:
+        """The frames that are taken of clips, one clip behind the other in a room."""
+        shape, size, n = reader.taken.shape, math.prod(reader.taken.shape), len(batch.positions)
+        turn.reserve(n * size)
+        batch.room = self.rooms.take(n * size, 0)
+        found, bad, done = batch.room.payload(n * size).view(n, *shape), {}, 0
+        begins = reader.places(batch.epoch, self.source.ids[batch.positions])
+        for i, begin in zip(batch.positions.tolist(), begins, strict=True):
+            turn.check()
+            try:
+                batch.bytes += reader.read(self.source.items[i], begin, found[done].numpy())
+                done += 1
+            except DataError as error:
+                bad[i] = str(error)
+        _leave_out(batch, bad)
+        batch.clips, batch.pixels = found[:done], done * size // 3
 
     def _cached(self, begin: int, h: int, w: int, part: Part) -> np.ndarray:
         """A part of an image in the cache."""
@@ -282,6 +308,8 @@ class Maker:
         return launched.found if launched.made is None else self.side.handed(*launched)
 
     def _made(self, batch: Batch) -> tuple:
+        if batch.clips is not None:
+            return self._of_clips(batch, batch.clips)
         if batch.decoded is not None:
             return self.augmented(self.side.received(*batch.decoded), batch.positions, batch.epoch)
         if self.augment is None:
@@ -300,6 +328,17 @@ class Maker:
         if self.side is None:
             self._free(batch)
         return sample(found, labels, targets, ids)
+
+    def _of_clips(self, batch: Batch, clips: torch.Tensor) -> tuple:
+        if self.side is not None:
+            clips = clips.to(self.device, non_blocking=True)
+            self.side.release(batch.room, self.rooms)
+        elif self.lends:
+            clips = clips.clone()
+        found = self.augmented(clips.permute(0, 1, 4, 2, 3), batch.positions, batch.epoch)
+        if self.side is None:
+            self._free(batch)
+        return found
 
     def _free(self, batch: Batch) -> None:
         if batch.room is not None:

@@ -246,18 +246,34 @@ def decode(item: Any, size: int) -> torch.Tensor:
 
     Raises :class:`DataError` as :func:`read` does.
     """
+    pixels = np.empty((size, size, 3), np.uint8)
+    cover(item, pixels)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def covering(sides: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of an image of these sides, scaled to the least size that covers the wanted one."""
+    least, most = max(zip(sides, wanted, strict=True), key=lambda pair: pair[1] / pair[0])
+    return tuple(max(whole, round(side * most / least)) for side, whole in zip(sides, wanted, strict=True))
+
+
+def cover(item: Any, out: np.ndarray) -> None:
+    """Fill `out`, uint8 [h, w, 3], with the centre of an image that is scaled (antialiased bilinear) to the least size
+    that covers it. Raises :class:`DataError` as :func:`read` does."""
     from PIL import Image
 
     one = load(item)
-    known = header(one)
-    short = min(known.height, known.width)
-    shrink = next(s for s in (8, 4, 2, 1) if s == 1 or (known.shrinks and short // s >= size))
+    known, wanted = header(one), out.shape[:2]
+    sides = known.height, known.width
+    if sides == wanted:
+        read(one, out=out)
+        return
+    least = min(side // whole for side, whole in zip(sides, wanted, strict=True))
+    shrink = next(s for s in (8, 4, 2, 1) if s == 1 or (known.shrinks and s <= least))
     picture = Image.fromarray(np.ascontiguousarray(read(one, shrink=shrink)))
-    if picture.size != (size, size):
-        box: list[float] = []  # left, top, right, bottom of the middle, which alone is scaled
-        for side in picture.size:
-            scaled = max(size, round(side * size / min(picture.size)))
-            first = (scaled - size) // 2
-            box += [first * side / scaled, (first + size) * side / scaled]
-        picture = picture.resize((size, size), Image.Resampling.BILINEAR, box=(box[0], box[2], box[1], box[3]))
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+    box: list[float] = []  # top, bottom, left, right of the middle, which alone is scaled
+    for side, scaled, whole in zip(picture.size[::-1], covering(picture.size[::-1], wanted), wanted, strict=True):
+        first = (scaled - whole) // 2
+        box += [first * side / scaled, (first + whole) * side / scaled]
+    box = box[2], box[0], box[3], box[1]
+    out[:] = np.asarray(picture.resize(wanted[::-1], Image.Resampling.BILINEAR, box=box))

@@ -8,27 +8,31 @@ class DataError(ValueError):
 
 
 class named:
-    """A context: whatever goes wrong inside becomes one :class:`DataError` that names the item and the mend."""
+    """A context: whatever goes wrong inside becomes one :class:`DataError` that names the item and the mend.
 
-    __slots__ = ("name",)
+    Args:
+        what: the item is, or ought to be.
+    """
 
-    def __init__(self, name: object):
-        self.name = name
+    __slots__ = ("name", "what")
+
+    def __init__(self, name: object, what: str = "image file"):
+        self.name, self.what = name, what
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, DataError):
-            raise DataError(f"{self.name}: {_told(error)}") from None
+            raise DataError(f"{self.name}: {_told(error, self.what)}") from None
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception, wanted: str) -> str:
     """What is wrong, and the mend."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, IsADirectoryError):
-        return "a folder, where an image file is wanted"
+        return f"a folder, where {'an' if wanted[0] in 'aeiou' else 'a'} {wanted} is wanted"
     if isinstance(error, PermissionError):
         return "may not be read; give this user the right to read it"
     if isinstance(error, MemoryError):
@@ -36,4 +40,4 @@ def _told(error: Exception) -> str:
     if type(error).__name__ == "DecompressionBombError":
         return f"more than Pillow decodes ({error}); raise PIL.Image.MAX_IMAGE_PIXELS"
     what = " ".join(f"{error}".split()) or type(error).__name__
-    return f"damaged image file ({what[:200]}); remove it or fetch it again"
+    return f"damaged {wanted} ({what[:200]}); remove it or fetch it again"

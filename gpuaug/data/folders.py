@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +48,20 @@ def _litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER
 
 
-class _Walk:
-    """Image files below folders. Each real folder is gone through once, by its own name before any link to it."""
+class Walk:
+    """Files of some kind below folders. Each real folder is gone through once, by its own name before any link to it.
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.left_out = root, Counter()
+    Args:
+        endings: of the files. what: they are, in words.
+    """
+
+    def __init__(self, root: Path, endings: Set[str] = ENDINGS, what: str = "images") -> None:
+        self.root, self.endings, self.what, self.left_out = root, endings, what, Counter()
         above = root.resolve()
         self.seen = {_place(folder) for folder in (above, *above.parents)}  # a link up would go in a circle
 
     def below(self, tops: Sequence[Path]) -> dict[Path, list[Path]]:
-        """For each folder the images at any depth in it, by path."""
+        """For each folder the files at any depth in it, by path."""
         found: dict[Path, list[Path]] = {top: [] for top in tops}
         links = [(top, top) for top in tops if top.is_symlink()]
         for top in tops:
@@ -84,7 +88,7 @@ class _Walk:
                     links.append((top, Path(entry.path)))
                 elif kind == "folder":
                     waiting.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() not in ENDINGS:
+                elif os.path.splitext(entry.name)[1].lower() not in self.endings:
                     self._leave(entry)
                 elif kind == "file":
                     found[top].append(Path(entry.path))
@@ -99,7 +103,7 @@ class _Walk:
         """What was left out, by ending, with a warning that says so."""
         if self.left_out:
             words = ", ".join(f"{count} {ending}" for ending, count in self.left_out.most_common(12))
-            warnings.warn(f"{self.root}: files that are left out, being no images: {words}", stacklevel=3)
+            warnings.warn(f"{self.root}: files that are left out, being no {self.what}: {words}", stacklevel=3)
         return dict(self.left_out)
 
 
@@ -143,52 +147,66 @@ def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) 
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; --data wants a folder of class folders (cat/*.jpg, dog/*.jpg)")
-    walk = _Walk(root)
+    walk = Walk(root)
     if not labelled:
         paths = walk.below([root])[root]
         if not paths:
             raise DataError(f"{root}: no images in this folder, nor below it")
-        return Source(tuple(paths), _ids(paths, root), size=size, left_out=walk.tell())
-    classes = _classes(root)
+        return Source(tuple(paths), ids_below(paths, root), size=size, left_out=walk.tell())
+    classes = classes_in(root)
     found = {top.name: paths for top, paths in walk.below([root / name for name in classes]).items()}
-    empty = [name for name in classes if not found[name]]
+    paths, labels = labelled_paths(root, found, f"images (.jpg, .png and {len(ENDINGS) - 2} endings more)")
+    return Source(tuple(paths), ids_below(paths, root), labels, tuple(classes), size=size, left_out=walk.tell())
+
+
+def labelled_paths(root: Path, found: dict[str, list[Path]], what: str) -> tuple[list[Path], torch.Tensor]:
+    """(paths, labels int64 [N]) of what each class has. Raises DataError for an empty class, and for a single one."""
+    empty = [name for name in found if not found[name]]
     if empty:
         raise DataError(
-            f"{root}: no images (.jpg, .png and {len(ENDINGS) - 2} endings more) in the class folder"
-            f"{'s' * (len(empty) > 1)} {', '.join(empty[:8])}{', ...' * (len(empty) > 8)}; add some or remove it"
+            f"{root}: no {what} in the class folder{'s' * (len(empty) > 1)} {', '.join(empty[:8])}"
+            f"{', ...' * (len(empty) > 8)}; add some or remove it"
         )
-    if len(classes) == 1:
+    if len(found) == 1:
         raise DataError(
-            f"{root}: only one class, {classes[0]!r}; there is nothing to tell apart: add a second class folder"
+            f"{root}: only one class, {next(iter(found))!r}; there is nothing to tell apart: add a second class folder"
         )
-    paths = [path for name in classes for path in found[name]]
-    labels = torch.tensor([k for k, name in enumerate(classes) for _ in found[name]], dtype=torch.int64)
-    return Source(tuple(paths), _ids(paths, root), labels, tuple(classes), size=size, left_out=walk.tell())
+    paths = [path for one in found.values() for path in one]
+    labels = torch.tensor([k for k, one in enumerate(found.values()) for _ in one], dtype=torch.int64)
+    return paths, labels
 
 
-def _ids(paths: Sequence[Path], root: Path) -> torch.Tensor:
+def ids_below(paths: Sequence[Path], root: Path) -> torch.Tensor:
+    """int64 [N], hashes of the paths below a folder."""
     skip = 0 if str(root) == "." else len(os.path.join(root, ""))
     return ids_of([str(path)[skip:] for path in paths], root)
 
 
-def _classes(root: Path) -> list[str]:
+def classes_in(root: Path, hint: str = HINT, opener: str = "open_parts") -> list[str]:
+    """Names of the class folders. ``hint``, ``opener``: for errors, where there are none, and where they are parts."""
     classes = folders_in(root)
     if not classes:
         found = sum(os.path.splitext(e.name)[1].lower() in ENDINGS and not _litter(e.name) for e in _entries(root))
         there = f"{found} images but no class folders" if found else "no class folders and no images"
-        raise DataError(f"{root}: {there}; {HINT}")
+        raise DataError(f"{root}: {there}; {hint}")
     parts = [name for name in classes if part_of(name) and folders_in(root / name)]
     if parts and len(parts) == len(classes):
         raise DataError(
             f"{root}: {', '.join(parts)} look like parts of a data set, not like classes; give one of them, such as "
-            f"{root / parts[0]}, or open_parts({str(root)!r}), which wants a train folder among them"
+            f"{root / parts[0]}, or {opener}({str(root)!r}), which wants a train folder among them"
         )
     return classes
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 def open_parts(
-    data: str | Path, size: int | None, val_fraction: float, test_fraction: float = 0.2, seed: int = 0
+    data: str | Path,
+    size: int | None,
+    val_fraction: float,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    *,
+    opened: Callable[[Path], Source] | None = None,
 ) -> Parts:
     """Train, validation and test part of ``data``: ``"digits"``, or a folder.
 
@@ -198,6 +216,8 @@ def open_parts(
     no validation part of its own, ``val_fraction`` of the training part becomes it (0: none). The split depends on
     ``seed`` alone. A warning names folders that are not used.
 
+    ``opened``: gives the source of a folder of class folders, in place of :func:`folder`.
+
     Raises :class:`DataError` as :func:`folder` does, where the parts' classes differ, and where it is not clear which
     folder is which part.
     """
@@ -205,19 +225,20 @@ def open_parts(
         name, val, (train, test) = "digits", None, digits(size or 32).split(test_fraction, seed, "test")
     else:
         root = Path(data)
-        name, (train, val, test) = root.resolve().name, _folder_parts(root, size, test_fraction, seed)
+        opened = opened or (lambda place: folder(place, size))
+        name, (train, val, test) = root.resolve().name, _folder_parts(root, opened, test_fraction, seed)
     if val is None and val_fraction > 0:
         train, val = train.split(val_fraction, seed, "validation")
     return Parts(name, train, val, test)
 
 
-def _folder_parts(root: Path, size: int | None, test_fraction: float, seed: int) -> tuple:
+def _folder_parts(root: Path, opened: Callable[[Path], Source], test_fraction: float, seed: int) -> tuple:
     places = _places(root)
     if "train" not in places:  # a folder "train" with images in it is a class: bus, car, train
-        train, test = folder(root, size).split(test_fraction, seed, "test")
+        train, test = opened(root).split(test_fraction, seed, "test")
         return train, None, test
-    train = folder(root / places["train"], size)
-    held_out = {part: folder(root / places[part], size) for part in ("test", "val") if part in places}
+    train = opened(root / places["train"])
+    held_out = {part: opened(root / places[part]) for part in ("test", "val") if part in places}
     if not held_out:
         train, test = train.split(test_fraction, seed, "test")
         return train, None, test

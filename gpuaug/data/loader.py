@@ -61,16 +61,17 @@ class Loader:
     read, and decodes no more than that. Workers do, ahead of the loop, and no more than a few batches.
 
     Args:
-        source: where the images come from, see `gpuaug.data.folder`.
+        source: where the images come from, see `gpuaug.data.folder`; or the clips, see `gpuaug.data.clips`, which
+            threads decode for each epoch anew: "processes", "nvjpeg", `cache` and `resident` are for images.
         batch_size: samples of a batch.
         augment: the pipeline; or a MultiCrop, whose views come as a list of batches, beside labels as they are. None:
             images come as they are, uint8, in a list of [3, H, W]; those that lie in the device's memory in one tensor
-            come in one, [B, 3, H, W].
+            come in one, [B, 3, H, W]. Clips come in one, [B, T, 3, H, W].
         views: so many draws of each image, as the pipeline's call gives them: [V, B, C, H, W].
         device: where batches are wanted. On CUDA they are copied and augmented on a stream of their own.
         shuffle: in an order that is drawn for each epoch; else as the source has them.
         drop_last: leave out the last batch where it is smaller.
-        seed: of the order. The pipeline has its own.
+        seed: of the order, and of where clips begin. The pipeline has its own.
         workers: threads or processes that decode; 0: the loop itself does.
         mode: "threads"; or "processes", for items that are made by Python code, as those of a Dataset of one's own are,
             of which threads run only one at a time. Either gives the same. A process gets the source's items, so they
@@ -138,8 +139,9 @@ class Loader:
         self.epoch, self.report = 0, Report()
         self._position = 0  # of the epoch's samples, of all processes: where the next pass begins
         self._current: _Stand | None = None  # no pass itself: with the last one that holds it, the loader ends
+        self._check_clips(cache)
         kept = None if cache is None or source.images is not None else Cache.at(cache, cache_size)
-        keywords = {"views": views, "most": ahead_bytes, "shared": mode == "processes"}
+        keywords = {"views": views, "most": ahead_bytes, "shared": mode == "processes", "seed": seed}
         self._maker = Maker(source, augment, decode, self.device, kept, **keywords)
         self._kept: Resident | None = None
         self._workers = Workers(source.items)
@@ -182,6 +184,13 @@ class Loader:
                 raise ValueError("augment: MultiCrop moves images alone, and this source has targets beside them")
             if source.labels is not None and any(mixes(pipeline.transforms) for pipeline in augment.pipelines):
                 raise ValueError("augment: a pipeline of MultiCrop mixes samples, and would leave their labels")
+
+    def _check_clips(self, cache: str | Path | None) -> None:
+        if self.source.clips is None:
+            return
+        given = {"mode": self.mode == "processes", "decode": self.decode == "nvjpeg", "cache": cache is not None}
+        for name in [name for name, wrong in (given | {"resident": self.resident}).items() if wrong]:
+            raise ValueError(f"{name} is for images: the frames of clips are decoded by threads, for each epoch others")
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is epoch `epoch`, from its beginning; without a call, each is one further than the last."""

@@ -9,13 +9,18 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .decode import decode
 from .errors import DataError
+
+if TYPE_CHECKING:
+    from .clips import Sampling
+
+COPY = 0x9E3779B97F4A7C15  # between the ids of a sample's copies: odd, so that they differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +29,7 @@ class Source:
 
     Attributes:
         items: what each is read from, as :func:`gpuaug.data.items.load` takes it; a uint8 tensor [N, 3, H, W] holds
-            images that are decoded already.
+            images that are decoded already, one of [N, T, 3, H, W] clips.
         ids: int64 [N], not negative. A sample keeps its id in every subset, order and format, so its augmentation does
             too: it is the data set's own, or a hash of the sample's path (:func:`id_of`).
         labels: int64 [N], float32 [N, K] of 0 and 1 where a sample may have several, or None.
@@ -32,6 +37,7 @@ class Source:
         targets: what else is known, one a sample: :class:`gpuaug.data.annotated.Annotated`; or None.
         size: side in pixels to which :meth:`decoded` scales.
         left_out: how many files were no images, by ending.
+        clips: of items that are clips (:func:`gpuaug.data.clips`), which of their frames are taken; None: images.
     """
 
     items: Sequence[Any]
@@ -41,6 +47,7 @@ class Source:
     targets: Sequence[Any] | None = None
     size: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    clips: Sampling | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "labels", "targets"):
@@ -53,7 +60,7 @@ class Source:
 
     @property
     def images(self) -> torch.Tensor | None:
-        """uint8 [N, 3, H, W] where the images are decoded already, or None."""
+        """uint8 [N, 3, H, W], or [N, T, 3, H, W], where they are decoded already, or None."""
         return self.items if isinstance(self.items, torch.Tensor) else None
 
     def subset(self, index: Iterable[int]) -> Source:
@@ -74,6 +81,8 @@ class Source:
         """
         if self.images is not None:
             return self
+        if self.clips is not None:
+            raise ValueError("clips are decoded anew for each epoch, by a Loader; decoded() takes images")
         size = size or self.size
         if size is None:
             raise ValueError("images of one size are wanted: decoded(size=224), or the size where the source is made")
@@ -147,6 +156,12 @@ def id_of(path: str) -> int:
     """The id of a sample that lies at ``path`` below its data set: 63 bits of BLAKE2b of it, with / between its parts
     and letters composed (NFC), so that it is the same on every system, in every split, shard, order and format."""
     return int.from_bytes(hashlib.blake2b(told(path).encode("utf-8", "surrogateescape"), digest_size=8).digest()) >> 1
+
+
+def copied(ids: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The ids int64 [N] of copies of samples, by the number of each: of number 0 the sample's own."""
+    shifts = torch.from_numpy(numbers.numpy().astype(np.uint64) * np.uint64(COPY)).view(torch.int64)
+    return (ids + shifts) & (2**63 - 1)
 
 
 def told(path: str) -> str:

@@ -156,6 +156,8 @@ class Config:
     """Print nothing."""
     json: bool = False
     """Print each line of metrics.jsonl, and nothing else."""
+    tensorboard: bool = False
+    """Also write curves, pictures and options for TensorBoard, into events/ of the run's folder."""
 
     def __post_init__(self) -> None:
         for name, kinds in _kinds().items():

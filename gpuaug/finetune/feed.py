@@ -12,6 +12,7 @@ import torch
 import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, Loader, Parts, Source, header
+from gpuaug.data.sources import copied
 from gpuaug.messages import shown
 
 from .config import Config
@@ -19,7 +20,6 @@ from .models import ModelCard
 
 RESIDENT_BYTES = 2 << 30
 LOOKED_AT = 32  # images whose size says how large all are
-COPY = 0x9E3779B97F4A7C15  # between the ids of an image's copies: odd, so that they differ
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PHOTOS, DIGITS = "imagenet_train:scale=(0.35, 1.0)", "rotate_shift"  # when nothing is said
 
@@ -215,8 +215,7 @@ def balanced(source: Source, seed: int) -> Source:
         places += [*np.tile(own, whole), *rng.permutation(own)[:rest]]
         copies += [*np.repeat(np.arange(whole), len(own)), *([whole] * rest)]
     many = source.subset(places)
-    shifts = torch.from_numpy(np.array(copies, np.uint64) * np.uint64(COPY)).view(torch.int64)
-    return replace(many, ids=(many.ids + shifts) & (2**63 - 1))
+    return replace(many, ids=copied(many.ids, torch.tensor(copies, dtype=torch.int64)))
 
 
 def nbytes(source: Source) -> int:

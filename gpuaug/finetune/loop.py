@@ -25,7 +25,7 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.messages import meant
 
-from . import checkpoint, recipes, report, runs, screen
+from . import checkpoint, recipes, report, runs, screen, state, tensorboard
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
@@ -86,7 +86,9 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics)
     trainer = Trainer(job)
     begin(job, run)
-    with Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words) as interrupt:
+    callbacks = (*tensorboard.listeners(job), *callbacks)
+    interrupt = Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words)
+    with interrupt, state.kept(job.run, job.main):
         if run is not None:
             trainer.resume()
 
@@ -148,6 +150,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     done = bool(found.events("after"))
     if done and found.path(runs.REPORT).exists():
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
+    state.check_free(found)
     check_given(found, given)
     if not done:
         return finetune(found.config, run=found.folder, **given)

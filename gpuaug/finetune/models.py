@@ -63,9 +63,17 @@ class ResNet20(nn.Module):
         """Which parameters are a layer, as timm's models say it."""
         return {"stem": r"^conv1|bn1", "blocks": r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"}
 
+    feature_info = [{"num_chs": 16 << i, "reduction": 1 << i, "module": f"layer{i + 1}"} for i in range(3)]
+
+    def forward_intermediates(self, x: torch.Tensor, indices: Sequence[int], **_: bool) -> list[torch.Tensor]:
+        """The feature maps behind the stages of these numbers, as timm's models give theirs."""
+        x, found = F.relu(self.bn1(self.conv1(x))), []
+        for stage in (self.layer1, self.layer2, self.layer3):
+            found.append(x := stage(x))
+        return [found[i] for i in indices]
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        (x,) = self.forward_intermediates(x, [2])
         return self.linear(x.mean((2, 3)))
 
 

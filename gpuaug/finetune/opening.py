@@ -20,7 +20,7 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import kind_of
 
-from . import feed, models, recipes, runs
+from . import feed, models, recipes, runs, tensorboard
 from .classify import Classify
 from .config import Config
 from .feed import Features, Feed, Input
@@ -97,6 +97,7 @@ def chosen(config: Config) -> Task:
 
 def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     """Open everything that a run needs. Raises ValueError for whatever in it cannot be."""
+    tensorboard.check(config)
     given = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
     accelerator = open_accelerator(config)
     screen = Screen(config.quiet, config.json, accelerator.is_main_process)

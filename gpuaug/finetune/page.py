@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import numpy as np
-import torch
-
 import gpuaug
 
 from . import pictures
+from .comparing import AGAINST, Read, against, data_of, differences, figures, read, remarks, scores, worded
 from .evaluating import complete
-from .metrics import Evaluation, confusions, paired, percent, ranks
-from .runs import REPORT, Run
+from .metrics import Evaluation, confusions, percent
+from .runs import REPORT
 from .runs import write as write_file
 
 PAGE = Template("""<!DOCTYPE html>
@@ -83,45 +79,14 @@ DATA_URI = "data:image/png;base64,"
 
 
 # --- a run's folder ---------------------------------------------------------------------------------------------------
-def _check(folder: str | Path) -> Path:
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such run; give the folder that gpuaug finetune made")
-    return folder
-
-
-class _Read(Run):
-    """A run, and what a page says of it."""
-
-    def __init__(self, folder: str | Path):
-        super().__init__(_check(folder))
-        self.name = self.folder.resolve().name
-        self.environment = self.facts.get("environment", {})
-
-    @cached_property
-    def history(self) -> list[dict[str, Any]]:
-        return self.events("epoch")
-
-    def mean_of(self, key: str) -> float | None:
-        """Over the epochs that have it."""
-        values = [line[key] for line in self.history if line.get(key) is not None]
-        return sum(values) / len(values) if values else None
-
-    def shares(self) -> dict[str, float]:
-        """Of the time of all epochs."""
-        timed = [line["shares"] for line in self.history if line.get("shares")]
-        return {name: sum(line.get(name) or 0.0 for line in timed) / len(timed) for name in pictures.SHARES if timed}
-
-
 def write(run: str | Path) -> Path:
     """Write a run's report.html from what lies in its folder, and return its path.
 
     What follows from the rest of the folder is written first (:func:`gpuaug.finetune.evaluating.complete`); of what is
     missing then, the page says so. Raises ValueError for a folder that is not there, and for files that are damaged.
     """
-    _check(run)
+    found = Read(run)
     complete(run)
-    found = _Read(run)
     parts = (_head, _asked, _training, _samples, _evaluation, _robustness, _mistakes, _speed)
     path = found.path(REPORT)
     write_file(path, _page(found.name, "\n".join(part(found) for part in parts)).encode())
@@ -136,10 +101,7 @@ def write_comparison(runs: Sequence[str | Path], path: str | Path) -> Path:
     """
     if not runs:
         raise ValueError("write_comparison: name at least one run")
-    found = [_Read(run) for run in runs]
-    names = [run.name for run in found]
-    for run in found:
-        run.name = run.name if names.count(run.name) == 1 else str(run.folder)
+    found = read(runs)
     body = [
         f"<h1>{len(found)} runs side by side</h1>",
         _figures(found),
@@ -158,23 +120,12 @@ def _page(title: str, body: str) -> str:
     return PAGE.substitute(title=escape(title), body=body, style=STYLE, version=gpuaug.__version__)
 
 
-def _value(value: Any) -> str:
-    """Anything as text, a dash for None."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
-        return ", ".join(map(_value, value))
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
-
-
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], words: bool = False, left: int = 1) -> str:
     """In a box that it scrolls in; ``words``: its cells hold text that wraps; ``left``: columns that begin there."""
 
     def line(cells: Sequence[Any], tag: str) -> str:
         sides = ("" if i >= left else ' class="left"' for i in range(len(cells)))
-        return "".join(f"<{tag}{side}>{escape(_value(c))}</{tag}>" for c, side in zip(cells, sides, strict=True))
+        return "".join(f"<{tag}{side}>{escape(worded(c))}</{tag}>" for c, side in zip(cells, sides, strict=True))
 
     kind, top = ' class="words"' if words else "", line(head, "th")
     body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in rows)
@@ -201,7 +152,7 @@ def _drawn(draw: Callable[..., None], alt: str, *arguments: Any) -> str:
     return _image(target.getvalue(), alt, "chart")
 
 
-def _picture(run: _Read, name: str, alt: str, missing: str, kind: str = "chart") -> str:
+def _picture(run: Read, name: str, alt: str, missing: str, kind: str = "chart") -> str:
     path = run.picture(name)
     return _image(path.read_bytes(), alt, kind) if path.is_file() else _say(missing)
 
@@ -214,9 +165,8 @@ def _cards(facts: Iterable[tuple[str, str]]) -> str:
 
 
 # --- the parts of a run's page ----------------------------------------------------------------------------------------
-def _head(run: _Read) -> str:
-    data = run.resolved.get("data", {}).get("name") or run.asked.get("data")
-    facts = {"model": run.resolved.get("model"), "data": data, "recipe": run.resolved.get("recipe")}
+def _head(run: Read) -> str:
+    facts = {"model": run.resolved.get("model"), "data": data_of(run), "recipe": run.resolved.get("recipe")}
     said = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
     cards, evaluation = [], run.evaluation
     if evaluation is not None:
@@ -231,14 +181,14 @@ def _head(run: _Read) -> str:
         cards.append((percent(run.robustness["mean"]), "on corrupted test images, mean"))
     if run.history:
         cards.append(
-            (str(len(run.history)), f"epochs, weights of epoch {_value(run.event('after').get('best_epoch'))}")
+            (str(len(run.history)), f"epochs, weights of epoch {worded(run.event('after').get('best_epoch'))}")
         )
     if (rate := run.mean_of("images_per_second")) is not None:
         cards.append((f"{rate:,.0f}", "training images a second"))
     return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_cards(cards)}"
 
 
-def _asked(run: _Read) -> str:
+def _asked(run: Read) -> str:
     if not (run.asked or run.resolved):
         return "<h2>Asked and decided</h2>" + _say("There is no config.json in this run's folder.")
     known, parts = run.resolved, ["<h2>Asked and decided</h2>"]
@@ -256,7 +206,7 @@ def _asked(run: _Read) -> str:
         parts.append("<ul>" + "".join(f"<li>{escape(str(line))}</li>" for line in known["decisions"]) + "</ul>")
     parts.append(_table(("", "decided"), [pair for pair in facts.items() if pair[1] is not None], words=True))
     if known.get("augment"):
-        parts.append(f'<h3>Augmentation</h3><div class="scroll"><pre>{escape(_value(known["augment"]))}</pre></div>')
+        parts.append(f'<h3>Augmentation</h3><div class="scroll"><pre>{escape(worded(known["augment"]))}</pre></div>')
     if run.asked:
         parts.append(
             _folded("Every option as it was given", _table(("option", "value"), run.asked.items(), words=True))
@@ -268,7 +218,7 @@ def _asked(run: _Read) -> str:
     return "\n".join(parts)
 
 
-def _training(run: _Read) -> str:
+def _training(run: Read) -> str:
     missing = "There are no epochs in this run's metrics.jsonl: nothing to be drawn."
     parts = ["<h2>Training</h2>", _picture(run, "curves", "loss, accuracy and time by epoch", missing)]
     if run.history:
@@ -278,18 +228,18 @@ def _training(run: _Read) -> str:
     return "\n".join(parts)
 
 
-def _samples(run: _Read) -> str:
+def _samples(run: Read) -> str:
     missing = "There is no pictures/contact_sheet.png in this run's folder."
     sheet = _picture(run, "contact_sheet", "training images, and what the model saw of them", missing, "photo")
     return f"<h2>What the model saw</h2>\n{sheet}"
 
 
-def _evaluation(run: _Read) -> str:
+def _evaluation(run: Read) -> str:
     found = run.evaluation
     if found is None:
         words = "There is no evaluation.json in this run's folder, and no predictions.npz to make it of."
         return "<h2>Evaluation</h2>" + _say(words)
-    rows = [(name, percent(value, interval)) for name, value, interval in _scores(found) if value is not None]
+    rows = [(name, percent(value, interval)) for name, value, interval in scores(found) if value is not None]
     rows += [("loss (cross entropy)", found.loss), ("test images", f"{found.n:,}")]
     parts = ["<h2>Evaluation</h2>", _table(("", "on test images (interval of 95%)"), rows)]
     parts.append(_say("Intervals: Wilson's of accuracies, else by bootstrap over the images."))
@@ -303,18 +253,6 @@ def _evaluation(run: _Read) -> str:
     missing = "There is no pictures/calibration.png in this run's folder."
     sure = _picture(run, "calibration", "calibration curve", missing, "chart narrow")
     return "\n".join([*parts, _classes(found), f"<h3>How sure it is</h3>\n{sure}"])
-
-
-def _scores(found: Evaluation) -> list[tuple]:
-    """(name, value, interval) of an evaluation's shares."""
-    return [
-        ("top-1 accuracy", found.top1, found.top1_interval),
-        ("top-5 accuracy", found.top5, found.top5_interval),
-        ("mAP", found.map, found.map_interval),
-        ("balanced accuracy", found.balanced_accuracy, found.balanced_accuracy_interval),
-        ("macro F1", found.f1, found.f1_interval),
-        ("expected calibration error", found.ece, None),
-    ]
 
 
 def _classes(found: Evaluation) -> str:
@@ -337,7 +275,7 @@ def _classes(found: Evaluation) -> str:
     return f"<h3>Each class, the weakest first</h3>\n{_table(head, rows)}"
 
 
-def _robustness(run: _Read) -> str:
+def _robustness(run: Read) -> str:
     parts, measured = ["<h2>Robustness</h2>"], run.robustness
     if not measured:
         return parts[0] + _say("There is no robustness.json in this run's folder: it was not measured.")
@@ -358,12 +296,12 @@ def _robustness(run: _Read) -> str:
     return "\n".join(parts)
 
 
-def _mistakes(run: _Read) -> str:
+def _mistakes(run: Read) -> str:
     missing = "There is no pictures/mistakes.png in this run's folder."
     return f"<h2>Worst mistakes</h2>\n{_picture(run, 'mistakes', 'wrong answers, the surest first', missing, 'photo')}"
 
 
-def _speed(run: _Read) -> str:
+def _speed(run: Read) -> str:
     rate, shares = run.mean_of("images_per_second"), run.shares()
     if rate is None and not shares:
         return "<h2>Speed</h2>" + _say("This run's metrics.jsonl says nothing of speed.")
@@ -382,92 +320,39 @@ def _speed(run: _Read) -> str:
 
 
 # --- the parts of a comparison ----------------------------------------------------------------------------------------
-def _figures(runs: Sequence[_Read]) -> str:
+def _figures(runs: Sequence[Read]) -> str:
     """A column for each run."""
-    scores = dict.fromkeys(
-        name for run in runs if run.evaluation for name, value, _ in _scores(run.evaluation) if value
-    )
-    columns = [_figures_of(run, scores) for run in runs]
-    rows = [(name, *(column.get(name) for column in columns)) for name in columns[0]]
-    parts = [_table(("", *(run.name for run in runs)), rows), _say("In brackets: intervals of 95%.")]
+    parts = [_table(("", *(run.name for run in runs)), figures(runs)), _say("In brackets: intervals of 95%.")]
     if lacking := [run.name for run in runs if run.evaluation is None]:
         parts.append(_say(f"Without an evaluation.json: {', '.join(lacking)}."))
-    marks = {run.resolved.get("data", {}).get("fingerprint") for run in runs}
-    if len(marks) > 1:
-        parts.append("<p>These runs had different images, or a different split of them: compare with care.</p>")
-    return "\n".join(parts)
+    return "\n".join(parts + [f"<p>{escape(words)}</p>" for words in remarks(runs)])
 
 
-def _figures_of(run: _Read, scores: Iterable[str]) -> dict[str, Any]:
-    found, measured, rate = run.evaluation, run.robustness, run.mean_of("images_per_second")
-    known = {name: percent(v, i) for name, v, i in _scores(found)} if found else {}
-    seconds = [line["seconds"] for line in run.history if line.get("seconds") is not None]
-    return {
-        "model": run.resolved.get("model"),
-        "recipe": run.resolved.get("recipe"),
-        "test images": found and f"{found.n:,}",
-        **{name: known.get(name) for name in scores},
-        "on corrupted images, mean": measured and percent(measured["mean"]),
-        "epochs": len(run.history),
-        "seconds": sum(seconds) or None,
-        "images a second": rate and f"{rate:,.0f}",
-        "augmentation, of the time": percent(run.shares().get("augment")),
-    }
-
-
-def _differences(runs: Sequence[_Read]) -> str:
-    """Options, as they were decided where the recipe did, else as they were given; and the pipeline."""
-    every = [{**run.asked, **run.resolved.get("options", {}), "pipeline": run.resolved.get("augment")} for run in runs]
-    names = dict.fromkeys(name for options in every for name in options)
-    asked = {name: [options.get(name) for options in every] for name in names}
-    rows = [(name, *values) for name, values in asked.items() if any(value != values[0] for value in values)]
+def _differences(runs: Sequence[Read]) -> str:
+    rows = differences(runs)
     if not rows:
         return "<h2>What was different</h2>" + _say("Nothing: their options and their pipelines are the same.")
     head = ("option", *(run.name for run in runs))
     return f"<h2>What was different</h2>\n{_table(head, rows, words=True)}"
 
 
-def _pairs(runs: Sequence[_Read]) -> str:
+def _pairs(runs: Sequence[Read]) -> str:
     """Each run against the first, on the images that both were tested with."""
-    first, rows = runs[0], []
-    for run in runs[1:]:
-        both = _right(first, run)
-        if both is None:
-            continue
-        found = paired(*both)
-        low, high = (100 * end for end in found["interval"])
-        gain = f"{100 * found['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
-        rows.append((run.name, gain, found["only_second"], found["only_first"], f"{found['p']:.2g}", len(both[0])))
-    if not rows:
+    rows, told = against(runs)
+    if not rows and not told:
         return ""
-    head = ("run", "accuracy (interval of 95%)", "only it is right", "only the first is", "p (McNemar)", "images")
-    return f"<h2>Against {escape(first.name)}, on the same images</h2>\n{_table(head, rows)}"
+    parts = [f"<h2>Against {escape(runs[0].name)}, on the same images</h2>", _table(AGAINST, rows) if rows else ""]
+    return "\n".join(parts + [_say(words) for words in told])
 
 
-def _right(first: _Read, second: _Read) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of the samples that both predicted: which answers are right. None where there are none, or labels differ."""
-    stored = (first.predictions, second.predictions)
-    if any(one is None or one["labels"].ndim > 1 for one in stored):
-        return None
-    _, *places = np.intersect1d(*(one["ids"] for one in stored), assume_unique=True, return_indices=True)
-    labels = [one["labels"][place] for one, place in zip(stored, places, strict=True)]
-    if not len(labels[0]) or not np.array_equal(*labels):
-        return None
-    logits = [one["logits"][place] for one, place in zip(stored, places, strict=True)]
-    first_right, second_right = (
-        (ranks(torch.from_numpy(a), torch.from_numpy(b)) == 0).numpy() for a, b in zip(logits, labels, strict=True)
-    )
-    return first_right, second_right
-
-
-def _overlaid(runs: Sequence[_Read]) -> str:
+def _overlaid(runs: Sequence[Read]) -> str:
     histories = {run.name: run.history for run in runs if run.history}
     if not histories:
         return "<h2>Training</h2>" + _say("None of these runs has epochs in its metrics.jsonl.")
     return "<h2>Training</h2>\n" + _drawn(pictures.write_overlaid, "validation loss and accuracy by epoch", histories)
 
 
-def _overlaid_robustness(runs: Sequence[_Read]) -> str:
+def _overlaid_robustness(runs: Sequence[Read]) -> str:
     measured = {run.name: run.robustness for run in runs if run.robustness}
     if not measured:
         return "<h2>Robustness</h2>" + _say("None of these runs has a robustness.json.")

@@ -244,7 +244,8 @@ def write_overlaid(target: Target, histories: Mapping[str, Sequence[Mapping]], t
                 if not x:
                     x, y = _series(history, f"train_{part}")
                 colour = COLOURS[i % len(COLOURS)]
-                lines += ax.plot(x, [scale * v for v in y], color=colour, linestyle=dashes, linewidth=1.8)
+                style = {"color": colour, "linestyle": dashes, "linewidth": 1.8, "marker": "o" if len(x) == 1 else None}
+                lines += ax.plot(x, [scale * v for v in y], **style)  # a line of one epoch would not be seen
                 words.append(short(run, 44) + ("" if dashes == "-" else " (training)"))
             plain(ax, name, "epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
@@ -324,6 +325,12 @@ def write_mistakes(target: Target, mistakes: Sequence[Mapping], images: Sequence
         words = f"said {line['predicted']} ({line['confidence']:.0%}), is {line['true']}"
         tiles.append(Tile(to_image(image), f"{words}\n{short(line.get('name', ''))}".strip()))
     title = title or "The answers that were surest and wrong"
+    write_tiles(target, tiles, title, "None: every answer was right.")
+
+
+def write_tiles(target: Target, tiles: Sequence[Tile], title: str, none: str = "") -> None:
+    """Tiles in rows under a title, the first line under each dark. ``none``: what the sheet says where there are
+    none."""
     width = 2 * MARGIN + COLUMNS * (SIDE + GAP) - GAP
     titles = wrapped(title, width - 2 * MARGIN, 20)
     head = MARGIN + 28 * len(titles) + 8
@@ -334,7 +341,7 @@ def write_mistakes(target: Target, mistakes: Sequence[Mapping], images: Sequence
     for i, line in enumerate(titles):
         write(pen, MARGIN, MARGIN - 6 + 28 * i, line, INK, 20)
     if not rows:
-        write(pen, MARGIN, y, "None: every answer was right.", FAINT, 14)
+        write(pen, MARGIN, y, none, FAINT, 14)
     for row, (tall, whole) in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):
             place(sheet, tile, MARGIN + column * (SIDE + GAP), y, SIDE, tall, dark=True)

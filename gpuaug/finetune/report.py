@@ -18,7 +18,7 @@ from gpuaug.data.items import Made, Slice
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
-from . import page, pictures, runs
+from . import evaluating, page, pictures, runs, tensorboard
 
 if TYPE_CHECKING:
     from .opening import Job
@@ -39,6 +39,8 @@ def device_name(device: torch.device) -> str:
 def after(job: Job) -> None:
     """What a run leaves once it is done, beside its weights and numbers: pictures and report.html."""
     job.task.after(job, runs.Run(job.run))
+    evaluating.complete(job.run)
+    tensorboard.after(job)
     page.write(job.run)
 
 

@@ -1,4 +1,9 @@
-"""The folder of a run: made, found, read."""
+"""The folder of a run: made, found, read, removed.
+
+In Python as ``gpuaug runs`` does it: ``every("runs")`` has all runs, ``find("runs", 7)`` one; a :class:`Run` gives what
+lies in its folder; :func:`gpuaug.finetune.comparing.summary` is a line of ``gpuaug runs list``, and :func:`remove` is
+``gpuaug runs delete``.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,8 @@ import json
 import math
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +28,7 @@ CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
+STATE = "state.json"
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
 
 
@@ -96,6 +104,11 @@ class Run:
         return self.folder / PICTURES / f"{name}.png"
 
     @cached_property
+    def name(self) -> str:
+        """Of the folder."""
+        return self.folder.resolve().name
+
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """config.json: "asked", "resolved", "environment"."""
         return self.json(CONFIG) or {}
@@ -116,6 +129,14 @@ class Run:
     def resolved(self) -> dict[str, Any]:
         """What was decided: classes, sizes, the model, the recipe, the pipeline."""
         return self.facts.get("resolved", {})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every option: as it was decided, else as it was given."""
+        known = self.resolved
+        decided = {name: value for name, value in known.get("options", {}).items() if name != "name"}
+        recipe = known.get("recipe") or self.asked.get("recipe")
+        return {**self.asked, "recipe": recipe, **decided}
 
     @property
     def augmented(self) -> bool:
@@ -150,6 +171,17 @@ class Run:
         """A line an epoch."""
         return self.events("epoch")
 
+    def mean_of(self, key: str) -> float | None:
+        """Of a number of the epochs, over those that have it."""
+        values = [line[key] for line in self.history if line.get(key) is not None]
+        return sum(values) / len(values) if values else None
+
+    def shares(self) -> dict[str, float]:
+        """Of the time of all epochs, 0 to 1: "waiting", "augment", "model"; empty where no clock tells."""
+        timed = [line["shares"] for line in self.history if line.get("shares")]
+        names = dict.fromkeys(name for line in timed for name in line)
+        return {name: sum(line.get(name) or 0.0 for line in timed) / len(timed) for name in names}
+
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
         """predictions.npz of the test part: ids, labels, logits, and paths if it has them."""
@@ -164,7 +196,10 @@ class Run:
         """evaluation.json. Raises ValueError for one of another version, too."""
         facts = self.json(EVALUATION)
         kind = SegmentEvaluation if self.resolved.get("task") == "segment" else Evaluation
-        return None if facts is None else kind.from_dict(facts)
+        try:
+            return None if facts is None else kind.from_dict(facts)
+        except ValueError as error:
+            raise ValueError(f"{self.path(EVALUATION)}: {error}") from None
 
     @cached_property
     def robustness(self) -> dict[str, Any] | None:
@@ -204,6 +239,60 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def remove(run: Run) -> int:
+    """Remove a run's folder; returns how many bytes lay in it.
+
+    Its config.json goes last: where this is cut short the rest is still a run, which can be removed again.
+    Raises ValueError for a folder that is none of a run, or is only a link to one.
+    """
+    check_run(run)
+    size = size_of(run.folder)
+    for path in run.folder.iterdir():
+        if path.name != CONFIG:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    run.path(CONFIG).unlink()
+    run.folder.rmdir()
+    return size
+
+
+def remove_checkpoints(run: Run) -> int:
+    """Remove the folder of a run's checkpoints; returns how many bytes lay in it. Raises ValueError as `remove`."""
+    check_run(run)
+    folder = run.path(CHECKPOINTS)
+    if not folder.is_dir():
+        return 0
+    if folder.is_symlink():
+        raise ValueError(f"{folder}: a link, whose target is left alone; remove it yourself")
+    size = size_of(folder)
+    shutil.rmtree(folder)
+    return size
+
+
+def check_run(run: Run) -> None:
+    """Raises ValueError for a folder of which nothing says that a run made it, and for a link to one."""
+    if run.folder.is_symlink():
+        raise ValueError(f"{run.folder}: a link, whose target is left alone; remove it yourself")
+    try:
+        known = isinstance(run.facts, dict) and all(isinstance(run.facts[name], dict) for name in ("asked", "resolved"))
+    except (KeyError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(
+            f"{run.folder}: its {CONFIG} does not say that gpuaug finetune made this folder; if nothing in it is "
+            "wanted, remove it yourself"
+        )
+
+
+def files_of(folder: Path) -> Iterable[Path]:
+    """All that is no folder, at any depth; links are not followed."""
+    return (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of a folder's files."""
+    return sum(path.lstat().st_size for path in files_of(folder))
 
 
 def clean(run: Path) -> None:

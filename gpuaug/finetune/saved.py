@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,10 @@ from gpuaug.messages import shown
 
 from . import models, runs
 from .feed import Input
+
+if TYPE_CHECKING:
+    from .exporting import Exported
+    from .predictions import Predictions
 
 FORMAT = 2  # of what a weights file says of itself
 
@@ -66,11 +71,12 @@ class Classifier(nn.Module):
 
     Attributes:
         model: of normalised images. about: classes, sizes, where it comes from. classes, size: of ``about``.
+        path: the weights file, None of one that was put together.
     """
 
-    def __init__(self, model: nn.Module, about: About):
+    def __init__(self, model: nn.Module, about: About, path: Path | None = None):
         super().__init__()
-        self.model, self.about = model, about
+        self.model, self.about, self.path = model, about, path
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(about, name)).view(3, 1, 1))
         self.eval()
@@ -98,8 +104,67 @@ class Classifier(nn.Module):
 
     def pipeline(self, backend: str = "auto") -> ga.Compose:
         """What makes the input of ``model`` of images of any sizes: resize, central crop, normalise."""
-        known = {name: getattr(self.about, name) for name in ("size", "resize", "mean", "std", "interpolation")}
-        return Input(**known, dtype=self.mean.dtype, compose={"backend": backend}).plain()
+        return self._input(backend=backend).plain()
+
+    def _input(self, **compose: Any) -> Input:
+        """For images of any sizes: those that are of the right one already a resize leaves as they are."""
+        known = {name: getattr(self.about, name) for name in ("size", "mean", "std", "interpolation")}
+        resize = self.about.resize or self.size
+        return Input(**known, resize=resize, dtype=self.mean.dtype, compose=compose)
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        top: int | None = None,
+        threshold: float | None = None,
+        batch_size: int | None = None,
+        workers: int = 2,
+        tta: str = "none",
+        progress: bool = False,
+    ) -> Predictions:
+        """What the model answers for images of any sizes, in their order; see
+        :class:`gpuaug.finetune.predictions.Predictions`. Those that cannot be read say why, and hold nothing up.
+
+        Args:
+            images: files, folders of images at any depth, bytes, Pillow images, uint8 arrays [H, W], [H, W, C], tensors
+                [C, H, W]: one or a list of them; a uint8 array [N, H, W, C] or tensor [N, C, H, W]; or a
+                `gpuaug.data.Source`.
+            top: so many answers each, the surest first; None: one. Of a model for several labels a sample all that
+                reach the threshold, or the surest so many of them.
+            threshold: the least probability of an answer, for such a model alone; None: 0.5.
+            batch_size: images that the model gets at a time; None: 64, on a CPU 16, whose caches hold no more.
+            workers: threads that decode ahead.
+            tta: "flip" averages the logits of an image and its mirror image.
+            progress: show a bar on stderr.
+
+        Raises:
+            ValueError: arguments that cannot be; no images.
+        """
+        from .predictions import predict
+
+        known = {"top": top, "threshold": threshold, "batch_size": batch_size, "workers": workers, "tta": tta}
+        return predict(self, images, progress=progress, **known)
+
+    def export(
+        self, path: str | Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
+    ) -> Exported:
+        """Write the model for other programs, once it was seen to answer as this one does, on test images of its run
+        where these are files. Its input is float32 [B, 3, size, size] of 0 to 1, not normalised: that is inside; its
+        output logits [B, K].
+
+        Args:
+            path: .pt2, .onnx or .safetensors; written whole or not at all.
+            format: "torch-export", "onnx" or "safetensors"; None: by the path's ending.
+            dynamic_batch: any B. Else B is ``batch_size``. Not of safetensors, which are weights alone.
+
+        Raises:
+            ValueError: a format that there is not; a model that cannot be exported; answers that differ.
+            ModuleNotFoundError: the extra ``gpuaug[export]`` is not installed.
+        """
+        from .exporting import export
+
+        return export(self, Path(path), format, dynamic_batch=dynamic_batch, batch_size=batch_size)
 
     def extra_repr(self) -> str:
         return f"{self.about.model}, {len(self.classes)} classes, {self.size}x{self.size}"
@@ -118,7 +183,7 @@ def opened(
     else:
         models.adapt(model, len(about.classes))
         models.fill(model, path, about.model, about.classes)
-    return Classifier(model, about).to(chosen_device(device))
+    return Classifier(model, about, path).to(chosen_device(device))
 
 
 def weights_of(run: str | Path | int, out: str | Path = "runs") -> Path:

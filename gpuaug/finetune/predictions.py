@@ -1,0 +1,387 @@
+"""What a fine-tuned model answers for images: decoded ahead while it works, and kept as a table, in their order."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpuaug.data import DataError, Loader, Source, arrays, folder, header, read
+from gpuaug.data.items import Made, Slice
+from gpuaug.messages import shown
+
+from . import runs
+from .predicting import answered
+
+if TYPE_CHECKING:
+    from .saved import Classifier
+
+ENDINGS = {".csv": "csv", ".json": "json", ".png": "sheet"}
+ON_SHEET = 120  # images at most
+THRESHOLD = 0.5
+ON_CPU, ON_DEVICE = 16, 64  # images of a batch
+ON_THE_WAY = 1  # batches whose answers a CUDA device still works on
+THUMBNAIL = 300  # pixels of the shorter side, at least, that an image is decoded to for the sheet
+LEFT_OUT = r"\d+ files were left out of epoch"  # what a Loader warns of; here the table says it
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Prediction:
+    """What the model answers for one image.
+
+    Attributes:
+        path: the file as it was named or found; "image 3" of what is none.
+        answers: (class, probability) of those asked for, the surest first; may be empty for several labels a sample.
+        error: why the image could not be read, "" where it could.
+    """
+
+    path: str
+    answers: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The surest, "" of none."""
+        return self.answers[0][0] if self.answers else ""
+
+    @property
+    def probability(self) -> float | None:
+        """Of the surest."""
+        return self.answers[0][1] if self.answers else None
+
+    def as_row(self, columns: int) -> dict[str, Any]:
+        """path, answer, probability, answer_2, probability_2 and so on to so many, error. None: there is no such."""
+        row: dict[str, Any] = {"path": self.path}
+        for i in range(columns):
+            name, value = self.answers[i] if i < len(self.answers) else (None, None)
+            more = f"_{i + 1}" * bool(i)
+            row |= {f"answer{more}": name, f"probability{more}": value}
+        return row | {"error": self.error or None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        answers = [{"answer": name, "probability": value} for name, value in self.answers]
+        return {"path": self.path, "answers": answers, "error": self.error or None}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(Sequence):
+    """One :class:`Prediction` for each image, in the order given.
+
+    Attributes:
+        classes: names, [K]. probabilities: float32 [N, K] of all classes, on the host; NaN for images that could not be
+            read.
+    """
+
+    made: list[Prediction]
+    classes: tuple[str, ...]
+    probabilities: Tensor
+    columns: int
+    source: Source = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.made[i]
+
+    def __repr__(self) -> str:
+        bad = f", {len(self.bad)} of them could not be read" if self.bad else ""
+        return f"Predictions({len(self)} images{bad})"
+
+    @property
+    def bad(self) -> list[Prediction]:
+        """Those that could not be read."""
+        return [one for one in self.made if one.error]
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """A flat dict an image, all with the same keys, as a DataFrame takes them: see :meth:`Prediction.as_row`."""
+        return [one.as_row(self.columns) for one in self.made]
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:
+        """Write the table, whole or not at all: "csv", "json" or "sheet", a PNG; None: by the path's ending."""
+        path = Path(path)
+        made = {"csv": self.as_csv, "json": self.as_json, "sheet": self.as_sheet}[format_of(path, format)]()
+        runs.write(path, made if isinstance(made, bytes) else encoded(made))
+        return path
+
+    def as_csv(self) -> str:
+        return "".join(csv_lines(self.made, self.columns))
+
+    def as_json(self) -> str:
+        """A list with an object an image: path, answers, error."""
+        return json.dumps([one.as_dict() for one in self.made], indent=1) + "\n"
+
+    def as_sheet(self) -> bytes:
+        """A PNG of the images, each with its answers; of the first 120, which its title then says."""
+        from gpuaug.drawing import Tile
+
+        from .pictures import short, write_tiles
+
+        some, tiles = self.made[:ON_SHEET], []
+        for one, item in zip(some, self.source.items, strict=False):
+            words = [f"{name}  {value:.1%}" for name, value in one.answers]
+            words = [one.error] if one.error else words or ["none of the classes"]
+            name = short(Path(one.path).name)
+            tiles.append(Tile(_thumbnail(item), "\n".join([*words, name])))
+        title = f"{len(self):,} image{'s' * (len(self) != 1)}"
+        if len(self) > len(some):
+            title = f"The first {len(some)} of {len(self):,} images"
+        content = io.BytesIO()
+        write_tiles(content, tiles, f"{title}, and what the model answers")
+        return content.getvalue()
+
+
+def _thumbnail(item: Any):
+    """A picture of an image, grey of one that cannot be read."""
+    from PIL import Image
+
+    from gpuaug.preview import to_image
+
+    if isinstance(item, Tensor) and item.ndim == 3 and item.shape[0] == 3:
+        return to_image(item)
+    with contextlib.suppress(DataError):
+        known = header(item)
+        shrink = next(s for s in (8, 4, 2, 1) if s == 1 or min(known.height, known.width) // s >= THUMBNAIL)
+        return Image.fromarray(np.ascontiguousarray(read(item, shrink=shrink)))
+    return Image.new("RGB", (THUMBNAIL, THUMBNAIL), (225, 225, 225))
+
+
+def csv_lines(made: Iterable[Prediction], columns: int) -> Iterator[str]:
+    """A line of CSV with the names of the columns, and one for each image."""
+    content = io.StringIO()
+    writer = csv.DictWriter(content, Prediction("").as_row(columns), lineterminator="\n")
+
+    def line() -> str:
+        text = content.getvalue()
+        content.seek(content.truncate(0))
+        return text
+
+    writer.writeheader()
+    yield line()
+    for one in made:
+        writer.writerow(one.as_row(columns))
+        yield line()
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; names of files that are none come out as they were."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def format_of(path: Path | None, format: str | None) -> str:
+    """Of a file; CSV of none. Raises ValueError for an ending that says nothing, or something else."""
+    if format not in (None, *ENDINGS.values()):
+        raise ValueError(f"format must be one of {', '.join(ENDINGS.values())}; got {shown(format)}")
+    known = None if path is None else ENDINGS.get(path.suffix.lower())
+    if path is not None and known is None and format is None:
+        raise ValueError(f"{path}: no format by this ending; name it .csv, .json or .png, or say format")
+    if format == "sheet" and known != "sheet":
+        raise ValueError(f"{'stdout' if path is None else path}: a sheet is a PNG; give a file that ends in .png")
+    if format is not None and known not in (None, format):
+        raise ValueError(f"{path}: format {format} was asked for, and the ending says {known}; change one of both")
+    return format or known or "csv"
+
+
+# --- what goes in -----------------------------------------------------------------------------------------------------
+def listed(images: Any) -> tuple[Source, list[str]]:
+    """The images as a source whose ids are their places, and what each is called. ``images`` as for
+    :meth:`gpuaug.finetune.saved.Classifier.predict`. Raises ValueError where there are none, or no uint8."""
+    if isinstance(images, Source):
+        items = images.items
+    elif isinstance(images, np.ndarray | Tensor):
+        items = _of_array(images)
+    else:
+        several = isinstance(images, Iterable) and not isinstance(images, str | os.PathLike | bytes | bytearray)
+        several = several and not hasattr(images, "convert")  # a Pillow image
+        items = [item for one in (images if several else [images]) for item in _items(one)]
+    if not len(items):
+        raise ValueError("there are no images; name files or folders")
+    if not isinstance(items, Tensor):
+        items = [_named(items[i], i) for i in range(len(items))]
+    names = [f"image {i}" if isinstance(item, Tensor) else str(item) for i, item in enumerate(items)]
+    return Source(items, torch.arange(len(items))), names
+
+
+def _items(one: Any) -> Sequence[Any]:
+    if isinstance(one, str | os.PathLike) and Path(one).is_dir():
+        return folder(one, labelled=False).items
+    if isinstance(one, np.ndarray | Tensor):
+        return _of_array(one)
+    return [one]
+
+
+def _of_array(images: np.ndarray | Tensor) -> Sequence[Any]:
+    if str(images.dtype).removeprefix("torch.") != "uint8":
+        raise ValueError(
+            f"images are uint8, and this {type(images).__name__} is {images.dtype}; scale it to 0 .. 255, or call the "
+            "model itself with float32 [B, 3, size, size] of 0 to 1"
+        )
+    if images.ndim < 4:
+        return [images]
+    if isinstance(images, Tensor):
+        return images if images.ndim == 4 and images.shape[1] == 3 else list(images)
+    return arrays(images).items
+
+
+def _named(item: Any, i: int) -> Any:
+    """An item that errors call by its path, or by its place."""
+    if isinstance(item, str | os.PathLike):
+        return Path(item)
+    return item if isinstance(item, Slice | Made) else Made(lambda _: item, i, f"image {i}")
+
+
+# --- between ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted of a model, checked: see :meth:`gpuaug.finetune.saved.Classifier.predict`."""
+
+    model: Classifier
+    top: int | None = None
+    threshold: float | None = None
+    batch_size: int | None = None
+    workers: int = 2
+    tta: str = "none"
+
+    def __post_init__(self) -> None:
+        most, about = len(self.model.classes), self.model.about
+        if self.top is not None and not 1 <= self.top <= most:
+            raise ValueError(f"top must be in 1 .. {most}, the classes of {about.model}; got {self.top}")
+        if self.threshold is not None and not about.several:
+            raise ValueError("threshold is for models of several labels a sample, and this has one; leave it out")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be in 0 .. 1, got {self.threshold}")
+        if self.tta not in ("none", "flip"):
+            raise ValueError(f"tta must be one of none, flip; got {shown(self.tta)}")
+        for name, least in (("batch_size", 1), ("workers", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def several(self) -> bool:
+        return self.model.about.several
+
+    @property
+    def most(self) -> int:
+        """Answers an image, at most."""
+        return self.top or (len(self.model.classes) if self.several else 1)
+
+    def loader(self, source: Source) -> Loader:
+        """Of the model's input. Convolutions are faster with channels innermost."""
+        device = self.model.device
+        batch_size = self.batch_size or (ON_CPU if device.type == "cpu" else ON_DEVICE)
+        pipeline = self.model._input(memory_format=torch.channels_last).plain()
+        return Loader(source, batch_size, pipeline, device=device, workers=self.workers, max_bad=1.0)
+
+    def answers(self, probabilities: Tensor) -> list[tuple[tuple[str, float], ...]]:
+        """Of each row, [B, K] on the host."""
+        values, places = probabilities.topk(self.most, dim=1)
+        least = (THRESHOLD if self.threshold is None else self.threshold) if self.several else 0.0
+        classes = self.model.classes
+        return [
+            tuple((classes[k], float(f"{p:.6g}")) for p, k in zip(*row, strict=True) if p >= least)
+            for row in zip(values.tolist(), places.tolist(), strict=True)
+        ]
+
+
+@torch.no_grad()
+def _batches(asked: Asked, loader: Loader) -> Iterator[tuple[list[int], Tensor]]:
+    """(places, probabilities float32 [B, K] on the host) of those that could be read. On CUDA the next batch is
+    launched before the last one's answers are waited for."""
+    model, waiting = asked.model, deque()
+    for x, _, ids in loader:
+        probabilities = model.probabilities(answered(model.model, x, asked.tta).float())
+        if x.device.type != "cuda":
+            yield ids.tolist(), probabilities.cpu()
+            continue
+        known = [one.to("cpu", non_blocking=True) for one in (ids, probabilities)]
+        waiting.append((*known, torch.cuda.current_stream().record_event()))
+        if len(waiting) > ON_THE_WAY:
+            ids, probabilities, done = waiting.popleft()
+            done.synchronize()  # SYNC: once a batch, of the one before
+            yield ids.tolist(), probabilities
+    for ids, probabilities, done in waiting:
+        done.synchronize()
+        yield ids.tolist(), probabilities
+
+
+class _Told:
+    """What a loader said of files that it left out, by name."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names, self.known, self.others, self.read = frozenset(names), {}, deque(), 0
+
+    def why(self, name: str, bad: list[str]) -> str:
+        """What is wrong with one of them; ``bad``: all that was said so far."""
+        for message in bad[self.read :]:
+            parts = message.split(": ")
+            ends = (": ".join(parts[:i]) for i in range(len(parts) - 1, 0, -1))
+            of = next((end for end in ends if end in self.names), None)
+            if of is None:
+                self.others.append(message)  # of a file that an item led to
+            else:
+                self.known[of] = message[len(of) + 2 :]
+        self.read = len(bad)
+        return self.known.get(name) or (self.others.popleft() if self.others else "it cannot be read")
+
+
+def stream(asked: Asked, source: Source, names: Sequence[str]) -> Iterator[tuple[list[Prediction], Tensor]]:
+    """(predictions, probabilities float32 [B, K]) of a few images at a time, in order; see :func:`listed`."""
+    asked.model.eval()
+    loader, told, done, k = asked.loader(source), _Told(names), 0, len(asked.model.classes)
+
+    def missing(until: int) -> list[Prediction]:
+        return [Prediction(names[i], error=told.why(names[i], loader.report.bad)) for i in range(done, until)]
+
+    for places, probabilities in _batches(asked, loader):
+        made, rows = [], torch.full((places[-1] + 1 - done, k), torch.nan)
+        rows[torch.tensor(places) - done] = probabilities
+        for place, answers in zip(places, asked.answers(probabilities), strict=True):
+            made += [*missing(place), Prediction(names[place], answers)]
+            done = place + 1
+        yield made, rows
+    if done < len(names):
+        yield missing(len(names)), torch.full((len(names) - done, k), torch.nan)
+
+
+def predict(model: Classifier, images: Any, *, progress: bool = False, **options: Any) -> Predictions:
+    """See :meth:`gpuaug.finetune.saved.Classifier.predict`."""
+    asked = Asked(model, **options)
+    source, names = listed(images)
+    return gathered(asked, source, watched(stream(asked, source, names), len(names), progress))
+
+
+def gathered(asked: Asked, source: Source, chunks: Iterable[tuple[list[Prediction], Tensor]]) -> Predictions:
+    """What :func:`stream` gives, together."""
+    made, rows = zip(*chunks, strict=True)
+    made = [one for some in made for one in some]
+    return Predictions(made, asked.model.classes, torch.cat(rows), columns_of(made, asked), source)
+
+
+def columns_of(made: Iterable[Prediction], asked: Asked) -> int:
+    """How many answers a row has room for: of several labels as many as one image got, but one."""
+    return max((len(one.answers) for one in made), default=1) or 1 if asked.several else asked.most
+
+
+def watched(chunks: Iterable, total: int, progress: bool) -> Iterator:
+    """The chunks, with a bar on stderr if so asked; a loader's warning is left out."""
+    from tqdm.auto import tqdm
+
+    with warnings.catch_warnings(), tqdm(total=total, unit="image", leave=False, disable=not progress) as bar:
+        warnings.filterwarnings("ignore", LEFT_OUT)
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk[0]))
