@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from gpuaug.compose import Compose
 from gpuaug.messages import check_keywords, meant, no_attribute, shown
 from gpuaug.transforms.arguments import whole
 
+OPEN = {"image": 0, "mask": 255}  # what is outside of an image
 _NAMES: dict[str, tuple[str, ...]] = {}  # of each preset's keywords, those that it hands on among them
 
 
@@ -46,6 +48,16 @@ def _preset(like: Callable | None = None, fixed: Sequence[str] = ()) -> Callable
 
 def _finish(ops: list, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float], compose: dict) -> ga.Compose:
     return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], **compose)
+
+
+def _jittered(name: str, color_jitter: float | Sequence[float] | None) -> list:
+    """ColorJitter as presets take it: one number for brightness, contrast and saturation, or up to four, hue last."""
+    if color_jitter is None:
+        return []
+    several = isinstance(color_jitter, list | tuple)
+    if several and len(color_jitter) > 4:
+        raise ValueError(f"{name}: color_jitter must be one to four numbers, got {shown(color_jitter)}")
+    return [ga.ColorJitter(*(color_jitter if several else [color_jitter] * 3))]
 
 
 @_preset()
@@ -89,11 +101,7 @@ def imagenet_train(
         raise ValueError(f"imagenet_train: policy must be a list of ops, got {shown(policy)}")
     crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
     ops = [crop, ga.RandomHorizontalFlip(flip), *policy]
-    if color_jitter is not None:
-        several = isinstance(color_jitter, list | tuple)
-        if several and len(color_jitter) > 4:
-            raise ValueError(f"imagenet_train: color_jitter must be one to four numbers, got {shown(color_jitter)}")
-        ops.append(ga.ColorJitter(*(color_jitter if several else [color_jitter] * 3)))
+    ops += _jittered("imagenet_train", color_jitter)
     ops += [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)]
     return ga.Compose([*ops, ga.RandomErasing(erase)] if erase else ops, **compose)
 
@@ -215,8 +223,42 @@ def rotate_shift(*, degrees: float = 45.0, translate: float = 1 / 8, **keywords:
 
 timm_train, timm_eval = _preset()(presets_timm.timm_train), _preset()(presets_timm.timm_eval)
 
+
+@_preset()
+def segmentation_train(
+    size: int = 256,
+    *,
+    scale: tuple[float, float] = (2 / 3, 3 / 2),
+    degrees: float = 0.0,
+    flip: float = 0.5,
+    vertical_flip: float = 0.0,
+    color_jitter: float | Sequence[float] | None = 0.2,
+    interpolation: str = "bilinear",
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """A crop at a random scale, flips, and colour, for images with masks: after torchvision's reference training
+    (``SegmentationPresetTrain``), but for the scale, which is of the pixels and not of the image's side.
+
+    ``size``: side of the output in pixels. ``scale``: range of the magnification. ``degrees``: of a rotation to either
+    side. ``flip``, ``vertical_flip``: probabilities. ``color_jitter``: as :func:`imagenet_train` takes it. What small
+    images and rotations leave open is 0 in the image and 255 in masks.
+    """
+    outer = math.ceil(size / min(scale[0], 1.0))
+    ops = [
+        ga.RandomCrop(outer, pad_if_needed=True, fill=OPEN),
+        ga.RandomAffine(degrees, scale=scale, interpolation=interpolation, fill=OPEN),
+        ga.CenterCrop(size),
+        ga.RandomHorizontalFlip(flip),
+        ga.RandomVerticalFlip(vertical_flip),
+    ]
+    return _finish([*ops, *_jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
+
+
 _CROPPED = (imagenet_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
-_CROPPED += (timm_train, timm_eval)
+_CROPPED += (timm_train, timm_eval, segmentation_train)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
     f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)
 }

@@ -225,20 +225,28 @@ def strip(clip: torch.Tensor, mean: Sequence[float] | None = None, std: Sequence
 
 
 def annotated_row(
-    one: Annotated, pipeline: ga.Compose, ids: Sequence[int], stored: int, mean: Sequence[float], std: Sequence[float]
+    one: Annotated,
+    pipeline: ga.Compose,
+    ids: Sequence[int],
+    stored: int | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+    epoch: int = 0,
 ) -> list[Tile]:
-    """An image with what is known of it, its shorter side scaled to ``stored``, and what becomes of both."""
+    """An image with what is known of it, its shorter side scaled to ``stored`` (None: as it is), and what becomes of
+    both."""
     image = torch.from_numpy(np.array(read(one.path))).permute(2, 0, 1)
     kinds = {"boxes": one.boxes, "masks": one.masks, "keypoints": one.keypoints}
     kinds = {name: torch.from_numpy(value)[None] for name, value in kinds.items() if value is not None}
     if "masks" in kinds and kinds["masks"].shape[-2:] != image.shape[-2:]:
         raise DataError(f"{one.path}: its mask has the size {tuple(kinds['masks'].shape[-2:])}, not its own")
-    image, *values = ga.Compose([ga.Resize(stored)], seed=0)(image[None], **kinds)
+    front = ga.Identity() if stored is None else ga.Resize(stored)
+    image, *values = ga.Compose([front], seed=0)(image[None], **kinds)
     kinds = dict(zip(sorted(kinds, key=("masks", "boxes", "keypoints").index), values, strict=True))
     tiles = [Tile(to_image(image[0]), one.path.stem, _marks({k: v[0] for k, v in kinds.items()}, one.labels))]
     several = {name: value.expand(len(ids), *value.shape[1:]) for name, value in kinds.items()}
     batch = image.expand(len(ids), -1, -1, -1)
-    params = pipeline.sample(batch, ids=list(ids), epoch=0)
+    params = pipeline.sample(batch, ids=list(ids), epoch=epoch)
     pixels, *values = pipeline.apply(batch, params, **several)
     for i, y in enumerate(pixels):
         moved = {name: value[i] for name, value in zip(kinds, values, strict=True)}

@@ -53,6 +53,9 @@ class Classify(Task):
                 told.append(f"{name}: {len(part):,} images set aside, the same ones each time")
         return parts, told
 
+    def check_parts(self, parts: Parts, processes: int) -> None:
+        feed.checked(parts, processes)
+
     def usual(self, config: Config, parts: Parts | None) -> str:
         return feed.DIGITS if feed.of_digits(config, parts) else feed.PHOTOS
 

@@ -39,6 +39,8 @@ class Config:
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
+    task: Literal["classify", "segment"] | None = None
+    """What is learned; by default what the data are for: masks beside images are to be segmented."""
     recipe: Literal["probe", "finetune", "full"] | None = None
     """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
     early layers with smaller steps. full: everything at one rate. By default finetune where the model has weights, and
@@ -119,6 +121,11 @@ class Config:
     """Stop after so many epochs without a better one."""
     tta: Literal["none", "flip"] = "none"
     """flip: validation and test average the model's outputs for an image and its mirror image."""
+
+    masks: Literal["auto", "objects", "classes"] = "auto"
+    """Of segment: whether the numbers in masks are those of objects, which become foreground, or classes, from 0 on."""
+    decoder: str = "unet"
+    """Of segment: unet, unetplusplus, fpn, linknet, deeplabv3plus or upernet."""
 
     size: int | None = None
     """Side of the model's input in pixels; by default 32 for resnet20 and the digits, otherwise the model's own."""

@@ -16,9 +16,9 @@ from .predicting import predict
 
 
 def image_feeds(
-    config, recipe, parts, input, augment, accelerator, screen, shuffle=True
+    config, recipe, parts, input, augment, accelerator, screen, shuffle=True, kind=Feed
 ) -> tuple[list[Feed | None], list[str]]:
-    """Feeds of images, and what was decided for them."""
+    """Feeds of images, of a ``kind``, and what was decided for them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     train = feed.balanced(parts.train, config.seed) if config.balance == "sampling" else parts.train
     each = len(train) // world
@@ -37,7 +37,7 @@ def image_feeds(
         if resident and source.images is None:
             screen.say(f"reading  {len(source):,} {name} images into memory")
             loader.keep()
-        return Feed(loader, input.size, function)
+        return kind(loader, input.size, function)
 
     feeds = [open_feed("train", train, augment, function, shuffle=shuffle, drop_last=drops)]
     for name, part in (("val", parts.val), ("test", parts.test)):

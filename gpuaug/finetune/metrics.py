@@ -40,7 +40,7 @@ def wilson(right: int, n: int) -> Interval | None:
     return float(found.low), float(found.high)
 
 
-def _around(value: float, resampled: np.ndarray, least: float = 0.0) -> Interval:
+def around(value: float, resampled: np.ndarray, least: float = 0.0) -> Interval:
     """Within ``least`` .. 1."""
     half = NormalDist().inv_cdf((1 + LEVEL) / 2) * float(np.nanstd(resampled))
     return max(value - half, least), min(value + half, 1.0)
@@ -257,13 +257,13 @@ def _single(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[st
         **_calibration(logits.softmax(1).amax(1).numpy(), (rank == 0).numpy()),
         "per_class": _report(classes, *counts),
         "f1": means["f1"],
-        "f1_interval": _around(means["f1"], resampled[1]),
+        "f1_interval": around(means["f1"], resampled[1]),
         "top1": right[1] / n,
         "top1_interval": wilson(right[1], n),
         "top5": right[TOP] / n if k > TOP else None,
         "top5_interval": wilson(right[TOP], n) if k > TOP else None,
         "balanced_accuracy": means["balanced_accuracy"],
-        "balanced_accuracy_interval": _around(means["balanced_accuracy"], resampled[0]),
+        "balanced_accuracy_interval": around(means["balanced_accuracy"], resampled[0]),
         "confusion": confusion,
     }
 
@@ -288,7 +288,7 @@ def _several(logits: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[s
         "per_class": report,
         **averages(logits, labels),
         "map": mean,
-        "map_interval": _around(mean, _resampled_map(truth, scores)),
+        "map_interval": around(mean, _resampled_map(truth, scores)),
     }
 
 
@@ -332,7 +332,7 @@ def paired(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     drawn = np.random.default_rng(SEED).multinomial(n, np.array([lost, won, n - lost - won]) / n, size=RESAMPLES)
     p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
     difference = (won - lost) / n
-    interval = _around(difference, (drawn[:, 1] - drawn[:, 0]) / n, least=-1.0)
+    interval = around(difference, (drawn[:, 1] - drawn[:, 0]) / n, least=-1.0)
     return {"difference": difference, "interval": interval, "only_first": lost, "only_second": won, "p": p}
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 import gpuaug as ga
 from gpuaug.data import Parts
+from gpuaug.data.annotated_parts import kind_of
 
 from . import feed, models, recipes, runs, tensorboard
 from .classify import Classify
@@ -27,6 +28,7 @@ from .recipes import Recipe
 from .report import device_name
 from .saved import About
 from .screen import Screen, begin_words
+from .segment import Segment
 from .task import Task
 
 
@@ -83,9 +85,14 @@ class Job:
         return About(**{field.name: known[field.name] for field in fields(About)})
 
 
+TASKS = {task.name: task for task in (Classify, Segment)}
+TASK_OF = {"masks": "segment"}
+
+
 def chosen(config: Config) -> Task:
-    """The task of ``config``."""
-    return Classify()
+    """The task of ``config``; where it says nothing, the one that its data are for."""
+    name = config.task or TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
+    return TASKS[name]()
 
 
 def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
@@ -100,11 +107,11 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     task = chosen(config)
     card = task.card(config, model)
     layout = layout_of(config, accelerator)
-    input = Input.of(config, card, parts, layout)
+    input = task.input(config, card, parts, layout)
     usual = task.usual(config, parts)
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
     parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config, input.size)
-    feed.checked(parts, accelerator.num_processes)
+    task.check_parts(parts, accelerator.num_processes)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
     told = decided + told
@@ -130,12 +137,13 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
+    several = parts.train.labels is not None and parts.train.labels.ndim > 1
     facts = {
         "asked": asked,
         "resolved": {
             "task": task.name, "classes": list(parts.train.classes),
             "images": {k: len(p) for k, p in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if p},
-            "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
+            "several": several, "size": input.size, "resize": input.resize,
             "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
             "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
@@ -220,6 +228,8 @@ def fingerprint(parts: Parts) -> str:
     for part in (parts.train, parts.val, parts.test):
         if part is not None:
             for value in (part.ids, part.labels):
+                if value is None:
+                    continue
                 digest.update(value.contiguous().numpy().tobytes())
         digest.update(repr(parts.train.classes).encode())
     return digest.hexdigest()

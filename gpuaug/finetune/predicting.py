@@ -37,12 +37,17 @@ def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Ca
         with accelerator.autocast():
             made = answered(function, x, tta)
         found.append((ids, labels, made.float()))
-    ids, labels, outputs = (torch.cat(column) for column in zip(*found, strict=True))
+    columns = (torch.cat(column) for column in zip(*found, strict=True))
+    return Predicted(*gathered(accelerator, feed, *columns))
+
+
+def gathered(accelerator, feed, ids: torch.Tensor, *columns: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What all processes have found for a part's samples, (ids, *columns), in its order, on the host."""
     if accelerator.num_processes > 1:
-        columns = (accelerator.pad_across_processes(value, pad_index=-1) for value in (ids, labels, outputs))
-        ids, labels, outputs = (accelerator.gather(value) for value in columns)
+        padded = (accelerator.pad_across_processes(value, pad_index=-1) for value in (ids, *columns))
+        ids, *columns = (accelerator.gather(value) for value in padded)
         place = {id: i for i, id in enumerate(feed.loader.source.ids.tolist())}
         there = [(place[id], i) for i, id in enumerate(ids.tolist()) if id >= 0]
         order = torch.tensor([i for _, i in sorted(there)], device=ids.device)
-        ids, labels, outputs = ids[order], labels[order], outputs[order]
-    return Predicted(ids.cpu(), labels.cpu(), outputs.cpu())  # SYNC: once a part
+        ids, *columns = (value[order] for value in (ids, *columns))
+    return tuple(value.cpu() for value in (ids, *columns))  # SYNC: once a part

@@ -22,6 +22,7 @@ import numpy as np
 
 from .config import Config
 from .metrics import Evaluation
+from .pixels import SegmentEvaluation
 
 CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
@@ -191,11 +192,12 @@ class Run:
             return {name: stored[name] for name in stored.files}
 
     @cached_property
-    def evaluation(self) -> Evaluation | None:
+    def evaluation(self) -> Evaluation | SegmentEvaluation | None:
         """evaluation.json. Raises ValueError for one of another version, too."""
         facts = self.json(EVALUATION)
+        kind = SegmentEvaluation if self.resolved.get("task") == "segment" else Evaluation
         try:
-            return None if facts is None else Evaluation.from_dict(facts)
+            return None if facts is None else kind.from_dict(facts)
         except ValueError as error:
             raise ValueError(f"{self.path(EVALUATION)}: {error}") from None
 

@@ -6,18 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gpuaug.data import Parts, Source
 
 from . import feeds, models, runs
 from .config import Config
+from .feed import Feed, Input
 from .recipes import Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from .feed import Feed, Input
     from .opening import Job
 
 
@@ -42,9 +43,17 @@ class Task(ABC):
             return models.card(config.model)
         return models.ModelCard.of(getattr(model, "pretrained_cfg", None))
 
+    def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
+        """What the model wants; ``parts``: those that were given."""
+        return Input.of(config, card, parts, layout)
+
     @abstractmethod
     def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
         """The parts of ``config.data``, and in words where each comes from."""
+
+    @abstractmethod
+    def check_parts(self, parts: Parts, processes: int) -> None:
+        """Raises ValueError for parts without targets, or without a sample for each process."""
 
     @abstractmethod
     def usual(self, config: Config, parts: Parts | None) -> str:

@@ -1,0 +1,106 @@
+"""Pictures of a segmentation: training images under their masks, and where the answers are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import gpuaug as ga
+from gpuaug.data import DataError, Source, read
+from gpuaug.drawing import Tile, contact_sheet
+from gpuaug.preview import annotated_row, one_line
+
+from . import pictures, runs
+from .metrics import percent
+from .semantic import IGNORED
+
+MISSED, INVENTED, OTHER = (214, 39, 40), (31, 111, 180), (217, 95, 2)
+MOST = 8  # images of the sheet of mistakes
+
+
+def write_contact_sheet(
+    path: Path,
+    augment: ga.Compose,
+    source: Source,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    name: str,
+    augmented: bool = True,
+    images: int = 6,
+    epochs: int = 6,
+) -> None:
+    """A few training images with their masks, and what the model sees of them in its first epochs."""
+    if not isinstance(augment, ga.Compose):
+        return
+    epochs, rows, classes = epochs if augmented else 1, [], ()
+    for i in range(0, len(source), max(1, len(source) // images)):
+        try:
+            known, id = source.targets[i], int(source.ids[i])
+            seen = [annotated_row(known, augment, [id], None, mean, std, epoch) for epoch in range(epochs)]
+        except DataError:
+            continue  # the loader has told
+        rows.append([seen[0][0], *(row[1] for row in seen)])
+        classes = known.classes
+    when = f"epochs 1 to {epochs}" if augmented else "every epoch"
+    title = f"{name}: training images with their masks, and what the model sees of them in {when}"
+    if rows:
+        pictures.write_image(path, contact_sheet(rows[:images], title, one_line(augment), legend=classes))
+
+
+def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:
+    """The test images with the lowest IoU: the image, the truth, the answer, and where they differ.
+
+    In the last picture red is what was missed, blue what was seen and is not there, orange one class for another.
+    """
+    found = run.evaluation
+    order = sorted(range(len(source)), key=lambda i: -1.0 if found.per_image[i] is None else found.per_image[i])
+    rows = []
+    for i in [i for i in order if found.per_image[i] is not None][:MOST]:
+        known = source.targets[i]
+        file = run.path("predictions") / f"{Path(str(source.items[i])).stem}.png"
+        try:
+            image = read(known.path)
+            with Image.open(file) as stored:
+                answer = np.asarray(stored)
+        except (DataError, OSError):
+            continue
+        if answer.shape != known.masks.shape:  # it was predicted at another scale
+            answer = np.asarray(Image.fromarray(answer).resize(known.masks.shape[::-1], Image.Resampling.NEAREST))
+        photo = Image.fromarray(np.ascontiguousarray(image))
+        words = f"{known.path.stem}\nIoU {percent(found.per_image[i])}"
+        rows.append(
+            [
+                Tile(photo, words),
+                Tile(coloured(known.masks), "truth"),
+                Tile(coloured(answer), "answer"),
+                Tile(differences(image, known.masks, answer), "red: missed, blue: invented"),
+            ]
+        )
+    if rows:
+        title = "The test images with the lowest IoU, and where answers and masks differ"
+        pictures.write_image(path, contact_sheet(rows, title, side=220, legend=found.classes))
+
+
+def coloured(mask: np.ndarray) -> Image.Image:
+    """A mask of classes in their colours; black is class 0, grey is none."""
+    from gpuaug.drawing import colour_of
+
+    table = np.zeros((256, 3), np.uint8)
+    for number in np.unique(mask):
+        table[number] = colour_of(int(number)) if number else (0, 0, 0)
+    table[IGNORED] = (128, 128, 128)
+    return Image.fromarray(table[mask.astype(np.uint8)])
+
+
+def differences(image: np.ndarray, truth: np.ndarray, answer: np.ndarray) -> Image.Image:
+    """The image in grey, with the wrong pixels in the colours of their kind."""
+    grey = np.repeat((0.6 * image.mean(2, keepdims=True) + 80).clip(0, 255).astype(np.uint8), 3, axis=2)
+    counted = truth != IGNORED
+    grey[counted & (truth > 0) & (answer == 0)] = MISSED
+    grey[counted & (truth == 0) & (answer > 0)] = INVENTED
+    grey[counted & (truth > 0) & (answer > 0) & (truth != answer)] = OTHER
+    return Image.fromarray(grey)

@@ -1,0 +1,240 @@
+"""The task segment: which class each pixel of an image is of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import gpuaug as ga
+from gpuaug import presets
+from gpuaug.data import Parts, Source
+from gpuaug.data.annotated_parts import open_annotated
+
+from . import feeds, models, pictures_pixels, runs, segmenters
+from .config import Config
+from .feed import Feed, Input
+from .pixels import SegmentEvaluation, confusion
+from .predicting import gathered
+from .recipes import Recipe
+from .semantic import IGNORED, semantic
+from .task import Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from .opening import Job
+
+MODEL, SIZE, STRIDE = "tf_efficientnet_lite0", 256, 32
+USUAL = "segmentation_train"
+MASKS = "predictions"  # the folder of predicted masks
+
+
+class Whole(Input):
+    """What a segmenter wants: parts of images at their own scale in training, whole images in validation and test."""
+
+    def plain(self) -> ga.Compose:
+        """Normalise; with ``resize`` the shorter side is scaled to it before."""
+        front = [] if self.resize is None else [ga.Resize(self.resize, self.interpolation, antialias=True)]
+        normalised = [ga.ToDtype(self.dtype, scale=True), ga.Normalize(self.mean, self.std)]
+        return ga.Compose([*front, *normalised], **self.compose)
+
+    def augmented(self, spec: str) -> ga.Compose:
+        """The preset ``spec``; behind a random crop where it leaves images as large as they are."""
+        made = presets.get(spec, size=self.size, mean=self.mean, std=self.std, dtype=self.dtype, **self.compose)
+        front = [] if self.resize is None else [ga.Resize(self.resize, self.interpolation, antialias=True)]
+        if not presets.crops(spec):
+            front += [ga.RandomCrop(self.size, pad_if_needed=True, fill=presets.OPEN)]
+        return ga.Compose([*front, *made.transforms], **self.compose)
+
+
+class MaskFeed(Feed):
+    """(x, masks, ids) of a loader whose images have masks: int64 [B, H, W]; of whole images a list of each."""
+
+    def __iter__(self) -> Iterator[tuple[Any, Any, Tensor]]:
+        for x, _, targets, ids in self.loader:
+            masks = [mask.long() for mask in targets["masks"]]
+            if isinstance(x, Tensor):
+                self._check(x) if not self._checked and self.loader.shuffle else None
+                yield (x, torch.stack(masks), ids) if self.loader.shuffle else (list(x), masks, ids)
+            else:
+                yield x, masks, ids
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """Of all images of a part, in its order, on the host.
+
+    Attributes:
+        ids: int64 [N]. confusions: int64 [N, K, K]. losses: float [N].
+        masks: by id, uint8 [H, W] each, of this process.
+    """
+
+    ids: Tensor
+    confusions: Tensor
+    losses: Tensor
+    masks: dict[int, np.ndarray]
+
+
+class Segment(Task):
+    """Targets are masks int64 [B, H, W], 255 where a pixel is of no class."""
+
+    name = "segment"
+    metrics = ("iou", "loss")
+    further = ("dice",)
+    hit = "pixels"
+
+    # --- before the first epoch ---------------------------------------------------------------------------------------
+    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
+        if model is None:
+            return models.card(self.model_name(config))
+        return super().card(config, model)
+
+    def model_name(self, config: Config) -> str:
+        """The encoder; the task's own where nothing is said."""
+        return MODEL if config.model == "resnet20" else config.model
+
+    def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
+        sized = replace(config, size=config.size or SIZE, resize=None)
+        return replace(Whole.of(sized, card, None, layout), resize=config.resize)
+
+    def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
+        parts = open_annotated(config.data, config.val_fraction)
+        objects = {"auto": None, "objects": True, "classes": False}[config.masks]
+        parts, words = semantic(parts, objects)
+        told = [words, "no validation: the last weights are kept"] if parts.val is None else [words]
+        return parts, told
+
+    def check_parts(self, parts: Parts, processes: int) -> None:
+        for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
+            if part is not None and part.targets is None:
+                raise ValueError(f"the {name} part has no masks; there is nothing to learn, or to test")
+            if part is not None and len(part) < processes:
+                raise ValueError(f"the {name} part has {len(part)} image(s), fewer than the {processes} processes")
+
+    def usual(self, config: Config, parts: Parts | None) -> str:
+        return USUAL
+
+    def open_model(
+        self, config: Config, model: nn.Module | None, parts: Parts, input: Input
+    ) -> tuple[nn.Module, str, str]:
+        if model is not None:
+            return model, type(model).__name__, f"{type(model).__name__} as it was given"
+        name = self.model_name(config)
+        model, origin = segmenters.build(name, len(parts.train.classes), config.decoder, config.weights)
+        return model, name, origin
+
+    @torch.no_grad()
+    def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
+        size, classes, training = input.size, len(parts.train.classes), model.training
+        model.eval()
+        try:
+            logits = model(torch.zeros(1, 3, size, size, device=accelerator.device))
+        except Exception as error:  # whatever a model raises
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"model {name}: it takes no images of {size} x {size} ({reason}); give a size that {STRIDE} divides"
+            ) from error
+        finally:
+            model.train(training)
+        if not isinstance(logits, Tensor) or logits.shape != (1, classes, size, size):
+            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"model {name}: it must make logits [1, {classes}, {size}, {size}], and makes {got}")
+
+    def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | None], list[str]]:
+        config, recipe = shared[:2]
+        if recipe.name == "probe" or config.mixup or config.cutmix or config.balance == "sampling":
+            raise ValueError(
+                "the task segment has the recipes finetune and full, and no mixup, cutmix or balance=sampling; leave "
+                "them out"
+            )
+        return feeds.image_feeds(*shared, kind=MaskFeed)
+
+    def losses(
+        self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any
+    ) -> tuple[Callable, Callable]:
+        """Cross entropy and Dice's loss, as much of each (Isensee et al., 2021)."""
+        self.classes = train.classes
+        if loss is not None:
+            return loss, loss
+        weight = _weights(train).to(device) if config.balance == "weights" else None
+        training = functools.partial(pixel_loss, weight=weight, smoothing=recipe.label_smoothing)
+        return training, pixel_loss
+
+    # --- an epoch, validation, test -----------------------------------------------------------------------------------
+    def hits(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        counted = targets != IGNORED
+        right = ((outputs.argmax(1) == targets) & counted).flatten(1).sum(1)
+        return (right / counted.flatten(1).sum(1).clamp(min=1)).sum()
+
+    @torch.no_grad()
+    def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Segmented]:
+        model.eval()
+        k, masks, rows = len(self.classes), {}, []
+        for images, truths, ids in feed:
+            for image, truth, id in zip(images, truths, ids.tolist(), strict=True):
+                with job.accelerator.autocast():
+                    logits = segmenters.windowed(model, image, job.input.size, job.recipe.batch_size)
+                answers = logits.argmax(0)
+                loss = job.judged(logits[None], truth[None]).double()
+                masks[id] = answers.to(torch.uint8).cpu().numpy()
+                rows.append((torch.tensor(id, device=truth.device), confusion(answers, truth, k), loss))
+        columns = [torch.stack(column) for column in zip(*rows, strict=True)]
+        ids, confusions, losses = gathered(job.accelerator, feed, *columns)
+        found = Segmented(ids, confusions, losses, masks)
+        whole = SegmentEvaluation.of(confusions.numpy(), losses.tolist(), self.classes)
+        scores = {"iou": whole.iou, "loss": whole.loss}
+        return scores | ({"dice": whole.dice} if job.best == "dice" else {}), found
+
+    def write_predictions(self, job: Job, predicted: Segmented) -> None:
+        """evaluation.json; and each predicted mask as a PNG of classes in predictions/."""
+        run = runs.Run(job.run)
+        found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
+        run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
+        path_of = dict(zip(job.parts.test.ids.tolist(), job.parts.test.items, strict=True))
+        folder = run.path(MASKS)
+        folder.mkdir(exist_ok=True)
+        for id, mask in predicted.masks.items():
+            Image.fromarray(mask).save(folder / f"{Path(str(path_of[id])).stem}.png")
+
+    def after(self, job: Job, run: runs.Run) -> None:
+        shown = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name}
+        path = run.picture("contact_sheet")
+        pictures_pixels.write_contact_sheet(path, job.augment, job.parts.train, augmented=run.augmented, **shown)
+        pictures_pixels.write_mistakes(run.picture("mistakes"), run, job.parts.test)
+
+
+def pixel_loss(logits: Tensor, masks: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
+    """Cross entropy plus Dice's loss of logits [B, K, H, W] and masks [B, H, W]; pixels of 255 do not count.
+
+    Dice's loss (Milletari et al., 2016) is 1 minus the mean over the classes of 2 |pt| / (|p| + |t|), of all pixels of
+    the batch; of two classes that of the second alone.
+    """
+    entropy = F.cross_entropy(logits, masks, weight, ignore_index=IGNORED, label_smoothing=smoothing)
+    counted = (masks != IGNORED)[:, None]
+    shares = logits.softmax(1) * counted
+    truth = F.one_hot(masks.where(counted[:, 0], 0), logits.shape[1]).permute(0, 3, 1, 2) * counted
+    both, either = (shares * truth).sum((0, 2, 3)), (shares + truth).sum((0, 2, 3))
+    dice = (2 * both + 1) / (either + 1)
+    has = truth.sum((0, 2, 3)) > 0
+    if logits.shape[1] == 2:
+        return entropy + 1 - dice[1]
+    return entropy + 1 - (dice * has).sum() / has.sum().clamp(min=1)
+
+
+def _weights(train: Source) -> Tensor:
+    """Of classes, by the inverse of their pixels' number; mean 1."""
+    counts = np.zeros(len(train.classes))
+    for known in train.targets:
+        mask = known.masks[known.masks != IGNORED]
+        counts += np.bincount(mask.ravel(), minlength=len(counts))
+    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return torch.from_numpy(weights / weights.mean()).float()

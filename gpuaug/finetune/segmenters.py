@@ -1,0 +1,123 @@
+"""Models that say of each pixel what it is: an encoder of timm under a decoder of segmentation_models_pytorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gpuaug.messages import meant
+
+from . import models
+
+CHANNELS = (128, 64, 32, 24, 16)  # of the U-Net's decoder, from the coarsest level: half of what is usual, for CPUs
+HEAD = ("decoder", "segmentation_head")
+FITS = 0.9  # of an encoder's tensors that a file has to have
+
+
+def decoders() -> dict[str, type[nn.Module]]:
+    """Architectures by name. Raises ValueError where the extra is not installed."""
+    try:
+        import segmentation_models_pytorch as smp
+    except ModuleNotFoundError:
+        raise ValueError("the task segment needs an extra: pip install 'gpuaug[segment]'") from None
+    return {
+        "unet": smp.Unet, "unetplusplus": smp.UnetPlusPlus, "fpn": smp.FPN, "linknet": smp.Linknet,
+        "deeplabv3plus": smp.DeepLabV3Plus, "upernet": smp.UPerNet,
+    }  # fmt: skip
+
+
+def build(name: str, classes: int, decoder: str = "unet", weights: str | None = None) -> tuple[nn.Module, str]:
+    """(model, one sentence on where its weights come from): images [B, 3, H, W] with sides that 32 divides to logits
+    [B, classes, H, W].
+
+    ``name``: of a timm model, which is the encoder. ``weights``: a file of a whole model that a run saved, or of a
+    classifier, whose encoder is taken; "pretrained" for timm's own; None for random ones.
+    Raises ValueError for names that there are not, and weights that are not this model's.
+    """
+    known = decoders()
+    if decoder not in known:
+        raise ValueError(f"there is no decoder {decoder!r}; {', '.join(known)}{meant(decoder, known)}")
+    models.card(name)  # an unknown name ends here
+    options = {"decoder_channels": CHANNELS} if decoder in ("unet", "unetplusplus") else {}
+    published = "imagenet" if weights == "pretrained" else None
+    try:
+        model = known[decoder](f"tu-{name}", encoder_weights=published, classes=classes, **options)
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"model {name}: it cannot be the encoder of {decoder} here ({reason})") from error
+    model.pretrained_cfg = {"classifier": HEAD}
+    if weights is None:
+        return model, "random weights"
+    if weights == "pretrained":
+        return model, f"timm's pretrained weights in the encoder, {models.NEW}"
+    return model, _fill(model, Path(weights), name)
+
+
+def _fill(model: nn.Module, path: Path, name: str) -> str:
+    from safetensors.torch import load_file
+
+    models.said(path)  # what is no such file ends here
+    state, own = load_file(path), model.state_dict()
+    if state.keys() == own.keys():
+        classes = {key: value for key, value in state.items() if value.shape != own[key].shape}
+        if all(key.startswith("segmentation_head") for key in classes):
+            model.load_state_dict(state | {key: own[key] for key in classes})
+            return f"weights of {path.name}" + (f", {models.NEW}" if classes else "")
+    encoder = model.encoder.model
+    own = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    fits = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
+    if len(fits) < FITS * len(own):
+        lacking = [key for key in own if key not in fits]
+        raise ValueError(
+            f"{path}: not the weights of {name}: {len(lacking)} of {len(own)} tensors of the encoder are missing or of "
+            f"another shape: {', '.join(lacking[:4])}, ..."
+        )
+    encoder.load_state_dict(fits, strict=False)
+    return f"weights of {path.name} in the encoder, {models.NEW}"
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+def windowed(model: nn.Module, image: Tensor, size: int, batch: int = 8) -> Tensor:
+    """Logits [K, H, W] of an image [3, H, W] of any size: the mean over windows of ``size`` pixels a side that overlap
+    by half, each weighted more in its middle; an image that is smaller is mirrored at its borders."""
+    height, width = image.shape[1:]
+    down, right = max(size - height, 0), max(size - width, 0)
+    padded = _mirrored(image, down, right)
+    tops, lefts = (starts(side, size) for side in padded.shape[1:])
+    places = [(top, left) for top in tops for left in lefts]
+    tent = 1 - (torch.arange(size, device=image.device) - (size - 1) / 2).abs() / (size / 2 + 0.5)
+    weight, total, found = torch.outer(tent, tent), None, None
+    for some in _chunks(places, batch):
+        made = model(torch.stack([padded[:, top : top + size, left : left + size] for top, left in some])).float()
+        if found is None:
+            found = made.new_zeros(made.shape[1], *padded.shape[1:])
+            total = made.new_zeros(padded.shape[1:])
+        for (top, left), logits in zip(some, made, strict=True):
+            found[:, top : top + size, left : left + size] += weight * logits
+            total[top : top + size, left : left + size] += weight
+    return (found / total)[:, :height, :width]
+
+
+def starts(side: int, size: int) -> list[int]:
+    """Where windows of ``size`` begin along a side, evenly spread, at most half of one apart."""
+    n = 1 if side <= size else -(-(side - size) // (size // 2)) + 1
+    return [round(i * (side - size) / max(n - 1, 1)) for i in range(n)]
+
+
+def _mirrored(image: Tensor, down: int, right: int) -> Tensor:
+    """With rows and columns added below and to the right, as often mirrored as it takes."""
+    rows, columns = (_reflected(n, n + more) for n, more in zip(image.shape[1:], (down, right), strict=True))
+    return image[:, rows.to(image.device)][:, :, columns.to(image.device)]
+
+
+def _reflected(n: int, length: int) -> Tensor:
+    places = torch.arange(length) % max(2 * n - 2, 1)
+    return torch.where(places < n, places, 2 * n - 2 - places)
+
+
+def _chunks(values: list, size: int) -> Iterator[list]:
+    for i in range(0, len(values), size):
+        yield values[i : i + size]

@@ -1,0 +1,239 @@
+"""The task segment: what masks mean, how pixels are judged, whole images by windows, a run from folder to report."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm"):
+    pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
+
+from sklearn.metrics import f1_score, jaccard_score  # noqa: E402
+
+from gpuaug.data import DataError, masks  # noqa: E402
+from gpuaug.data.annotated import Annotated  # noqa: E402
+from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
+from gpuaug.finetune import Config, Run, finetune, runs  # noqa: E402
+from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
+from gpuaug.finetune.segment import pixel_loss  # noqa: E402
+from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
+from gpuaug.finetune.semantic import FOREGROUND, Meaning, meaning_of, semantic  # noqa: E402
+
+
+def write_discs(folder, n: int, seed: int, objects: bool = True) -> None:
+    """Bright discs on a dark ground, and masks with their numbers, or with the classes 1 and 2 of small and large."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(n):
+        height, width = (int(side) for side in rng.integers(40, 100, 2))
+        y, x = np.mgrid[:height, :width]
+        image, mask = rng.normal(60, 12, (height, width, 3)), np.zeros((height, width), np.uint16)
+        for number in range(1, int(rng.integers(3, 20)) + 1):
+            radius = int(rng.integers(4, 12))
+            inside = (y - rng.integers(height)) ** 2 + (x - rng.integers(width)) ** 2 < radius**2
+            image[inside] = rng.normal(190, 12, (int(inside.sum()), 3))
+            mask[inside] = number if objects else 1 + (radius > 7)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"{i:03d}.png")
+        Image.fromarray(mask if objects else mask.astype(np.uint8)).save(folder / "masks" / f"{i:03d}.png")
+
+
+@pytest.fixture(scope="module")
+def discs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("discs")
+    write_discs(root / "train", 12, 0)
+    write_discs(root / "test", 4, 1)
+    return root
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+def test_folders_say_what_they_hold(discs, tmp_path):
+    assert kind_of(discs) == kind_of(discs / "train") == "masks"
+    assert kind_of(tmp_path) is None and kind_of(tmp_path / "none") is None
+    (tmp_path / "images").mkdir()
+    (tmp_path / "coco.json").write_text("{}")
+    assert kind_of(tmp_path) == "coco"
+    parts = open_annotated(discs, 0.25)
+    assert [len(part) for part in (parts.train, parts.val, parts.test)] == [9, 3, 4]
+    again = open_annotated(discs, 0.25)
+    assert torch.equal(parts.val.ids, again.val.ids)
+    assert not set(parts.val.ids.tolist()) & set(parts.train.ids.tolist())
+    alone = open_annotated(discs / "train", 0.0)
+    assert alone.val is None and len(alone.train) + len(alone.test) == 12
+    with pytest.raises(DataError, match="no images with masks or boxes"):
+        open_annotated(tmp_path / "images", 0.1)
+
+
+def test_numbers_are_objects_or_classes(discs, tmp_path):
+    source = masks(discs / "train")
+    meaning, words = meaning_of(source, None)
+    assert meaning.objects and meaning.classes == FOREGROUND and "objects" in words
+    known = source.targets[0]
+    assert np.array_equal(meaning(known).masks, known.masks > 0) and meaning(known).masks.dtype == np.uint8
+    write_discs(tmp_path, 8, 2, objects=False)
+    meaning, words = meaning_of(masks(tmp_path), None)
+    assert not meaning.objects and meaning.classes == ("0", "1", "2") and "classes" in words
+    assert meaning_of(masks(tmp_path), True)[0].objects
+    assert len(meaning_of(source, False)[0].classes) == 1 + max(int(t.masks.max()) for t in source.targets)
+
+
+def test_numbers_without_a_class_and_empty_masks_are_told(tmp_path):
+    meaning = Meaning(("0", "1", "2"))
+    mask = np.zeros((4, 4), np.int32)
+    mask[0], mask[1] = 2, 255
+    assert np.array_equal(meaning(Annotated("a.png", masks=mask)).masks, mask)
+    mask[2] = 3
+    with pytest.raises(DataError, match=r"a.png: its mask has the number 3, and there are 3 classes"):
+        meaning(Annotated("a.png", masks=mask))
+    with pytest.raises(DataError, match=r"a.png: it has no mask"):
+        meaning(Annotated("a.png"))
+    write_discs(tmp_path, 3, 3)
+    for path in (tmp_path / "masks").iterdir():
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    with pytest.raises(DataError, match="no number but 0"):
+        meaning_of(masks(tmp_path), None)
+
+
+def test_polygons_are_painted_small_on_large():
+    planes = np.zeros((2, 6, 6), np.uint8)
+    planes[0, 1:3, 1:3], planes[1] = 1, 1
+    found = Meaning(("background", "small", "large"), painted=True)(Annotated("a", masks=planes, labels=[0, 1])).masks
+    assert (found[1:3, 1:3] == 1).all() and (found == 2).sum() == 32
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+def test_figures_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truths, answers = rng.integers(0, 3, (5, 8, 9)), rng.integers(0, 3, (5, 8, 9))
+    truths[0, :2] = 255
+    matrices = np.stack(
+        [confusion(torch.from_numpy(a), torch.from_numpy(t), 3).numpy() for a, t in zip(answers, truths, strict=True)]
+    )
+    found = SegmentEvaluation.of(matrices, [1.0, 2.0, 3.0, 4.0, 5.0], ("a", "b", "c"))
+    counted = truths != 255
+    t, a = truths[counted], answers[counted]
+    assert found.iou == pytest.approx(jaccard_score(t, a, average="macro"))
+    assert found.dice == pytest.approx(f1_score(t, a, average="macro"))
+    assert [line["iou"] for line in found.per_class] == pytest.approx(jaccard_score(t, a, average=None).tolist())
+    assert found.accuracy == pytest.approx((t == a).mean()) and found.pixels == counted.sum() and found.loss == 3.0
+    one = jaccard_score(truths[1].ravel(), answers[1].ravel(), average="macro")
+    assert found.per_image[1] == pytest.approx(one)
+    assert found.iou_interval[0] < found.iou < found.iou_interval[1]
+    again = SegmentEvaluation.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert again.as_dict() == found.as_dict()
+
+
+def test_foreground_counts_alone_and_what_is_nowhere_does_not():
+    matrix = np.array([[90, 5], [3, 2]])
+    assert mean_of(ious(matrix), FOREGROUND) == pytest.approx(2 / 10)
+    assert mean_of(dices(matrix), FOREGROUND) == pytest.approx(4 / 12)
+    nowhere = np.zeros((3, 3), int)
+    nowhere[:2, :2] = matrix
+    assert mean_of(ious(nowhere), ("a", "b", "c")) == pytest.approx((90 / 98 + 2 / 10) / 2)
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        SegmentEvaluation.of(np.zeros((1, 2, 2)), [0.0], FOREGROUND)
+
+
+def test_the_loss_is_cross_entropy_and_dice():
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 3, 5, 6), torch.randint(0, 3, (2, 5, 6))
+    target[0, 0] = 255
+    shares, counted = logits.softmax(1).numpy().astype(float), (target != 255).numpy()
+    dice = []
+    for k in range(3):
+        p, t = shares[:, k][counted], (target.numpy() == k)[counted]
+        dice.append((2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1))
+    entropy = F.cross_entropy(logits, target, ignore_index=255).item()
+    assert pixel_loss(logits, target).item() == pytest.approx(entropy + 1 - np.mean(dice), rel=1e-5)
+    sure = F.one_hot(target.where(target != 255, 0), 3).permute(0, 3, 1, 2) * 50.0
+    assert pixel_loss(sure, target).item() < 1e-4
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("side, size, expected", [(5, 8, [0]), (8, 8, [0]), (9, 8, [0, 1]), (20, 8, [0, 4, 8, 12])])
+def test_windows_reach_from_border_to_border(side, size, expected):
+    assert starts(side, size) == expected
+
+
+@pytest.mark.parametrize("shape", [(70, 45), (16, 16), (7, 90), (1, 33)])
+def test_windows_of_a_model_of_single_pixels_are_the_whole(shape):
+    torch.manual_seed(0)
+    model, image = nn.Conv2d(3, 4, 1), torch.randn(3, *shape)
+    with torch.no_grad():
+        torch.testing.assert_close(windowed(model, image, 16, 3), model(image[None])[0], rtol=1e-5, atol=1e-6)
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU())
+        self.head = nn.Conv2d(8, 2, 1)
+        self.pretrained_cfg = {"classifier": "head", "input_size": (3, 64, 64), "mean": (0.5,) * 3, "std": (0.5,) * 3,
+                               "interpolation": "bilinear", "crop_pct": 1.0}  # fmt: skip
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.fixture(scope="module")
+def run(discs, tmp_path_factory):
+    options = {"data": str(discs), "size": 64, "device": "cpu", "workers": 0, "quiet": True, "batch_size": 4}
+    options |= {"recipe": "full", "lr": 0.02, "epochs": 8, "out": tmp_path_factory.mktemp("runs")}
+    torch.manual_seed(0)
+    result = finetune(Config(optimizer="adamw", **options), model=Tiny())
+    return Run(result.run), result
+
+
+def test_a_run_learns_discs_and_leaves_what_it_found(run, discs):
+    run, result = run
+    assert result.after > 0.8 and result.history[-1]["val_iou"] > 0.8 and result.history[-1]["train_pixels"] > 0.9
+    assert run.resolved["task"] == "segment" and run.resolved["classes"] == list(FOREGROUND)
+    assert any("foreground" in line for line in run.resolved["decisions"])
+    found, test = run.evaluation, masks(discs / "test")
+    assert found.iou == pytest.approx(result.after) and found.n == 4
+    truth, answers = [], []
+    for known, path in zip(test.targets, test.items, strict=True):
+        answer = np.asarray(Image.open(run.path("predictions") / f"{path.stem}.png"))
+        assert answer.shape == known.masks.shape
+        truth.append((known.masks > 0).ravel())
+        answers.append(answer.ravel())
+    judged = jaccard_score(np.concatenate(truth), np.concatenate(answers))
+    assert judged == pytest.approx(result.after, abs=1e-9)
+
+
+def test_its_page_shows_the_figures_and_the_mistakes(run):
+    run, result = run
+    for name in ("contact_sheet", "mistakes", "curves", "confusion"):
+        with Image.open(run.picture(name)) as picture:
+            assert len(picture.convert("RGB").resize((300, 200)).getcolors(1 << 20)) > 50, name
+    page = run.path(runs.REPORT).read_text()
+    assert f"{100 * result.after:.1f}%" in page and "IoU" in page and "foreground" in page
+
+
+def test_what_segmentation_has_not_is_told(discs, tmp_path):
+    options = {"data": str(discs), "size": 64, "device": "cpu", "quiet": True, "out": tmp_path}
+    for wrong in ({"recipe": "probe"}, {"mixup": 0.2}, {"balance": "sampling"}):
+        with pytest.raises(ValueError, match="the task segment has the recipes finetune and full"):
+            finetune(Config(**options, **wrong), model=Tiny())
+    with pytest.raises(ValueError, match=r"it must make logits \[1, 2, 64, 64\]"):
+        finetune(Config(**options), model=nn.Sequential(nn.Conv2d(3, 2, 3, 2)))
+    with pytest.raises(ValueError, match="there is no decoder 'unett'"):
+        finetune(Config(**options, decoder="unett"))
+
+
+def test_classes_weigh_by_their_pixels(discs):
+    from gpuaug.finetune.segment import _weights
+
+    parts, _ = semantic(open_annotated(discs, 0.0))
+    pixels = np.concatenate([known.masks.ravel() for known in parts.train.targets])
+    foreground = (pixels > 0).mean()
+    found = _weights(parts.train)
+    assert found.mean().item() == pytest.approx(1.0)
+    assert (found[0] / found[1]).item() == pytest.approx(foreground / (1 - foreground), rel=1e-5)
