@@ -22,7 +22,7 @@ from gpuaug.messages import meant
 
 from . import runs, state
 from .evaluating import answers
-from .metrics import Evaluation, Interval, paired, percent, ranks
+from .metrics import Interval, paired, percent, ranks
 from .runs import Run
 
 DAMAGED = "damaged"
@@ -111,7 +111,8 @@ def data_of(run: Run) -> str | None:
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
-FIELDS = {"accuracy": "top1", "mAP": "map"} | {n: n for n in ("top5", "balanced_accuracy", "f1", "ece", "loss")}
+FIELDS = {"accuracy": "top1", "mAP": "map", "IoU": "iou"}
+FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
 
 
@@ -176,7 +177,7 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
 def figure(run: Run, name: str) -> tuple[float | None, Interval | None]:
     """(value, interval) of a metric, see :func:`best`; None for what there is not."""
     found, after = run.evaluation, run.event("after")
-    if name in FIELDS and found is not None and getattr(found, FIELDS[name]) is not None:
+    if name in FIELDS and getattr(found, FIELDS[name], None) is not None:
         return getattr(found, FIELDS[name]), getattr(found, f"{FIELDS[name]}_interval", None)
     if name == "robustness":
         return (run.robustness or {}).get("mean"), None
@@ -222,22 +223,10 @@ def read(folders: Sequence[str | Path]) -> list[Read]:
     return found
 
 
-def scores(found: Evaluation) -> list[tuple[str, float | None, Interval | None]]:
-    """(name, value, interval) of an evaluation's shares."""
-    return [
-        ("top-1 accuracy", found.top1, found.top1_interval),
-        ("top-5 accuracy", found.top5, found.top5_interval),
-        ("mAP", found.map, found.map_interval),
-        ("balanced accuracy", found.balanced_accuracy, found.balanced_accuracy_interval),
-        ("macro F1", found.f1, found.f1_interval),
-        ("expected calibration error", found.ece, None),
-    ]
-
-
 def figures(found: Sequence[Read]) -> list[tuple]:
     """(name, a value of each run): what they are and what they came to, with intervals of 95% in brackets."""
     known = dict.fromkeys(
-        name for run in found if run.evaluation for name, value, _ in scores(run.evaluation) if value is not None
+        name for run in found if run.evaluation for name, value, _ in run.evaluation.shares if value is not None
     )
     columns = [_figures_of(run, known) for run in found]
     return [(name, *(column.get(name) for column in columns)) for name in columns[0]]
@@ -245,7 +234,7 @@ def figures(found: Sequence[Read]) -> list[tuple]:
 
 def _figures_of(run: Read, known: Iterable[str]) -> dict[str, Any]:
     found, measured, rate = run.evaluation, run.robustness, run.mean_of("images_per_second")
-    shares = {name: percent(v, i) for name, v, i in scores(found)} if found else {}
+    shares = {name: percent(v, i) for name, v, i in found.shares} if found else {}
     seconds = [line["seconds"] for line in run.history if line.get("seconds") is not None]
     return {
         "model": run.resolved.get("model"),

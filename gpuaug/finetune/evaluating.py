@@ -16,6 +16,7 @@ from .metrics import Evaluation, mistakes
 from .runs import Run
 
 MOST_MISTAKES = 24
+CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels")}  # of a task: in validation, in training
 
 
 def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,13 +52,15 @@ def _drawings(run: Run) -> dict[str, tuple[str, Callable[[Path], None]]]:
     """By the name of a picture that can be drawn: (the file that it follows from, what draws it to a path)."""
     found, evaluation = {}, run.evaluation
     if history := run.history:
-        before, after = (run.event(name).get("test_accuracy") for name in ("before", "after"))
+        main, hit = CURVES[run.resolved.get("task", "classify")]
+        before, after = (run.event(name).get(f"test_{main}") for name in ("before", "after"))
         title = " on ".join(filter(None, [run.resolved.get("model"), run.resolved.get("data", {}).get("name")]))
-        said = {"before": before, "after": after, "title": title, "augmented": run.augmented}
+        said = {"before": before, "after": after, "title": title, "augmented": run.augmented, "main": main, "hit": hit}
         found["curves"] = runs.METRICS, lambda path: pictures.write_curves(path, history, **said)
     if evaluation is not None:
-        bins, ece = evaluation.calibration, evaluation.ece
-        found["calibration"] = runs.EVALUATION, lambda path: pictures.write_calibration(path, bins, ece)
+        if isinstance(evaluation, Evaluation):
+            bins, ece = evaluation.calibration, evaluation.ece
+            found["calibration"] = runs.EVALUATION, lambda path: pictures.write_calibration(path, bins, ece)
         if evaluation.confusion is not None:
             matrix, classes = evaluation.confusion, evaluation.classes
             found["confusion"] = runs.EVALUATION, lambda path: pictures.write_confusion(path, matrix, classes)

@@ -168,6 +168,18 @@ class Evaluation:
         """``accuracy`` or ``mAP``: what :attr:`score` is."""
         return "mAP" if self.top1 is None else "accuracy"
 
+    @property
+    def shares(self) -> list[tuple[str, float | None, Interval | None]]:
+        """(name, value, interval) of all that are of 0 to 1."""
+        return [
+            ("top-1 accuracy", self.top1, self.top1_interval),
+            ("top-5 accuracy", self.top5, self.top5_interval),
+            ("mAP", self.map, self.map_interval),
+            ("balanced accuracy", self.balanced_accuracy, self.balanced_accuracy_interval),
+            ("macro F1", self.f1, self.f1_interval),
+            ("expected calibration error", self.ece, None),
+        ]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON, from which :meth:`from_dict` makes the same again."""
         facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -17,9 +17,10 @@ from typing import Any
 import gpuaug
 
 from . import pictures
-from .comparing import AGAINST, Read, against, data_of, differences, figures, read, remarks, scores, worded
+from .comparing import AGAINST, Read, against, data_of, differences, figures, read, remarks, worded
 from .evaluating import complete
 from .metrics import Evaluation, confusions, percent
+from .pixels import SegmentEvaluation
 from .runs import REPORT
 from .runs import write as write_file
 
@@ -239,7 +240,9 @@ def _evaluation(run: Read) -> str:
     if found is None:
         words = "There is no evaluation.json in this run's folder, and no predictions.npz to make it of."
         return "<h2>Evaluation</h2>" + _say(words)
-    rows = [(name, percent(value, interval)) for name, value, interval in scores(found) if value is not None]
+    if isinstance(found, SegmentEvaluation):
+        return _pixels(run, found)
+    rows = [(name, percent(value, interval)) for name, value, interval in found.shares if value is not None]
     rows += [("loss (cross entropy)", found.loss), ("test images", f"{found.n:,}")]
     parts = ["<h2>Evaluation</h2>", _table(("", "on test images (interval of 95%)"), rows)]
     parts.append(_say("Intervals: Wilson's of accuracies, else by bootstrap over the images."))
@@ -253,6 +256,20 @@ def _evaluation(run: Read) -> str:
     missing = "There is no pictures/calibration.png in this run's folder."
     sure = _picture(run, "calibration", "calibration curve", missing, "chart narrow")
     return "\n".join([*parts, _classes(found), f"<h3>How sure it is</h3>\n{sure}"])
+
+
+def _pixels(run: Read, found: SegmentEvaluation) -> str:
+    rows = [(name, percent(value, interval)) for name, value, interval in found.shares]
+    rows += [("loss", found.loss), ("test images", f"{found.n:,}"), ("pixels", f"{found.pixels:,}")]
+    parts = ["<h2>Evaluation</h2>", _table(("", "on test images (interval of 95%)"), rows)]
+    parts.append(_say("Intervals by bootstrap over the images."))
+    kind = "chart own" if len(found.classes) > WIDE else "chart"
+    missing = "There is no pictures/confusion.png in this run's folder."
+    parts += ["<h3>What is taken for what, in pixels</h3>", _picture(run, "confusion", "confusion", missing, kind)]
+    lines = sorted(found.per_class, key=lambda line: (line["iou"] is None, line["iou"] or 0.0))
+    rows = [[line["class"], percent(line["iou"]), percent(line["dice"]), f"{line['pixels']:,}"] for line in lines]
+    parts.append(f"<h3>Each class, the weakest first</h3>\n{_table(['class', 'IoU', 'Dice', 'pixels'], rows)}")
+    return "\n".join(parts)
 
 
 def _classes(found: Evaluation) -> str:

@@ -28,6 +28,7 @@ Target = str | Path | BinaryIO
 COLOURS = ("#1f6fb4", "#d95f02", "#2a9d5c", "#8e5bb5", "#c43c5c", "#8a6d1f", "#3d8f9b", "#6b7280")
 VAL, TRAIN, REST = COLOURS[0], COLOURS[1], COLOURS[-1]
 SHARES = {"waiting": "#b9bec8", "augment": TRAIN, "model": VAL}  # of the time of an epoch
+NAMES = {"iou": "IoU"}  # as pictures write them
 MOST_LETTERS = 28  # of a class's name
 NAMED = 100  # classes whose names stand beside a confusion matrix
 FLAT = 4  # classes whose names are written straight below it
@@ -178,12 +179,16 @@ def write_curves(
     after: float | None = None,
     title: str = "",
     augmented: bool = True,
+    main: str = "accuracy",
+    hit: str = "accuracy",
 ) -> None:
     """Loss, accuracy, learning rate and where the time goes, by epoch; what the history lacks is left out.
 
     ``history``: the epochs' lines of ``metrics.jsonl``. ``before``, ``after``: accuracy on the test set.
+    ``main``: what stands in place of accuracy in validation and test, ``hit`` in training, in the lines' names.
     """
-    panels = [("loss", "train_loss", "val_loss", 1), ("accuracy, %", "train_accuracy", "val_accuracy", 100)]
+    words = f"{NAMES.get(main, main)}, %" if main == hit else f"{NAMES.get(main, main)}; in training of {hit}, %"
+    panels = [("loss", "train_loss", "val_loss", 1), (words, f"train_{hit}", f"val_{main}", 100)]
     rates, timed = _series(history, "lr"), [line for line in history if line.get("shares")]
     n = len(panels) + bool(rates[0]) + bool(timed)
     rows = -(-n // 2)

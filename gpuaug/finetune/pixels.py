@@ -114,6 +114,15 @@ class SegmentEvaluation:
         """Of :attr:`score`."""
         return self.iou_interval
 
+    @property
+    def shares(self) -> list[tuple[str, float | None, Interval | None]]:
+        """(name, value, interval) of all that are of 0 to 1."""
+        return [
+            ("IoU", self.iou, self.iou_interval),
+            ("Dice", self.dice, self.dice_interval),
+            ("pixel accuracy", self.accuracy, None),
+        ]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON, from which :meth:`from_dict` makes the same again."""
         facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -36,7 +36,9 @@ class Meaning:
             raise DataError(f"{known.path}: it has no mask; add one of the same name, or remove the image")
         if self.painted:
             mask = np.zeros(known.masks.shape[1:], np.uint8)
-            for one, label in sorted(zip(known.masks, known.labels, strict=True), key=lambda pair: -pair[0].sum()):
+            for one, label in sorted(
+                zip(known.masks, known.labels, strict=True), key=lambda pair: -int((pair[0] > 0).sum())
+            ):
                 mask[one > 0] = label + 1  # large ones first: small ones lie on top
         elif self.objects:
             mask = (known.masks > 0).astype(np.uint8)
