@@ -89,13 +89,16 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     feed.check_augment(augment)
 
     # What there is
+    asked, fixed = config.as_dict() | ({"data": parts.name} if parts else {}), parts
+    parts, told = (parts, ["parts as they were given"]) if parts else divided(config)
+    feed.checked(parts, accelerator.num_processes)
+    usual = feed.DIGITS if feed.of_digits(config, fixed) else feed.PHOTOS
+    if model is None:
+        config, decided = models.chosen(config, fixed.train.size if fixed else None, feed.side(parts.train))
+        told += decided
     card = models.card(config.model) if model is None else models.ModelCard.of(getattr(model, "pretrained_cfg", None))
     layout = layout_of(config, accelerator)
-    input = Input.of(config, card, parts, layout)
-    usual = feed.DIGITS if feed.of_digits(config, parts) else feed.PHOTOS
-    asked = config.as_dict() | ({"data": parts.name} if parts else {})
-    parts, told = (parts, ["parts as they were given"]) if parts else divided(config, input.size)
-    feed.checked(parts, accelerator.num_processes)
+    input = Input.of(config, card, fixed, layout)
     names = parts.train.classes
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
@@ -208,13 +211,19 @@ def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
 
 
 # --- data -------------------------------------------------------------------------------------------------------------
-def divided(config: Config, size: int) -> tuple[Parts, list[str]]:
+def divided(config: Config) -> tuple[Parts, list[str]]:
     """The parts of ``config.data``, and in words where each comes from."""
-    parts = open_parts(config.data, size, config.val_fraction)
-    root, told = Path(config.data), []
+    parts = open_parts(config.data, config.size, val_fraction=0.0)
+    root, told, few = Path(config.data), [], False
+    if parts.val is None:
+        fraction, few = recipes.held_out(config, len(parts.train))
+        if fraction:
+            train, val = parts.train.split(fraction, 0, "validation")
+            parts = replace(parts, train=train, val=val)
     for name, part in (("validation", parts.val), ("test", parts.test)):
         if part is None:
-            told.append("no validation: the last weights are kept")
+            why = ", too few images to set some aside and choose by them" * few
+            told.append(f"no validation{why}: the last weights are kept")
             continue
         folder = None if config.data == "digits" else _top(part, root)
         if folder is not None and part_of(folder) and folder != _top(parts.train, root):
