@@ -50,10 +50,11 @@ ANGLES = (-45, -22, 0, 22, 45)
 LABELLED = 10  # signs of each class
 QUIET = {"quiet": True, "keep": 0}
 CIFAR = {
-    "weights": str(RESNET), "recipe": "full", "epochs": 6, "batch_size": 64, "optimizer": "sgd", "lr": 0.05,
-    "weight_decay": 5e-4, "label_smoothing": 0.0, "ema": 0.99, "augment": "geometric", "val_fraction": 0.0,
+    "weights": str(RESNET), "recipe": "full", "epochs": 6, "batch_size": 64, "optimizer": "adamw", "lr": 2e-3,
+    "weight_decay": 0.05, "label_smoothing": 0.0, "augment": "geometric", "val_fraction": 0.0, "tta": "flip",
+    "precision": "bf16", "channels_last": True,
 }  # fmt: skip
-SIGNS = {"model": "tf_efficientnet_lite0", "weights": str(LITE), "size": 128}
+SIGNS = {"model": "tf_efficientnet_lite0", "weights": str(LITE), "size": 128, "channels_last": True}
 SIGN_ARMS = {"probe": {"recipe": "probe"}, "without augmentation": {"augment": "none"}, "with augmentation": {}}
 TARGETS = {
     "cifar": {"turned, flip": 0.73, "plain, flip": 0.80},

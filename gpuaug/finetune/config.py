@@ -46,7 +46,8 @@ class Config:
     full where it begins at random."""
     augment: str | None = None
     """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
-    default rotate_shift for the digits, and for images crops of 35 to 100% and a flip."""
+    default rotate_shift for the digits, and photo_train for images: mild crops, rotations and light, and a flip; for
+    images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0."""
 
     epochs: int | None = None
     """Passes over the training part."""

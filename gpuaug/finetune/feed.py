@@ -22,7 +22,7 @@ RESIDENT_BYTES = 2 << 30
 LOOKED_AT = 32  # images whose size says how large all are
 COPY = 0x9E3779B97F4A7C15  # between the ids of an image's copies: odd, so that they differ
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PHOTOS, DIGITS = "imagenet_train:scale=(0.35, 1.0)", "rotate_shift"  # when nothing is said
+PHOTOS, DIGITS = "photo_train", "rotate_shift"  # when nothing is said
 
 
 @dataclass(frozen=True)
