@@ -10,10 +10,11 @@ default but the size of the input.
 
 scratch: ``gpuaug finetune --data FOLDER`` and nothing else, on both folders: no weights, every choice the runner's.
 
-    python -m benchmarks.finetuning cifar|signs|scratch [--seeds 3] [--out benchmarks/results/finetuning-TABLE.json]
+    python -m benchmarks.finetuning cifar|signs|scratch [--seeds 3] [--arm ROW] [--out FILE.json]
 
-The file is written after each run, and a run whose options are in it already is not repeated. Data and weights:
-$GPUAUG_DATA, by default ../shared/data beside the checkout, and weights/ beside that folder.
+The file, by default results/finetuning-TABLE.json, is written after each run, and a run whose options are in it already
+is not repeated. Data and weights: $GPUAUG_DATA, by default ../shared/data beside the checkout, and weights/ beside that
+folder.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ CIFAR = {
     "precision": "bf16", "channels_last": True,
 }  # fmt: skip
 SIGNS = {"model": "tf_efficientnet_lite0", "weights": str(LITE), "size": 128, "channels_last": True}
-SIGN_ARMS = {"probe": {"recipe": "probe"}, "without augmentation": {"augment": "none"}, "with augmentation": {}}
+SIGN_ARMS = {"probe": {"recipe": "probe"}, "with augmentation": {}, "without augmentation": {"augment": "none"}}
 TARGETS = {
     "cifar": {"turned, flip": 0.73, "plain, flip": 0.80},
     "signs": {"points over without augmentation": 5.0, "points over the probe": 8.0},
@@ -189,6 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", choices=TARGETS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arm", help="only this row of the table")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     folder = DATA / ("sign_digits" if args.table == "signs" else "cifar10")
@@ -207,7 +209,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for trial in trials(args.table, args.seeds):
             key = (trial.arm, trial.seed, told(trial.options))
-            if key not in [(run["arm"], run["seed"], run["options"]) for run in runs]:
+            there = key in [(run["arm"], run["seed"], run["options"]) for run in runs]
+            if not there and args.arm in (None, trial.arm):
                 runs.append(measured(args.table, trial, parts, Path(scratch)))
                 write(path, args.table, runs)
                 print(f"{trial.arm}, seed {trial.seed}: {runs[-1]['tests']}  {runs[-1]['seconds']:.0f} s", flush=True)
