@@ -49,6 +49,7 @@ RESNET = DATA.parent / "weights" / "resnet20_cifar10.safetensors"
 LITE = DATA.parent / "weights" / "tf_efficientnet_lite0_imagenet.safetensors"
 ANGLES = (-45, -22, 0, 22, 45)
 LABELLED = 10  # signs of each class
+AS_IT_CAME = "as it came"  # the row of weights that nothing was done to
 QUIET = {"quiet": True, "keep": 0}
 CIFAR = {
     "weights": str(RESNET), "recipe": "full", "epochs": 6, "batch_size": 64, "optimizer": "adamw", "lr": 2e-3,
@@ -171,6 +172,13 @@ def judged(table: str, made: list[dict]) -> dict[str, Any]:
     return {name: {"target": TARGETS[table][name], "reached": value} for name, value in reached.items()}
 
 
+def kept(path: Path, table: str) -> list[dict]:
+    """The runs that a file holds already, those with the options of today's table."""
+    known = [(trial.arm, told(trial.options)) for trial in trials(table, 1)] + [(AS_IT_CAME, {})]
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    return [run for run in runs if (run["arm"], run["options"]) in known]
+
+
 def write(path: Path, table: str, runs: list[dict]) -> None:
     """The whole file."""
     made = list(rows(runs))
@@ -197,15 +205,15 @@ def main() -> None:
     if not folder.is_dir():
         raise SystemExit(f"{folder} is missing: set GPUAUG_DATA to the folder that holds {folder.name}/")
     path = args.out or RESULTS / f"finetuning-{args.table}.json"
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    runs = kept(path, args.table)
     parts = None
     if args.table == "cifar":
         parts = open_parts(folder, 32, val_fraction=0.0)
         parts = replace(parts, train=parts.train.decoded(), test=parts.test.decoded())
     elif args.table == "signs":
         parts = open_parts(folder, None, val_fraction=0.0)
-    if args.table == "cifar" and not any(run["arm"] == "as it came" for run in runs):
-        runs.append({"arm": "as it came", "seed": 0, "options": {}, "tests": cifar_tests(RESNET, parts.test)})
+    if args.table == "cifar" and not any(run["arm"] == AS_IT_CAME for run in runs):
+        runs.append({"arm": AS_IT_CAME, "seed": 0, "options": {}, "tests": cifar_tests(RESNET, parts.test)})
     with tempfile.TemporaryDirectory() as scratch:
         for trial in trials(args.table, args.seeds):
             key = (trial.arm, trial.seed, told(trial.options))

@@ -53,3 +53,12 @@ def test_a_table_goes_seed_by_seed_and_names_no_place_of_this_machine():
     for table in finetuning.TARGETS:
         for trial in finetuning.trials(table, 1):
             assert str(finetuning.DATA) not in json.dumps(finetuning.told(trial.options))
+
+
+def test_runs_with_other_options_than_todays_are_made_again(tmp_path):
+    today = finetuning.told(finetuning.trials("cifar", 1)[0].options)
+    arms = [("fine-tuned", today), ("fine-tuned", today | {"lr": 1.0}), (finetuning.AS_IT_CAME, {})]
+    runs = [line(arm, 0, 1) | {"options": options} for arm, options in arms]
+    finetuning.write(tmp_path / "a.json", "cifar", runs)
+    assert finetuning.kept(tmp_path / "a.json", "cifar") == [runs[0], runs[2]]
+    assert finetuning.kept(tmp_path / "b.json", "cifar") == []
