@@ -155,6 +155,37 @@ def three_augment(
 
 
 @_preset()
+def photo_train(
+    size: int = 224,
+    *,
+    scale: tuple[float, float] = (0.6, 1.0),
+    flip: float = 0.5,
+    degrees: float = 15.0,
+    jitter: float = 0.2,
+    interpolation: str = "bilinear",
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """Mild changes for fine-tuning on few photos: crop, flip, small rotation, and light. The kinds and about the
+    strengths of fastai's ``aug_transforms`` (Howard and Gugger, arXiv 2002.04688), with a resized crop in place of its
+    zoom and warp.
+
+    ``size``: side of the output in pixels. ``scale``: range of the crop's area as a fraction of the image. ``flip``:
+    probability. ``degrees``: the angle is uniform in +-degrees. ``jitter``: of brightness, contrast and saturation.
+    ``interpolation``: of the crop; the rotation is bilinear, with black corners.
+    """
+    ops = [
+        ga.RandomResizedCrop(size, scale=scale, interpolation=interpolation, antialias=True),
+        ga.RandomHorizontalFlip(flip),
+        ga.RandomRotation(degrees, interpolation="bilinear"),
+        ga.ColorJitter(jitter, jitter, jitter),
+    ]
+    return _finish(ops, dtype, mean, std, compose)
+
+
+@_preset()
 def imagenet_eval(
     size: int = 224,
     *,
@@ -257,7 +288,7 @@ def segmentation_train(
     return _finish([*ops, *_jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
 
 
-_CROPPED = (imagenet_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
+_CROPPED = (imagenet_train, photo_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
 _CROPPED += (timm_train, timm_eval, segmentation_train)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
     f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)

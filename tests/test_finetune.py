@@ -276,7 +276,7 @@ def test_files_of_any_size_go_through_the_pipeline_as_they_are(tmp_path, few):
         Image.fromarray(few.train.images[i].permute(1, 2, 0).numpy()).resize((60 + i, 50)).save(path)
     options = {"data": str(tmp_path / "data"), "size": 28, "epochs": 1, "batch_size": 8, "out": tmp_path / "runs"}
     for augment in ("imagenet_train", "geometric"):
-        result = finetune(Config(augment=augment, **options, **CPU))
+        result = finetune(Config(augment=augment, val_fraction=0.1, **options, **CPU))
         facts = json.loads((result.run / "config.json").read_text())["resolved"]
         assert facts["size"] == facts["resize"] == 28 and facts["images"] == {"train": 29, "val": 3, "test": 8}
         assert any("resident in memory" in line for line in facts["decisions"])
@@ -415,9 +415,5 @@ def test_the_example_of_a_folder(data_dir, weights_dir, tmp_path):
     result = example("finetune_folder").main(
         str(small), weights, epochs=2, batch_size=16, lr=0.01, out=tmp_path / "runs", **CPU
     )
-    assert json.loads((result.run / "config.json").read_text())["resolved"]["images"] == {
-        "train": 32,
-        "val": 4,
-        "test": 15,
-    }
+    assert json.loads((result.run / "config.json").read_text())["resolved"]["images"] == {"train": 36, "test": 15}
     assert result.history[-1]["train_loss"] < F.cross_entropy(torch.zeros(1, 3), torch.zeros(1).long()).item() * 1.5

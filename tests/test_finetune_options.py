@@ -6,15 +6,18 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm"):
+for needed in ("accelerate", "matplotlib", "PIL", "safetensors", "sklearn", "timm", "torchvision", "tqdm"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
 import finetuning  # noqa: E402
+from PIL import Image  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug.data import Loader, Parts, Source  # noqa: E402
@@ -58,6 +61,84 @@ def test_the_recipe_follows_from_the_weights_and_from_what_is_said():
     assert made == replace(PROBE, lr=0.5, epochs=7, batch_size=12)
     assert told == ["recipe probe", "batches of 12: an epoch of 100 images has some steps then"]
     assert recipes.resolve(Config(batch_size=64), True, 100)[0].batch_size == 64
+
+
+def test_few_images_get_smaller_batches_and_more_epochs():
+    made, told = recipes.resolve(Config(), True, 100)
+    assert (made.batch_size, made.epochs) == (12, 30)
+    assert told[1:] == [
+        "batches of 12: an epoch of 100 images has some steps then", "30 epochs: 240 steps, as one of 100 images has 8"
+    ]  # fmt: skip
+    made, _ = recipes.resolve(Config(), False, 900)
+    assert (made.batch_size, made.epochs) == (56, 63)
+    assert recipes.resolve(Config(), True, 1)[0].epochs == 80, "not without end"
+    assert recipes.resolve(Config(accumulate=2), True, 100)[0].epochs == 60, "steps are of the optimiser"
+    assert recipes.resolve(Config(epochs=3, batch_size=50), True, 100)[0].epochs == 3
+
+
+@pytest.mark.parametrize("epochs", (1, 2))
+def test_a_short_run_is_not_all_warm_up(epochs):
+    made, _ = recipes.resolve(Config(epochs=epochs), True, 2_000)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], made.lr)
+    schedule, used = recipes.Schedule(optimizer, made, 30 * epochs, 30), []
+    for _ in range(30 * epochs):
+        optimizer.step()
+        schedule.step()
+        used.append(schedule.used)
+    assert np.argmax(used) == 6 * epochs and max(used) == pytest.approx(made.lr)
+    assert recipes.resolve(Config(epochs=1, warmup_epochs=1.0), True, 2_000)[0].warmup_epochs == 1.0, "as it is said"
+
+
+# What is held out, which model
+
+
+def test_too_few_images_are_not_split():
+    assert recipes.held_out(Config(), 999) == (0.0, True) and recipes.held_out(Config(), 1000) == (0.1, False)
+    assert recipes.held_out(Config(val_fraction=0.2), 50) == (0.2, False)
+    assert recipes.held_out(Config(val_fraction=0.0), 5000) == (0.0, False)
+    for asked in ({"patience": 2}, {"schedule": "plateau"}, {"best": "loss"}):
+        assert recipes.held_out(Config(**asked), 50) == (0.1, False)
+
+
+def test_the_model_follows_from_the_weights_and_the_images(tmp_path):
+    made, told = models.chosen(Config(), None, 100)
+    assert (made.model, made.size) == ("resnet20", 64)
+    assert told[1].startswith("input of 64 x 64: images of 100 pixels") and "--weights pretrained" in told[2]
+    for given, side in ((None, 32), (28, 28), (100, 100), (None, None)):
+        assert models.chosen(Config(), given, side)[0] == Config(model="resnet20")
+    assert models.chosen(Config(size=96), None, 500)[0].size == 96
+    asked = Config(model="resnet18")
+    assert models.chosen(asked, None, 500) == (asked, [])
+    assert models.chosen(Config(weights="pretrained"), None, 500)[0].model == "tf_efficientnet_lite0"
+    bare, known = tmp_path / "bare.safetensors", tmp_path / "known.safetensors"
+    save_file({}, bare)
+    save_file({}, known, {"gpuaug": json.dumps({"model": "test_vit", "size": 40})})
+    assert models.chosen(Config(weights=str(bare)), None, 500)[0] == Config(weights=str(bare), model="resnet20")
+    made, told = models.chosen(Config(weights=str(known)), None, 500)
+    assert (made.model, made.size) == ("test_vit", 40) and told == ["model test_vit: that of the weights"]
+
+
+def images_of(folder, each, side) -> None:
+    """Two classes of noise."""
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (folder / name).mkdir(parents=True)
+        for i in range(each):
+            Image.fromarray(rng.integers(0, 256, (side, side + 9, 3), np.uint8)).save(folder / name / f"{i}.png")
+
+
+@pytest.mark.parametrize(("side", "size"), ((40, 32), (56, 64)))
+def test_a_folder_and_nothing_else(tmp_path, side, size):
+    images_of(tmp_path / "data", 10, side)
+    quick = {"epochs": 1, "device": "cpu", "workers": 0, "quiet": True, "out": tmp_path / "runs"}
+    result = finetune(Config(data=str(tmp_path / "data"), **quick))
+    known = Run(result.run).resolved
+    assert (known["model"], known["size"]) == ("resnet20", size)
+    assert known["images"] == {"train": 16, "test": 4} and result.history[0]["val_accuracy"] is None
+    words = "no validation, too few images to set some aside and choose by them: the last weights are kept"
+    assert words in known["decisions"]
+    again = finetune(Config(weights=str(result.run / "best.safetensors"), data=str(tmp_path / "data"), **quick))
+    assert Run(again.run).resolved["size"] == size and again.before == result.after
 
 
 def test_layers_are_those_that_the_model_says():

@@ -89,6 +89,26 @@ def test_parts_by_any_usual_name(tmp_path, names):
     assert torch.equal(parts.train.ids, folder(tmp_path / names[0]).ids)
 
 
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ("masks/0.png", r"masks/ beside images/ looks like images with masks \(segmentation\), not like class folders"),
+        ("Annotations/0.xml", r"Annotations/ beside images/ looks like images with boxes \(detection\)"),
+        ("coco.json", r"coco.json beside images/ looks like images with boxes \(detection\)"),
+    ],
+)
+def test_images_with_boxes_or_masks_are_no_classes(tmp_path, beside, words):
+    save(tmp_path / "images" / "0.png")
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    save(tmp_path / beside) if beside.endswith("png") else (tmp_path / beside).touch()
+    with pytest.raises(DataError, match=words):
+        open_parts(tmp_path, None, 0.0)
+    save(tmp_path / "cat" / "0.png"), save(tmp_path / "masks" / "0.png"), save(tmp_path / "Annotations" / "0.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the .xml
+        assert "cat" in folder(tmp_path).classes, "these are classes by such names"
+
+
 def test_parts_are_not_classes(tmp_path):
     for part in ("Train", "Test"):
         save(tmp_path / part / "a" / "0.png"), save(tmp_path / part / "b" / "0.png")

@@ -32,6 +32,9 @@ PARTS = {
 }
 PART = {name: part for part, names in PARTS.items() for name in names}
 HINT = "put the images of each class in a folder of its own (cat/*.jpg, dog/*.jpg)"
+IMAGE_FOLDERS = frozenset(("images", "image", "imgs", "img", "jpegimages"))
+MASK_FOLDERS = frozenset(("masks", "mask", "segmentationclass", "segmentationobject", "segmentations"))
+BOX_FOLDERS = frozenset(("annotations", "annotation", "labels", "boxes", "bboxes"))
 
 
 def part_of(name: str) -> str | None:
@@ -189,6 +192,7 @@ def classes_in(root: Path, hint: str = HINT, opener: str = "open_parts") -> list
         found = sum(os.path.splitext(e.name)[1].lower() in ENDINGS and not _litter(e.name) for e in _entries(root))
         there = f"{found} images but no class folders" if found else "no class folders and no images"
         raise DataError(f"{root}: {there}; {hint}")
+    _check_no_targets(root, classes)
     parts = [name for name in classes if part_of(name) and folders_in(root / name)]
     if parts and len(parts) == len(classes):
         raise DataError(
@@ -196,6 +200,22 @@ def classes_in(root: Path, hint: str = HINT, opener: str = "open_parts") -> list
             f"{root / parts[0]}, or {opener}({str(root)!r}), which wants a train folder among them"
         )
     return classes
+
+
+def _check_no_targets(root: Path, names: Sequence[str]) -> None:
+    """Raises DataError where the folders hold images and what is known of places in them: masks or boxes."""
+    lower = {name.lower(): name for name in names}
+    images, masks, boxes = (lower.keys() & usual for usual in (IMAGE_FOLDERS, MASK_FOLDERS, BOX_FOLDERS))
+    if not images or lower.keys() - images - masks - boxes:
+        return
+    files = [entry.name for entry in _entries(root) if entry.name.lower().endswith(".json")]
+    beside = [f"{lower[name]}/" for name in sorted(masks or boxes)] or files[:1]
+    if beside:
+        task = "masks (segmentation)" if masks else "boxes (detection)"
+        raise DataError(
+            f"{root}: {', '.join(beside)} beside {lower[min(images)]}/ looks like images with {task}, not like class "
+            f"folders, in which each image is of one class; for those, {HINT}"
+        )
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from . import evaluating, feed, feeds, metrics, models, report, runs
 from .config import Config
 from .predicting import Predicted, predict
 from .recipes import Recipe
-from .task import Task
+from .task import Task, with_validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,12 +39,11 @@ class Classify(Task):
         self.several = False  # whether a sample may have several labels
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
-    def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
-        parts = open_parts(config.data, size, config.val_fraction)
-        root, told = Path(config.data), []
+    def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
+        parts, words = with_validation(config, open_parts(config.data, config.size, val_fraction=0.0))
+        root, told = Path(config.data), [words] if words else []
         for name, part in (("validation", parts.val), ("test", parts.test)):
             if part is None:
-                told.append("no validation: the last weights are kept")
                 continue
             folder = None if config.data == "digits" else _top(part, root)
             if folder is not None and part_of(folder) and folder != _top(parts.train, root):

@@ -33,9 +33,10 @@ class Config:
 
     data: str = "digits"
     """A folder of class folders, or one with train/ and test/ (or val/) in it; "digits" is embedded in scikit-learn."""
-    model: str = "resnet20"
+    model: str | None = None
     """Any model of timm by its name; resnet20, the small one of CIFAR-10; or module:function of your own, which is
-    called with num_classes=."""
+    called with num_classes=. By default the one that the weights file names; tf_efficientnet_lite0 where they are
+    "pretrained"; resnet20 otherwise."""
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
@@ -47,7 +48,8 @@ class Config:
     full where it begins at random."""
     augment: str | None = None
     """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
-    default rotate_shift for the digits, and for images crops of 35 to 100% and a flip."""
+    default rotate_shift for the digits, and photo_train for images: mild crops, rotations and light, and a flip; for
+    images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0."""
 
     epochs: int | None = None
     """Passes over the training part."""
@@ -111,9 +113,10 @@ class Config:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, ..."""
 
-    val_fraction: float = 0.1
+    val_fraction: float | None = None
     """Of the training part, held out to choose the best weights where there is no validation part; 0 keeps the last
-    ones and trains on everything."""
+    ones and trains on everything. By default a tenth, where that is a hundred images or more, or something goes by it
+    (patience, plateau, best), else 0."""
     best: str | None = None
     """The validation's metric that chooses: accuracy (by default), balanced_accuracy, f1 or loss; or one of
     finetune(metrics=), with a minus in front where less is better."""
@@ -128,7 +131,8 @@ class Config:
     """Of segment: unet, unetplusplus, fpn, linknet, deeplabv3plus or upernet."""
 
     size: int | None = None
-    """Side of the model's input in pixels; by default 32 for resnet20 and the digits, otherwise the model's own."""
+    """Side of the model's input in pixels; by default 32 for the digits, the model's own for its weights, and where
+    these begin at random 32 for small images and 64 for larger ones."""
     resize: int | None = None
     """The shorter side before the central crop in validation and test; by default as the model was published."""
     mean: tuple[float, float, float] | None = None

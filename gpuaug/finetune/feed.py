@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from .models import ModelCard
 RESIDENT_BYTES = 2 << 30
 LOOKED_AT = 32  # images whose size says how large all are
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PHOTOS, DIGITS = "imagenet_train:scale=(0.35, 1.0)", "rotate_shift"  # when nothing is said
+PHOTOS, DIGITS = "photo_train", "rotate_shift"  # when nothing is said
 
 
 @dataclass(frozen=True)
@@ -222,14 +223,26 @@ def nbytes(source: Source) -> int:
     """Of all images, decoded as they are; judged by some of them."""
     if source.images is not None:
         return source.images.nbytes
-    sizes = []
-    for i in range(0, len(source), max(1, len(source) // LOOKED_AT)):
-        try:
-            one = header(source.items[i])
-        except DataError:
-            continue  # the loader tells, once it is its turn
-        sizes.append(3 * one.height * one.width)
+    sizes = [3 * height * width for height, width in _sizes(source)]
     return len(source) * sum(sizes) // max(len(sizes), 1)
+
+
+def side(source: Source) -> int | None:
+    """The shorter side of a usual image in pixels, the median of some; None where none of them can be read."""
+    sides = sorted(min(size) for size in _sizes(source))
+    return sides[len(sides) // 2] if sides else None
+
+
+def _sizes(source: Source) -> list[tuple[int, int]]:
+    """(height, width) of some images."""
+    if source.images is not None:
+        return [tuple(source.images.shape[2:])]
+    found = []
+    for i in range(0, len(source), max(1, len(source) // LOOKED_AT)):
+        with contextlib.suppress(DataError):  # the loader tells, once it is its turn
+            one = header(source.items[i])
+            found.append((one.height, one.width))
+    return found
 
 
 def fits(source: Source, config: Config, device: torch.device) -> bool:

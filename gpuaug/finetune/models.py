@@ -8,7 +8,7 @@ import functools
 import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from torch.nn import functional as F
 
 import gpuaug as ga
 
+from .config import Config
+
 NEW = "new classifier"
+PRETRAINED = "pretrained"
+SMALL, PUBLISHED = (
+    "resnet20",
+    "tf_efficientnet_lite0",
+)  # when no model is asked for, without and with pretrained weights
+LARGER, LARGE = 64, 48  # the resnet20's input, of images whose shorter side has so many pixels or more
 
 
 class BasicBlock(nn.Module):
@@ -102,6 +110,32 @@ class ModelCard:
         mean, std = tuple(get("mean")), tuple(get("std"))
         filter = get("interpolation") if get("interpolation") in ("bilinear", "bicubic") else "bilinear"
         return cls(get("input_size")[-1], mean, std, get("crop_pct") or 0.875, filter)
+
+
+def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config, list[str]]:
+    """(``config`` with a model, and with a size where the data or a run's weights say it; what was decided, in words).
+
+    ``given``: side in pixels of the parts that were given, if they have one. ``side``: the shorter one of the images.
+    Raises ValueError for a weights file that is none.
+    """
+    told, free = [], config.size is None and given is None
+    if config.model is None:
+        about = said(Path(config.weights)) if config.weights not in (None, PRETRAINED) else {}
+        name = PUBLISHED if config.weights == PRETRAINED else about.get("model", SMALL)
+        why = "that of the weights" if about else "small, and timm publishes weights for it"
+        why = "small; --model takes another" if name == SMALL and not about else why
+        config = replace(config, model=name, size=about.get("size") if free else config.size)
+        told.append(f"model {name}: {why}")
+    if config.weights is not None or config.model != SMALL:
+        return config, told
+    if free and side is not None and side >= LARGE:
+        config = replace(config, size=LARGER)
+        told.append(f"input of {LARGER} x {LARGER}: images of {side} pixels, and more would be slow without a GPU")
+    told.append(
+        "weights that begin at random want many images; with few, pretrained ones do better: --weights pretrained (a "
+        "download), or --model NAME --weights FILE.safetensors"
+    )
+    return config, told
 
 
 def known(name: str) -> bool:

@@ -89,10 +89,13 @@ TASKS = {task.name: task for task in (Classify, Segment)}
 TASK_OF = {"masks": "segment"}
 
 
-def chosen(config: Config) -> Task:
-    """The task of ``config``; where it says nothing, the one that its data are for."""
-    name = config.task or TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
-    return TASKS[name]()
+def chosen(config: Config, parts: Parts | None) -> Task:
+    """The task of ``config``; where it says nothing, what its data are for, or the ``parts`` that were given."""
+    if parts is not None:
+        usual = "classify" if parts.train.labels is not None or parts.train.targets is None else "segment"
+    else:
+        usual = TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
+    return TASKS[config.task or usual]()
 
 
 def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
@@ -104,14 +107,16 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     feed.check_augment(augment)
 
     # What there is
-    task = chosen(config)
-    card = task.card(config, model)
-    layout = layout_of(config, accelerator)
-    input = task.input(config, card, parts, layout)
-    usual = task.usual(config, parts)
+    task, fixed = chosen(config, parts), parts
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
-    parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config, input.size)
+    parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config)
     task.check_parts(parts, accelerator.num_processes)
+    usual = task.usual(config, fixed)
+    if model is None:
+        config, decided = task.chosen(config, fixed, parts)
+        told += decided
+    card, layout = task.card(config, model), layout_of(config, accelerator)
+    input = task.input(config, card, fixed, layout)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
     told = decided + told

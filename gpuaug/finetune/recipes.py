@@ -17,7 +17,12 @@ from gpuaug.messages import meant
 from . import models
 from .config import Config
 
-SMALLEST_BATCH, STEPS_AT_LEAST = 8, 8  # of batch sizes that are chosen here: an epoch of few images has some steps
+SMALLEST_BATCH = 8  # of those that are chosen here
+EPOCH_STEPS = {"probe": 8, "finetune": 8, "full": 16}  # at least so many steps has an epoch of few images
+RUN_STEPS = {"probe": 0, "finetune": 240, "full": 1000}  # and at least so many a run, by more epochs,
+MOST_EPOCHS = 4  # times the recipe's
+WARMUP_SHARE = 0.2  # of all epochs, at most
+VAL_FRACTION, SMALLEST_VALIDATION = 0.1, 100
 
 
 @dataclass(frozen=True)
@@ -55,10 +60,17 @@ def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list
     told = [f"recipe {name}{why}"]
     asked = {f.name: getattr(config, f.name) for f in fields(Recipe) if f.name != "name"}
     recipe = replace(RECIPES[name], **{option: value for option, value in asked.items() if value is not None})
-    few = max(SMALLEST_BATCH, images // STEPS_AT_LEAST)
+    few = max(SMALLEST_BATCH, images // EPOCH_STEPS[name])
     if config.batch_size is None and few < recipe.batch_size:
         recipe = replace(recipe, batch_size=few)
         told.append(f"batches of {few}: an epoch of {images:,} images has some steps then")
+    steps = max(1, images // (recipe.batch_size * config.accumulate))
+    epochs = min(-(-RUN_STEPS[name] // steps), MOST_EPOCHS * recipe.epochs)
+    if config.epochs is None and epochs > recipe.epochs:
+        recipe = replace(recipe, epochs=epochs)
+        told.append(f"{epochs} epochs: {epochs * steps:,} steps, as one of {images:,} images has {steps}")
+    if config.warmup_epochs is None:
+        recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
     if recipe.head_epochs >= recipe.epochs and config.head_epochs is None:
         recipe = replace(recipe, head_epochs=0)
     if recipe.schedule == "onecycle" and config.warmup_epochs:
@@ -66,6 +78,18 @@ def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list
     if recipe.name == "probe" and (config.freeze or config.head_epochs):
         raise ValueError("recipe probe trains the classifier alone; leave freeze and head_epochs out")
     return recipe, told
+
+
+def held_out(config: Config, images: int) -> tuple[float, bool]:
+    """(the fraction of the training part that becomes the validation part, whether it is 0 for want of images).
+
+    Choosing the best of many epochs by a few images chooses by chance, and costs these images.
+    """
+    if config.val_fraction is not None:
+        return config.val_fraction, False
+    needed = config.patience is not None or config.schedule == "plateau" or config.best not in (None, "accuracy")
+    few = images * VAL_FRACTION < SMALLEST_VALIDATION and not needed
+    return (0.0 if few else VAL_FRACTION), few
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from .pixels import SegmentEvaluation, confusion
 from .predicting import gathered
 from .recipes import Recipe
 from .semantic import IGNORED, semantic
-from .task import Task
+from .task import Task, with_validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -93,25 +93,20 @@ class Segment(Task):
     hit = "pixels"
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
-    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
-        if model is None:
-            return models.card(self.model_name(config))
-        return super().card(config, model)
-
-    def model_name(self, config: Config) -> str:
-        """The encoder; the task's own where nothing is said."""
-        return MODEL if config.model == "resnet20" else config.model
+    def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
+        if config.model is not None:
+            return config, []
+        return replace(config, model=MODEL), [f"encoder {MODEL}: small, and timm publishes weights for it"]
 
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         sized = replace(config, size=config.size or SIZE, resize=None)
         return replace(Whole.of(sized, card, None, layout), resize=config.resize)
 
-    def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
-        parts = open_annotated(config.data, config.val_fraction)
+    def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
+        parts, no_validation = with_validation(config, open_annotated(config.data, 0.0))
         objects = {"auto": None, "objects": True, "classes": False}[config.masks]
         parts, words = semantic(parts, objects)
-        told = [words, "no validation: the last weights are kept"] if parts.val is None else [words]
-        return parts, told
+        return parts, [words, no_validation] if no_validation else [words]
 
     def check_parts(self, parts: Parts, processes: int) -> None:
         for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
@@ -128,9 +123,8 @@ class Segment(Task):
     ) -> tuple[nn.Module, str, str]:
         if model is not None:
             return model, type(model).__name__, f"{type(model).__name__} as it was given"
-        name = self.model_name(config)
-        model, origin = segmenters.build(name, len(parts.train.classes), config.decoder, config.weights)
-        return model, name, origin
+        model, origin = segmenters.build(config.model, len(parts.train.classes), config.decoder, config.weights)
+        return model, config.model, origin
 
     @torch.no_grad()
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -13,8 +14,8 @@ from gpuaug.data import Parts, Source
 
 from . import feeds, models, runs
 from .config import Config
-from .feed import Feed, Input
-from .recipes import Recipe
+from .feed import Feed, Input, side
+from .recipes import Recipe, held_out
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,8 +49,13 @@ class Task(ABC):
         return Input.of(config, card, parts, layout)
 
     @abstractmethod
-    def open_parts(self, config: Config, size: int) -> tuple[Parts, list[str]]:
+    def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
         """The parts of ``config.data``, and in words where each comes from."""
+
+    def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
+        """(``config`` with a model, and with a size where the data or a run's weights say it; what was decided, in
+        words); ``given``: the parts that were given, if any."""
+        return models.chosen(config, given.train.size if given else None, side(parts.train))
 
     @abstractmethod
     def check_parts(self, parts: Parts, processes: int) -> None:
@@ -101,3 +107,15 @@ class Task(ABC):
     @abstractmethod
     def after(self, job: Job, run: runs.Run) -> None:
         """The pictures of the run."""
+
+
+def with_validation(config: Config, parts: Parts) -> tuple[Parts, str | None]:
+    """(parts of which the training part has given some to validation, if it has enough; words where there is none)."""
+    if parts.val is not None:
+        return parts, None
+    fraction, few = held_out(config, len(parts.train))
+    if not fraction:
+        why = ", too few images to set some aside and choose by them" * few
+        return parts, f"no validation{why}: the last weights are kept"
+    train, val = parts.train.split(fraction, 0, "validation")
+    return replace(parts, train=train, val=val), None

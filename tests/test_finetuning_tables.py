@@ -1,0 +1,64 @@
+"""What benchmarks/finetuning.py makes of its runs: the draw of a few samples, the table, what is repeated."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+for needed in ("accelerate", "sklearn", "timm", "torchvision"):
+    pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
+
+from gpuaug.benchmarks import finetuning  # noqa: E402
+from gpuaug.data import digits  # noqa: E402
+
+
+def line(arm: str, seed: int, right: int, n: int = 400) -> dict:
+    return {"arm": arm, "seed": seed, "options": {}, "tests": {"test": [right, n]}}
+
+
+def test_a_few_of_each_class_by_seed():
+    source = digits(8)
+    first, again, other = (finetuning.few(source, 10, seed) for seed in (0, 0, 1))
+    assert torch.bincount(first.labels).tolist() == [10] * 10
+    assert first.ids.tolist() == again.ids.tolist() != other.ids.tolist()
+
+
+def test_the_table_has_means_ranges_and_wilsons_interval(tmp_path):
+    probe = [line("probe", seed, right) for seed, right in enumerate((240, 260, 280))]
+    ours = [line("with augmentation", 0, 320), line("without augmentation", 0, 300)]
+    finetuning.write(tmp_path / "a.json", "signs", probe + ours)
+    made = json.loads((tmp_path / "a.json").read_text())
+    row = made["rows"][0]
+    assert (row["arm"], row["seeds"], row["mean"], row["range"]) == ("probe", 3, pytest.approx(0.65), [0.6, 0.7])
+    p, n, z = 780 / 1200, 1200, 1.959964
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))  # Wilson, 1927
+    assert row["interval"] == pytest.approx([(middle + s * half) / (1 + z * z / n) for s in (-1, 1)], abs=1e-6)
+    reached = {name: one["reached"] for name, one in made["targets"].items()}
+    assert reached == {
+        "points over without augmentation": pytest.approx(5), "points over the probe": pytest.approx(15)
+    }  # fmt: skip
+
+
+def test_nothing_is_said_of_targets_before_all_arms_ran(tmp_path):
+    finetuning.write(tmp_path / "a.json", "signs", [line("probe", 0, 240)])
+    assert json.loads((tmp_path / "a.json").read_text())["targets"] == {}
+
+
+def test_a_table_goes_seed_by_seed_and_names_no_place_of_this_machine():
+    made = finetuning.trials("signs", 2)
+    assert [(one.arm, one.seed) for one in made[:4]] == [(arm, 0) for arm in finetuning.SIGN_ARMS] + [("probe", 1)]
+    for table in finetuning.TARGETS:
+        for trial in finetuning.trials(table, 1):
+            assert str(finetuning.DATA) not in json.dumps(finetuning.told(trial.options))
+
+
+def test_runs_with_other_options_than_todays_are_made_again(tmp_path):
+    today = finetuning.told(finetuning.trials("cifar", 1)[0].options)
+    arms = [("fine-tuned", today), ("fine-tuned", today | {"lr": 1.0}), (finetuning.AS_IT_CAME, {})]
+    runs = [line(arm, 0, 1) | {"options": options} for arm, options in arms]
+    finetuning.write(tmp_path / "a.json", "cifar", runs)
+    assert finetuning.kept(tmp_path / "a.json", "cifar") == [runs[0], runs[2]]
+    assert finetuning.kept(tmp_path / "b.json", "cifar") == []
