@@ -10,11 +10,12 @@ from typing import Any
 
 from gpuaug.finetune.config import Config
 
-from . import bench, demo, finetune, preview, resume
+from . import bench, demo, evaluate, finetune, preview, resume
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "finetune": (Config, finetune.run),
     "resume": (resume.Resume, resume.run),
+    "evaluate": (evaluate.Evaluate, evaluate.run),
     "preview": (preview.Preview, preview.run),
     "bench": (bench.Bench, bench.run),
     "demo": (demo.Demo, demo.run),

@@ -123,7 +123,7 @@ def _place(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) -> Source:
+def folder(root: str | Path, size: int | None = None, *, labelled: bool = True, single: bool = False) -> Source:
     """The images below ``root/CLASS/``, at any depth, classes in alphabetical order; nothing is opened.
 
     Hidden files and folders are skipped, and what systems leave (__MACOSX, @eaDir, .ipynb_checkpoints, ._*). Links are
@@ -132,6 +132,7 @@ def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) 
     Args:
         size: side in pixels for :meth:`Source.decoded`.
         labelled: False takes the images right in ``root`` and below it, without labels.
+        single: one class alone will do, as where a model is tested.
 
     Returns:
         Ids are hashes of the paths below ``root``.
@@ -157,7 +158,7 @@ def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) 
             f"{root}: no images (.jpg, .png and {len(ENDINGS) - 2} endings more) in the class folder"
             f"{'s' * (len(empty) > 1)} {', '.join(empty[:8])}{', ...' * (len(empty) > 8)}; add some or remove it"
         )
-    if len(classes) == 1:
+    if len(classes) == 1 and not single:
         raise DataError(
             f"{root}: only one class, {classes[0]!r}; there is nothing to tell apart: add a second class folder"
         )
@@ -229,6 +230,14 @@ def _folder_parts(root: Path, size: int | None, test_fraction: float, seed: int)
             )
     test, *rest = held_out.values()
     return train, rest[0] if rest else None, test
+
+
+def held_parts(root: Path) -> dict[str, str]:
+    """Which folder of ``root`` is which part, "train", "val" or "test"; also where none is for training, if all are
+    parts. {} where they are classes."""
+    names = folders_in(root) if root.is_dir() else []
+    parts = {part_of(name): name for name in names if part_of(name) and folders_in(root / name)}
+    return parts if len(parts) == len(names) else _places(root)
 
 
 def _places(root: Path) -> dict[str, str]:

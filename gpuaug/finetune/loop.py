@@ -86,7 +86,9 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics)
     trainer = Trainer(job)
     begin(job, run)
-    with Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words) as interrupt:
+    report.before(job)
+    interrupt = Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words)
+    with interrupt, report.kept(job, interrupt):
         if run is not None:
             trainer.resume()
 
@@ -119,6 +121,8 @@ def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Resu
     job = trainer.job
     trainer.load_best()
     scores = trainer.test(job.test, write=True)
+    if job.main:
+        (job.run / runs.REPORT).unlink(missing_ok=True)  # of when it was stopped: the last thing that a run writes
     record(job, callbacks, {"event": "after"} | named("test", scores) | {"best_epoch": trainer.best_epoch})
     return close(job)
 

@@ -378,6 +378,25 @@ def confusions(evaluation: Evaluation, most: int = 10) -> list[dict]:
     return found
 
 
+def scores(evaluation: Evaluation) -> list[tuple[str, float | None, Interval | None]]:
+    """(name, value, interval) of an evaluation's shares, None of those that it does not have."""
+    return [
+        ("top-1 accuracy", evaluation.top1, evaluation.top1_interval),
+        ("top-5 accuracy", evaluation.top5, evaluation.top5_interval),
+        ("mAP", evaluation.map, evaluation.map_interval),
+        ("balanced accuracy", evaluation.balanced_accuracy, evaluation.balanced_accuracy_interval),
+        ("macro F1", evaluation.f1, evaluation.f1_interval),
+        ("expected calibration error", evaluation.ece, None),
+    ]
+
+
+def weakest(evaluation: Evaluation) -> list[dict]:
+    """``per_class``, the class of the least recall first, of several labels of the least average precision; those
+    without samples last."""
+    figure = "recall" if evaluation.top1 is not None else "average_precision"
+    return sorted(evaluation.per_class, key=lambda line: (line[figure] is None, line[figure] or 0.0))
+
+
 def percent(value: float | None, interval: Interval | None = None) -> str:
     """A share in words: ``85.8% (82.4 to 88.6)``; a dash of None."""
     if value is None:

@@ -128,6 +128,8 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
         augment = input.augmented(spec)
     augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
+    corrupted, decided = task.corrupted(config, recipe, parts)
+    told = told + words + decided
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     facts = {
         "asked": asked,
@@ -137,8 +139,9 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
             "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
             "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
-            "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
-            "metrics": list(metrics or {}), "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
+            "weights": origin, "decisions": told, "given": [k for k, v in given.items() if v is not None],
+            "metrics": list(metrics or {}), "robustness": corrupted,
+            "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
         },
         "environment": environment(accelerator),
     }  # fmt: skip

@@ -23,7 +23,7 @@ import gpuaug
 
 from . import pictures
 from .evaluating import complete
-from .metrics import Evaluation, confusions, paired, percent, ranks
+from .metrics import Evaluation, confusions, paired, percent, ranks, scores, weakest
 from .runs import REPORT, Run
 from .runs import write as write_file
 
@@ -97,6 +97,9 @@ class _Read(Run):
         super().__init__(_check(folder))
         self.name = self.folder.resolve().name
         self.environment = self.facts.get("environment", {})
+        self.evaluated = self.resolved.get("evaluated")  # of an evaluation: of which run, on what
+        self.tested = "images" if self.evaluated else "test images"
+        self.stopped = ""
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -113,17 +116,20 @@ class _Read(Run):
         return {name: sum(line.get(name) or 0.0 for line in timed) / len(timed) for name in pictures.SHARES if timed}
 
 
-def write(run: str | Path) -> Path:
-    """Write a run's report.html from what lies in its folder, and return its path.
+def write(run: str | Path, stopped: str = "") -> Path:
+    """Write the report.html of a run, or of an evaluation, from what lies in its folder, and return its path.
 
     What follows from the rest of the folder is written first (:func:`gpuaug.finetune.evaluating.complete`); of what is
-    missing then, the page says so. Raises ValueError for a folder that is not there, and for files that are damaged.
+    missing then, the page says so. ``stopped``: why the run has not reached its end, where it has not.
+
+    Raises ValueError for a folder that is not there, and for files that are damaged.
     """
     _check(run)
     complete(run)
     found = _Read(run)
     parts = (_head, _asked, _training, _samples, _evaluation, _robustness, _mistakes, _speed)
-    path = found.path(REPORT)
+    parts = (_head, _asked, _evaluation, _robustness, _mistakes) if found.evaluated else parts
+    path, found.stopped = found.path(REPORT), stopped
     write_file(path, _page(found.name, "\n".join(part(found) for part in parts)).encode())
     return path
 
@@ -221,21 +227,33 @@ def _head(run: _Read) -> str:
     cards, evaluation = [], run.evaluation
     if evaluation is not None:
         low, high = evaluation.score_interval
-        name = f"{evaluation.score_name} on {evaluation.n:,} test images, 95%: {100 * low:.1f} to {100 * high:.1f}"
+        name = f"{evaluation.score_name} on {evaluation.n:,} {run.tested}, 95%: {100 * low:.1f} to {100 * high:.1f}"
         cards.append((percent(evaluation.score), name))
     elif (after := run.event("after").get("test_accuracy")) is not None:
         cards.append((percent(after), "accuracy on the test images"))
     if (before := run.event("before").get("test_accuracy")) is not None:
         cards.append((percent(before), "before fine-tuning"))
     if run.robustness:
-        cards.append((percent(run.robustness["mean"]), "on corrupted test images, mean"))
+        cards.append((percent(run.robustness["mean"]), f"on corrupted {run.tested}, mean"))
     if run.history:
         cards.append(
             (str(len(run.history)), f"epochs, weights of epoch {_value(run.event('after').get('best_epoch'))}")
         )
     if (rate := run.mean_of("images_per_second")) is not None:
         cards.append((f"{rate:,.0f}", "training images a second"))
-    return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_cards(cards)}"
+    return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_ended(run)}{_cards(cards)}"
+
+
+def _ended(run: _Read) -> str:
+    """Of an evaluation what it is one of; of a run that did not reach its end how far it came."""
+    if run.evaluated:
+        return _say(f"An evaluation of the run {run.evaluated['run']}.")
+    epochs = run.resolved.get("options", {}).get("epochs")
+    if epochs is None or run.events("after"):
+        return ""
+    why = f" ({run.stopped})" if run.stopped else ""
+    words = f"This run has not reached its end{why}: {len(run.history)} of {epochs} epochs are done."
+    return f"<p><b>{escape(words)}</b></p>\n"
 
 
 def _asked(run: _Read) -> str:
@@ -289,9 +307,9 @@ def _evaluation(run: _Read) -> str:
     if found is None:
         words = "There is no evaluation.json in this run's folder, and no predictions.npz to make it of."
         return "<h2>Evaluation</h2>" + _say(words)
-    rows = [(name, percent(value, interval)) for name, value, interval in _scores(found) if value is not None]
-    rows += [("loss (cross entropy)", found.loss), ("test images", f"{found.n:,}")]
-    parts = ["<h2>Evaluation</h2>", _table(("", "on test images (interval of 95%)"), rows)]
+    rows = [(name, percent(value, interval)) for name, value, interval in scores(found) if value is not None]
+    rows += [("loss (cross entropy)", found.loss), (run.tested, f"{found.n:,}")]
+    parts = ["<h2>Evaluation</h2>", _table(("", f"on {run.tested} (interval of 95%)"), rows)]
     parts.append(_say("Intervals: Wilson's of accuracies, else by bootstrap over the images."))
     if found.confusion is not None:
         kind = "chart own" if len(found.classes) > WIDE else "chart"
@@ -305,23 +323,9 @@ def _evaluation(run: _Read) -> str:
     return "\n".join([*parts, _classes(found), f"<h3>How sure it is</h3>\n{sure}"])
 
 
-def _scores(found: Evaluation) -> list[tuple]:
-    """(name, value, interval) of an evaluation's shares."""
-    return [
-        ("top-1 accuracy", found.top1, found.top1_interval),
-        ("top-5 accuracy", found.top5, found.top5_interval),
-        ("mAP", found.map, found.map_interval),
-        ("balanced accuracy", found.balanced_accuracy, found.balanced_accuracy_interval),
-        ("macro F1", found.f1, found.f1_interval),
-        ("expected calibration error", found.ece, None),
-    ]
-
-
 def _classes(found: Evaluation) -> str:
     """Each class, the weakest first; those without samples last."""
     several = found.top1 is None
-    figure = "average_precision" if several else "recall"
-    lines = sorted(found.per_class, key=lambda line: (line[figure] is None, line[figure] or 0.0))
     head = [
         "class",
         "recall (interval of 95%)",
@@ -331,7 +335,7 @@ def _classes(found: Evaluation) -> str:
         "images",
     ]
     rows = []
-    for line in lines:
+    for line in weakest(found):
         shares = [percent(line[name]) for name in ("precision", "f1", *(["average_precision"] if several else []))]
         rows.append([line["class"], percent(line["recall"], line["recall_interval"]), *shares, line["n"]])
     return f"<h3>Each class, the weakest first</h3>\n{_table(head, rows)}"
@@ -384,10 +388,8 @@ def _speed(run: _Read) -> str:
 # --- the parts of a comparison ----------------------------------------------------------------------------------------
 def _figures(runs: Sequence[_Read]) -> str:
     """A column for each run."""
-    scores = dict.fromkeys(
-        name for run in runs if run.evaluation for name, value, _ in _scores(run.evaluation) if value
-    )
-    columns = [_figures_of(run, scores) for run in runs]
+    names = dict.fromkeys(name for run in runs if run.evaluation for name, value, _ in scores(run.evaluation) if value)
+    columns = [_figures_of(run, names) for run in runs]
     rows = [(name, *(column.get(name) for column in columns)) for name in columns[0]]
     parts = [_table(("", *(run.name for run in runs)), rows), _say("In brackets: intervals of 95%.")]
     if lacking := [run.name for run in runs if run.evaluation is None]:
@@ -398,15 +400,15 @@ def _figures(runs: Sequence[_Read]) -> str:
     return "\n".join(parts)
 
 
-def _figures_of(run: _Read, scores: Iterable[str]) -> dict[str, Any]:
+def _figures_of(run: _Read, names: Iterable[str]) -> dict[str, Any]:
     found, measured, rate = run.evaluation, run.robustness, run.mean_of("images_per_second")
-    known = {name: percent(v, i) for name, v, i in _scores(found)} if found else {}
+    known = {name: percent(v, i) for name, v, i in scores(found)} if found else {}
     seconds = [line["seconds"] for line in run.history if line.get("seconds") is not None]
     return {
         "model": run.resolved.get("model"),
         "recipe": run.resolved.get("recipe"),
         "test images": found and f"{found.n:,}",
-        **{name: known.get(name) for name in scores},
+        **{name: known.get(name) for name in names},
         "on corrupted images, mean": measured and percent(measured["mean"]),
         "epochs": len(run.history),
         "seconds": sum(seconds) or None,
@@ -471,4 +473,11 @@ def _overlaid_robustness(runs: Sequence[_Read]) -> str:
     measured = {run.name: run.robustness for run in runs if run.robustness}
     if not measured:
         return "<h2>Robustness</h2>" + _say("None of these runs has a robustness.json.")
-    return "<h2>Robustness</h2>\n" + _drawn(pictures.write_robustness, "score against strength of corruption", measured)
+    parts = ["<h2>Robustness</h2>"]
+    if lacking := [run.name for run in runs if not run.robustness]:
+        parts.append(_say(f"Without a robustness.json: {', '.join(lacking)}."))
+    if len({(one["n"], one.get("images"), one["metric"]) for one in measured.values()}) > 1:
+        each = ", ".join(f"{name} on {one['n']:,}" for name, one in measured.items())
+        words = f"These were not measured on the same images ({each}): compare with care."
+        parts.append(f"<p>{escape(words)}</p>")
+    return "\n".join([*parts, _drawn(pictures.write_robustness, "score against strength of corruption", measured)])

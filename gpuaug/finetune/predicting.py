@@ -22,17 +22,20 @@ class Predicted:
     outputs: torch.Tensor
 
 
+def answered(function: Callable, x: torch.Tensor, tta: str = "none") -> torch.Tensor:
+    """What a function makes of a batch; "flip": of images [B, C, H, W] the mean over each and its mirror image."""
+    made = function(x)
+    return (made + function(x.flip(-1))) / 2 if tta == "flip" and x.ndim == 4 else made
+
+
 @torch.no_grad()
 def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Callable | None = None) -> Predicted:
-    """What a model in eval mode makes of a feed; or a function that calls it. "flip": the mean over each image and its
-    mirror image."""
+    """What a model in eval mode makes of a feed; or a function that calls it. ``tta`` as in :func:`answered`."""
     model.eval()
     function, found = function or model, []
     for x, labels, ids in feed:
         with accelerator.autocast():
-            made = function(x)
-            if tta == "flip" and x.ndim == 4:
-                made = (made + function(x.flip(-1))) / 2
+            made = answered(function, x, tta)
         found.append((ids, labels, made.float()))
     ids, labels, outputs = (torch.cat(column) for column in zip(*found, strict=True))
     if accelerator.num_processes > 1:
