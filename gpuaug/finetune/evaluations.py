@@ -121,7 +121,7 @@ def own(run: Run, part: str | None) -> Data:
             f"{run.folder}: {config.data} has no longer the images that the run began with; evaluate on what is there "
             f"now: --data {config.data}"
         )
-    return testing.of_parts(parts, part or "test", "of the run itself")
+    return testing.of_parts(parts, part or "test", "as the run had it")
 
 
 def robustness_of(

@@ -81,7 +81,7 @@ def opened(data: str | Path | Source, part: str | None = None, val_fraction: flo
             lacking = "" if wanted in there else ", there is none of tests"
             return Data(name, [(wanted, folder(path / found, single=True))], path, [f"the folder {found}{lacking}"])
     parts = open_parts(data, None, val_fraction)
-    return of_parts(parts, part or "test", "images that finetune sets aside, the same ones each time")
+    return of_parts(parts, part or "test", "which finetune sets aside: the same images each time")
 
 
 def of_parts(parts, part: str, words: str) -> Data:
@@ -90,7 +90,7 @@ def of_parts(parts, part: str, words: str) -> Data:
     pieces = [(name, one) for name, one in every.items() if one is not None and part in (name, "all")]
     if not pieces:
         raise DataError(f"{parts.name}: there is no {part} part, for val_fraction is 0; choose part=test or part=all")
-    return Data(parts.name, pieces, None, ["all images" if part == "all" else f"the {part} part: {words}"])
+    return Data(parts.name, pieces, None, ["all images" if part == "all" else f"the {part} part, {words}"])
 
 
 def _of_table(path: Path, part: str | None) -> Data:
