@@ -59,6 +59,18 @@ def trained(data, tmp_path_factory) -> Run:
 
 
 @pytest.fixture
+def pages() -> None:
+    """Of a test that wants what is drawn of an evaluation."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch) -> None:
+    """What is drawn takes longer than all else."""
+    if "pages" not in request.fixturenames:
+        monkeypatch.setattr("gpuaug.finetune.page.write", lambda folder: None)
+
+
+@pytest.fixture
 def run(trained, tmp_path) -> Run:
     """A run of its own, without what others have evaluated."""
     return Run(shutil.copytree(trained.folder, tmp_path / "runs" / trained.folder.name))
@@ -85,7 +97,7 @@ def content(folder: Path) -> dict[str, bytes]:
 # The run's own data
 
 
-def test_the_runs_own_test_part_gives_the_runs_own_numbers(run):
+def test_the_runs_own_test_part_gives_the_runs_own_numbers(run, pages):
     before = content(run.folder)
     made = evaluate(run)
     assert made.folder == run.folder / "evaluations" / "001-four"
@@ -226,7 +238,7 @@ def test_a_part_of_class_folders_is_what_finetune_sets_aside(run, data):
     assert made.told == ["the test part, which finetune sets aside: the same images each time"]
 
 
-def test_damaged_images_are_told_and_counted(run, tmp_path, capsys):
+def test_damaged_images_are_told_and_counted(run, pages, tmp_path, capsys):
     root = save(tmp_path / "damaged", numbers=range(0, 240, 12))
     bad = sorted(root.rglob("*.png"))[3]
     bad.write_bytes(bad.read_bytes()[:50])
@@ -297,7 +309,7 @@ def test_one_label_of_a_model_of_several_and_the_other_way_round(run, several, d
 # The screen, JSON, the page
 
 
-def test_the_screen_and_json_say_the_same(run, data, capsys):
+def test_the_screen_and_json_say_the_same(run, pages, data, capsys):
     args = ["evaluate", str(run.folder), "--device", "cpu", "--workers", "0", "--robustness", "12"]
     assert main(args) == 0
     shown = capsys.readouterr().out
@@ -320,7 +332,7 @@ def test_the_screen_and_json_say_the_same(run, data, capsys):
     assert {p.stem for p in (first.folder / "pictures").iterdir()} >= {"robustness", "corruptions"}
 
 
-def test_the_page_is_of_an_evaluation(run, data):
+def test_the_page_is_of_an_evaluation(run, pages, data):
     made = evaluate(run)
     content = (made.folder / "report.html").read_text(encoding="utf-8")
     assert f"An evaluation of the run {run.folder.name}." in content and "test images" not in content

@@ -86,9 +86,7 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics)
     trainer = Trainer(job)
     begin(job, run)
-    report.before(job)
-    interrupt = Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words)
-    with interrupt, report.kept(job, interrupt):
+    with report.kept(job) as interrupt:
         if run is not None:
             trainer.resume()
 

@@ -19,12 +19,11 @@ from torch import nn
 import gpuaug as ga
 from gpuaug.data import Parts
 
-from . import feed, models, recipes, runs
+from . import feed, models, recipes, report, runs
 from .classify import Classify
 from .config import Config
 from .feed import Features, Feed, Input
 from .recipes import Recipe
-from .report import device_name
 from .saved import About
 from .screen import Screen, begin_words
 from .task import Task
@@ -106,7 +105,8 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     feed.checked(parts, accelerator.num_processes)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
-    told = decided + told
+    corrupted, words = task.corrupted(config, recipe, parts)
+    told = decided + told + words
 
     # The model
     model, name, origin = task.open_model(config, model, parts, input)
@@ -128,8 +128,6 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
         augment = input.augmented(spec)
     augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
-    corrupted, decided = task.corrupted(config, recipe, parts)
-    told = told + words + decided
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     facts = {
         "asked": asked,
@@ -139,7 +137,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
             "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
             "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
-            "weights": origin, "decisions": told, "given": [k for k, v in given.items() if v is not None],
+            "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
             "metrics": list(metrics or {}), "robustness": corrupted,
             "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
         },
@@ -171,6 +169,7 @@ def begin(job: Job, run: Path | None) -> None:
     millions = sum(p.numel() for p in job.model.parameters()) / 1e6
     model = f"{known['model']}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
     job.screen.say(begin_words(job.run, data, model, job.augment, known["decisions"]))
+    report.before(job)
 
 
 def known_device(job: Job) -> str:
@@ -234,7 +233,8 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
 
     return {
         "gpuaug": ga.__version__, "commit": _commit(), "python": platform.python_version(), "torch": torch.__version__,
-        "timm": timm.__version__, "device": device_name(accelerator.device), "processes": accelerator.num_processes,
+        "timm": timm.__version__, "device": report.device_name(accelerator.device),
+        "processes": accelerator.num_processes,
     }  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
 from . import page, pictures, runs
+from .checkpoint import Interrupt
 
 if TYPE_CHECKING:
-    from .checkpoint import Interrupt
     from .opening import Job
 
 
@@ -45,18 +45,24 @@ def before(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def kept(job: Job, interrupt: Interrupt) -> Iterator[None]:
-    """A run that ends early inside of this leaves its curves, and a page that says so; asked twice it ends at once."""
+def kept(job: Job) -> Iterator[Interrupt]:
+    """What notes Ctrl-C. A run that ends early inside of this leaves its curves and a page that says so; where it was
+    asked twice it ends at once."""
+    with Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words) as interrupt:
+        try:
+            yield interrupt
+        except BaseException as error:
+            tested = any(line["event"] == "after" for line in job.lines)  # then resume writes what is lacking
+            if job.main and not tested and not interrupt.again:
+                _stopped(job, error)
+            raise
+
+
+def _stopped(job: Job, error: BaseException) -> None:
     try:
-        yield
-    except BaseException as error:
-        tested = any(line["event"] == "after" for line in job.lines)  # then resume writes what is lacking
-        if job.main and not tested and not interrupt.again:
-            try:
-                page.write(job.run, str(error))
-            except Exception as second:  # the first error is the one to be told
-                job.screen.say(f"report   not written: {second}")
-        raise
+        page.write(job.run, str(error))
+    except Exception as second:  # the first error is the one to be told
+        job.screen.say(f"report   not written: {second}")
 
 
 def after(job: Job) -> None:
