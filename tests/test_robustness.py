@@ -120,6 +120,8 @@ def test_refusals():
         CORRUPTIONS["rotation"](6)
     with pytest.raises(ValueError, match="there is no corruption 'blurr': choose of rotation.*did you mean 'blur'"):
         list(pipelines(32, None, *PLAIN, names=["blurr"]))
+    with pytest.raises(ValueError, match="robustness must be at least 0, got -1"):
+        Config(robustness=-1)
     with pytest.raises(ValueError, match="gave no batch"):
         measure(lambda x: x, lambda pipeline: [], "ab", 32, None, *PLAIN, names=[])
 
