@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 
 import pytest
@@ -63,10 +64,16 @@ def test_a_run_that_was_stopped_keeps_its_pictures(tmp_path, keep):
 
 
 def test_a_run_that_fails_says_why(tmp_path):
-    with pytest.raises(ValueError, match="the loss is"):
-        finetune(Config(**BASE, lr=1e18, out=tmp_path), parts=few())
+    def diverges(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(logits.requires_grad)
+        return F.cross_entropy(logits, labels) * (math.inf if sum(calls) == 3 else 1)
+
+    calls: list[bool] = []
+    with pytest.raises(ValueError, match="the loss is inf in epoch 2"):
+        finetune(Config(**BASE, lr=0.01, out=tmp_path), parts=few(), loss=diverges)
     run = Run(tmp_path / "001-test_resnet-few-full")
-    assert "lower lr (now 1e+18)): " in page(run) and picture(run, "contact_sheet")
+    assert "its end (the loss is inf in epoch 2: lower lr (now 0.01)): 1 of 3 epochs are done." in page(run)
+    assert picture(run, "contact_sheet") and picture(run, "curves")
 
 
 def test_what_was_wrong_is_told_even_where_no_page_can_be_written(tmp_path, monkeypatch, capsys):

@@ -137,11 +137,13 @@ class Classify(Task):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):  # a function of one's own may draw
             report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
 
-    def after(self, job: Job, run: runs.Run) -> None:
-        evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
+    def measure(self, job: Job, run: runs.Run) -> None:
         n = job.facts["resolved"]["robustness"]
         if n and not run.path(runs.ROBUSTNESS).exists():
             corrupted.of_run(job, run, n)
+
+    def after(self, job: Job, run: runs.Run) -> None:
+        evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
 
 
 def hits(logits: Tensor, labels: Tensor, several: bool) -> Tensor:

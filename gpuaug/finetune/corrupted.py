@@ -130,7 +130,8 @@ def leave(run: runs.Run, measured: dict[str, Any], some: Source, input: Input) -
 
 @torch.no_grad()
 def of_run(job: Job, run: runs.Run, n: int) -> None:
-    """Measure the best weights of a run that is done, and leave what comes out; in one process."""
+    """Measure the best weights of a run that is done: each process the same images, so that a model that is shared
+    among them is asked by all at once; one leaves what comes out."""
     model, tta = job.model, job.config.tta
     model.load_state_dict(load_file(run.path(runs.WEIGHTS)))
     model.eval()
@@ -143,7 +144,8 @@ def of_run(job: Job, run: runs.Run, n: int) -> None:
     measured, some = measure(
         answers, job.parts.test, n, *shared, lambda passes: job.screen.counted(passes, "robustness")
     )
-    leave(run, measured, some, job.input)
+    if job.main:
+        leave(run, measured, some, job.input)
     job.screen.say(f"robust   {words(measured)}")
 
 

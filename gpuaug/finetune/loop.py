@@ -86,7 +86,8 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics)
     trainer = Trainer(job)
     begin(job, run)
-    with report.kept(job) as interrupt:
+    when = "step" if job.accelerator.num_processes == 1 else "epoch"
+    with Interrupt(when, not job.screen.words) as interrupt, report.kept(job, interrupt):
         if run is not None:
             trainer.resume()
 
@@ -131,8 +132,7 @@ def close(job: Job) -> Result:
     before, after = unnamed("test", job.lines[0]), unnamed("test", line)
     history = [line for line in job.lines if line["event"] == "epoch"]
     job.screen.say(f"\n{screen.closing_table(before, after)}\nweights of epoch {line['best_epoch']}")
-    if job.main:
-        report.after(job)
+    report.after(job)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
     shares, main = history[-1]["shares"], job.task.metrics[0]

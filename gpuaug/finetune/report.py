@@ -20,9 +20,9 @@ from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
 
 from . import page, pictures, runs
-from .checkpoint import Interrupt
 
 if TYPE_CHECKING:
+    from .checkpoint import Interrupt
     from .opening import Job
 
 
@@ -45,17 +45,15 @@ def before(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def kept(job: Job) -> Iterator[Interrupt]:
-    """What notes Ctrl-C. A run that ends early inside of this leaves its curves and a page that says so; where it was
-    asked twice it ends at once."""
-    with Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words) as interrupt:
-        try:
-            yield interrupt
-        except BaseException as error:
-            tested = any(line["event"] == "after" for line in job.lines)  # then resume writes what is lacking
-            if job.main and not tested and not interrupt.again:
-                _stopped(job, error)
-            raise
+def kept(job: Job, interrupt: Interrupt) -> Iterator[None]:
+    """A run that ends early inside of this leaves its curves and a page that says so; asked twice it ends at once."""
+    try:
+        yield
+    except BaseException as error:
+        tested = any(line["event"] == "after" for line in job.lines)  # then resume writes what is lacking
+        if job.main and not tested and not interrupt.again:
+            _stopped(job, error)
+        raise
 
 
 def _stopped(job: Job, error: BaseException) -> None:
@@ -66,9 +64,12 @@ def _stopped(job: Job, error: BaseException) -> None:
 
 
 def after(job: Job) -> None:
-    """What a run leaves once it is done, beside its weights and numbers: robustness, pictures and report.html."""
-    job.task.after(job, runs.Run(job.run))
-    page.write(job.run)
+    """What a run leaves once it is done, beside its weights and numbers: robustness, pictures and report.html. Every
+    process calls it, one writes."""
+    job.task.measure(job, runs.Run(job.run))
+    if job.main:
+        job.task.after(job, runs.Run(job.run))
+        page.write(job.run)
 
 
 def write_predictions(job: Job, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> None:

@@ -98,6 +98,10 @@ class Task(ABC):
     def before(self, job: Job, run: runs.Run) -> None:  # noqa: B027
         """What the run leaves before its first epoch, if there is such."""
 
+    def measure(self, job: Job, run: runs.Run) -> None:  # noqa: B027
+        """What is measured once the run is done, if there is such: by every process, as a model may be shared among
+        them; one writes."""
+
     @abstractmethod
     def after(self, job: Job, run: runs.Run) -> None:
         """What the run leaves once it is done, beside its numbers."""
