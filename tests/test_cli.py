@@ -28,6 +28,7 @@ def test_finetune_prints_before_and_after_and_makes_a_run(tmp_path, capsys):
     assert "digits: 1,294 train, 144 val, 359 test images of 10 classes, 16x16" in out
     assert "recipe full: the weights begin at random" in out and "validation: 144 images set aside" in out
     assert "epoch  1/1" in out and "waiting" in out and "before │    after │" in out
+    assert "robust   accuracy" in out and "on 40 clean images" in out
     asked = json.loads((tmp_path / "001-test_resnet-digits-full" / "config.json").read_text())["asked"]
     assert asked["model"] == "test_resnet" and asked["batch_size"] == 256 and asked["size"] == 16
     assert main(["resume", "1", "--out", str(tmp_path)]) == 2

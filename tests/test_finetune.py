@@ -31,7 +31,7 @@ from gpuaug.finetune import demo as demonstration  # noqa: E402
 from gpuaug.finetune.clock import Glance, StepClock  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-CPU = {"device": "cpu", "workers": 0, "quiet": True}
+CPU = {"device": "cpu", "workers": 0, "quiet": True, "robustness": 0}
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,8 @@ def few() -> Parts:
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch) -> None:
-    monkeypatch.setattr("gpuaug.finetune.report.after", lambda *arguments: None)
+    for name in ("before", "after"):
+        monkeypatch.setattr(f"gpuaug.finetune.report.{name}", lambda *arguments: None)
 
 
 class Plain(nn.Module):

@@ -43,7 +43,8 @@ OPTIONS = {
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch) -> None:
-    monkeypatch.setattr("gpuaug.finetune.report.after", lambda *arguments: None)
+    for name in ("before", "after"):
+        monkeypatch.setattr(f"gpuaug.finetune.report.{name}", lambda *arguments: None)
 
 
 class Stops:

@@ -32,7 +32,7 @@ def out(tmp_path_factory):
 
 
 def settings(out, **options) -> Config:
-    return Config(epochs=1, lr=0.01, device="cpu", quiet=True, workers=0, out=out, **options)
+    return Config(epochs=1, lr=0.01, device="cpu", quiet=True, workers=0, robustness=0, out=out, **options)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from typing import Any
 
 from gpuaug.finetune.config import Config
 
-from . import bench, demo, export, finetune, predict, preview, resume, runs
+from . import bench, demo, evaluate, export, finetune, predict, preview, resume, runs
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "finetune": (Config, finetune.run),
     "resume": (resume.Resume, resume.run),
+    "evaluate": (evaluate.Evaluate, evaluate.run),
     "predict": (predict.Predict, predict.run),
     "export": (export.Export, export.run),
     "runs": (runs.Runs, runs.run),

@@ -130,7 +130,7 @@ def _place(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) -> Source:
+def folder(root: str | Path, size: int | None = None, *, labelled: bool = True, single: bool = False) -> Source:
     """The images below ``root/CLASS/``, at any depth, classes in alphabetical order; nothing is opened.
 
     Hidden files and folders are skipped, and what systems leave (__MACOSX, @eaDir, .ipynb_checkpoints, ._*). Links are
@@ -139,6 +139,7 @@ def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) 
     Args:
         size: side in pixels for :meth:`Source.decoded`.
         labelled: False takes the images right in ``root`` and below it, without labels.
+        single: one class alone will do, as where a model is tested.
 
     Returns:
         Ids are hashes of the paths below ``root``.
@@ -158,19 +159,22 @@ def folder(root: str | Path, size: int | None = None, *, labelled: bool = True) 
         return Source(tuple(paths), ids_below(paths, root), size=size, left_out=walk.tell())
     classes = classes_in(root)
     found = {top.name: paths for top, paths in walk.below([root / name for name in classes]).items()}
-    paths, labels = labelled_paths(root, found, f"images (.jpg, .png and {len(ENDINGS) - 2} endings more)")
+    paths, labels = labelled_paths(root, found, f"images (.jpg, .png and {len(ENDINGS) - 2} endings more)", single)
     return Source(tuple(paths), ids_below(paths, root), labels, tuple(classes), size=size, left_out=walk.tell())
 
 
-def labelled_paths(root: Path, found: dict[str, list[Path]], what: str) -> tuple[list[Path], torch.Tensor]:
-    """(paths, labels int64 [N]) of what each class has. Raises DataError for an empty class, and for a single one."""
+def labelled_paths(
+    root: Path, found: dict[str, list[Path]], what: str, single: bool = False
+) -> tuple[list[Path], torch.Tensor]:
+    """(paths, labels int64 [N]) of what each class has. Raises DataError for an empty class, and, but for ``single``,
+    for one alone."""
     empty = [name for name in found if not found[name]]
     if empty:
         raise DataError(
             f"{root}: no {what} in the class folder{'s' * (len(empty) > 1)} {', '.join(empty[:8])}"
             f"{', ...' * (len(empty) > 8)}; add some or remove it"
         )
-    if len(found) == 1:
+    if len(found) == 1 and not single:
         raise DataError(
             f"{root}: only one class, {next(iter(found))!r}; there is nothing to tell apart: add a second class folder"
         )
@@ -270,6 +274,14 @@ def _folder_parts(root: Path, opened: Callable[[Path], Source], test_fraction: f
             )
     test, *rest = held_out.values()
     return train, rest[0] if rest else None, test
+
+
+def held_parts(root: Path) -> dict[str, str]:
+    """Which folder of ``root`` is which part, "train", "val" or "test"; also where none is for training, if all are
+    parts. {} where they are classes."""
+    names = folders_in(root) if root.is_dir() else []
+    parts = {part_of(name): name for name in names if part_of(name) and folders_in(root / name)}
+    return parts if len(parts) == len(names) else _places(root)
 
 
 def _places(root: Path) -> dict[str, str]:

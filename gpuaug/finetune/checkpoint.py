@@ -67,13 +67,14 @@ def load(path: Path) -> dict[str, Any]:
 
 
 class Interrupt:
-    """While it is entered, the first Ctrl-C or SIGTERM is only noted in ``asked``; the second ends the program.
+    """While it is entered, the first Ctrl-C or SIGTERM is only noted in ``asked``; the second, ``again``, ends the
+    program.
 
     Signals reach a program's main thread alone: entered in another, it changes nothing.
     """
 
     def __init__(self, when: str, quiet: bool = False):
-        self.asked, self.quiet = False, quiet
+        self.asked, self.again, self.quiet = False, False, quiet
         self.words = f"stopping after this {when}, with a checkpoint"
         self._before: dict[int, Any] = {}
 
@@ -88,6 +89,7 @@ class Interrupt:
 
     def _note(self, number: int, frame: Any) -> None:
         if self.asked:
+            self.again = True
             raise KeyboardInterrupt
         self.asked = True
         if not self.quiet:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gpuaug.data import Parts, Source, open_parts
 from gpuaug.data.folders import part_of
 
-from . import evaluating, feed, feeds, metrics, models, report, runs
+from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs
 from .config import Config
 from .predicting import Predicted, predict
 from .recipes import Recipe
@@ -90,6 +90,9 @@ class Classify(Task):
         recipe = shared[1]
         return feeds.probe_feeds(model, *shared) if recipe.name == "probe" else feeds.image_feeds(*shared)
 
+    def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
+        return corrupted.decided(config, recipe, parts)
+
     def losses(
         self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any
     ) -> tuple[Callable, Callable]:
@@ -128,10 +131,20 @@ class Classify(Task):
     def write_predictions(self, job: Job, predicted: Predicted) -> None:
         report.write_predictions(job, predicted.ids, predicted.labels, predicted.outputs)
 
-    def after(self, job: Job, run: runs.Run) -> None:
-        style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
+    def before(self, job: Job, run: runs.Run) -> None:
         path, device = run.picture("contact_sheet"), job.accelerator.device
-        report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
+        if path.exists():
+            return
+        style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # a function of one's own may draw
+            report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
+
+    def measure(self, job: Job, run: runs.Run) -> None:
+        n = job.facts["resolved"]["robustness"]
+        if n and not run.path(runs.ROBUSTNESS).exists():
+            corrupted.of_run(job, run, n)
+
+    def after(self, job: Job, run: runs.Run) -> None:
         evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)
 
 

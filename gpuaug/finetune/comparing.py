@@ -197,7 +197,13 @@ def metrics_of(run: Run) -> list[str]:
 
 # --- side by side -----------------------------------------------------------------------------------------------------
 class Read(Run):
-    """A run whose lines are read once. Raises ValueError for a folder that is not there."""
+    """A run whose lines are read once. Raises ValueError for a folder that is not there.
+
+    Attributes:
+        evaluated: of an evaluation: of which run, on what. stopped: why it has not reached its end.
+    """
+
+    stopped = ""
 
     def __init__(self, folder: str | Path):
         super().__init__(folder)
@@ -207,6 +213,15 @@ class Read(Run):
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         return self.events("epoch")
+
+    @property
+    def evaluated(self) -> dict[str, Any] | None:
+        return self.resolved.get("evaluated")
+
+    @property
+    def tested(self) -> str:
+        """What its images are called."""
+        return "images" if self.evaluated else "test images"
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gpuaug.messages import meant, shown
 
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
-    "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0,
+    "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0, "robustness": 0,
 }  # fmt: skip
 POSITIVE = ("lr", "head_lr", "clip")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
@@ -125,6 +125,9 @@ class Config:
     tta: Literal["none", "flip"] = "none"
     """flip: validation and test average the model's outputs for an image and its mirror image."""
 
+    robustness: int | None = None
+    """So many test images, the same ones each time, are also turned, scaled, blurred, noisy, pale and compressed, at
+    five strengths each. By default as many as cost about a tenth of the training, 40 to 1,000; 0: none."""
     masks: Literal["auto", "objects", "classes"] = "auto"
     """Of segment: whether the numbers in masks are those of objects, which become foreground, or classes, from 0 on."""
     decoder: str = "unet"

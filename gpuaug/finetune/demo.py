@@ -89,7 +89,7 @@ def demo(out: Path = Path("runs"), seeds: int = 3) -> dict:
     )
     base = Config(
         model=MODEL, recipe="full", augment="none", epochs=8, batch_size=50, lr=0.1, val_fraction=0.0, keep=0,
-        quiet=True, out=folder / "upright",
+        robustness=0, quiet=True, out=folder / "upright",
     )  # fmt: skip
     pretrained = finetune(base, parts=Parts("upright", upright, None, test))
     print(f"pre-trained {MODEL} of timm: {pretrained.after:.1%} of {len(test)} upright test digits right")

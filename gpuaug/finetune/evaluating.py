@@ -85,13 +85,13 @@ def write_mistakes(path: Path, run: Run, classes: Sequence[str], source: Source 
             file = str(stored["paths"][line["index"]])
         line["name"] = Path(file).name or f"#{id}"
         try:
-            images.append(_image(file) if source is None else _image_of(source, id))
+            images.append(_image(file) if source is None else image_of(source, id))
         except DataError:
             return
     pictures.write_mistakes(path, wrong, images)
 
 
-def _image_of(source: Source, id: int) -> torch.Tensor:
+def image_of(source: Source, id: int) -> torch.Tensor:
     one = source.subset((source.ids == id).nonzero().flatten().tolist())
     return _image(one.items[0]) if one.images is None else one.images[0]
 

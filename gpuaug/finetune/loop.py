@@ -88,7 +88,7 @@ def finetune(
     begin(job, run)
     callbacks = (*tensorboard.listeners(job), *callbacks)
     interrupt = Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words)
-    with interrupt, state.kept(job.run, job.main):
+    with interrupt, state.kept(job.run, job.main), report.kept(job, interrupt):
         if run is not None:
             trainer.resume()
 
@@ -121,6 +121,8 @@ def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Resu
     job = trainer.job
     trainer.load_best()
     scores = trainer.test(job.test, write=True)
+    if job.main:
+        (job.run / runs.REPORT).unlink(missing_ok=True)  # of when it was stopped: the last thing that a run writes
     record(job, callbacks, {"event": "after"} | named("test", scores) | {"best_epoch": trainer.best_epoch})
     return close(job)
 
@@ -131,8 +133,7 @@ def close(job: Job) -> Result:
     before, after = unnamed("test", job.lines[0]), unnamed("test", line)
     history = [line for line in job.lines if line["event"] == "epoch"]
     job.screen.say(f"\n{screen.closing_table(before, after)}\nweights of epoch {line['best_epoch']}")
-    if job.main:
-        report.after(job)
+    report.after(job)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
     shares, main = history[-1]["shares"], job.task.metrics[0]

@@ -390,6 +390,13 @@ def confusions(evaluation: Evaluation, most: int = 10) -> list[dict]:
     return found
 
 
+def weakest(evaluation: Evaluation) -> list[dict]:
+    """``per_class``, the class of the least recall first, of several labels of the least average precision; those
+    without samples last."""
+    figure = "recall" if evaluation.top1 is not None else "average_precision"
+    return sorted(evaluation.per_class, key=lambda line: (line[figure] is None, line[figure] or 0.0))
+
+
 def percent(value: float | None, interval: Interval | None = None) -> str:
     """A share in words: ``85.8% (82.4 to 88.6)``; a dash of None."""
     if value is None:

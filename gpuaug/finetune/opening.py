@@ -20,12 +20,11 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import kind_of
 
-from . import feed, models, recipes, runs, tensorboard
+from . import feed, models, recipes, report, runs, tensorboard
 from .classify import Classify
 from .config import Config
 from .feed import Features, Feed, Input
 from .recipes import Recipe
-from .report import device_name
 from .saved import About
 from .screen import Screen, begin_words
 from .segment import Segment
@@ -119,7 +118,8 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     input = task.input(config, card, fixed, layout)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
-    told = decided + told
+    corrupted, words = task.corrupted(config, recipe, parts)
+    told = decided + told + words
 
     # The model
     model, name, origin = task.open_model(config, model, parts, input)
@@ -152,7 +152,8 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
             "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
             "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
-            "metrics": list(metrics or {}), "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
+            "metrics": list(metrics or {}), "robustness": corrupted,
+            "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
         },
         "environment": environment(accelerator),
     }  # fmt: skip
@@ -182,6 +183,7 @@ def begin(job: Job, run: Path | None) -> None:
     millions = sum(p.numel() for p in job.model.parameters()) / 1e6
     model = f"{known['model']}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
     job.screen.say(begin_words(job.run, data, model, job.augment, known["decisions"]))
+    report.before(job)
 
 
 def known_device(job: Job) -> str:
@@ -247,7 +249,8 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
 
     return {
         "gpuaug": ga.__version__, "commit": _commit(), "python": platform.python_version(), "torch": torch.__version__,
-        "timm": timm.__version__, "device": device_name(accelerator.device), "processes": accelerator.num_processes,
+        "timm": timm.__version__, "device": report.device_name(accelerator.device),
+        "processes": accelerator.num_processes,
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ import gpuaug
 from . import pictures
 from .comparing import AGAINST, Read, against, data_of, differences, figures, read, remarks, worded
 from .evaluating import complete
-from .metrics import Evaluation, confusions, percent
+from .metrics import Evaluation, confusions, percent, weakest
 from .pixels import SegmentEvaluation
 from .runs import REPORT
 from .runs import write as write_file
@@ -80,16 +80,19 @@ DATA_URI = "data:image/png;base64,"
 
 
 # --- a run's folder ---------------------------------------------------------------------------------------------------
-def write(run: str | Path) -> Path:
-    """Write a run's report.html from what lies in its folder, and return its path.
+def write(run: str | Path, stopped: str = "") -> Path:
+    """Write the report.html of a run, or of an evaluation, from what lies in its folder, and return its path.
 
     What follows from the rest of the folder is written first (:func:`gpuaug.finetune.evaluating.complete`); of what is
-    missing then, the page says so. Raises ValueError for a folder that is not there, and for files that are damaged.
+    missing then, the page says so. ``stopped``: why the run has not reached its end, where it has not.
+
+    Raises ValueError for a folder that is not there, and for files that are damaged.
     """
     found = Read(run)
     complete(run)
     parts = (_head, _asked, _training, _samples, _evaluation, _robustness, _mistakes, _speed)
-    path = found.path(REPORT)
+    parts = (_head, _asked, _evaluation, _robustness, _mistakes) if found.evaluated else parts
+    path, found.stopped = found.path(REPORT), stopped
     write_file(path, _page(found.name, "\n".join(part(found) for part in parts)).encode())
     return path
 
@@ -172,21 +175,32 @@ def _head(run: Read) -> str:
     cards, evaluation = [], run.evaluation
     if evaluation is not None:
         low, high = evaluation.score_interval
-        name = f"{evaluation.score_name} on {evaluation.n:,} test images, 95%: {100 * low:.1f} to {100 * high:.1f}"
+        name = f"{evaluation.score_name} on {evaluation.n:,} {run.tested}, 95%: {100 * low:.1f} to {100 * high:.1f}"
         cards.append((percent(evaluation.score), name))
     elif (after := run.event("after").get("test_accuracy")) is not None:
         cards.append((percent(after), "accuracy on the test images"))
     if (before := run.event("before").get("test_accuracy")) is not None:
         cards.append((percent(before), "before fine-tuning"))
     if run.robustness:
-        cards.append((percent(run.robustness["mean"]), "on corrupted test images, mean"))
+        cards.append((percent(run.robustness["mean"]), f"on corrupted {run.tested}, mean"))
     if run.history:
-        cards.append(
-            (str(len(run.history)), f"epochs, weights of epoch {worded(run.event('after').get('best_epoch'))}")
-        )
+        best = run.event("after").get("best_epoch")
+        cards.append((str(len(run.history)), "epochs" if best is None else f"epochs, weights of epoch {best}"))
     if (rate := run.mean_of("images_per_second")) is not None:
         cards.append((f"{rate:,.0f}", "training images a second"))
-    return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_cards(cards)}"
+    return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_ended(run)}{_cards(cards)}"
+
+
+def _ended(run: Read) -> str:
+    """Of an evaluation what it is one of; of a run that did not reach its end how far it came."""
+    if run.evaluated:
+        return _say(f"An evaluation of the run {run.evaluated['run']}.")
+    epochs = run.resolved.get("options", {}).get("epochs")
+    if epochs is None or run.events("after"):
+        return ""
+    why = f" ({run.stopped})" if run.stopped else ""
+    words = f"This run has not reached its end{why}: {len(run.history)} of {epochs} epochs are done."
+    return f"<p><b>{escape(words)}</b></p>\n"
 
 
 def _asked(run: Read) -> str:
@@ -243,8 +257,8 @@ def _evaluation(run: Read) -> str:
     if isinstance(found, SegmentEvaluation):
         return _pixels(run, found)
     rows = [(name, percent(value, interval)) for name, value, interval in found.shares if value is not None]
-    rows += [("loss (cross entropy)", found.loss), ("test images", f"{found.n:,}")]
-    parts = ["<h2>Evaluation</h2>", _table(("", "on test images (interval of 95%)"), rows)]
+    rows += [("loss (cross entropy)", found.loss), (run.tested, f"{found.n:,}")]
+    parts = ["<h2>Evaluation</h2>", _table(("", f"on {run.tested} (interval of 95%)"), rows)]
     parts.append(_say("Intervals: Wilson's of accuracies, else by bootstrap over the images."))
     if found.confusion is not None:
         kind = "chart own" if len(found.classes) > WIDE else "chart"
@@ -275,8 +289,6 @@ def _pixels(run: Read, found: SegmentEvaluation) -> str:
 def _classes(found: Evaluation) -> str:
     """Each class, the weakest first; those without samples last."""
     several = found.top1 is None
-    figure = "average_precision" if several else "recall"
-    lines = sorted(found.per_class, key=lambda line: (line[figure] is None, line[figure] or 0.0))
     head = [
         "class",
         "recall (interval of 95%)",
@@ -286,7 +298,7 @@ def _classes(found: Evaluation) -> str:
         "images",
     ]
     rows = []
-    for line in lines:
+    for line in weakest(found):
         shares = [percent(line[name]) for name in ("precision", "f1", *(["average_precision"] if several else []))]
         rows.append([line["class"], percent(line["recall"], line["recall_interval"]), *shares, line["n"]])
     return f"<h3>Each class, the weakest first</h3>\n{_table(head, rows)}"
@@ -373,4 +385,11 @@ def _overlaid_robustness(runs: Sequence[Read]) -> str:
     measured = {run.name: run.robustness for run in runs if run.robustness}
     if not measured:
         return "<h2>Robustness</h2>" + _say("None of these runs has a robustness.json.")
-    return "<h2>Robustness</h2>\n" + _drawn(pictures.write_robustness, "score against strength of corruption", measured)
+    parts = ["<h2>Robustness</h2>"]
+    if lacking := [run.name for run in runs if not run.robustness]:
+        parts.append(_say(f"Without a robustness.json: {', '.join(lacking)}."))
+    if len({(one["n"], one.get("images"), one["metric"]) for one in measured.values()}) > 1:
+        each = ", ".join(f"{name} on {one['n']:,}" for name, one in measured.items())
+        words = f"These were not measured on the same images ({each}): compare with care."
+        parts.append(f"<p>{escape(words)}</p>")
+    return "\n".join([*parts, _drawn(pictures.write_robustness, "score against strength of corruption", measured)])

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -300,15 +300,16 @@ def _draw_corruption(ax, measured: dict, name: str, colour: str) -> None:
 
 
 def write_corruptions(
-    target: Target, images: Sequence[Tensor], ids: Sequence[int], size: int, resize: int | None
+    target: Target, images: Sequence[Tensor], ids: Sequence[int], size: int, resize: int | None, **keywords: Any
 ) -> None:
     """What each corruption does to a few images, uint8 [3, H, W], at strengths 1 to 5, in a sheet.
 
-    ``ids``: of the samples, for their draws. ``size``, ``resize``: as in :func:`gpuaug.finetune.robustness.pipelines`.
+    ``ids``: of the samples, for their draws. ``size``, ``resize``, ``keywords``: as in
+    :func:`gpuaug.finetune.robustness.pipelines`.
     """
     names = list(robustness.CORRUPTIONS)
     rows = {name: [[] for _ in images] for name in names}
-    for name, strength, pipeline in robustness.pipelines(size, resize, (0.0,) * 3, (1.0,) * 3):
+    for name, strength, pipeline in robustness.pipelines(size, resize, (0.0,) * 3, (1.0,) * 3, **keywords):
         seen = [to_image(pipeline(image[None], ids=[i], epoch=0)[0]) for image, i in zip(images, ids, strict=True)]
         for i, picture in enumerate(seen):
             for row in names if name == "clean" else [name]:

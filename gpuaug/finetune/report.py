@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from gpuaug.preview import draw_tiles, one_line, to_image
 from . import evaluating, page, pictures, runs, tensorboard
 
 if TYPE_CHECKING:
+    from .checkpoint import Interrupt
     from .opening import Job
 
 
@@ -36,23 +38,58 @@ def device_name(device: torch.device) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
+def before(job: Job) -> None:
+    """What a run leaves before its first epoch, beside config.json: what the model is going to see."""
+    if job.main:
+        job.task.before(job, runs.Run(job.run))
+
+
+@contextlib.contextmanager
+def kept(job: Job, interrupt: Interrupt) -> Iterator[None]:
+    """A run that ends early inside of this leaves its curves and a page that says so; asked twice it ends at once."""
+    try:
+        yield
+    except BaseException as error:
+        tested = any(line["event"] == "after" for line in job.lines)  # then resume writes what is lacking
+        if job.main and not tested and not interrupt.again:
+            _stopped(job, error)
+        raise
+
+
+def _stopped(job: Job, error: BaseException) -> None:
+    try:
+        page.write(job.run, str(error))
+    except Exception as second:  # the first error is the one to be told
+        job.screen.say(f"report   not written: {second}")
+
+
 def after(job: Job) -> None:
-    """What a run leaves once it is done, beside its weights and numbers: pictures and report.html."""
-    job.task.after(job, runs.Run(job.run))
-    evaluating.complete(job.run)
-    tensorboard.after(job)
-    page.write(job.run)
+    """What a run leaves once it is done, beside its weights and numbers: robustness, pictures and report.html. Every
+    process calls it, one writes."""
+    job.task.measure(job, runs.Run(job.run))
+    if job.main:
+        job.task.after(job, runs.Run(job.run))
+        evaluating.complete(job.run)
+        tensorboard.after(job)
+        page.write(job.run)
 
 
 def write_predictions(job: Job, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> None:
-    """predictions.npz of the test part: ids int64 [N], labels, logits float32 [N, K], and paths as strings, empty for
-    images that have none."""
-    source, content = job.parts.test, io.BytesIO()
+    """predictions.npz of the test part."""
+    store_predictions(job.run, job.parts.test, ids, labels, logits)
+
+
+def store_predictions(
+    folder: Path, source: Source, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor
+) -> None:
+    """predictions.npz in a folder: ids int64 [N], labels, logits float32 [N, K], and paths as strings, empty for images
+    of ``source`` that have none."""
+    content = io.BytesIO()
     items = [""] * len(source) if source.images is not None else map(_path, source.items)
     path_of = dict(zip(source.ids.tolist(), items, strict=True))
     paths = np.array([path_of[id] for id in ids.tolist()])
     np.savez(content, ids=ids.numpy(), labels=labels.numpy(), logits=logits.numpy(), paths=paths)
-    runs.write(job.run / runs.PREDICTIONS, content)
+    runs.write(folder / runs.PREDICTIONS, content)
 
 
 def _path(item: Any) -> str:

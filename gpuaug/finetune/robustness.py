@@ -115,17 +115,20 @@ def pipelines(
     *,
     names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
+    interpolation: str = "bilinear",
     **compose: Any,
 ) -> Iterator[tuple[str, int, ga.Compose]]:
     """(name, strength, pipeline), first ("clean", 0, what the model is tested with), then each corruption of ``names``.
 
     Every pipeline scales the shorter side to ``resize`` (``size`` if None), corrupts, cuts out the middle of ``size``
     pixels a side, and ends in ``dtype``, normalised. Call it with ``ids`` and ``epoch=0``, as a Loader's first pass is.
-    ``compose``: further keywords of Compose (``backend``, ``memory_format``). Raises ValueError for an unknown name.
+    ``interpolation``: of the scaling, which is antialiased. ``compose``: further keywords of Compose (``backend``,
+    ``memory_format``). Raises ValueError for an unknown name.
     """
 
     def pipeline(whole: list, framed: list) -> ga.Compose:
-        ops = [ga.Resize(size if resize is None else resize), *whole, ga.CenterCrop(size), *framed]
+        scaled = ga.Resize(size if resize is None else resize, interpolation, antialias=True)
+        ops = [scaled, *whole, ga.CenterCrop(size), *framed]
         return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], seed=SEED, **compose)
 
     picked = chosen(names)

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import gpuaug as ga
-from gpuaug.messages import shown
+from gpuaug.messages import shown, warn
 
 from . import models, runs
 from .feed import Input
 
 if TYPE_CHECKING:
+    from gpuaug.data import Source
+
     from .exporting import Exported
+    from .metrics import Evaluation
     from .predictions import Predictions
 
 FORMAT = 2  # of what a weights file says of itself
@@ -165,6 +168,38 @@ class Classifier(nn.Module):
         from .exporting import export
 
         return export(self, Path(path), format, dynamic_batch=dynamic_batch, batch_size=batch_size)
+
+    def evaluate(
+        self,
+        data: str | Path | Source,
+        part: str | None = None,
+        *,
+        tta: str = "none",
+        batch_size: int = 64,
+        workers: int = 2,
+        ignore_unknown: bool = False,
+    ) -> Evaluation:
+        """How good the model is on a data set, whose classes are found by their names.
+
+        Args:
+            data: a folder of class folders, or one with train/, val/ or test/ in it; a .csv, .jsonl or .parquet file;
+                "digits"; or a `gpuaug.data.Source`.
+            part: "train", "val", "test" or "all"; None: of data that have parts the test part, else all.
+            tta: "flip" averages the logits of an image and its mirror image.
+            batch_size: images that the model gets at a time. workers: threads that decode ahead.
+            ignore_unknown: leave out images of classes that the model does not know.
+
+        Raises:
+            DataError: there are no such data; they have no labels, or classes that the model does not know.
+        """
+        from . import testing
+
+        opened = testing.opened(data, part)
+        source, _ = testing.matched(opened, self.classes, self.about.several, ignore_unknown)
+        found = testing.evaluate(self, source, tta=tta, batch_size=batch_size, workers=workers)
+        if found.bad:
+            warn(f"{len(found.bad)} of {len(source)} images were left out: {'; '.join(found.bad[:8])}")
+        return found.evaluation
 
     def extra_repr(self) -> str:
         return f"{self.about.model}, {len(self.classes)} classes, {self.size}x{self.size}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from .metrics import Evaluation, confusions, percent, weakest
 from .runs import dumped
 
 REFRESH = 0.2  # seconds between two looks at the numbers
+LISTED = 5  # classes, and confusions
+NAME = 28  # letters of a class
 
 
 class Screen:
@@ -29,6 +32,10 @@ class Screen:
         """A line of metrics.jsonl."""
         if self.json:
             print(dumped(line), flush=True)
+
+    def counted(self, steps: Iterable, words: str) -> Iterable:
+        """The same, with a bar; none where the screen is a file."""
+        return tqdm(steps, words, leave=False, disable=None if self.words else True, dynamic_ncols=True)
 
     def bar(self, epoch: int, total: int, done: int = 0) -> Bar:
         return Bar(epoch, total, done, self.words)
@@ -109,3 +116,29 @@ def closing_table(before: dict[str, float], after: dict[str, float]) -> str:
         else:
             rows.append(f"{name:18}│{was:>9.3f} │{value:>9.3f} │{value - was:>+12.3f}")
     return "\n".join(rows)
+
+
+def evaluation_words(found: Evaluation) -> str:
+    """All figures with their intervals, the weakest classes, and what is most often taken for what."""
+    lines = [f"{f'{found.n:,} images':28}│{'':>8} │ interval of 95%", f"{'─' * 28}┼{'─' * 9}┼{'─' * 16}"]
+    for name, value, interval in found.shares:
+        if value is not None:
+            ends = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+            lines.append(f"{name:28}│{percent(value):>8} │ {ends}".rstrip())
+    lines.append(f"{'loss (cross entropy)':28}│{found.loss:>8.3f} │")
+    figure, title = ("recall", "recall") if found.top1 is not None else ("average_precision", "average precision")
+    weak = [line for line in weakest(found) if line["n"]][:LISTED]
+    lines += ["", f"weakest classes, by {title}"]
+    for line in weak:
+        interval = line["recall_interval"] if figure == "recall" else None
+        lines.append(f"  {_cut(line['class']):{NAME}} {percent(line[figure], interval):24} of {line['n']:,}")
+    if pairs := confusions(found, LISTED):
+        lines += ["", "most often taken for another"]
+        for pair in pairs:
+            both = f"{_cut(pair['true'])} for {_cut(pair['predicted'])}"
+            lines.append(f"  {both:{NAME}} {pair['n']:,}, {percent(pair['share'])} of the class")
+    return "\n".join(lines)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"

@@ -79,6 +79,12 @@ class Task(ABC):
         """The feeds of the three parts, and what was decided for them; ``shared``: see :mod:`gpuaug.finetune.feeds`."""
         return feeds.image_feeds(*shared)
 
+    def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
+        """(how many test images are corrupted after the training, what was decided, in words)."""
+        if config.robustness:
+            raise ValueError(f"robustness: of the task {self.name} it is not measured; leave it out")
+        return 0, []
+
     @abstractmethod
     def losses(
         self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any
@@ -104,9 +110,16 @@ class Task(ABC):
     def write_predictions(self, job: Job, predicted: Any) -> None:
         """Leave what was predicted of the test part in the run's folder."""
 
+    def before(self, job: Job, run: runs.Run) -> None:  # noqa: B027
+        """What the run leaves before its first epoch, if there is such."""
+
+    def measure(self, job: Job, run: runs.Run) -> None:  # noqa: B027
+        """What is measured once the run is done, if there is such: by every process, as a model may be shared among
+        them; one writes."""
+
     @abstractmethod
     def after(self, job: Job, run: runs.Run) -> None:
-        """The pictures of the run."""
+        """What the run leaves once it is done, beside its numbers."""
 
 
 def with_validation(config: Config, parts: Parts) -> tuple[Parts, str | None]:

@@ -1,0 +1,80 @@
+"""``gpuaug evaluate``: how good a fine-tuned model is on its own test images, or on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from gpuaug.finetune.evaluations import Made
+
+NAMED = 3  # damaged images in one line
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Test a fine-tuned model: on the run's own test images, or on other data whose classes have the same names.
+
+    Prints every figure with its interval of 95%, and leaves a folder in RUN/evaluations with a report.html.
+    """
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Its folder, or its name or number in --out; or a .safetensors file that it wrote."""
+    data: str | None = None
+    """A folder of class folders, or one with train/, val/ or test/ in it; or a .csv, .jsonl or .parquet file. By
+    default the run's own."""
+    part: Literal["test", "val", "train", "all"] | None = None
+    """By default test where the data have parts, else all."""
+    tta: Literal["none", "flip"] | None = None
+    """flip: average the model's outputs for an image and its mirror image. By default as the run was tested."""
+    batch_size: int | None = None
+    """By default the run's."""
+    workers: int = 2
+    """Threads that decode images."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, ..."""
+    robustness: int | Literal["all"] = 0
+    """So many images, the same ones each time, are also turned, scaled, blurred, noisy, pale and compressed, at five
+    strengths each."""
+    ignore_unknown: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out images of classes that the run does not know, rather than stop."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the result as one line of JSON, and nothing else."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["--runs"])] = Path("runs")
+    """Where runs lie."""
+
+
+def run(command: Evaluate) -> None:
+    """Evaluate."""
+    from tqdm.auto import tqdm
+
+    from gpuaug.finetune.evaluations import Asked, evaluate
+    from gpuaug.finetune.runs import dumped
+
+    asked = Asked(**{name: value for name, value in vars(command).items() if name != "json"})
+
+    def bar(steps: Iterable, words: str) -> Iterable:
+        return tqdm(steps, words, leave=False, disable=True if command.json else None, dynamic_ncols=True)
+
+    made = evaluate(asked, bar)
+    print(dumped(made.as_dict()) if command.json else words(made))
+
+
+def words(made: Made) -> str:
+    """What came out, for the screen."""
+    from gpuaug.finetune.corrupted import words as robustness_words
+    from gpuaug.finetune.screen import evaluation_words
+
+    found, bad = made.tested.evaluation, made.tested.bad
+    lines = [f"run      {made.name}", f"data     {made.data}, {'; '.join(made.told)}"]
+    if bad:
+        more = "; ..." if len(bad) > NAMED else ""
+        lines.append(f"damaged  {len(bad):,} images are left out: {'; '.join(bad[:NAMED])}{more}")
+    lines += ["", evaluation_words(found), ""]
+    if made.robustness:
+        lines.append(f"robust   {robustness_words(made.robustness)}")
+    return "\n".join([*lines, f"wrote    {made.folder}/: {', '.join(sorted(p.name for p in made.folder.iterdir()))}"])
