@@ -199,10 +199,12 @@ class Segment(Task):
         for id, mask in predicted.masks.items():
             Image.fromarray(mask).save(folder / f"{Path(str(path_of[id])).stem}.png")
 
-    def after(self, job: Job, run: runs.Run) -> None:
+    def before(self, job: Job, run: runs.Run) -> None:
         shown = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name}
         path = run.picture("contact_sheet")
         pictures_pixels.write_contact_sheet(path, job.augment, job.parts.train, augmented=run.augmented, **shown)
+
+    def after(self, job: Job, run: runs.Run) -> None:
         pictures_pixels.write_mistakes(run.picture("mistakes"), run, job.parts.test)
 
 
