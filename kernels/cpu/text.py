@@ -1,0 +1,304 @@
+"""Augmentation of tokens, a row at a time in a thread's own memory: `shared.text` in loops."""
+
+from ..shared import draw, text
+from . import frame as F
+from .dialect import DRAW, TEXT, exact, i32, i64, int32, u8, widest, word_block, xp
+
+# what a job says beside F.JOB_N, F.JOB_LOCK, F.JOB_LACKS, F.JOB_NEXT, F.JOB_BUSY
+PROGRAM = 0  # int64 [OPS, OP_WORDS]
+OPS = 1
+MEMORY = 2  # int32
+SPECIAL = 3  # where in memory the bits of special tokens begin
+KNOWN = 4  # of how many tokens they tell
+IDS = 5  # int64 [N]: of the samples
+EPOCH = 6
+SEED_LOW = 7
+SEED_HIGH = 8
+TOKENS = 9  # [N, LENGTH], and bytes of an element
+TOKEN_BYTES = 10
+MASK = 11  # [N, LENGTH]
+MASK_BYTES = 12
+LENGTH = 13
+WIDTH = 14  # of the output, at least LENGTH
+OUT = 15  # [N, WIDTH], elements as TOKENS
+OUT_MASK = 16  # [N, WIDTH], elements as MASK
+SOURCES = 17  # int32 [N, WIDTH], 0 to leave them out
+LEFT = 18  # 1 to pad on the left
+PAD = 19
+CHUNK = 20  # rows that a thread takes at once
+BUFFERS = 6  # int32 [pitch] each: codes and sources, twice; words; places
+
+OP, CHANCE, LOW, HIGH = text.OP, text.CHANCE, text.LOW, text.HIGH
+OFFSETS, SIZE, CANDIDATES = text.OFFSETS, text.SIZE, text.CANDIDATES
+TOKEN, MASKED, OTHER, OP_WORDS = text.TOKEN, text.MASKED, text.OTHER, text.OP_WORDS
+REPLACE, MASKS, INSERT, DELETE, SWAP = text.REPLACE, text.MASK, text.INSERT, text.DELETE, text.SWAP
+NONE, BEHIND, CHOICES = text.NONE, text.BEHIND, text.CHOICES
+WORD = draw.WORD
+row_key = DRAW["row_key"]
+op_key, choices, of_row, below, level = (TEXT[name] for name in ("op_key", "choices", "of_row", "below", "level"))
+swaps, partner, kept_length = (TEXT[name] for name in ("swaps", "partner", "kept_length"))
+
+
+@exact
+def pitch_of(width):
+    """Elements of a buffer."""
+    return (width + 31) // 16 * 16
+
+
+@exact
+def load(address, size, i):
+    """Element i of whole numbers of 1, 4 or 8 bytes."""
+    if size == 8:
+        return xp.i64(i64(address)[i])
+    if size == 4:
+        return xp.i64(i32(address)[i])
+    return xp.i64(u8(address)[i])
+
+
+@exact
+def store(address, size, i, value):
+    if size == 8:
+        i64(address)[i] = value
+    elif size == 4:
+        i32(address)[i] = int32(value)
+    else:
+        u8(address)[i] = value
+
+
+@exact
+def read_row(job, r, code, source):
+    """The sequence of row r; returns how long it is."""
+    length, size, mask_size = job[LENGTH], job[TOKEN_BYTES], job[MASK_BYTES]
+    tokens, mask = job[TOKENS] + r * length * size, job[MASK] + r * length * mask_size
+    memory, first, known, n = i32(job[MEMORY]), job[SPECIAL], job[KNOWN], 0
+    for t in range(length):
+        if load(mask, mask_size, t) != 0:
+            token = load(tokens, size, t)
+            if (token >= 0) & (token < known):
+                if (memory[first + (token >> 5)] >> (token & 31)) & 1 == 1:
+                    token = ~token
+            code[n], source[n] = int32(token), int32(t)
+            n += 1
+    return n
+
+
+@exact
+def write_row(job, r, code, source, n):
+    """Row r of the output."""
+    width, size, mask_size, pad = job[WIDTH], job[TOKEN_BYTES], job[MASK_BYTES], job[PAD]
+    out, out_mask = job[OUT] + r * width * size, job[OUT_MASK] + r * width * mask_size
+    start = xp.where(job[LEFT] == 1, width - n, 0)
+    for t in range(start):
+        store(out, size, t, pad)
+        store(out_mask, mask_size, t, 0)
+    for p in range(n):
+        token = xp.i64(code[p])
+        store(out, size, start + p, xp.where(token < 0, ~token, token))
+        store(out_mask, mask_size, start + p, 1)
+    for t in range(start + n, width):
+        store(out, size, t, pad)
+        store(out_mask, mask_size, t, 0)
+    if job[SOURCES] != 0:
+        sources = i32(job[SOURCES] + 4 * r * width)
+        for t in range(start):
+            sources[t] = int32(NONE)
+        for p in range(n):
+            sources[start + p] = source[p]
+        for t in range(start + n, width):
+            sources[t] = int32(NONE)
+
+
+@exact
+def draw_words(key, n, out, quarter):
+    """The words of positions 0 .. n - 1: that of p at (p & 3) quarter + p >> 2."""
+    widest()
+    id_low, id_high, epoch, stream, low, high = key
+    for b in range((n + 3) >> 2):
+        w0, w1, w2, w3 = word_block(id_low, id_high, epoch, stream + b, low, high)
+        out[b], out[quarter + b] = int32(w0), int32(w1)
+        out[2 * quarter + b], out[3 * quarter + b] = int32(w2), int32(w3)
+
+
+@exact
+def word_at(drawn, quarter, p):
+    return xp.i64(drawn[(p & 3) * quarter + (p >> 2)]) & WORD
+
+
+@exact
+def candidate(op, memory, token, word):
+    """A candidate of a token, -1 if it has none."""
+    first, count = 0, op[SIZE]
+    if op[OFFSETS] >= 0:
+        if (token < 0) | (token >= count):
+            return -1
+        first = xp.i64(memory[op[OFFSETS] + token])
+        count = xp.i64(memory[op[OFFSETS] + token + 1]) - first
+    if count <= 0:
+        return -1
+    return xp.i64(memory[op[CANDIDATES] + first + below(word, count)])
+
+
+@exact
+def segment_end(code, n, p):
+    """The end of the segment that p is in, or in front of."""
+    while (p < n) and (code[p] >= 0):
+        p += 1
+    return p
+
+
+@exact
+def replace(op, memory, key, rate, code, n, drawn, quarter):
+    for p in range(n):
+        if (word_at(drawn, quarter, p) < rate) & (code[p] >= 0):
+            word, _ = choices(key, p)
+            token = candidate(op, memory, xp.i64(code[p]), word)
+            if token >= 0:
+                code[p] = int32(token)
+
+
+@exact
+def mask_tokens(op, memory, key, rate, code, n, drawn, quarter):
+    for p in range(n):
+        if (word_at(drawn, quarter, p) < rate) & (code[p] >= 0):
+            way, which = choices(key, p)
+            token = -1
+            if way < op[MASKED]:
+                token = op[TOKEN]
+            elif way < op[OTHER]:
+                token = candidate(op, memory, xp.i64(code[p]), which)
+            if token >= 0:
+                code[p] = int32(token)
+
+
+@exact
+def source_of(source):
+    """Where a token came from, or the one behind which it was inserted."""
+    return xp.where(source < NONE, BEHIND - source, source)
+
+
+@exact
+def insert(op, memory, key, rate, code, source, n, width, drawn, quarter, to_code, to_source, tokens):
+    """See `torch.text`; `tokens` holds what is inserted behind each position, -1 for nothing. Returns the length."""
+    first, end, new, loose = 0, 0, 0, 0
+    for p in range(n):
+        tokens[p] = int32(-1)
+        if code[p] < 0:
+            continue
+        if p >= end:
+            first, end = p, segment_end(code, n, p)
+        loose += xp.where(p > first, 1, 0)
+        if word_at(drawn, quarter, p) < rate:
+            donor, which = choices(key, p)
+            token = candidate(op, memory, xp.i64(code[first + below(donor, end - first)]), which)
+            tokens[p] = int32(token)
+            new += xp.where(token >= 0, 1, 0)
+    most, seen, m, front = loose + new - max(n + new - width, 0), 0, 0, True
+    for p in range(n):
+        is_loose = (code[p] >= 0) & (not front)
+        front = code[p] < 0
+        if is_loose:
+            seen += 1
+        if (not is_loose) or (seen <= most):
+            to_code[m], to_source[m] = code[p], source[p]
+            m += 1
+        if tokens[p] >= 0:
+            seen += 1
+            if seen <= most:
+                to_code[m], to_source[m] = tokens[p], int32(BEHIND - source_of(xp.i64(source[p])))
+                m += 1
+    return m
+
+
+@exact
+def delete(key, rate, code, source, n, drawn, quarter):
+    p, m = 0, 0
+    while p < n:
+        end, kept = segment_end(code, n, p), m
+        for q in range(p, end):
+            if word_at(drawn, quarter, q) >= rate:
+                code[m], source[m] = code[q], source[q]
+                m += 1
+        if (m == kept) & (end > p):
+            word, _ = choices(key, p)
+            last = p + below(word, end - p)
+            code[m], source[m] = code[last], source[last]  # nothing was written over: m is at most p
+            m += 1
+        if end < n:
+            code[m], source[m] = code[end], source[end]
+            m += 1
+        p = end + 1
+    return m
+
+
+@exact
+def swap(key, rate, code, source, n, word, place):
+    total = 0
+    for p in range(n):
+        if code[p] >= 0:
+            place[total] = int32(p)
+            total += 1
+    for k in range(swaps(rate, total, word)):
+        one, other = choices(key, k)
+        i = xp.i64(place[below(one, total)])
+        first, end = i, i
+        while (first > 0) and (code[first - 1] >= 0):
+            first -= 1
+        while (end < n) and (code[end] >= 0):
+            end += 1
+        j = partner(first, end - first, i, other)
+        code[i], code[j] = code[j], code[i]
+        source[i], source[j] = source[j], source[i]
+
+
+@exact
+def crop(key, share, code, source, n):
+    p, m = 0, 0
+    while p < n:
+        end = segment_end(code, n, p)
+        if end > p:
+            kept = kept_length(share, end - p)
+            word, _ = choices(key, p)
+            start = p + below(word, end - p - kept + 1)
+            for q in range(start, start + kept):
+                code[m], source[m] = code[q], source[q]
+                m += 1
+        if end < n:
+            code[m], source[m] = code[end], source[end]
+            m += 1
+        p = end + 1
+    return m
+
+
+@exact
+def augment_row(job, r, work):
+    """Row r of the batch through the program, in `work`, BUFFERS of them."""
+    pitch = pitch_of(job[WIDTH])
+    quarter, memory = pitch >> 2, i32(job[MEMORY])
+    at, other = work, work + 8 * pitch
+    drawn, place = i32(work + 16 * pitch), i32(work + 20 * pitch)
+    n = read_row(job, r, i32(at), i32(at + 4 * pitch))
+    row = row_key(i64(job[IDS])[r], job[EPOCH], 0, job[SEED_LOW], job[SEED_HIGH])
+    for i in range(job[OPS]):
+        op, key = i64(job[PROGRAM] + 8 * OP_WORDS * i), op_key(row, i)
+        a, b, c, _ = of_row(key)
+        if a < op[CHANCE]:
+            kind, rate = op[OP], level(b, op[LOW], op[HIGH])
+            code, source = i32(at), i32(at + 4 * pitch)
+            if kind <= DELETE:
+                draw_words(key, n, drawn, quarter)
+            if kind == REPLACE:
+                replace(op, memory, key, rate, code, n, drawn, quarter)
+            elif kind == MASKS:
+                mask_tokens(op, memory, key, rate, code, n, drawn, quarter)
+            elif kind == INSERT:
+                to_code, to_source = i32(other), i32(other + 4 * pitch)
+                w = job[WIDTH]
+                n = insert(op, memory, key, rate, code, source, n, w, drawn, quarter, to_code, to_source, place)
+                at, other = other, at
+            elif kind == DELETE:
+                n = delete(key, rate, code, source, n, drawn, quarter)
+            elif kind == SWAP:
+                swap(key, rate, code, source, n, c, place)
+            else:
+                n = crop(key, rate, code, source, n)
+    write_row(job, r, i32(at), i32(at + 4 * pitch), n)
