@@ -386,5 +386,5 @@ PLAN = _bind(
 )
 _lengths = {name: PLAN[name] for name in ("group_at", "group_words")}
 POINTS = _bind(points, exact, **_lengths, **_numbers(plan))
-TEXT = _bind(text, exact, words=DRAW["words"])
+TEXT = _bind(text, exact, philox=DRAW["philox"])
 word_block = _words["philox"]

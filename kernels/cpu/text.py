@@ -1,7 +1,6 @@
 """Augmentation of tokens, a row at a time in a thread's own memory: `shared.text` in loops."""
 
 from ..shared import draw, text
-from . import frame as F
 from .dialect import DRAW, TEXT, exact, i32, i64, int32, u8, widest, word_block, xp
 
 # what a job says beside F.JOB_N, F.JOB_LOCK, F.JOB_LACKS, F.JOB_NEXT, F.JOB_BUSY
@@ -231,21 +230,20 @@ def delete(key, rate, code, source, n, drawn, quarter):
 
 
 @exact
-def swap(key, rate, code, source, n, word, place):
-    total = 0
-    for p in range(n):
-        if code[p] >= 0:
-            place[total] = int32(p)
+def swap(key, rate, code, source, n, word, place, firsts, lengths):
+    """`place`, `firsts`, `lengths`: of each content token its position, and its segment's first one and length."""
+    total, p = 0, 0
+    while p < n:
+        end = segment_end(code, n, p)
+        for q in range(p, end):
+            place[total], firsts[total], lengths[total] = int32(q), int32(p), int32(end - p)
             total += 1
+        p = end + 1
     for k in range(swaps(rate, total, word)):
         one, other = choices(key, k)
-        i = xp.i64(place[below(one, total)])
-        first, end = i, i
-        while (first > 0) and (code[first - 1] >= 0):
-            first -= 1
-        while (end < n) and (code[end] >= 0):
-            end += 1
-        j = partner(first, end - first, i, other)
+        at = below(one, total)
+        i = xp.i64(place[at])
+        j = partner(xp.i64(firsts[at]), xp.i64(lengths[at]), i, other)
         code[i], code[j] = code[j], code[i]
         source[i], source[j] = source[j], source[i]
 
@@ -283,7 +281,7 @@ def augment_row(job, r, work):
         a, b, c, _ = of_row(key)
         if a < op[CHANCE]:
             kind, rate = op[OP], level(b, op[LOW], op[HIGH])
-            code, source = i32(at), i32(at + 4 * pitch)
+            code, source, to_code, to_source = i32(at), i32(at + 4 * pitch), i32(other), i32(other + 4 * pitch)
             if kind <= DELETE:
                 draw_words(key, n, drawn, quarter)
             if kind == REPLACE:
@@ -291,14 +289,13 @@ def augment_row(job, r, work):
             elif kind == MASKS:
                 mask_tokens(op, memory, key, rate, code, n, drawn, quarter)
             elif kind == INSERT:
-                to_code, to_source = i32(other), i32(other + 4 * pitch)
                 w = job[WIDTH]
                 n = insert(op, memory, key, rate, code, source, n, w, drawn, quarter, to_code, to_source, place)
                 at, other = other, at
             elif kind == DELETE:
                 n = delete(key, rate, code, source, n, drawn, quarter)
             elif kind == SWAP:
-                swap(key, rate, code, source, n, c, place)
+                swap(key, rate, code, source, n, c, place, to_code, to_source)
             else:
                 n = crop(key, rate, code, source, n)
     write_row(job, r, i32(at), i32(at + 4 * pitch), n)

@@ -52,21 +52,28 @@ def lane(four, k):
     return xp.where(k == 0, four[0], xp.where(k == 1, four[1], xp.where(k == 2, four[2], four[3])))
 
 
+def block_words(key, block):
+    """Four words of a block, which may be a tile of them, as then all words of a counter must be."""
+    zero = block * 0
+    c0, c1, c2, low, high = key[0] + zero, key[1] + zero, key[2] + zero, key[4] + zero, key[5] + zero
+    return philox(c0, c1, c2, key[3] + block, low, high)
+
+
 def decision(key, p):
     """The word by which an op takes position p or leaves it."""
-    return lane(words(key, p >> 2), p & 3)
+    return lane(block_words(key, p >> 2), p & 3)
 
 
 def choices(key, p):
     """Two words of position p, or of swap number p."""
-    a, b, d, e = words(key, CHOICES + (p >> 1))
+    a, b, d, e = block_words(key, CHOICES + (p >> 1))
     odd = (p & 1) == 1
     return xp.where(odd, d, a), xp.where(odd, e, b)
 
 
 def of_row(key):
     """A row's own words: whether it gets the op, the rate, how many swaps."""
-    return words(key, ROW_BLOCK)
+    return philox(key[0], key[1], key[2], key[3] + ROW_BLOCK, key[4], key[5])
 
 
 def below(word, n):
