@@ -2,9 +2,9 @@
 
     python -m gpuaug.benchmarks.text [--threads 2] [--rounds 15] [--nlpaug PYTHON] [--out benchmarks/results/text.json]
 
-Per case the median time of a call, in rounds of all providers in turn: the pipeline on its backend; a loop in Python
-over lists with `random.Random`, from tensors to tensors, which for the same promise seeds each row by (seed, epoch, id);
-and the same loop with one generator for all rows. nlpaug is asked in an interpreter that has it, on the same number of
+Per case the median time of a call, in rounds of all providers in turn: the pipeline; a loop in Python over lists with
+`random.Random`, from tensors to tensors, which for the same promise seeds each row by (seed, epoch, id); and the same
+loop with one generator for all rows. nlpaug is asked in an interpreter that has it, on the same number of
 threads, for what it has too: it works on strings, of as many words as the rows have tokens.
 """
 
@@ -54,7 +54,10 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, dict[int, list[int]]]:
     numbers = np.random.default_rng(0)
     rows = torch.from_numpy(numbers.integers(FIRST, V, (B, T)))
     rows[:, 0], rows[:, -1] = CLS, SEP
-    table = {token: others.tolist() for token, others in zip(range(FIRST, V), numbers.integers(FIRST, V, (V, 3)), strict=False)}
+    table = {
+        token: others.tolist()
+        for token, others in zip(range(FIRST, V), numbers.integers(FIRST, V, (V, 3)), strict=False)
+    }
     return rows, torch.ones_like(rows), table
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 stats = pytest.importorskip("scipy.stats", reason="its distributions are the judge")
+neighbors = pytest.importorskip("sklearn.neighbors", reason="it is the judge of neighbours")
 
 from gpuaug import text  # noqa: E402
 
@@ -148,3 +149,16 @@ def test_ops_epochs_and_samples_are_independent() -> None:
     kept = torch.zeros(B, L + 2, dtype=torch.bool)
     kept.scatter_(1, sources.clamp(min=0).long(), sources > 0)
     assert is_binomial((kept[:, 1 : L + 1] == first).sum(), B * L, 0.5)
+
+
+def test_neighbours_are_those_of_sklearn() -> None:
+    matrix = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
+    found = text.Neighbours.of(torch.nn.Embedding.from_pretrained(matrix), 5, batch_size=77)
+    near = neighbors.NearestNeighbors(n_neighbors=6, metric="cosine").fit(matrix.numpy()).kneighbors(matrix.numpy())[1]
+    assert [found[t] for t in range(300)] == near[:, 1:].tolist()
+    some = text.Neighbours.of(matrix, 5, minimum=0.5, exclude=[0, 1, 2])
+    unit = torch.nn.functional.normalize(matrix, dim=1)
+    cosine = unit @ unit.T
+    for t in range(300):
+        wanted = [] if t < 3 else [u for u in near[t, 1:] if u > 2 and cosine[t, u] >= 0.5]
+        assert some[t][: len(wanted)] == wanted and all(cosine[t, u] >= 0.5 and u > 2 for u in some[t])

@@ -1,4 +1,4 @@
-"""Augmentation of tokens in plain Python, from the words of docs/text.md alone: lists, whole numbers, one row at a time.
+"""Augmentation of tokens in plain Python, from the words of docs/text.md: lists, whole numbers, a row at a time.
 
 A token is (id, source, special). Philox4x32-10 is written from the paper (Salmon et al., 2011).
 """

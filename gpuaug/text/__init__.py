@@ -2,9 +2,12 @@
 
 from .compose import Compose
 from .ops import RandomDeletion, RandomInsertion, RandomMask, RandomReplacement, RandomSwap, SpanCrop
+from .reading import TextParts, Texts, open_parts, read
 from .sources import Candidates, Neighbours, Synonyms, Uniform
+from .tokenizer import BPETokenizer
 
 __all__ = [
+    "BPETokenizer",
     "Candidates",
     "Compose",
     "Neighbours",
@@ -15,7 +18,11 @@ __all__ = [
     "RandomSwap",
     "SpanCrop",
     "Synonyms",
+    "TextParts",
+    "Texts",
     "Uniform",
+    "open_parts",
+    "read",
 ]
 
 

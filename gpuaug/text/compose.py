@@ -41,7 +41,7 @@ class Compose(Stated, nn.Module):
     Args:
         transforms: ops of `gpuaug.text`, at most 64, applied in order.
         tokenizer: tells special tokens, padding, mask token and vocabulary, as Hugging Face's do, or
-            :class:`gpuaug.text.WordPiece`. The arguments behind it count more; without it, `special_tokens` and
+            :class:`gpuaug.text.BPETokenizer`. The arguments behind it count more; without it, `special_tokens` and
             `pad_token_id` are needed.
         special_tokens: ids that stay, in their order and between the same segments. pad_token_id, mask_token_id: ids.
         vocab_size: how many tokens there are, for ops that draw any.
@@ -217,7 +217,7 @@ class Compose(Stated, nn.Module):
                 )
             elif alike and name != "labels":
                 raise ValueError(
-                    f"Compose: {name} has the shape of the tokens, and it is not known whether it goes along with them: "
+                    f"Compose: {name} is as long as the tokens, and it is not known whether it goes along with them: "
                     f"say fields={{{name!r}: its value at new and padding tokens}}, or leave it out{meant(name, known)}"
                 )
         return found
@@ -235,7 +235,7 @@ class Compose(Stated, nn.Module):
             if epoch is None and self._keys.epoch is None and not self._warned:
                 self._warned = True
                 warn("ids without an epoch repeat the same draws in each epoch; pass epoch= or call set_epoch()")
-        backend = run.select(self.backend, device)
+        backend = run.select(self.backend, device, width)
         return run.run(backend, self._program, tokens, mask, numbers, word, state, width, sources)
 
     def __repr__(self) -> str:

@@ -66,9 +66,7 @@ class TextParts(NamedTuple):
     test: Texts | None
 
 
-def read(
-    path: str | Path, *, columns: Mapping[str, str] | None = None, classes: Sequence[str] = ()
-) -> Texts:
+def read(path: str | Path, *, columns: Mapping[str, str] | None = None, classes: Sequence[str] = ()) -> Texts:
     """The texts of a file: CSV or TSV with a head line, JSON lines of objects, or Parquet (extra ``parquet``).
 
     Args:
@@ -108,9 +106,7 @@ def read(
     return Texts(tuple(texts), checked(ids, [f"sample {i + 1}" for i in range(len(ids))], path), found, names)
 
 
-def open_parts(
-    root: str | Path, *, columns: Mapping[str, str] | None = None, classes: Sequence[str] = ()
-) -> TextParts:
+def open_parts(root: str | Path, *, columns: Mapping[str, str] | None = None, classes: Sequence[str] = ()) -> TextParts:
     """The parts of a folder with train.csv and, if there are any, val.csv and test.csv, by any usual name of a part and
     in any format of :func:`read`; or a file alone, which is all train. Classes count as in train.
 

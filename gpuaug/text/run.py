@@ -17,6 +17,7 @@ from .program import Program
 
 NAMES = ("auto", "triton", "cpu", "torch")
 SMALL_WORK = 1 << 13  # tokens times ops below which waking another thread costs more than it brings
+MOST_WIDE = 2048  # tokens that a program of the Triton kernel holds; more take minutes to compile
 CHUNK = 8  # rows that a thread takes at once
 _warned: set[str] = set()
 
@@ -28,8 +29,8 @@ def checked(backend: str) -> str:
     return backend
 
 
-def reason_against(backend: str, device: torch.device) -> str | None:
-    """None if a backend can run on a device, else why not."""
+def reason_against(backend: str, device: torch.device, width: int) -> str | None:
+    """None if a backend can run on a device for rows of `width` tokens, else why not."""
     if backend == "torch":
         return None
     if lacks := missing({"cpu": "numba", "triton": "triton"}[backend]):
@@ -38,23 +39,25 @@ def reason_against(backend: str, device: torch.device) -> str | None:
         return None if device.type == "cpu" else f"it runs on CPU tensors, and these are on {device}"
     from ..kernels.triton.launch import INTERPRETED
 
+    if width > MOST_WIDE:
+        return f"its kernel takes rows of up to {MOST_WIDE} tokens, and these may have {width}"
     if device.type == "cuda" or (device.type == "cpu" and INTERPRETED):
         return None
     return f"its kernels run on CUDA tensors, and these are on {device}"
 
 
-def select(backend: str, device: torch.device) -> str:
+def select(backend: str, device: torch.device, width: int) -> str:
     """The backend to run on a device; "auto" takes the fastest, and says why where that is the slowest.
 
     Raises:
         RuntimeError: the named one cannot.
     """
     if backend != "auto":
-        if reason := reason_against(backend, device):
+        if reason := reason_against(backend, device, width):
             raise RuntimeError(f"the {backend} backend cannot augment tokens: {reason}")
         return backend
     wanted = {"cuda": "triton", "cpu": "cpu"}.get(device.type, "torch")
-    reason = reason_against(wanted, device)
+    reason = reason_against(wanted, device, width)
     if reason is None:
         return wanted
     if reason not in _warned:

@@ -12,12 +12,14 @@ from ..data.errors import DataError
 from ..messages import shown
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # BERT's names, ids 0 .. 4
+MARK = "▁"  # of a word's first piece
 MOST_TOKENS = 512  # of a text, by default
 
 
-class WordPiece:
-    """A tokenizer of words' pieces, by the library tokenizers (extra ``text``). It has the attributes of Hugging Face's
-    that :class:`gpuaug.text.Compose` reads: ``all_special_ids``, ``pad_token_id``, ``mask_token_id``, a length.
+class BPETokenizer:
+    """A tokenizer of pieces of words, by the library tokenizers (extra ``text``). It has what
+    :class:`gpuaug.text.Compose` reads of Hugging Face's: ``all_special_ids``, ``pad_token_id``, ``mask_token_id``, a
+    length.
 
     Args:
         tokenizer: a ``tokenizers.Tokenizer`` with the special tokens of `SPECIAL`.
@@ -29,27 +31,29 @@ class WordPiece:
         self.tokenizer = tokenizer
         ids = [tokenizer.token_to_id(token) for token in SPECIAL]
         if None in ids:
-            raise ValueError(f"WordPiece: the tokenizer has no {SPECIAL[ids.index(None)]}")
+            raise ValueError(f"BPETokenizer: the tokenizer has no {SPECIAL[ids.index(None)]}")
         self.pad_token_id, self.unk_token_id, self.cls_token_id, self.sep_token_id, self.mask_token_id = ids
         self.all_special_ids = ids
 
     @classmethod
     def learn(
         cls, texts: Iterable[str], vocab_size: int = 8000, *, lowercase: bool = True, min_frequency: int = 2
-    ) -> WordPiece:
-        """Learn a vocabulary from texts: WordPiece (Wu et al., 2016), normalised and parted as BERT's.
+    ) -> BPETokenizer:
+        """Learn a vocabulary from texts by byte-pair encoding (Sennrich et al., 2016) of characters; the first piece of
+        a word begins with ▁. The same texts give the same tokens, which the library's WordPiece trainer does not.
 
         Args:
             vocab_size: how many tokens at most, special ones among them.
-            lowercase: take capitals for small letters, and accents off.
-            min_frequency: how often a piece must occur.
+            lowercase: take capitals for small letters, and accents off, as BERT's normaliser does.
+            min_frequency: how often a pair of pieces must occur to become one.
         """
         library = _library()
-        model = library.models.WordPiece(unk_token=UNK, max_input_chars_per_word=100)
-        tokenizer = library.Tokenizer(model)
+        tokenizer, parts = library.Tokenizer(library.models.BPE(unk_token=UNK)), library.pre_tokenizers
         tokenizer.normalizer = library.normalizers.BertNormalizer(lowercase=lowercase)
-        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-        trainer = library.trainers.WordPieceTrainer(
+        words = parts.Metaspace(replacement=MARK, prepend_scheme="always")
+        tokenizer.pre_tokenizer = parts.Sequence([parts.Punctuation("isolated"), words])
+        tokenizer.decoder = library.decoders.Metaspace(replacement=MARK, prepend_scheme="always")
+        trainer = library.trainers.BpeTrainer(
             vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=list(SPECIAL), show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
@@ -63,7 +67,7 @@ class WordPiece:
         return self.tokenizer.get_vocab_size()
 
     def get_vocab(self) -> dict[str, int]:
-        """Tokens and their ids; a piece within a word begins with ##."""
+        """Tokens and their ids; the first piece of a word begins with ▁."""
         return self.tokenizer.get_vocab()
 
     def __call__(
@@ -72,7 +76,7 @@ class WordPiece:
         """The tokens of texts, or of pairs, as Hugging Face's tokenizers give them: ``input_ids``, ``attention_mask``
         and, of pairs, ``token_type_ids``, int64 [B, T], padded on the right to the longest, cut at `max_length`."""
         if isinstance(texts, str):
-            raise TypeError(f"WordPiece: texts must be a list of strings, got {shown(texts)}")
+            raise TypeError(f"BPETokenizer: texts must be a list of strings, got {shown(texts)}")
         self.tokenizer.enable_truncation(max_length)
         self.tokenizer.enable_padding(pad_id=self.pad_token_id, pad_token=PAD)
         given = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
@@ -94,7 +98,7 @@ class WordPiece:
         Path(path).write_text(self.tokenizer.to_str(pretty=False), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> WordPiece:
+    def load(cls, path: str | Path) -> BPETokenizer:
         """Read what `save` wrote. Raises DataError where it cannot be."""
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -102,10 +106,10 @@ class WordPiece:
         except ModuleNotFoundError:
             raise
         except Exception as error:  # the library raises Exception itself
-            raise DataError(f"{path}: no tokenizer ({error}); give a file that WordPiece.save wrote") from None
+            raise DataError(f"{path}: no tokenizer ({error}); give a file that BPETokenizer.save wrote") from None
 
     def __repr__(self) -> str:
-        return f"WordPiece({len(self)} tokens)"
+        return f"BPETokenizer({len(self)} tokens)"
 
     def __getstate__(self) -> str:
         return self.tokenizer.to_str(pretty=False)
@@ -117,6 +121,7 @@ class WordPiece:
 def _library() -> Any:
     try:
         import tokenizers
+        import tokenizers.decoders
         import tokenizers.models
         import tokenizers.normalizers
         import tokenizers.pre_tokenizers

@@ -73,8 +73,8 @@ def loaded(scratch, LINE: tl.constexpr, i_at, n, BLOCK: tl.constexpr):
 def segments(b_code, i_p, n):
     """Of each position: whether it is content, and the first position and the length of its segment."""
     m_content = (i_p < n) & (b_code >= 0)
-    b_first = tl.associative_scan(tl.where(m_content, 0, i_p + 1), 0, MOST)
-    b_end = tl.associative_scan(tl.where(m_content, FAR, i_p), 0, LEAST, reverse=True)
+    b_first = tl.associative_scan(tl.where(m_content, 0, i_p + 1), 0, most)
+    b_end = tl.associative_scan(tl.where(m_content, FAR, i_p), 0, least, reverse=True)
     return m_content, b_first, tl.where(m_content, tl.minimum(b_end, n) - b_first, 0)
 
 
@@ -248,7 +248,9 @@ def text_kernel(
     row = i_row * length.to(tl.int64)
     n = read(scratch, tokens + row, mask + row, memory, i_special, n_known, length, BLOCK)
     epoch = tl.where(epoch < 0, tl.load(state + STATE_EPOCH), epoch.to(tl.int64))
-    row_words = row_key(tl.load(ids + i_row), epoch, n * 0, tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH))
+    row_words = row_key(
+        tl.load(ids + i_row), epoch, n * 0, tl.load(state + STATE_SEED_LOW), tl.load(state + STATE_SEED_HIGH)
+    )
     i = n * 0
     while i < n_ops:
         op, key = program + i * OP_WORDS, op_key(row_words, i)
@@ -273,8 +275,7 @@ def text_kernel(
 @functools.cache
 def _function():
     shared = dialect.bind_module(text, philox=dialect.DRAW["philox"])
-    scans = {"MOST": triton.jit(most), "LEAST": triton.jit(least)}
-    return dialect.bind_module(sys.modules[__name__], **shared, **scans)["text_kernel"]
+    return dialect.bind_module(sys.modules[__name__], **shared)["text_kernel"]
 
 
 def kernel_of(block, tokens, mask):
