@@ -1,6 +1,7 @@
 """Augmentation of tokens: a batch at once, where it lies, each sample with its own draw."""
 
 from .compose import Compose
+from .model import TextClassifier
 from .ops import RandomDeletion, RandomInsertion, RandomMask, RandomReplacement, RandomSwap, SpanCrop
 from .reading import TextParts, Texts, open_parts, read
 from .sources import Candidates, Neighbours, Synonyms, Uniform
@@ -18,6 +19,7 @@ __all__ = [
     "RandomSwap",
     "SpanCrop",
     "Synonyms",
+    "TextClassifier",
     "TextParts",
     "Texts",
     "Uniform",
