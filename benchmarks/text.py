@@ -40,11 +40,11 @@ for name, action in (("swap", "swap"), ("deletion", "delete")):
     augment = naw.RandomWordAug(action=action, aug_p=rate, aug_min=1, aug_max=None)
     seconds = []
     for _ in range(rounds):
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         out = augment.augment(texts, num_thread=threads)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
         assert len(out) == b
-    found[name] = sorted(seconds)[len(seconds) // 2]
+    found[name] = [sorted(kind)[rounds // 2] for kind in zip(*seconds)]
 print(json.dumps(found))
 """
 
@@ -119,22 +119,24 @@ def looped(rows: torch.Tensor, mask: torch.Tensor, names: tuple[str, ...], table
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
-def medians(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str, float]:
-    """Seconds of a call, in rounds of all in turn; what is short is called several times in each."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+def medians(calls: dict[str, Callable[[int], object]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Seconds of a call, by the clock and of the calling thread, in rounds of all in turn; what is short is called
+    several times in each."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for call in calls.values():
         call(0)
     for i in range(rounds):
         for name, call in calls.items():
             for k in range(5 if name == "gpuaug" else 1):
-                begun = time.perf_counter()
+                begun, used = time.perf_counter(), time.thread_time()
                 call(5 * i + k)
-                seconds[name].append(time.perf_counter() - begun)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
+                seconds[name].append((time.perf_counter() - begun, time.thread_time() - used))
+    return {name: tuple(np.median(values, axis=0).tolist()) for name, values in seconds.items()}
 
 
-def measured(names: tuple[str, ...], rounds: int) -> dict[str, float]:
-    """Milliseconds a call of each provider, and how many times as long the loops take."""
+def measured(names: tuple[str, ...], rounds: int, peer: list[float] | None) -> dict[str, float]:
+    """Milliseconds a call of each provider, by the clock and of its own processor time, and how many times as long as
+    ours by the clock they are. On a machine that others use, the processor's time of a loop is what counts."""
     rows, mask, table = batch()
     augment, ids = pipeline(names, table), torch.arange(B)
     calls = {
@@ -143,13 +145,16 @@ def measured(names: tuple[str, ...], rounds: int) -> dict[str, float]:
         "python_one_generator": lambda epoch: looped(rows, mask, names, table, False, epoch),
     }
     found = medians(calls, rounds)
-    times = {f"{name}_ms": round(1e3 * value, 4) for name, value in found.items()}
-    ratios = {f"{name}_ratio": round(found[name] / found["gpuaug"], 1) for name in calls if name != "gpuaug"}
-    return times | ratios
+    ours, _ = found.pop("gpuaug")
+    row = {"gpuaug_ms": round(1e3 * ours, 4)}
+    for name, (clock, used) in (found | ({"nlpaug": tuple(peer)} if peer else {})).items():
+        row |= {f"{name}_ms": round(1e3 * clock, 2), f"{name}_cpu_ms": round(1e3 * used, 2)}
+        row |= {f"{name}_ratio": round(clock / ours, 1), f"{name}_cpu_ratio": round(used / ours, 1)}
+    return row
 
 
-def by_nlpaug(python: str, threads: int, rounds: int) -> dict[str, float]:
-    """Seconds a call of nlpaug, by case."""
+def by_nlpaug(python: str, threads: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds a call of nlpaug by the clock and of its process, by case."""
     given = json.dumps([B, T - 2, RATE, threads, rounds])
     done = subprocess.run([python, "-c", NLPAUG, given], capture_output=True, text=True)
     if done.returncode:
@@ -169,11 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     result |= {"commit": commit(), "shape": [B, T], "rate": RATE, "load_before": os.getloadavg(), "cases": {}}
     peer = by_nlpaug(given.nlpaug, given.threads, max(given.rounds // 3, 3)) if given.nlpaug else {}
     for case, names in CASES.items():
-        row = measured(names, given.rounds)
-        if case in peer:
-            row["nlpaug_ms"] = round(1e3 * peer[case], 4)
-            row["nlpaug_ratio"] = round(row["nlpaug_ms"] / row["gpuaug_ms"], 1)
-        result["cases"][case] = row
+        result["cases"][case] = row = measured(names, given.rounds, peer.get(case))
         print(f"{case}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     if given.out is not None:
         given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import warnings
 from collections import UserDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -230,3 +232,22 @@ def test_synonyms_of_words() -> None:
     vocab = {"good": 5, "fine": 6, "Ġgood": 7, "Ġgreat": 8, "▁good": 9, "▁fine": 10, "odd": 11}
     found = text.Synonyms.of_words({"good": ["great", "fine", "well made"], "unknown": ["odd"]}, vocab)
     assert [found[t] for t in (5, 7, 9, 11, 99)] == [[6], [8], [10], [], []]
+
+
+def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On few rows; its loop in Python keeps what the ops keep."""
+    from gpuaug.benchmarks import text as benchmark
+
+    monkeypatch.setattr(benchmark, "B", 6)
+    threads = torch.get_num_threads()
+    benchmark.main(["--threads", str(threads), "--rounds", "1", "--out", str(tmp_path / "out.json")])
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["shape"] == [6, 128] and list(found["cases"]) == list(benchmark.CASES)
+    for row in found["cases"].values():
+        assert row["python_ratio"] == pytest.approx(row["python_ms"] / row["gpuaug_ms"], rel=0.05)
+    rows, mask, table = benchmark.batch()
+    for names in benchmark.CASES.values():
+        out, there = benchmark.looped(rows, mask, names, table, True, 0)
+        assert out.shape == rows.shape and (out[:, 0] == 101).all() and torch.equal(out != 0, there == 1)
+        assert (out.gather(1, there.sum(1, keepdim=True) - 1) == 102).all() and not torch.equal(out, rows)
+    assert "all four" in capsys.readouterr().out
