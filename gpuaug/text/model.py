@@ -21,8 +21,8 @@ def parts_of(token: str) -> list[str]:
 class TextClassifier(nn.Module):
     """Logits from how often parts of tokens occur, by weights learned in minutes from a few texts a class.
 
-    Features are tf-idf, (1 + log tf) idf, of the tokens and their runs of letters (as fastText's subwords: Bojanowski et
-    al., 2017), of one length for each text; the layer on them starts from zero. SGD brings it to about what logistic
+    Features are tf-idf, (1 + log tf) idf, of the tokens and their runs of letters (as fastText's subwords: Bojanowski
+    et al., 2017), of one length for each text; the layer on them starts from zero. SGD brings it to about what logistic
     regression makes of them; Adam, whose steps are as large for rare features, to less.
 
     Args:

@@ -25,7 +25,7 @@ SOURCES = 17  # int32 [N, WIDTH], 0 to leave them out
 LEFT = 18  # 1 to pad on the left
 PAD = 19
 CHUNK = 20  # rows that a thread takes at once
-BUFFERS = 6  # int32 [pitch] each: codes and sources, twice; words; places
+BUFFERS = 12  # int32 [pitch]: codes and sources, twice, of two each; words; positions taken; their two words
 
 OP, CHANCE, LOW, HIGH = text.OP, text.CHANCE, text.LOW, text.HIGH
 OFFSETS, SIZE, CANDIDATES = text.OFFSETS, text.SIZE, text.CANDIDATES
@@ -119,8 +119,26 @@ def draw_words(key, n, out, quarter):
 
 
 @exact
-def word_at(drawn, quarter, p):
-    return xp.i64(drawn[(p & 3) * quarter + (p >> 2)]) & WORD
+def taken(drawn, quarter, rate, code, n, hits):
+    """The content positions that an op takes, ascending; returns how many."""
+    m = 0
+    for p in range(n):
+        hits[m] = int32(p)
+        word = xp.i64(drawn[(p & 3) * quarter + (p >> 2)]) & WORD
+        m += xp.where((word < rate) & (code[p] >= 0), 1, 0)
+    return m
+
+
+@exact
+def draw_choices(key, hits, m, one, two):
+    """The two words of each position, or number, among the first m of `hits`."""
+    widest()
+    id_low, id_high, epoch, stream, low, high = key
+    for k in range(m):
+        p = xp.i64(hits[k])
+        w0, w1, w2, w3 = word_block(id_low, id_high, epoch, stream + CHOICES + (p >> 1), low, high)
+        odd = (p & 1) == 1
+        one[k], two[k] = int32(xp.where(odd, w2, w0)), int32(xp.where(odd, w3, w1))
 
 
 @exact
@@ -146,27 +164,24 @@ def segment_end(code, n, p):
 
 
 @exact
-def replace(op, memory, key, rate, code, n, drawn, quarter):
-    for p in range(n):
-        if (word_at(drawn, quarter, p) < rate) & (code[p] >= 0):
-            word, _ = choices(key, p)
-            token = candidate(op, memory, xp.i64(code[p]), word)
-            if token >= 0:
-                code[p] = int32(token)
+def replace(op, memory, code, m, hits, one):
+    for k in range(m):
+        p = hits[k]
+        token = candidate(op, memory, xp.i64(code[p]), xp.i64(one[k]) & WORD)
+        if token >= 0:
+            code[p] = int32(token)
 
 
 @exact
-def mask_tokens(op, memory, key, rate, code, n, drawn, quarter):
-    for p in range(n):
-        if (word_at(drawn, quarter, p) < rate) & (code[p] >= 0):
-            way, which = choices(key, p)
-            token = -1
-            if way < op[MASKED]:
-                token = op[TOKEN]
-            elif way < op[OTHER]:
-                token = candidate(op, memory, xp.i64(code[p]), which)
-            if token >= 0:
-                code[p] = int32(token)
+def mask_tokens(op, memory, code, m, hits, one, two):
+    for k in range(m):
+        p, way, token = hits[k], xp.i64(one[k]) & WORD, -1
+        if way < op[MASKED]:
+            token = op[TOKEN]
+        elif way < op[OTHER]:
+            token = candidate(op, memory, xp.i64(code[p]), xp.i64(two[k]) & WORD)
+        if token >= 0:
+            code[p] = int32(token)
 
 
 @exact
@@ -176,36 +191,45 @@ def source_of(source):
 
 
 @exact
-def insert(op, memory, key, rate, code, source, n, width, drawn, quarter, to_code, to_source, tokens):
-    """See `torch.text`; `tokens` holds what is inserted behind each position, -1 for nothing. Returns the length."""
-    first, end, new, loose = 0, 0, 0, 0
-    for p in range(n):
-        tokens[p] = int32(-1)
-        if code[p] < 0:
-            continue
+def insert(op, memory, code, source, n, m, hits, one, two, to_code, to_source):
+    """Behind each position of `hits` a candidate of a token of its segment, if that has one; returns the length."""
+    first, end, copied, length = 0, 0, 0, 0
+    for k in range(m):
+        p = xp.i64(hits[k])
         if p >= end:
-            first, end = p, segment_end(code, n, p)
-        loose += xp.where(p > first, 1, 0)
-        if word_at(drawn, quarter, p) < rate:
-            donor, which = choices(key, p)
-            token = candidate(op, memory, xp.i64(code[first + below(donor, end - first)]), which)
-            tokens[p] = int32(token)
-            new += xp.where(token >= 0, 1, 0)
-    most, seen, m, front = loose + new - max(n + new - width, 0), 0, 0, True
-    for p in range(n):
-        is_loose = (code[p] >= 0) & (not front)
-        front = code[p] < 0
-        if is_loose:
-            seen += 1
-        if (not is_loose) or (seen <= most):
-            to_code[m], to_source[m] = code[p], source[p]
-            m += 1
-        if tokens[p] >= 0:
-            seen += 1
-            if seen <= most:
-                to_code[m], to_source[m] = tokens[p], int32(BEHIND - source_of(xp.i64(source[p])))
-                m += 1
-    return m
+            first = p
+            while (first > 0) and (code[first - 1] >= 0):
+                first -= 1
+            end = segment_end(code, n, p)
+        donor = first + below(xp.i64(one[k]) & WORD, end - first)
+        token = candidate(op, memory, xp.i64(code[donor]), xp.i64(two[k]) & WORD)
+        if token >= 0:
+            for q in range(copied, p + 1):
+                to_code[length + q - copied], to_source[length + q - copied] = code[q], source[q]
+            length += p + 1 - copied
+            to_code[length], to_source[length] = int32(token), int32(BEHIND - source_of(xp.i64(source[p])))
+            length, copied = length + 1, p + 1
+    for q in range(copied, n):
+        to_code[length + q - copied], to_source[length + q - copied] = code[q], source[q]
+    return length + n - copied
+
+
+@exact
+def cut(code, source, n, width):
+    """Drop what is too much from the end on, but neither special tokens nor the first of a segment; returns the
+    length."""
+    excess = max(n - width, 0)
+    q, free = n - 1, n - 1  # what is kept is moved to the end first
+    while excess > 0:
+        if (code[q] >= 0) and (q > 0) and (code[q - 1] >= 0):
+            excess -= 1
+        else:
+            code[free], source[free] = code[q], source[q]
+            free -= 1
+        q -= 1
+    for k in range(n - 1 - free):
+        code[q + 1 + k], source[q + 1 + k] = code[free + 1 + k], source[free + 1 + k]
+    return min(n, width)
 
 
 @exact
@@ -214,7 +238,8 @@ def delete(key, rate, code, source, n, drawn, quarter):
     while p < n:
         end, kept = segment_end(code, n, p), m
         for q in range(p, end):
-            if word_at(drawn, quarter, q) >= rate:
+            word = xp.i64(drawn[(q & 3) * quarter + (q >> 2)]) & WORD
+            if word >= rate:
                 code[m], source[m] = code[q], source[q]
                 m += 1
         if (m == kept) & (end > p):
@@ -230,20 +255,24 @@ def delete(key, rate, code, source, n, drawn, quarter):
 
 
 @exact
-def swap(key, rate, code, source, n, word, place, firsts, lengths):
+def swap(key, rate, code, source, n, word, place, firsts, lengths, numbers, one, two):
     """`place`, `firsts`, `lengths`: of each content token its position, and its segment's first one and length."""
     total, p = 0, 0
     while p < n:
         end = segment_end(code, n, p)
         for q in range(p, end):
-            place[total], firsts[total], lengths[total] = int32(q), int32(p), int32(end - p)
-            total += 1
+            at = total + q - p
+            place[at], firsts[at], lengths[at] = int32(q), int32(p), int32(end - p)
+        total += end - p
         p = end + 1
-    for k in range(swaps(rate, total, word)):
-        one, other = choices(key, k)
-        at = below(one, total)
+    count = swaps(rate, total, word)
+    for k in range(count):
+        numbers[k] = int32(k)
+    draw_choices(key, numbers, count, one, two)
+    for k in range(count):
+        at = below(xp.i64(one[k]) & WORD, total)
         i = xp.i64(place[at])
-        j = partner(xp.i64(firsts[at]), xp.i64(lengths[at]), i, other)
+        j = partner(xp.i64(firsts[at]), xp.i64(lengths[at]), i, xp.i64(two[k]) & WORD)
         code[i], code[j] = code[j], code[i]
         source[i], source[j] = source[j], source[i]
 
@@ -272,30 +301,34 @@ def augment_row(job, r, work):
     """Row r of the batch through the program, in `work`, BUFFERS of them."""
     pitch = pitch_of(job[WIDTH])
     quarter, memory = pitch >> 2, i32(job[MEMORY])
-    at, other = work, work + 8 * pitch
-    drawn, place = i32(work + 16 * pitch), i32(work + 20 * pitch)
-    n = read_row(job, r, i32(at), i32(at + 4 * pitch))
+    at, other = work, work + 16 * pitch  # codes and sources of up to twice the width
+    drawn, hits = i32(work + 32 * pitch), i32(work + 36 * pitch)
+    one, two = i32(work + 40 * pitch), i32(work + 44 * pitch)
+    n, m = read_row(job, r, i32(at), i32(at + 8 * pitch)), 0
     row = row_key(i64(job[IDS])[r], job[EPOCH], 0, job[SEED_LOW], job[SEED_HIGH])
     for i in range(job[OPS]):
         op, key = i64(job[PROGRAM] + 8 * OP_WORDS * i), op_key(row, i)
         a, b, c, _ = of_row(key)
         if a < op[CHANCE]:
             kind, rate = op[OP], level(b, op[LOW], op[HIGH])
-            code, source, to_code, to_source = i32(at), i32(at + 4 * pitch), i32(other), i32(other + 4 * pitch)
+            code, source, to_code, to_source = i32(at), i32(at + 8 * pitch), i32(other), i32(other + 8 * pitch)
             if kind <= DELETE:
                 draw_words(key, n, drawn, quarter)
+            if kind <= INSERT:
+                m = taken(drawn, quarter, rate, code, n, hits)
+                draw_choices(key, hits, m, one, two)
             if kind == REPLACE:
-                replace(op, memory, key, rate, code, n, drawn, quarter)
+                replace(op, memory, code, m, hits, one)
             elif kind == MASKS:
-                mask_tokens(op, memory, key, rate, code, n, drawn, quarter)
+                mask_tokens(op, memory, code, m, hits, one, two)
             elif kind == INSERT:
-                w = job[WIDTH]
-                n = insert(op, memory, key, rate, code, source, n, w, drawn, quarter, to_code, to_source, place)
+                n = insert(op, memory, code, source, n, m, hits, one, two, to_code, to_source)
+                n = cut(to_code, to_source, n, job[WIDTH])
                 at, other = other, at
             elif kind == DELETE:
                 n = delete(key, rate, code, source, n, drawn, quarter)
             elif kind == SWAP:
-                swap(key, rate, code, source, n, c, place, to_code, to_source)
+                swap(key, rate, code, source, n, c, hits, to_code, to_source, drawn, one, two)
             else:
                 n = crop(key, rate, code, source, n)
-    write_row(job, r, i32(at), i32(at + 4 * pitch), n)
+    write_row(job, r, i32(at), i32(at + 8 * pitch), n)
