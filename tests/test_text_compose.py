@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 import warnings
 from collections import UserDict
 from pathlib import Path
@@ -251,3 +253,25 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monke
         assert out.shape == rows.shape and (out[:, 0] == 101).all() and torch.equal(out != 0, there == 1)
         assert (out.gather(1, there.sum(1, keepdim=True) - 1) == 102).all() and not torch.equal(out, rows)
     assert "all four" in capsys.readouterr().out
+
+
+BARE = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("PIL", "simplejpeg", "tokenizers", "pyarrow", "numba", "triton", "sklearn"):
+            raise ModuleNotFoundError(name, name=name.partition(".")[0])
+sys.meta_path.insert(0, Block())
+import torch
+from gpuaug import text
+augment = text.Compose([text.RandomDeletion(0.5)], special_tokens=[0], pad_token_id=0, seed=0, backend="torch")
+print(augment(torch.arange(1, 9)[None], ids=[1], epoch=0).shape)
+"""
+
+
+def test_tokens_need_no_extra() -> None:
+    """What augments is imported without the packages that read files and images."""
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "[1, 8]" in done.stdout, done.stderr
+    with pytest.raises(AttributeError, match="did you mean 'Compose'"):
+        text.Compos  # noqa: B018

@@ -3,9 +3,11 @@
 from .compose import Compose
 from .model import TextClassifier
 from .ops import RandomDeletion, RandomInsertion, RandomMask, RandomReplacement, RandomSwap, SpanCrop
-from .reading import TextParts, Texts, open_parts, read
 from .sources import Candidates, Neighbours, Synonyms, Uniform
-from .tokenizer import BPETokenizer
+
+# What reads files needs the extra text, and is imported when it is asked for
+LATER = {"BPETokenizer": "tokenizer", "TextParts": "reading", "Texts": "reading", "open_parts": "reading"}
+LATER |= {"read": "reading"}
 
 __all__ = [
     "BPETokenizer",
@@ -29,6 +31,10 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name in LATER:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{LATER[name]}"), name)
     from ..messages import no_attribute
 
     raise no_attribute(__name__, name, __all__)
