@@ -110,6 +110,14 @@ def test_trainers_over_digits(name: str, packages: list[str]) -> None:
     assert len(losses(text)) == 1 and float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 30
 
 
+def test_text_tokens(data_dir: Path) -> None:
+    """Of two classes, better than guessing by several standard errors."""
+    needs("tokenizers")
+    text = run("text_tokens", needed(data_dir / "text" / "sentence_polarity"), "--each", 300, "--epochs", 4)
+    found = losses(text)
+    assert found[-1] < found[0] and float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 56
+
+
 def test_each_is_short(tracked: list[Path]) -> None:
     long = {
         p.name: n

@@ -14,7 +14,7 @@ from numba import types as nt
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, text
 from . import frame as F
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
@@ -386,3 +386,5 @@ PLAN = _bind(
 )
 _lengths = {name: PLAN[name] for name in ("group_at", "group_words")}
 POINTS = _bind(points, exact, **_lengths, **_numbers(plan))
+TEXT = _bind(text, exact, philox=DRAW["philox"])
+word_block = _words["philox"]

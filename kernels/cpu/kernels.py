@@ -26,6 +26,7 @@ from .sample import nearest_lines, smooth_lines
 from .steps import finish, loop
 from .store import store, store_packed, widen
 from .tables import prepare
+from .text import BUFFERS, CHUNK, WIDTH, augment_row, pitch_of
 from .walk import divide, open_row, plan_row, schedule_row
 from .write import write_row
 
@@ -101,6 +102,23 @@ def functions():
             first = fetch_add(following, words[F.JOB_CHUNK])
         return go_out(words, thread, job, helps)
 
+    def run_texts(job, own, helps):
+        """As `run_rows`, for rows of tokens, whose job is that of `text`; some at once."""
+        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
+        if not come_in(words, thread, job, helps):
+            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
+        need = 4 * BUFFERS * pitch_of(words[WIDTH])
+        memory = work_memory(thread, need)
+        if memory == 0:
+            words[F.JOB_LACKS] = need
+            return go_out(words, thread, job, helps)
+        first = fetch_add(following, words[CHUNK])
+        while first < words[F.JOB_N]:
+            for r in range(first, min(first + words[CHUNK], words[F.JOB_N])):
+                augment_row(words, r, memory)
+            first = fetch_add(following, words[CHUNK])
+        return go_out(words, thread, job, helps)
+
     def take_samples(rows, n, counter):
         """Count the samples that n rows read; returns the counter's value before."""
         samples = 0
@@ -111,6 +129,7 @@ def functions():
     return {
         "run_rows": ("int64(int64, int64, int64)", run_rows),
         "run_outputs": ("int64(int64, int64, int64)", run_outputs),
+        "run_texts": ("int64(int64, int64, int64)", run_texts),
         "take_samples": ("int64(int64, int64, int64)", take_samples),
     }
 

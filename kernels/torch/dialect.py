@@ -12,7 +12,7 @@ import types
 
 import torch
 
-from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, user
+from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, text, user
 
 xp = types.ModuleType("xp_torch")
 
@@ -154,6 +154,7 @@ ELASTIC = _bind(
     LINEAR=geometry.LINEAR,
 )
 BLEND = _bind(blend, half_even=ELEMENTARY["half_even"], within=PIXEL["within"])
+TEXT = _bind(text, philox=DRAW["philox"])
 draw_switch = _switch("draw_switch", draw.CASES, "key, c, h, w", [f"d{i}" for i in range(8)], DRAW)
 geometry_switch = _switch("geometry_switch", geometry.CASES, "a, h, w", [f"t{i}" for i in range(17)], GEOMETRY)
 _CALLED = {"clamp": ELEMENTARY["clamp"], "position": DRAW["position"], "stays": GEOMETRY["stays"]}
