@@ -14,11 +14,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gpuaug.messages import meant, shown
 
+AUTO = "auto"  # of augment: the run chooses
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
     "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0,
 }  # fmt: skip
-POSITIVE = ("lr", "head_lr", "clip")
+POSITIVE = ("lr", "head_lr", "clip", "auto_budget")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
 FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema")
 
@@ -45,7 +46,11 @@ class Config:
     full where it begins at random."""
     augment: str | None = None
     """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
-    default rotate_shift for the digits, and for images crops of 35 to 100% and a flip."""
+    default rotate_shift for the digits, and for images crops of 35 to 100% and a flip. auto: by successive halving the
+    run chooses, on the validation part, one of a dozen presets and strengths for such data."""
+    auto_budget: float | None = None
+    """What augment=auto may take for its search, in multiples of the run's own batches. By default 1, or as many as it
+    takes to compare eight candidates for 20 steps each, which is more where images are few."""
 
     epochs: int | None = None
     """Passes over the training part."""
