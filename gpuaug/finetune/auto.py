@@ -2,9 +2,10 @@
 stochastic best arm identification and hyperparameter optimization") on what the model does not learn from.
 
 All candidates begin with the same weights, and see the same images in the same order. In each rung those that are left
-train for as many batches, a short run of its own with the rates rising and falling to their end, since before that an
-easy augmentation looks better than it is. The better half goes on with the weights that it has. Nothing asks a clock:
-the same data, seed and options choose the same.
+train for as many batches, a short run of its own whose rates fall to their end, and the better half goes on with the
+weights that it has. What is hard to learn from looks worse in a short run than in a long one: so weak, medium and
+strong candidates are halved each among themselves, and the best of each meet in a last rung, which gets half of the
+budget. Nothing asks a clock: the same data, seed and options choose the same.
 """
 
 from __future__ import annotations
@@ -35,39 +36,51 @@ from .screen import Screen
 if TYPE_CHECKING:
     from .opening import Job
 
-# By the preset that is usual for the data; those that a small budget has room for stand first
-CANDIDATES: dict[str, tuple[str, ...]] = {
+# By the preset that is usual for the data: weak, medium, strong ones; those that a small budget has room for come first
+CANDIDATES: dict[str, tuple[tuple[str, ...], ...]] = {
     feed.PHOTOS: (
-        feed.PHOTOS,
-        "none",
-        "geometric:degrees=30,translate=0.1",
-        "rotate_shift:degrees=30,translate=0.1",
-        "trivialaugment:scale=(0.35, 1.0)",
-        "imagenet_train:scale=(0.7, 1.0)",
-        "imagenet_train:scale=(0.08, 1.0)",
-        "geometric:degrees=10,translate=0.05",
-        "randaugment:magnitude=5,scale=(0.35, 1.0)",
-        "imagenet_train:scale=(0.35, 1.0),erase=0.25",
-        "imagenet_train:scale=(0.35, 1.0),color_jitter=0.4",
-        "geometric:degrees=60,translate=0.15,scale=(0.7, 1.3)",
+        (
+            "none",
+            "imagenet_train:scale=(0.7, 1.0)",
+            "geometric:degrees=10,translate=0.05",
+            "imagenet_train:scale=(0.7, 1.0),color_jitter=0.4",
+        ),
+        (
+            feed.PHOTOS,
+            "rotate_shift:degrees=30,translate=0.1",
+            "geometric:degrees=30,translate=0.1",
+            "imagenet_train:scale=(0.35, 1.0),erase=0.25",
+        ),
+        (
+            "trivialaugment:scale=(0.35, 1.0)",
+            "geometric:degrees=60,translate=0.15,scale=(0.7, 1.3)",
+            "imagenet_train:scale=(0.08, 1.0)",
+            "randaugment:magnitude=9,scale=(0.35, 1.0)",
+        ),
     ),
     feed.DIGITS: (
-        feed.DIGITS,
-        "none",
-        "rotate_shift:degrees=15,translate=0.1",
-        "rotate_shift:degrees=0,translate=0.1",
-        "imagenet_train:scale=(0.7, 1.0),flip=0",
-        "rotate_shift:degrees=30,translate=0.1,scale=(0.7, 1.3)",
-        "trivialaugment:scale=(0.7, 1.0),flip=0",
-        "rotate_shift:degrees=10,translate=0.05",
-        "imagenet_train:scale=(0.35, 1.0),flip=0",
-        "randaugment:magnitude=5,scale=(0.7, 1.0),flip=0",
-        "imagenet_train:scale=(0.7, 1.0),flip=0,erase=0.25",
-        "rotate_shift:degrees=90,translate=0.1",
+        (
+            "none",
+            "rotate_shift:degrees=10,translate=0.05",
+            "rotate_shift:degrees=0,translate=0.1",
+            "imagenet_train:scale=(0.7, 1.0),flip=0",
+        ),
+        (
+            "rotate_shift:degrees=15,translate=0.1",
+            "imagenet_train:scale=(0.35, 1.0),flip=0",
+            "randaugment:magnitude=5,scale=(0.7, 1.0),flip=0",
+            "imagenet_train:scale=(0.7, 1.0),flip=0,erase=0.25",
+        ),
+        (
+            feed.DIGITS,
+            "trivialaugment:scale=(0.7, 1.0),flip=0",
+            "rotate_shift:degrees=30,translate=0.1,scale=(0.7, 1.3)",
+            "rotate_shift:degrees=90,translate=0.1",
+        ),
     ),
 }
-USUAL = 8  # candidates that the default budget has room for
-LEAST, SHARE = 20, 24  # the first rung trains for so many steps at least, and for this part of the run
+USUAL = 3  # times the run, the budget where nothing is said; for each of the folds, where there are such
+LEAST = 20  # steps that the first rung takes at least
 ENOUGH = 100  # images to judge by; of fewer, folds are made, or the loss decides
 FOLDS = 3
 
@@ -81,37 +94,41 @@ class Rung:
     batches: int
 
 
-def rungs(arms: int, budget: int, folds: int = 1, every: int = 1) -> list[Rung]:
-    """The rungs from ``arms`` down to two; each gets the same part of ``budget``, in batches, and its arms share it.
+def rungs(sizes: Sequence[int], budget: int, folds: int = 1, every: int = 1) -> list[Rung]:
+    """The rungs for groups of so many arms: each group is halved until it has one, then these meet. That last rung gets
+    half of ``budget``, in batches, since how a long run ends is what is asked for; the others share the rest.
 
     ``every``: batches that make one step. All rungs together take at most ``budget``.
     """
-    counts = [arms]
-    while counts[-1] > 2:
-        counts.append(-(-counts[-1] // 2))
-    each = budget // len(counts)
-    return [Rung(n, each // (n * folds * every) * every) for n in counts]
+    counts, left = [], list(sizes)
+    while max(left) > 1:
+        counts.append(sum(left))
+        left = [-(-n // 2) for n in left]
+    counts += [len(left)] if len(left) > 1 else []
+    each = budget // 2 // max(len(counts) - 1, 1)
+    budgets = [each] * (len(counts) - 1) + [budget - each * (len(counts) - 1)]
+    return [Rung(n, some // (n * folds * every) * every) for n, some in zip(counts, budgets, strict=True)]
 
 
-def planned(most: int, run: int, times: float | None, folds: int = 1, every: int = 1) -> list[Rung]:
-    """The rungs for as many of ``most`` arms as there is room for.
+def planned(
+    groups: Sequence[Sequence[str]], run: int, times: float | None, folds: int = 1, every: int = 1
+) -> tuple[list[list[str]], list[Rung]]:
+    """(the arms that there is room for, in their groups; the rungs).
 
-    ``run``: batches of the run itself. ``times``: so many of these are the budget; None: one, or what USUAL arms need.
-    Raises ValueError where there is no room for two.
+    ``run``: batches of the run itself. ``times``: so many of these are the budget; None: USUAL, for each fold.
+    Raises ValueError where there is no room for one of each group.
     """
-    least = -(-max(LEAST * every, run // SHARE) // every) * every
-
-    def need(arms: int) -> int:
-        return len(rungs(arms, 0)) * arms * folds * least
-
-    budget = max(run, need(min(USUAL, most))) if times is None else math.floor(times * run)
-    arms = next((n for n in range(most, 1, -1) if need(n) <= budget), None)
-    if arms is None:
-        raise ValueError(
-            f"auto_budget={times:g}: {budget} batches are too few to compare two augmentations by; give at least "
-            f"{math.ceil(100 * need(2) / run) / 100:g}"
-        )
-    return rungs(arms, budget, folds, every)
+    usual = max(USUAL * folds * run, len(groups) * folds * LEAST * every)
+    budget = usual if times is None else math.floor(times * run)
+    for most in range(max(map(len, groups)), 0, -1):
+        some = [list(group[:most]) for group in groups]
+        plan = rungs([len(group) for group in some], budget, folds, every)
+        if plan[0].batches >= LEAST * every:
+            return some, plan
+    raise ValueError(
+        f"auto_budget={times:g}: {budget} batches are too few to compare {len(groups)} augmentations by; give at least "
+        f"{math.ceil(100 * len(groups) * folds * LEAST * every / run) / 100:g}"
+    )
 
 
 # --- what is trained on, and what judges ------------------------------------------------------------------------------
@@ -190,8 +207,8 @@ class Part(Feed):
 class Arm:
     """A candidate: its weights lie in a folder, since all together may take more than there is memory."""
 
-    def __init__(self, spec: str, folder: Path):
-        self.spec, self.folder, self.scores = spec, folder, {}
+    def __init__(self, spec: str, group: int, folder: Path):
+        self.spec, self.group, self.folder, self.scores = spec, group, folder, {}
 
     def path(self, fold: int) -> Path:
         return self.folder / f"{fold}.pt"
@@ -235,8 +252,8 @@ class Search:
             for number, rung in enumerate(self.plan, 1):
                 self.train(start, rung, begin, number, interrupt)
                 self.arms.sort(key=self.key, reverse=True)
-                stay = self.plan[number].arms if number < len(self.plan) else 1
-                rows = [{"augment": arm.spec, "stays": i < stay, **arm.scores} for i, arm in enumerate(self.arms)]
+                stay = self.better_halves() if number < len(self.plan) else self.arms[:1]
+                rows = [{"augment": arm.spec, "stays": arm in stay, **arm.scores} for arm in self.arms]
                 rows = broadcast_object_list([rows])[0]  # sums of other orders may differ by a bit
                 by_spec = {arm.spec: arm for arm in self.arms}
                 self.arms = [by_spec[row["augment"]] for row in rows if row["stays"]]
@@ -266,6 +283,11 @@ class Search:
             names = found[arm.spec][0]
             arm.scores = {name: float(np.average([s[name] for s in found[arm.spec]], weights=counts)) for name in names}
 
+    def better_halves(self) -> list[Arm]:
+        """Of each group, of arms that are sorted."""
+        groups = [[arm for arm in self.arms if arm.group == k] for k in {arm.group for arm in self.arms}]
+        return [arm for group in groups for arm in group[: -(-len(group) // 2)]]
+
     def key(self, arm: Arm) -> tuple[float, float]:
         """More is better; what is not finite comes last."""
         name = self.judge.metric
@@ -279,29 +301,33 @@ def quiet(job: Job) -> Job:
     return replace(job, config=config, screen=Screen(True, False, False), lines=[])
 
 
-def search(job: Job, specs: Sequence[str] | None = None) -> dict[str, Any]:
-    """Choose one of ``specs``, by default of those for the data; what was found, as config.json keeps it. The model is
-    as before afterwards.
+def search(job: Job, groups: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
+    """Choose one preset of ``groups``, by default of those for the data; what was found, as config.json keeps it. The
+    model is as before afterwards.
 
     Raises ValueError for a task without candidates, too small a budget or too few images; KeyboardInterrupt after
     Ctrl-C.
     """
-    specs = candidates(job) if specs is None else specs
-    judge = judge_of(job)
-    run, every = job.recipe.epochs * len(job.train), job.config.accumulate
-    plan = planned(len(specs), run, job.config.auto_budget, len(judge.pairs), every)
+    judge, run = judge_of(job), job.recipe.epochs * len(job.train)
+    groups = candidates(job) if groups is None else groups
+    groups, plan = planned(groups, run, job.config.auto_budget, len(judge.pairs), job.config.accumulate)
     cost = sum(rung.arms * rung.batches for rung in plan) * len(judge.pairs)
     job.screen.say(
         f"search   augment auto: {plan[0].arms} candidates, judged by {judge.words}, n={judge.images:,}; {cost:,} "
         f"batches, {cost / run:.2g} x the run's"
     )
-    scaler = job.accelerator.scaler
+    scaler, device = job.accelerator.scaler, job.accelerator.device
     scale = None if scaler is None else scaler.state_dict()
     interrupt = Interrupt("step", not job.screen.words)
     interrupt.words = "stopping the search for an augmentation; nothing of it is kept"
     try:
-        with TemporaryDirectory(prefix="gpuaug-auto-") as folder, interrupt:
-            arms = [Arm(spec, Path(folder) / str(i)) for i, spec in enumerate(specs[: plan[0].arms])]
+        with (
+            TemporaryDirectory(prefix="gpuaug-auto-") as folder,
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            interrupt,
+        ):
+            specs = [(spec, k) for k, group in enumerate(groups) for spec in group]
+            arms = [Arm(spec, k, Path(folder) / str(i)) for i, (spec, k) in enumerate(specs)]
             for arm in arms:
                 arm.folder.mkdir()
             table = Search(job, judge, arms, plan).run(interrupt)
@@ -312,7 +338,7 @@ def search(job: Job, specs: Sequence[str] | None = None) -> dict[str, Any]:
     return {"budget": cost / run, "batches": cost, "run": run, "rungs": table} | verdict(table, judge)
 
 
-def candidates(job: Job) -> tuple[str, ...]:
+def candidates(job: Job) -> tuple[tuple[str, ...], ...]:
     """For the data of a job. Raises ValueError for a task whose usual augmentation is of another kind."""
     given = "parts" in job.facts["resolved"]["given"]
     usual = job.task.usual(job.config, job.parts if given else None)
@@ -332,13 +358,13 @@ def verdict(table: list[dict[str, Any]], judge: Judge) -> dict[str, Any]:
 
 
 # --- what a run does with it ------------------------------------------------------------------------------------------
-def settle(job: Job, run: Path | None = None, specs: Sequence[str] | None = None) -> None:
+def settle(job: Job, run: Path | None = None) -> None:
     """Where ``augment`` is auto: search, or take what the run that goes on has found; and train with that."""
     if job.config.augment != AUTO:
         return
     known = job.facts["resolved"]
     found = None if run is None else runs.Run(run).resolved.get("auto")
-    found = found or search(job, specs)
+    found = found or search(job)
     job.augment = feed.mixed(job.input.augmented(found["chosen"]), job.config, len(job.parts.train.classes))
     job.train = Feed(job.train.loader.behind(job.augment), job.input.size)
     known |= {"augment": repr(job.augment), "auto": found}
@@ -352,10 +378,11 @@ def shown(name: str, value: float) -> str:
 def rung_words(number: int, total: int, rung: dict[str, Any], judge: Judge) -> str:
     """A rung on the screen: who stays, who is out."""
     name = judge.metric.removeprefix("-")
-    said = [f"{shown(name, row[name])} {row['augment']}" for row in rung["arms"]]
-    stay = sum(row["stays"] for row in rung["arms"])
-    words = f"search   rung {number}/{total}, {rung['batches']} batches each: {'; '.join(said[:stay])}"
-    words += f" | out: {'; '.join(said[stay:])}"
+    said = {
+        stays: "; ".join(f"{shown(name, row[name])} {row['augment']}" for row in rung["arms"] if row["stays"] == stays)
+        for stays in (True, False)
+    }
+    words = f"search   rung {number}/{total}, {rung['batches']} batches each: {said[True]} | out: {said[False]}"
     return textwrap.fill(words, 120, subsequent_indent=" " * 9, break_on_hyphens=False)
 
 

@@ -49,8 +49,8 @@ class Config:
     default rotate_shift for the digits, and for images crops of 35 to 100% and a flip. auto: by successive halving the
     run chooses, on the validation part, one of a dozen presets and strengths for such data."""
     auto_budget: float | None = None
-    """What augment=auto may take for its search, in multiples of the run's own batches. By default 1, or as many as it
-    takes to compare eight candidates for 20 steps each, which is more where images are few."""
+    """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
+    are so few images that three folds judge."""
 
     epochs: int | None = None
     """Passes over the training part."""
@@ -180,6 +180,8 @@ class Config:
                 raise ValueError(f"{name} must be three numbers, got {getattr(self, name)}")
         if self.quiet and self.json:
             raise ValueError("quiet and json cannot be asked for together: json prints lines")
+        if self._given("auto_budget") and self.augment != AUTO:
+            raise ValueError(f"auto_budget is of augment=auto, and augment is {shown(self.augment)}; leave one out")
         if self.keep == 0 and self.checkpoint_steps:
             raise ValueError("checkpoint_steps writes checkpoints and keep=0 keeps none; leave one of both out")
 
