@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,8 +50,7 @@ def no_pictures(monkeypatch) -> None:
     monkeypatch.setattr("gpuaug.finetune.report.after", lambda *arguments: None)
 
 
-@pytest.fixture(scope="module")
-def parts() -> Parts:
+def turned() -> Parts:
     """200 upright digits to learn from; 120 to validate and 120 to test, each rotated by up to 45 degrees."""
     every = digits(32)
     train, val, test = (every.subset(range(*ends)) for ends in ((0, 200), (200, 320), (320, 440)))
@@ -57,6 +60,11 @@ def parts() -> Parts:
         return replace(part, items=F.avg_pool2d(part.images.float(), 2).to(torch.uint8), size=SIZE)
 
     return Parts("turned", *map(halved, (train, val, test)))
+
+
+@pytest.fixture(scope="module")
+def parts() -> Parts:
+    return turned()
 
 
 def opened(parts: Parts | None, loss=None, **options):
@@ -102,11 +110,12 @@ def test_no_search_takes_more_than_its_budget(times, run, folds, every):
         assert enough > times and len(planned(groups, run, enough, folds, every)[0][0]) == 1
         return
     cost = sum(rung.arms * rung.batches * folds for rung in plan)
-    assert cost <= (times * run if times is not None else max(3 * folds * run, 3 * folds * 20 * every))
+    assert cost <= (times * run if times is not None else max(3 * folds * run, 2 * 6 * folds * 20 * every))
     assert all(rung.batches % every == 0 and rung.batches >= 20 * every for rung in plan)
     assert [arms[k] for k in range(3)] == [group[: len(arms[0])] for group in groups]
     assert plan[0].arms == sum(map(len, arms)) and plan[-1].arms == 3
     assert len(arms[0]) == 4 or run < 1000
+    assert times is not None or len(arms[0]) >= 2
 
 
 def test_what_is_trained_is_what_was_planned(parts):
@@ -296,7 +305,23 @@ def test_arms_are_mixed_as_the_run_is(parts):
     assert auto.search(job, TURNED)["chosen"] in (*TURNED[0], *TURNED[1])
 
 
-def test_feeds_are_of_the_runs_kind(parts):
-    job = opened(parts)
-    part = auto.Part(job.train, job.input.augmented("none"), 0)
-    assert isinstance(part, feed.Feed) and len(part) == 0 and list(part) == []
+CHILD = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from test_auto import TURNED, auto, opened, turned
+found = auto.search(opened(turned(), batch_size=20, auto_budget=9.0), TURNED)
+open(f"{sys.argv[2]}/{os.environ['RANK']}.json", "w").write(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_choose_the_same(tmp_path):
+    child = tmp_path / "child.py"
+    child.write_text(CHILD)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(child)]
+    subprocess.run([*launch, str(Path(__file__).parent), str(tmp_path)], check=True, timeout=300)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second and first["batches"] <= 9 * 15
+    assert first["chosen"] in sum(TURNED, ())

@@ -115,10 +115,11 @@ def planned(
 ) -> tuple[list[list[str]], list[Rung]]:
     """(the arms that there is room for, in their groups; the rungs).
 
-    ``run``: batches of the run itself. ``times``: so many of these are the budget; None: USUAL, for each fold.
+    ``run``: batches of the run itself. ``times``: so many of these are the budget; None: USUAL, for each fold, and what
+    two of each group need.
     Raises ValueError where there is no room for one of each group.
     """
-    usual = max(USUAL * folds * run, len(groups) * folds * LEAST * every)
+    usual = max(USUAL * folds * run, 4 * len(groups) * folds * LEAST * every)  # half of it is for the first rung
     budget = usual if times is None else math.floor(times * run)
     for most in range(max(map(len, groups)), 0, -1):
         some = [list(group[:most]) for group in groups]

@@ -50,7 +50,7 @@ class Config:
     run chooses, on the validation part, one of a dozen presets and strengths for such data."""
     auto_budget: float | None = None
     """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
-    are so few images that three folds judge."""
+    are so few images that three folds judge, and more where a run has fewer than 80 batches."""
 
     epochs: int | None = None
     """Passes over the training part."""
