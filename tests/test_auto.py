@@ -241,7 +241,11 @@ def test_nothing_of_the_search_is_left_in_the_run(parts, tmp_path):
     again = auto.search(opened(parts, auto_budget=9.0))
     assert again["rungs"] == resolved["auto"]["rungs"]
     text = page.write(found.run).read_text()
-    assert f"The search for it: accuracy on validation, n={120}" in text and text.count("rung ") >= 2
+    assert "The search for it: accuracy on validation, n=120" in text and "<th>rung 1, 45 batches</th>" in text
+    rows = resolved["auto"]["rungs"][0]["arms"]
+    assert len(rows) == 3  # those that the budget has room for
+    for row in rows:
+        assert f'<td class="left">{row["augment"]}</td><td>{row["accuracy"]:.4g}</td>' in text
 
 
 def test_a_run_that_goes_on_does_not_search_again(parts, tmp_path, monkeypatch):

@@ -157,8 +157,8 @@ def judge_of(job: Job) -> Judge:
         return Judge([(job.train, job.val)], "-loss", "the loss of validation", len(parts.val))
     pairs, fixed = [], (job.model, job.config, job.recipe)
     for train, rest in folded(pool.train):
-        some, quiet = Parts(parts.name, train, rest, rest), Screen(True, False, False)
-        (learned, judging, _), _ = job.task.open_feeds(*fixed, some, job.input, job.augment, job.accelerator, quiet)
+        some, silent = Parts(parts.name, train, rest, rest), Screen(True, False, False)
+        (learned, judging, _), _ = job.task.open_feeds(*fixed, some, job.input, job.augment, job.accelerator, silent)
         pairs.append((learned, judging))
     metric = job.best if len(pool.train) >= ENOUGH else "-loss"
     words = f"{FOLDS} folds of the training images" if metric == job.best else f"the loss in {FOLDS} folds"
@@ -223,15 +223,15 @@ class Arm:
         part.length, recipe, every = batches, job.recipe, job.config.accumulate
         head = 0
         if begin == 0 and recipe.head_epochs:
-            head = max(1, round(batches // every * recipe.head_epochs / recipe.epochs)) * every
+            head = min(max(1, round(batches // every * recipe.head_epochs / recipe.epochs)) * every, batches)
         kind = recipe.schedule if recipe.schedule in ("cosine", "onecycle") else "cosine"  # such as come to an end
         warm = recipe.warmup_epochs / recipe.epochs
         few = replace(recipe, epochs=1, head_epochs=int(head > 0), schedule=kind, warmup_epochs=warm)
         trainer = Trainer(replace(job, recipe=few, train=part, val=pair[1], augment=made))
-        for epoch, length in ((1, head), (2, batches - head)) if head else ((1, batches),):
-            part.length = length
-            trainer.train(epoch, interrupt)
-            trainer.stop_if(interrupt)
+        for epoch, part.length in ((1, head), (2, batches - head)):
+            if part.length:
+                trainer.train(epoch, interrupt)
+                trainer.stop_if(interrupt)
         torch.save(job.model.state_dict(), self.path(fold))
         return trainer.test(pair[1])
 
@@ -286,7 +286,7 @@ class Search:
 
     def better_halves(self) -> list[Arm]:
         """Of each group, of arms that are sorted."""
-        groups = [[arm for arm in self.arms if arm.group == k] for k in {arm.group for arm in self.arms}]
+        groups = [[arm for arm in self.arms if arm.group == k] for k in sorted({arm.group for arm in self.arms})]
         return [arm for group in groups for arm in group[: -(-len(group) // 2)]]
 
     def key(self, arm: Arm) -> tuple[float, float]:
