@@ -229,9 +229,7 @@ def test_nothing_of_the_search_is_left_in_the_run(parts, tmp_path):
     found = finetune(Config(**options), parts=parts, model=Few())
     resolved = runs.Run(found.run).resolved
     chosen = resolved["auto"]["chosen"]
-    assert (
-        runs.Run(found.run).config.augment == "auto" and chosen in auto.CANDIDATES["imagenet_train:scale=(0.35, 1.0)"]
-    )
+    assert runs.Run(found.run).config.augment == "auto" and chosen in sum(auto.CANDIDATES[feed.PHOTOS], ())
     assert resolved["decisions"][-1].startswith(f"augment auto chose {chosen} (validation: accuracy ")
     plain = finetune(Config(**options | {"augment": chosen, "auto_budget": None}), parts=parts, model=Few())
     assert resolved["augment"] == runs.Run(plain.run).resolved["augment"]
