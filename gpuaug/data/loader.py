@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -238,6 +239,19 @@ class Loader:
         self.epoch, self._position = epoch + 1, 0
         self._current, self.report = _Stand(epoch, position), Report(epoch)
         return _Pass(self, self._current, self.report).batches()
+
+    def behind(self, augment: Compose | MultiCrop | None) -> Loader:
+        """A loader of the same samples in the same order, behind another pipeline; images that are kept in memory are
+        kept once."""
+        other, maker = copy.copy(self), self._maker
+        other.augment = augment
+        other._check_augment()
+        keywords = {"views": self.views, "most": self.ahead_bytes, "shared": self.mode == "processes"}
+        other._maker = Maker(self.source, augment, self.decode, self.device, maker.cache, **keywords)
+        other._kept = replace(self.keep(), maker=other._maker) if self.resident else None
+        other._workers, other.report = Workers(self.source.items), Report()
+        other.set_epoch(0)
+        return other
 
     def keep(self) -> Resident:
         """All images, whole, in the device's memory."""

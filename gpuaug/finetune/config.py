@@ -14,11 +14,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gpuaug.messages import meant, shown
 
+AUTO = "auto"  # of augment: the run chooses
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
     "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0, "robustness": 0,
 }  # fmt: skip
-POSITIVE = ("lr", "head_lr", "clip")
+POSITIVE = ("lr", "head_lr", "clip", "auto_budget")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
 FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema")
 
@@ -49,7 +50,11 @@ class Config:
     augment: str | None = None
     """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
     default rotate_shift for the digits, and photo_train for images: mild crops, rotations and light, and a flip; for
-    images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0."""
+    images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0. auto: by successive halving the
+    run chooses, on the validation part, one of a dozen presets and strengths for such data."""
+    auto_budget: float | None = None
+    """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
+    are so few images that three folds judge, and more where a run has fewer than 80 batches."""
 
     epochs: int | None = None
     """Passes over the training part."""
@@ -191,6 +196,8 @@ class Config:
                 raise ValueError(f"{name} must be three numbers, got {getattr(self, name)}")
         if self.quiet and self.json:
             raise ValueError("quiet and json cannot be asked for together: json prints lines")
+        if self._given("auto_budget") and self.augment != AUTO:
+            raise ValueError(f"auto_budget is of augment=auto, and augment is {shown(self.augment)}; leave one out")
         if self.keep == 0 and self.checkpoint_steps:
             raise ValueError("checkpoint_steps writes checkpoints and keep=0 keeps none; leave one of both out")
 

@@ -25,7 +25,7 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.messages import meant
 
-from . import checkpoint, recipes, report, runs, screen, state, tensorboard
+from . import auto, checkpoint, recipes, report, runs, screen, state, tensorboard
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
@@ -84,6 +84,7 @@ def finetune(
     # Data, model, pipelines, the run's folder
     set_seed(config.seed)
     job = open_job(config, parts, model, augment, loss, metrics)
+    auto.settle(job, run)
     trainer = Trainer(job)
     begin(job, run)
     callbacks = (*tensorboard.listeners(job), *callbacks)
@@ -156,6 +157,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     if not done:
         return finetune(found.config, run=found.folder, **given)
     job = open_job(found.config, *(given.get(name) for name in GIVEN))
+    auto.settle(job, found.folder)
     begin(job, found.folder)
     job.lines = found.lines()
     return close(job)

@@ -22,7 +22,7 @@ from gpuaug.data.annotated_parts import kind_of
 
 from . import feed, models, recipes, report, runs, tensorboard
 from .classify import Classify
-from .config import Config
+from .config import AUTO, Config
 from .feed import Features, Feed, Input
 from .recipes import Recipe
 from .saved import About
@@ -136,9 +136,11 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
             "recipe probe computes features once, of images as they are; leave augment, mixup and cutmix out, or take "
             "recipe finetune with freeze=backbone"
         )
+    if augment is not None and spec == AUTO:
+        raise ValueError("augment=auto chooses a preset, and a pipeline was given in its place; leave one of both out")
     if augment is None and recipe.name != "probe":
         told += [f"augment {spec}"] if config.augment is None else []
-        augment = input.augmented(spec)
+        augment = input.augmented(usual if spec == AUTO else spec)  # auto.settle puts the chosen one in its place
     augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model

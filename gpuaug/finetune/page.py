@@ -222,6 +222,8 @@ def _asked(run: Read) -> str:
     parts.append(_table(("", "decided"), [pair for pair in facts.items() if pair[1] is not None], words=True))
     if known.get("augment"):
         parts.append(f'<h3>Augmentation</h3><div class="scroll"><pre>{escape(worded(known["augment"]))}</pre></div>')
+    if known.get("auto"):
+        parts.append(_searched(known["auto"]))
     if run.asked:
         parts.append(
             _folded("Every option as it was given", _table(("option", "value"), run.asked.items(), words=True))
@@ -231,6 +233,16 @@ def _asked(run: Read) -> str:
     if run.environment:
         parts.append(_folded("Where it ran", _table(("", ""), run.environment.items(), words=True)))
     return "\n".join(parts)
+
+
+def _searched(found: dict[str, Any]) -> str:
+    """The search of augment=auto: a row an arm, a column a rung."""
+    rungs, name = found["rungs"], found["metric"]
+    values = [{row["augment"]: row[name] for row in rung["arms"]} for rung in rungs]
+    order = list(dict.fromkeys(row["augment"] for rung in reversed(rungs) for row in rung["arms"]))
+    head = ["candidate", *(f"rung {i}, {rung['batches']} batches" for i, rung in enumerate(rungs, 1))]
+    rows = [[spec, *(column.get(spec) for column in values)] for spec in order]
+    return _folded(f"The search for it: {name} on {found['judged']}, n={found['images']:,}", _table(head, rows))
 
 
 def _training(run: Read) -> str:

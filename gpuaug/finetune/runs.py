@@ -142,7 +142,8 @@ class Run:
     def augmented(self) -> bool:
         """Whether the model saw augmented images while it learned."""
         own = "augment" in self.resolved.get("given", ())
-        return self.resolved.get("recipe") != "probe" and (own or self.asked.get("augment") != "none")
+        spec = self.resolved.get("auto", {}).get("chosen", self.asked.get("augment"))
+        return self.resolved.get("recipe") != "probe" and (own or spec != "none")
 
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, in order. A last line that was cut off is left out."""
