@@ -152,7 +152,7 @@ def judge_of(job: Job) -> Judge:
         return Judge([(job.train, job.val)], job.best, "validation", len(parts.val))
     pool = parts
     if parts.val is not None and not given:
-        pool, _ = job.task.open_parts(replace(job.config, val_fraction=0.0), job.input.size)
+        pool, _ = job.task.open_parts(replace(job.config, val_fraction=0.0))
     if pool.val is not None:
         return Judge([(job.train, job.val)], "-loss", "the loss of validation", len(parts.val))
     pairs, fixed = [], (job.model, job.config, job.recipe)

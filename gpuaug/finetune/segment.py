@@ -20,7 +20,7 @@ from gpuaug.data import Parts, Source
 from gpuaug.data.annotated_parts import open_annotated
 
 from . import feeds, models, pictures_pixels, runs, segmenters
-from .config import Config
+from .config import AUTO, Config
 from .feed import Feed, Input
 from .pixels import SegmentEvaluation, confusion
 from .predicting import gathered
@@ -145,10 +145,11 @@ class Segment(Task):
 
     def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | None], list[str]]:
         config, recipe = shared[:2]
-        if recipe.name == "probe" or config.mixup or config.cutmix or config.balance == "sampling":
+        others = config.mixup or config.cutmix or config.balance == "sampling" or config.augment == AUTO
+        if recipe.name == "probe" or others:
             raise ValueError(
-                "the task segment has the recipes finetune and full, and no mixup, cutmix or balance=sampling; leave "
-                "them out"
+                "the task segment has the recipes finetune and full, and no mixup, cutmix, balance=sampling or "
+                "augment=auto; leave them out"
             )
         return feeds.image_feeds(*shared, kind=MaskFeed)
 
