@@ -1,25 +1,31 @@
 """A run in a process of its own: python tests/finetuning.py OUT BATCH_SIZE [RUN]. With RUN it goes on with that.
 
-Each process leaves what its model saw and what came out, as OUT/rank.json.
+Each process leaves what its model saw and what came out, as OUT/rank.json. In FINETUNING are further options as JSON:
+"stop": [rank, batch] presses Ctrl-C there, "wait" is for so many seconds before each batch, "report": false writes none.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from gpuaug.data import Parts, digits
-from gpuaug.finetune import Config, feed, feeds, finetune, resume
+from gpuaug.finetune import Config, feed, feeds, finetune, loop, report, resume
 
 seen: dict[str, float] = {}
+held: dict[str, int] = {}  # numbers of each parameter that this process has
 
 
 class Noted(feed.Feed):
     """Notes what it hands out: by epoch, part and id."""
+
+    stop, wait, steps = None, 0, 0
 
     def __iter__(self):
         for x, labels, ids in super().__iter__():
@@ -27,6 +33,11 @@ class Noted(feed.Feed):
             seen.update(
                 {f"{epoch} {part} {i}": one.double().sum().item() for i, one in zip(ids.tolist(), x, strict=True)}
             )
+            if part == "train":
+                Noted.steps += 1
+                time.sleep(Noted.wait)
+                if Noted.stop == [int(os.environ.get("RANK", 0)), Noted.steps]:
+                    signal.raise_signal(signal.SIGINT)
             yield x, labels, ids
 
 
@@ -39,6 +50,14 @@ def few() -> Parts:
 
 def main(out: Path, batch_size: int, run: str | None = None) -> None:
     torch.set_num_threads(1)
+    made = loop.Trainer.__init__
+
+    def noted(trainer, job) -> None:
+        made(trainer, job)
+        for name, value in job.learner.named_parameters():
+            held[name] = (value.to_local() if hasattr(value, "to_local") else value).numel()
+
+    loop.Trainer.__init__ = noted
     feeds.Feed = Noted
     options = {
         "model": "test_resnet",
@@ -50,11 +69,15 @@ def main(out: Path, batch_size: int, run: str | None = None) -> None:
         "seed": 3,
     }
     options |= {"device": "cpu", "workers": 0, "quiet": True, "checkpoint_steps": 1, "out": out}
+    options |= json.loads(os.environ.get("FINETUNING", "{}"))
+    Noted.stop, Noted.wait = options.pop("stop", None), options.pop("wait", 0)
+    if not options.pop("report", True):
+        report.after = lambda job: None
     if run is None:
-        result = finetune(Config(batch_size=batch_size, **options), parts=few())
+        result = finetune(Config(**{"batch_size": batch_size} | options), parts=few())
     else:
         result = resume(run, parts=few())
-    found = {"seen": seen, "history": result.history, "metrics": result.metrics, "run": str(result.run)}
+    found = {"seen": seen, "held": held, "history": result.history, "metrics": result.metrics, "run": str(result.run)}
     (out / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(found))
 
 

@@ -241,6 +241,11 @@ def fits(source: Source, config: Config, device: torch.device) -> bool:
     return nbytes(source) < min(room, RESIDENT_BYTES)
 
 
+def in_memory(source: Source, config: Config, device: torch.device) -> bool:
+    """Whether a source is in memory already, or will be."""
+    return source.images is not None or fits(source, config, device)
+
+
 def check_augment(augment: Any) -> None:
     """Raises TypeError for what is neither a Compose nor to be called."""
     if augment is not None and not callable(augment):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import platform
+import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from torch import nn
 import gpuaug as ga
 from gpuaug.data import Parts
 
-from . import feed, models, recipes, runs
+from . import beginning, checkpoint, feed, feeds, models, recipes, runs, sharing, unused
 from .classify import Classify
 from .config import Config
 from .feed import Features, Feed, Input
@@ -88,9 +90,12 @@ def chosen(config: Config) -> Task:
     return Classify()
 
 
-def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
-    """Open everything that a run needs. Raises ValueError for whatever in it cannot be."""
+def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None) -> Job:
+    """Open everything that a run needs; ``run``: the folder of one that goes on. Raises ValueError for whatever in it
+    cannot be."""
     given = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
+    given = {name: value for name, value in given.items() if value is not None}
+    sharing.check(config)
     accelerator = open_accelerator(config)
     screen = Screen(config.quiet, config.json, accelerator.is_main_process)
     feed.check_augment(augment)
@@ -103,13 +108,22 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     usual = task.usual(config, parts)
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
     parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config, input.size)
+    parts, words = feeds.readable(parts, config)
     feed.checked(parts, accelerator.num_processes)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
-    told = decided + told
+    told = decided + told + words
+    if run is None:
+        unused.check(unused.Asked(config, tuple(given), recipe, parts.val is not None))
 
     # The model
-    model, name, origin = task.open_model(config, model, parts, input)
+    files = beginning.files_of(config, model)
+    begun = None if run is None else beginning.Begun.of(run)
+    model, name, origin = task.open_model(config if begun is None else begun.without(config), model, parts, input)
+    if begun is not None:
+        origin = begun.fill(model, name)
+        told += begun.changes(files)
+    unused.check_model(config, model, name)
     model.to(accelerator.device, memory_format=layout)
     task.check_model(model, name, parts, input, accelerator)
     never = recipes.frozen(model, config.freeze)
@@ -118,16 +132,16 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
 
     # The pipelines and the feeds
     spec = config.augment or ("none" if recipe.name == "probe" else usual)
-    if recipe.name == "probe" and (augment is not None or spec != "none" or config.mixup or config.cutmix):
-        raise ValueError(
-            "recipe probe computes features once, of images as they are; leave augment, mixup and cutmix out, or take "
-            "recipe finetune with freeze=backbone"
-        )
     if augment is None and recipe.name != "probe":
         told += [f"augment {spec}"] if config.augment is None else []
         augment = input.augmented(spec)
     augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
+    if run is None:
+        every = (part for part in (parts.train, parts.val, parts.test) if part is not None)
+        unused.check_feeds(config, [feed.in_memory(part, config, accelerator.device) for part in every])
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
+    if run is None:
+        unused.check_steps(config, -(-len(opened[0]) // config.accumulate))
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     facts = {
         "asked": asked,
@@ -137,7 +151,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
             "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
             "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
             "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
-            "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
+            "weights": origin, "decisions": told + words, "given": list(given), "files": files,
             "metrics": list(metrics or {}), "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
         },
         "environment": environment(accelerator),
@@ -160,6 +174,8 @@ def begin(job: Job, run: Path | None) -> None:
             runs.clean(run)
     elif job.main:
         run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
+        if job.config.keep and (job.config.weights is not None or "model" in known["given"]):
+            known["start"] = beginning.write(run, job.model)
         runs.Run(run).write_json(runs.CONFIG, job.facts)
     job.run = broadcast_object_list([run])[0]
     counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
@@ -168,6 +184,22 @@ def begin(job: Job, run: Path | None) -> None:
     millions = sum(p.numel() for p in job.model.parameters()) / 1e6
     model = f"{known['model']}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
     job.screen.say(begin_words(job.run, data, model, job.augment, known["decisions"]))
+
+
+@contextlib.contextmanager
+def failing(job: Job, new: bool) -> Iterator[None]:
+    """A run that ends early leaves no folder if it is ``new`` and has done no epoch and written no checkpoint, as there
+    is nothing in it; an error in any other is the last line of its metrics.jsonl."""
+    try:
+        yield
+    except BaseException as error:
+        epochs = any(line["event"] == "epoch" for line in job.lines)
+        if job.main and new and not epochs and not checkpoint.found(job.run):
+            shutil.rmtree(job.run, ignore_errors=True)
+        elif job.main and isinstance(error, Exception):
+            with contextlib.suppress(OSError):  # a full disk may be the error
+                runs.Run(job.run).write_lines([*job.lines, {"event": "failed", "error": str(error)}])
+        raise
 
 
 def known_device(job: Job) -> str:

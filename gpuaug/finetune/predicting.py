@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from . import sharing
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -28,12 +30,17 @@ def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Ca
     mirror image."""
     model.eval()
     function, found = function or model, []
-    for x, labels, ids in feed:
+    less = sharing.short(model, accelerator, feed)
+
+    def make(x: torch.Tensor) -> torch.Tensor:
         with accelerator.autocast():
             made = function(x)
-            if tta == "flip" and x.ndim == 4:
-                made = (made + function(x.flip(-1))) / 2
-        found.append((ids, labels, made.float()))
+            return (made + function(x.flip(-1))) / 2 if tta == "flip" and x.ndim == 4 else made
+
+    for x, labels, ids in feed:
+        found.append((ids, labels, make(x).float()))
+    for _ in range(less):
+        make(x)
     ids, labels, outputs = (torch.cat(column) for column in zip(*found, strict=True))
     if accelerator.num_processes > 1:
         columns = (accelerator.pad_across_processes(value, pad_index=-1) for value in (ids, labels, outputs))

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 from .config import Config
 from .metrics import Evaluation
 
-CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
-    "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
+CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
+    "config.json", "metrics.jsonl", "start.safetensors", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
@@ -202,6 +203,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def finish(run: Path, keep: bool) -> None:
+    """Remove what a run that is done needs no more, as only going on would; with ``keep`` the checkpoints stay."""
+    (run / START).unlink(missing_ok=True)
+    if not keep:
+        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
 
 
 def clean(run: Path) -> None:
