@@ -1,7 +1,7 @@
 """A run in a process of its own: python tests/finetuning.py OUT BATCH_SIZE [RUN]. With RUN it goes on with that.
 
 Each process leaves what its model saw and what came out, as OUT/rank.json. In FINETUNING are further options as JSON:
-"stop": [rank, batch] presses Ctrl-C there, "wait" is for so many seconds before each batch, "report": false writes none.
+"stop": [rank, batch] presses Ctrl-C there, "wait" is for so many seconds before each batch, "report": false: none.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from gpuaug.data import Parts, digits
-from gpuaug.finetune import Config, feed, feeds, finetune, loop, report, resume
+from gpuaug.finetune import Config, Interrupted, feed, feeds, finetune, loop, report, resume
 
 seen: dict[str, float] = {}
 held: dict[str, int] = {}  # numbers of each parameter that this process has
@@ -81,5 +81,15 @@ def main(out: Path, batch_size: int, run: str | None = None) -> None:
     (out / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(found))
 
 
+def member(environment: dict[str, str], arguments: list[str]) -> None:
+    """What a launched process is: it leaves with 130 where it was stopped."""
+    os.environ.update(environment)
+    try:
+        main(Path(arguments[0]), int(arguments[1]), *arguments[2:])
+    except Interrupted as stopped:
+        print(stopped, flush=True)
+        sys.exit(130)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    member({}, sys.argv[1:])

@@ -123,8 +123,6 @@ class Begun:
             if now == [path, before]:
                 continue
             what = "is gone" if not now[1] else "has changed" if now[0] == path else f"is now {now[0]}"
-            goes = (
-                "its own copy of the weights is taken" if name == "weights" else "the model may compute something else"
-            )
+            goes = "its own copy of the weights is taken" if name == "weights" else "the model may compute otherwise"
             told.append(f"{path} {what} since the run began: {goes}")
         return told

@@ -375,12 +375,12 @@ class Trainer:
             "learner": job.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
         }  # fmt: skip
-        learns = sharing.whole(learns)
+        learns = sharing.whole(learns) | {"sums": job.accelerator.gather(self.sums[None])}
         if not job.main:
             return
         state = {name: getattr(self, name) for name in COUNTED} | learns
         state |= {
-            "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(), "sums": self.sums.cpu(),
+            "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "augment": dict(job.augment.state_dict()) if isinstance(job.augment, ga.Compose) else None,
             "lines": job.lines, "seed": job.config.seed,
@@ -407,7 +407,7 @@ class Trainer:
         if state["augment"] is not None:
             job.augment.load_state_dict(state["augment"])
         job.train.load_state_dict(state["feed"])
-        self.sums.copy_(state["sums"])
+        self.sums.copy_(sharing.own_of(state["sums"], job.accelerator))
         job.lines = state["lines"]
         if job.main:
             runs.Run(job.run).write_lines(job.lines)

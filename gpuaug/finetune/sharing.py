@@ -154,6 +154,13 @@ def _part(value: Tensor, like: Tensor | None) -> Tensor:
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
+def own_of(sums: Tensor, accelerator) -> Tensor:
+    """This process's row of sums [processes, N]; of as many processes as there no longer are, the main one's are all."""
+    if len(sums) == accelerator.num_processes:
+        return sums[accelerator.process_index]
+    return sums.sum(0) * accelerator.is_main_process
+
+
 def short(model: nn.Module, accelerator, feed) -> int:
     """How many batches fewer than the longest this process's pass has, where all have to run equally many, because the
     model's parts are gathered for all at once; else 0."""
