@@ -1,7 +1,8 @@
 """A run in a process of its own: python tests/finetuning.py OUT BATCH_SIZE [RUN]. With RUN it goes on with that.
 
 Each process leaves what its model saw and what came out, as OUT/rank.json. In FINETUNING are further options as JSON:
-"stop": [rank, batch] presses Ctrl-C there, "wait" is for so many seconds before each batch, "report": false: none.
+"stop": [rank, batch] presses Ctrl-C there, "wait" is for so many seconds before each batch, "report": false: none,
+"kill": n ends the process by SIGKILL at the n-th of its moments; those are noted in OUT/moments.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ held: dict[str, int] = {}  # numbers of each parameter that this process has
 class Noted(feed.Feed):
     """Notes what it hands out: by epoch, part and id."""
 
-    stop, wait, steps = None, 0, 0
+    stop, wait, steps, moments = None, 0, 0, None
 
     def __iter__(self):
         for x, labels, ids in super().__iter__():
@@ -33,12 +34,40 @@ class Noted(feed.Feed):
             seen.update(
                 {f"{epoch} {part} {i}": one.double().sum().item() for i, one in zip(ids.tolist(), x, strict=True)}
             )
+            if Noted.moments is not None:
+                Noted.moments.pass_by(f"batch {part}")
             if part == "train":
                 Noted.steps += 1
                 time.sleep(Noted.wait)
                 if Noted.stop == [int(os.environ.get("RANK", 0)), Noted.steps]:
                     signal.raise_signal(signal.SIGINT)
             yield x, labels, ids
+
+
+class Moments:
+    """Batches, and the three moments of a file's writing: on its way to the disk, beside its place, in it."""
+
+    def __init__(self, out: Path, last: int | None):
+        self.notes, self.last, self.count = out / "moments", last, 0
+        fsync, replace = os.fsync, os.replace
+
+        def noted_fsync(file: int) -> None:
+            self.pass_by(f"to disk {Path(os.readlink(f'/proc/self/fd/{file}')).name}")
+            fsync(file)
+
+        def noted_replace(source: Path, target: Path) -> None:
+            self.pass_by(f"beside {Path(target).name}")
+            replace(source, target)
+            self.pass_by(f"in place {Path(target).name}")
+
+        os.fsync, os.replace = noted_fsync, noted_replace
+
+    def pass_by(self, name: str) -> None:
+        self.count += 1
+        if self.count == self.last:
+            with self.notes.open("a") as file:
+                file.write(f"{name}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def few() -> Parts:
@@ -71,6 +100,8 @@ def main(out: Path, batch_size: int, run: str | None = None) -> None:
     options |= {"device": "cpu", "workers": 0, "quiet": True, "checkpoint_steps": 1, "out": out}
     options |= json.loads(os.environ.get("FINETUNING", "{}"))
     Noted.stop, Noted.wait = options.pop("stop", None), options.pop("wait", 0)
+    if "kill" in options:
+        Noted.moments = Moments(out, options.pop("kill"))
     if not options.pop("report", True):
         report.after = lambda job: None
     if run is None:

@@ -20,6 +20,17 @@ from .config import Config
 CHUNK = 1 << 24
 
 
+def open_model(task, config: Config, model: nn.Module | None, parts, input, run: Path | None) -> tuple:
+    """(model, its name, a sentence on its weights, :func:`files_of` it, in words what has changed); ``run``: the folder
+    of one that goes on. See :meth:`Task.open_model`."""
+    files = files_of(config, model)
+    if run is None:
+        return *task.open_model(config, model, parts, input), files, []
+    begun = Begun(run, runs.Run(run).resolved)
+    model, name, _ = task.open_model(begun.without(config), model, parts, input)
+    return model, name, begun.fill(model, name), files, begun.changes(files)
+
+
 def files_of(config: Config, model: nn.Module | None) -> dict[str, list[str]]:
     """What a model is made of, by "weights" and "model": each file and its digest. ``model``: the one that was given.
     Only of what can go on."""
@@ -83,10 +94,6 @@ class Begun:
 
     run: Path
     known: dict[str, Any]
-
-    @classmethod
-    def of(cls, run: Path) -> Begun:
-        return cls(run, runs.Run(run).resolved)
 
     def without(self, config: Config) -> Config:
         """``config`` for a model that :meth:`fill` fills."""

@@ -65,11 +65,11 @@ def image_feeds(
     return feeds, told
 
 
-def readable(parts: Parts, config: Config) -> tuple[Parts, list[str]]:
+def readable(parts: Parts, config: Config, processes: int = 1) -> tuple[Parts, list[str]]:
     """(the parts without the image files whose beginning cannot be read, in words what was left out).
 
     Of a part with more than HEADERS files so many are looked at, spread over it; the loader leaves out the others as
-    far as it may. Raises DataError where more than ``max_bad`` cannot be read.
+    far as it may. Raises DataError where more than ``max_bad`` cannot be read, and ValueError as :func:`feed.checked`.
     """
     bad = []
     with ThreadPoolExecutor(max(config.workers, 1)) as threads:
@@ -84,6 +84,7 @@ def readable(parts: Parts, config: Config) -> tuple[Parts, list[str]]:
                 check_bad(name, list(found.values()), len(looked), config.max_bad)
                 parts = replace(parts, **{name: part.subset([i for i in range(len(part)) if i not in found])})
                 bad += found.values()
+    feed.checked(parts, processes)
     return parts, left_out(bad)
 
 

@@ -85,8 +85,7 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics, run)
     trainer = Trainer(job)
     begin(job, run)
-    launched = job.accelerator.num_processes > 1
-    with failing(job, run is None), Interrupt("step", not job.screen.words, launched) as interrupt:
+    with failing(job, run is None), Interrupt("step", not job.screen.words, job.launched) as interrupt:
         if run is not None:
             trainer.resume()
 

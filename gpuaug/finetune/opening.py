@@ -73,6 +73,11 @@ class Job:
         return self.accelerator.is_main_process
 
     @property
+    def launched(self) -> bool:
+        """Whether several processes share the run."""
+        return self.accelerator.num_processes > 1
+
+    @property
     def best(self) -> str:
         """The validation's metric that chooses, with a minus in front where less is better."""
         name = self.config.best or self.task.metrics[0]
@@ -94,7 +99,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     """Open everything that a run needs; ``run``: the folder of one that goes on. Raises ValueError for whatever in it
     cannot be."""
     given = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = [name for name, value in given.items() if value is not None]
     sharing.check(config)
     accelerator = open_accelerator(config)
     screen = Screen(config.quiet, config.json, accelerator.is_main_process)
@@ -108,21 +113,17 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     usual = task.usual(config, parts)
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
     parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config, input.size)
-    parts, words = feeds.readable(parts, config)
-    feed.checked(parts, accelerator.num_processes)
+    parts, words = feeds.readable(parts, config, accelerator.num_processes)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
     told = decided + told + words
-    if run is None:
-        unused.check(unused.Asked(config, tuple(given), recipe, parts.val is not None))
+    new = run is None
+    if new:
+        unused.check(unused.Asked(config, given, recipe, parts.val is not None))
 
     # The model
-    files = beginning.files_of(config, model)
-    begun = None if run is None else beginning.Begun.of(run)
-    model, name, origin = task.open_model(config if begun is None else begun.without(config), model, parts, input)
-    if begun is not None:
-        origin = begun.fill(model, name)
-        told += begun.changes(files)
+    model, name, origin, files, words = beginning.open_model(task, config, model, parts, input, run)
+    told += words
     unused.check_model(config, model, name)
     model.to(accelerator.device, memory_format=layout)
     task.check_model(model, name, parts, input, accelerator)
@@ -136,23 +137,16 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
         told += [f"augment {spec}"] if config.augment is None else []
         augment = input.augmented(spec)
     augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
-    if run is None:
-        every = (part for part in (parts.train, parts.val, parts.test) if part is not None)
-        unused.check_feeds(config, [feed.in_memory(part, config, accelerator.device) for part in every])
+    unused.check_feeds(config, new and feed.in_memory(parts, config, accelerator.device))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
-    if run is None:
-        unused.check_steps(config, -(-len(opened[0]) // config.accumulate))
+    unused.check_steps(config, new and -(-len(opened[0]) // config.accumulate))
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     facts = {
         "asked": asked,
         "resolved": {
-            "task": task.name, "classes": list(parts.train.classes),
-            "images": {k: len(p) for k, p in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if p},
-            "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
-            "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
-            "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
-            "weights": origin, "decisions": told + words, "given": list(given), "files": files,
-            "metrics": list(metrics or {}), "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
+            "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
+            "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
+            "decisions": told + words, "given": given, "metrics": list(metrics or {}),
         },
         "environment": environment(accelerator),
     }  # fmt: skip
@@ -243,6 +237,17 @@ def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
     """channels_last on CUDA, where its convolutions are faster, if nothing else is said."""
     wanted = accelerator.device.type == "cuda" if config.channels_last is None else config.channels_last
     return torch.channels_last if wanted else torch.preserve_format
+
+
+def data_facts(parts: Parts, input: Input) -> dict[str, Any]:
+    """What config.json says of the data, and of their way into the model."""
+    images = {name: getattr(parts, name) for name in ("train", "val", "test")}
+    return {
+        "classes": list(parts.train.classes), "images": {name: len(part) for name, part in images.items() if part},
+        "several": parts.train.labels.ndim > 1, "size": input.size, "resize": input.resize,
+        "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
+        "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
+    }  # fmt: skip
 
 
 def fingerprint(parts: Parts) -> str:

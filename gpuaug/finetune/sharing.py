@@ -155,7 +155,7 @@ def _part(value: Tensor, like: Tensor | None) -> Tensor:
 
 
 def own_of(sums: Tensor, accelerator) -> Tensor:
-    """This process's row of sums [processes, N]; of as many processes as there no longer are, the main one's are all."""
+    """This process's row of sums [processes, N]; where there are now more or fewer, the main one has all of them."""
     if len(sums) == accelerator.num_processes:
         return sums[accelerator.process_index]
     return sums.sum(0) * accelerator.is_main_process

@@ -112,15 +112,15 @@ def check_model(config: Config, model: nn.Module, name: str) -> None:
         refuse("frozen_bn", f"model {name}", "it has no batch norm")
 
 
-def check_feeds(config: Config, in_memory: Collection[bool]) -> None:
-    """As :func:`check`, of how images are fed: whether those of each part lie in memory."""
-    if config.cache is not None and all(in_memory):
+def check_feeds(config: Config, in_memory: bool) -> None:
+    """As :func:`check`, of how images are fed: whether all lie in memory."""
+    if config.cache is not None and in_memory:
         refuse("cache", "resident images", "they are decoded once; resident=False streams them")
 
 
 def check_steps(config: Config, steps: int) -> None:
     """As :func:`check`, of the steps of an epoch."""
-    if config.checkpoint_steps >= steps:
+    if steps and config.checkpoint_steps >= steps:
         refuse("checkpoint_steps", f"{steps} steps an epoch", "a checkpoint is written after each epoch")
 
 
