@@ -1,8 +1,9 @@
 """A run in a process of its own: python tests/finetuning.py OUT BATCH_SIZE [RUN]. With RUN it goes on with that.
 
-Each process leaves what its model saw and what came out, as OUT/rank.json. In FINETUNING are further options as JSON:
-"stop": [rank, batch] presses Ctrl-C there, "wait" is for so many seconds before each batch, "report": false: none,
-"kill": n ends the process by SIGKILL at the n-th of its moments; those are noted in OUT/moments.
+Each process leaves what its model saw and what came out, as OUT/rank.json. In FINETUNING are further options as JSON,
+and "stop": [rank, batch] presses Ctrl-C there; "wait" is for so many seconds before each batch; "report": false leaves
+none; "agree": seconds between two questions whether to stop; "kill": n ends the process by SIGKILL at the n-th of its
+moments, which is noted in OUT/moments.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 import torch
 
 from gpuaug.data import Parts, digits
-from gpuaug.finetune import Config, Interrupted, feed, feeds, finetune, loop, report, resume
+from gpuaug.finetune import Config, Interrupted, feed, feeds, finetune, loop, report, resume, sharing
 
+HEAVY = ["gpuaug.finetune.loop", "timm.optim", "sklearn.datasets", "scipy.stats", "matplotlib.figure"]  # imports
 seen: dict[str, float] = {}
 held: dict[str, int] = {}  # numbers of each parameter that this process has
 
@@ -100,6 +102,7 @@ def main(out: Path, batch_size: int, run: str | None = None) -> None:
     options |= {"device": "cpu", "workers": 0, "quiet": True, "checkpoint_steps": 1, "out": out}
     options |= json.loads(os.environ.get("FINETUNING", "{}"))
     Noted.stop, Noted.wait = options.pop("stop", None), options.pop("wait", 0)
+    sharing.SECONDS = options.pop("agree", sharing.SECONDS)
     if "kill" in options:
         Noted.moments = Moments(out, options.pop("kill"))
     if not options.pop("report", True):

@@ -29,13 +29,22 @@ from gpuaug.finetune import Config, checkpoint, runs, sharing  # noqa: E402
 RUN = "001-test_resnet-few-finetune"
 WAYS = {"ddp": {}, "fsdp": {"ACCELERATE_USE_FSDP": "true"}}
 TIMES = ("seconds", "images_per_second", "shares")
-OPTIONS = {"report": False, "epochs": 3, "ema": 0.5, "clip": 1.0, "accumulate": 2, "lr": 0.003, "checkpoint_steps": 0}
+OPTIONS = {
+    "agree": 0,
+    "report": False,
+    "epochs": 3,
+    "ema": 0.5,
+    "clip": 1.0,
+    "accumulate": 2,
+    "lr": 0.003,
+    "checkpoint_steps": 0,
+}
 
 
 @pytest.fixture(scope="module")
 def context() -> multiprocessing.context.ForkServerContext:
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["finetuning", "timm.optim", "sklearn.datasets"])
+    made.set_forkserver_preload(finetuning.HEAVY)
     return made
 
 
@@ -164,7 +173,7 @@ def test_options_that_do_not_go_with_shards(monkeypatch, options):
 def test_torchrun_is_told_to_stop(tmp_path, pressed):
     script = [str(Path(finetuning.__file__)), str(tmp_path), "10"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *script]
-    options = OPTIONS | {"wait": 0.2, "accumulate": 1, "epochs": 40}
+    options = OPTIONS | {"agree": 1, "wait": 0.2, "accumulate": 1, "epochs": 40}
     environment = os.environ | {"FINETUNING": json.dumps(options)}
     child = subprocess.Popen(launch, env=environment, start_new_session=True, stdout=subprocess.PIPE, text=True)
     until = time.monotonic() + 200

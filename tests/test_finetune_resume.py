@@ -254,7 +254,7 @@ KILLED = {"everything at once": ALL, "probe": {"recipe": "probe", "head_epochs":
 def test_killed_at_any_moment_it_goes_on(tmp_path, options):
     """Twenty times: at a moment of its own that is drawn, or from outside after a time that is drawn."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["finetuning", "timm.optim", "sklearn.datasets", "gpuaug.finetune.loop"])
+    context.set_forkserver_preload(finetuning.HEAVY)
     rng, whole, out = random.Random(0), tmp_path / "whole", tmp_path / "killed"
 
     def begin(out: Path, **more) -> multiprocessing.Process:

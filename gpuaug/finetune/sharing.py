@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .config import Config
 
 UNIT = 100_000  # weights from which on a block of the model is gathered on its own
+SECONDS, MOST = 1.0, 100  # between two questions whether to stop, and the most steps that these may be
 NOT_HERE = {  # variables of accelerate's launcher: what they may be, and what to do instead
     "ACCELERATE_USE_DEEPSPEED": (("false",), "DeepSpeed is not supported: take DDP or --use_fsdp"),
     "ACCELERATE_USE_MEGATRON_LM": (("false",), "Megatron-LM is not supported: take DDP or --use_fsdp"),
@@ -174,34 +176,46 @@ def short(model: nn.Module, accelerator, feed) -> int:
 class Agreement:
     """Whether any process was asked to stop, as all of them know it in the same step.
 
-    The hosts talk to each other by a group of their own: no device is waited for, and the answer to a step's question
-    is read at the next one, when it has long arrived.
+    The hosts talk to each other by a group of their own: no device is waited for, and the answer to a question is read
+    with the next one, when it has long arrived. They ask about once in SECONDS; how many steps these are they agree on,
+    too, by those of the slowest.
     """
 
     def __init__(self, processes: int):
         self.group = dist.new_group(backend="gloo") if processes > 1 else None
         self.asking: tuple[Any, Tensor] | None = None
+        self.steps = self.left = 1  # between two questions, and until the next one
+        self.when = time.perf_counter()
 
     def soon(self, asked: bool) -> bool:
-        """The answer to the question before; and ask again. To be called by each process in each step."""
+        """The answer to an earlier question, where it is due. To be called by each process in each step."""
         if self.group is None:
             return asked
+        self.left -= 1
+        if self.left > 0:
+            return False
         answer = self._answer()
-        flag = torch.tensor([int(asked)])
-        self.asking = dist.all_reduce(flag, dist.ReduceOp.MAX, self.group, async_op=True), flag
+        self._ask(asked)
         return answer
 
     def now(self, asked: bool) -> bool:
         """The answer, for which all processes wait for each other."""
         if self.group is None:
             return asked
-        before = self._answer()
-        return self.soon(asked or before) or self._answer()
+        self._ask(self._answer() or asked)
+        return self._answer()
+
+    def _ask(self, asked: bool) -> None:
+        now = time.perf_counter()
+        told = torch.tensor([float(asked), (now - self.when) / self.steps])
+        self.asking = dist.all_reduce(told, dist.ReduceOp.MAX, self.group, async_op=True), told
+        self.left, self.when = self.steps, now
 
     def _answer(self) -> bool:
         if self.asking is None:
             return False
-        work, flag = self.asking
+        work, told = self.asking
         work.wait()
-        self.asking = None
-        return bool(flag)
+        asked, slowest = told.tolist()
+        self.asking, self.steps = None, max(1, min(MOST, int(SECONDS / max(slowest, 1e-6))))
+        return asked > 0
