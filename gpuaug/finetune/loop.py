@@ -374,7 +374,7 @@ class Trainer:
             "learner": job.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
         }  # fmt: skip
-        learns = sharing.whole(learns) | {"sums": job.accelerator.gather(self.sums[None])}
+        learns = sharing.whole(learns) | {"sums": job.accelerator.gather(self.sums[None])}  # SYNC
         if not job.main:
             return
         state = {name: getattr(self, name) for name in COUNTED} | learns

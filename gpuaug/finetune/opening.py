@@ -198,7 +198,7 @@ def failing(job: Job, new: bool) -> Iterator[None]:
 
 def known_device(job: Job) -> str:
     device, processes = job.facts["environment"]["device"], job.accelerator.num_processes
-    return device if processes == 1 else f"{processes} x {device}"
+    return device if processes == 1 else f"{processes} x {device}, {job.facts['environment']['sharing']}"
 
 
 def open_accelerator(config: Config) -> Accelerator:
@@ -269,6 +269,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "gpuaug": ga.__version__, "commit": _commit(), "python": platform.python_version(), "torch": torch.__version__,
         "timm": timm.__version__, "device": device_name(accelerator.device), "processes": accelerator.num_processes,
+        "sharing": sharing.name(accelerator),
     }  # fmt: skip
 
 

@@ -47,6 +47,13 @@ def asked_to_shard() -> bool:
     return _says("ACCELERATE_USE_FSDP") in ("1", "true", "yes")
 
 
+def name(accelerator) -> str | None:
+    """DDP, FSDP, or None of one process."""
+    if accelerator.num_processes == 1:
+        return None
+    return "FSDP" if asked_to_shard() else "DDP"
+
+
 def check(config: Config) -> None:
     """Raises ValueError for what a launcher asks for and the runner does not do, or does by an option of its own."""
     for name, (fine, mend) in NOT_HERE.items():
@@ -68,7 +75,7 @@ def check(config: Config) -> None:
 def shard(model: nn.Module, accelerator) -> None:
     """Leave this process its part of each parameter, where the launcher asks for FSDP. Large blocks, those that stand
     in a list or a row, are gathered one by one while the model runs."""
-    if accelerator.num_processes == 1 or not asked_to_shard():
+    if name(accelerator) != "FSDP":
         return
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     again = _says("FSDP_RESHARD_AFTER_FORWARD") != "false"
