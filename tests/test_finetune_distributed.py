@@ -130,6 +130,38 @@ def test_what_was_shared_out_goes_on_in_one_process(context, tmp_path, alone):
     assert found["metrics"] == pytest.approx(alone["metrics"], abs=1e-4)
 
 
+def test_processes_ask_about_once_a_second_and_all_know(monkeypatch):
+    """Of two processes in one: what the other says is added to each question."""
+    now, other = [0.0], [0.0, 0.0]
+
+    class Work:
+        def wait(self) -> None: ...
+
+    def all_reduce(told, *arguments, **options):
+        told.copy_(torch.maximum(told, torch.tensor(other)))
+        return Work()
+
+    monkeypatch.setattr(sharing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(sharing.dist, "new_group", lambda backend: "hosts")
+    monkeypatch.setattr(sharing.dist, "all_reduce", all_reduce)
+    agreement, asked = sharing.Agreement(2), []
+    ask = agreement._ask
+    monkeypatch.setattr(agreement, "_ask", lambda one: (asked.append(now[0]), ask(one)))
+    for seconds in (0.1, 0.02):  # a step
+        for _ in range(400):
+            now[0] += seconds
+            assert not agreement.soon(False)
+        gaps = [b - a for a, b in zip(asked[-4:], asked[-3:], strict=False)]
+        assert gaps == pytest.approx([1.0] * len(gaps), abs=0.11)
+    other[:] = 1.0, 0.5  # it was stopped, and takes half a second a step
+    answers = []
+    while not any(answers):
+        now[0] += 0.02
+        answers.append(agreement.soon(False))
+    assert len(answers) <= 101 and agreement.steps == 2
+    assert agreement.now(False) is True and sharing.Agreement(1).soon(True) is True
+
+
 def test_a_launchers_second_signal_is_the_first_one_again(monkeypatch):
     now = [10.0]
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])

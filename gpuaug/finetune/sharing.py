@@ -191,15 +191,15 @@ class Agreement:
     def __init__(self, processes: int):
         self.group = dist.new_group(backend="gloo") if processes > 1 else None
         self.asking: tuple[Any, Tensor] | None = None
-        self.steps = self.left = 1  # between two questions, and until the next one
+        self.steps, self.done = 1, 0  # between two questions, and since the last one
         self.when = time.perf_counter()
 
     def soon(self, asked: bool) -> bool:
         """The answer to an earlier question, where it is due. To be called by each process in each step."""
         if self.group is None:
             return asked
-        self.left -= 1
-        if self.left > 0:
+        self.done += 1
+        if self.done < self.steps:
             return False
         answer = self._answer()
         self._ask(asked)
@@ -214,9 +214,9 @@ class Agreement:
 
     def _ask(self, asked: bool) -> None:
         now = time.perf_counter()
-        told = torch.tensor([float(asked), (now - self.when) / self.steps])
+        told = torch.tensor([float(asked), (now - self.when) / max(self.done, 1)])
         self.asking = dist.all_reduce(told, dist.ReduceOp.MAX, self.group, async_op=True), told
-        self.left, self.when = self.steps, now
+        self.done, self.when = 0, now
 
     def _answer(self) -> bool:
         if self.asking is None:
