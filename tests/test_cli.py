@@ -93,7 +93,7 @@ def test_bench_times_a_case(tmp_path, capsys):
         ("finetune --best f2", "there is no metric 'f2'; choose one of accuracy, loss, balanced_accuracy, f1"),
         (
             "finetune --recipe probe --augment geometric",
-            "augment has no effect with recipe=probe (features are computed once, of images as they are)",
+            "augment has no effect with recipe=probe (features are",
         ),
         ("resume 3 --out {0}/runs", "there is no run '3'; there are: none"),
         ("preview {0}/gone.jpg", "gone.jpg: no such file"),
