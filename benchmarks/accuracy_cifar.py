@@ -123,7 +123,6 @@ def main() -> None:
     columns: dict[str, list[dict]] = {"gpuaug": [], "torchvision": []}
     with tempfile.TemporaryDirectory() as scratch:
         base = Config(
-            augment="geometric",
             weights=str(WEIGHTS),
             recipe="full",
             epochs=args.epochs,

@@ -92,7 +92,10 @@ def test_bench_times_a_case(tmp_path, capsys):
         ("finetune --device cuda:99", "device 'cuda:99' cannot be used"),
         ("finetune --optimizer sdg", "there is no optimizer 'sdg'; did you mean 'sgd'?"),
         ("finetune --best f2", "there is no metric 'f2'; choose one of accuracy, loss, balanced_accuracy, f1"),
-        ("finetune --recipe probe --augment geometric", "recipe probe computes features once"),
+        (
+            "finetune --recipe probe --augment geometric",
+            "augment has no effect with recipe=probe (features are",
+        ),
         ("resume 3 --out {0}/runs", "there is no run '3'; there are: none"),
         ("preview {0}/gone.jpg", "gone.jpg: no such file"),
         ("preview {0}/a.jpg --gallery", "--gallery shows its own two photos"),

@@ -184,7 +184,7 @@ def test_a_run_learns(run):
 def test_a_run_leaves_its_folder(run, few):
     config, result = run
     assert {p.name for p in result.run.iterdir()} == {
-        "config.json", "metrics.jsonl", "best.safetensors", "predictions.npz", "checkpoints", "pictures",
+        "config.json", "metrics.jsonl", "best.safetensors", "predictions.npz", "pictures",
         "evaluation.json", "report.html", "state.json"
     }  # fmt: skip
     found = runs.find(config.out, "1")

@@ -24,7 +24,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from gpuaug.data import Parts, open_parts  # noqa: E402
 from gpuaug.finetune import Config, Run, finetune, metrics, models, recipes, report, resume, runs  # noqa: E402
 
-QUICK = {"model": "test_resnet", "epochs": 1, "batch_size": 50, "device": "cpu", "workers": 0, "quiet": True}
+OWN = {"epochs": 1, "batch_size": 50, "device": "cpu", "workers": 0, "quiet": True}
+QUICK = OWN | {"model": "test_resnet"}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_resize_below_the_crop_is_refused(few, tmp_path):
 
 
 def test_a_frozen_classifier_has_no_epochs_alone(few, tmp_path):
-    options = {**QUICK, "recipe": "finetune", "epochs": 2, "freeze": "^last", "size": 16, "out": tmp_path}
+    options = {**OWN, "recipe": "finetune", "epochs": 2, "freeze": "^last", "size": 16, "out": tmp_path}
     result = finetune(Config(**options), parts=few, model=Small(7))
     known = Run(result.run).resolved
     assert known["options"]["head_epochs"] == 0
@@ -158,7 +159,7 @@ def test_a_model_that_the_images_do_not_fit_is_refused_before_there_is_a_run(few
     model = Small()
     model.stem = change
     with pytest.raises(ValueError, match=words):
-        finetune(Config(**QUICK, size=16, out=tmp_path), parts=few, model=model)
+        finetune(Config(**OWN, size=16, out=tmp_path), parts=few, model=model)
     assert not list(tmp_path.iterdir()) and model.training
 
 

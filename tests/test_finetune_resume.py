@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from torch.nn import functional as F
 for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
+import finetuning  # noqa: E402
 from finetuning import few  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
-from gpuaug.finetune import Config, Interrupted, checkpoint, finetune, resume, runs  # noqa: E402
+from gpuaug.finetune import Config, Interrupted, checkpoint, finetune, models, resume, runs  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = [sys.executable, str(ROOT / "tests" / "finetuning.py")]
@@ -164,34 +166,143 @@ def readable(run: Path) -> None:
             [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def stopped(config: Config, at: int, **given) -> Path:
+    with pytest.raises(Interrupted) as found:
+        finetune(config, parts=few(), loss=Stops(at), **given)
+    return found.value.run
+
+
+def weights(path: Path, seed: int = 1) -> Path:
+    """A file of weights of the model, for as many classes."""
+    torch.manual_seed(seed)
+    model, _ = models.build("test_resnet", 10)
+    save_file(model.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("recipe", ["probe", "finetune"])
+@pytest.mark.parametrize("becomes", ["gone", "another"])
+def test_a_run_goes_on_without_the_file_of_its_weights(tmp_path, recipe, becomes, capsys):
+    file = weights(tmp_path / "w.safetensors")
+    config = Config(**BASE | {"epochs": 2, "quiet": False}, recipe=recipe, weights=str(file), out=tmp_path / "runs")
+    whole = finetune(config, parts=few(), loss=Stops())
+    run = stopped(config, 6)
+    assert (run / runs.START).exists() and "has changed" not in capsys.readouterr().out
+    if becomes == "gone":
+        file.unlink()
+    else:
+        weights(file, seed=2)
+    result = resume(run, parts=few(), loss=Stops())
+    said = "is gone" if becomes == "gone" else "has changed"
+    assert f"{file} {said} since the run began: its own copy of the weights is taken" in capsys.readouterr().out
+    same(whole.run, result.run)
+
+
+def test_a_run_goes_on_from_its_beginning_without_the_file(tmp_path):
+    file = weights(tmp_path / "w.safetensors")
+    config = Config(**BASE | {"epochs": 1}, recipe="finetune", weights=str(file), out=tmp_path / "runs")
+    whole = finetune(config, parts=few(), loss=Stops())
+    run = stopped(config, 2)
+    file.unlink()
+    for path in checkpoint.found(run):
+        path.unlink()
+    same(whole.run, resume(run, parts=few(), loss=Stops()).run)
+
+
+def test_kept_weights_that_are_damaged_are_not_taken(tmp_path):
+    config = Config(**BASE, weights=str(weights(tmp_path / "w.safetensors")), out=tmp_path / "runs")
+    run = stopped(config, 2)
+    kept = run / runs.START
+    content = bytearray(kept.read_bytes())
+    content[-1] ^= 1
+    kept.write_bytes(content)
+    with pytest.raises(ValueError, match=r"start\.safetensors: damaged, or removed, .*; start the run again"):
+        resume(run, parts=few(), loss=Stops())
+
+
+def test_a_model_that_has_changed_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "changing_model.py"
+    text = "from gpuaug.finetune import models\n\n\ndef make(num_classes): return models.ResNet20(num_classes)"
+    source.write_text(text)
+    options = BASE | {"model": "changing_model:make", "epochs": 1, "quiet": False}
+    run = stopped(Config(**options, out=tmp_path / "runs"), 2)
+    source.write_text(f"{text}  # now")
+    resume(run, parts=few(), loss=Stops())
+    assert f"{source} has changed since the run began: the model may compute otherwise" in capsys.readouterr().out
+
+
+def test_another_model_in_place_of_the_given_one_is_refused(tmp_path):
+    given = {name: value for name, value in BASE.items() if name != "model"}
+    run = stopped(Config(**given, out=tmp_path), 2, model=models.ResNet20())
+    wider = models.ResNet20()
+    wider.conv1 = torch.nn.Conv2d(3, 16, 5, padding=2, bias=False)
+    words = (
+        r"model ResNet20: no longer the one that .* began with; 1 tensors differ: conv1\.weight; restore it, or start"
+    )
+    with pytest.raises(ValueError, match=words):
+        resume(run, parts=few(), loss=Stops(), model=wider)
+    assert resume(run, parts=few(), loss=Stops(), model=models.ResNet20()).best_epoch
+
+
+ALL = {"ema": 0.9, "mixup": 0.2, "accumulate": 2, "resident": False, "workers": 3, "batch_size": 10, "frozen_bn": False}
+KILLED = {"everything at once": ALL, "probe": {"recipe": "probe", "head_epochs": None, "frozen_bn": False, "ema": 0.9}}
+
+
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on(tmp_path):
-    subprocess.run([*SCRIPT, str(tmp_path), "10"], check=True, timeout=300)
-    whole, rng, out = tmp_path / "001-test_resnet-few-finetune", random.Random(0), tmp_path / "killed"
+@pytest.mark.skipif(sys.platform != "linux", reason="it forks processes, and reads /proc")
+@pytest.mark.parametrize("options", KILLED.values(), ids=KILLED)
+def test_killed_at_any_moment_it_goes_on(tmp_path, options):
+    """Twenty times: at a moment of its own that is drawn, or from outside after a time that is drawn."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(finetuning.HEAVY)
+    rng, whole, out = random.Random(0), tmp_path / "whole", tmp_path / "killed"
+
+    def begin(out: Path, **more) -> multiprocessing.Process:
+        for path in out.glob("00?-*"):
+            if not (path / runs.CONFIG).exists():  # killed as it was made: not a run yet
+                shutil.rmtree(path)
+        known = [str(path) for path in out.glob("00?-*")]
+        environment = {"FINETUNING": json.dumps(options | more), "OMP_NUM_THREADS": "1"}
+        child = context.Process(target=finetuning.member, args=(environment, [str(out), "10", *known]))
+        child.start()
+        return child
+
+    whole.mkdir()
+    child = begin(whole)
+    child.join(300)
     out.mkdir()
-    run = out / "001-test_resnet-few-finetune"
-    for _ in range(20):
-        known = [str(run)] if (run / runs.CONFIG).exists() else []
-        child = subprocess.Popen([*SCRIPT, str(out), "10", *known])
-        before = stamp(run)
-        while child.poll() is None and stamp(run) == before:
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.3))  # whatever it does by then
-        child.kill()
-        child.wait()
-        if run.exists():
+    kills, ends = 0, []
+    while kills < 20:
+        run = next(out.glob("00?-*"), None)
+        if run is not None and (run / runs.REPORT).exists():  # done before it was killed often enough: once more
+            ends.append(run)
+            same(next(whole.glob("001-*")), run)
+            shutil.move(run, tmp_path / f"done-{len(ends)}")
+        by_itself, before = rng.random() < 0.8, stamp(out)
+        child = begin(out, **({"kill": rng.randint(4, 40)} if by_itself else {}))
+        while not by_itself and child.exitcode is None and stamp(out) == before:
+            child.join(0.01)
+        child.join(None if by_itself else rng.uniform(0, 1))
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+            (out / "moments").open("a").write("from outside\n")
+        kills += child.exitcode == -signal.SIGKILL
+        assert child.exitcode in (0, -signal.SIGKILL)
+        for run in out.glob("00?-*"):
             readable(run)
-        if runs.Run(run).events("after"):
-            break
-    if not runs.Run(run).events("after"):
-        subprocess.run([*SCRIPT, str(out), "10", str(run)], check=True, timeout=300)
-    same(whole, run)
-    assert not [path for path in run.rglob(".*")], "what was half written is gone"
+    if not all((run / runs.REPORT).exists() for run in out.glob("00?-*")):
+        begin(out).join(300)
+    run = next(out.glob("00?-*"))
+    same(next(whole.glob("001-*")), run)
+    assert (run / runs.REPORT).exists() and not [*run.rglob(".*")], "what was half written is gone"
+    print((out / "moments").read_text(), f"{kills} kills, {len(ends) + 1} runs")
 
 
-def stamp(run: Path) -> list:
-    """Changes as soon as a run writes."""
-    return sorted((path.name, path.stat().st_mtime_ns) for path in run.glob("checkpoints/*.pt"))
+def stamp(out: Path) -> list:
+    """Changes as soon as a run writes a checkpoint, or its report."""
+    return sorted((path.name, path.stat().st_mtime_ns) for path in [*out.glob("*/checkpoints/*.pt"), *out.glob("*/*")])
 
 
 @pytest.mark.slow

@@ -378,7 +378,7 @@ class _Pass:
             raise DataError(bad[0])
         if len(found) > loader.max_bad * len(loader.source):
             if len(found) == 1:
-                raise DataError(found[0])
+                raise DataError(f"{found[0]}; 1 of {len(loader.source)}, more than max_bad={loader.max_bad:g} allows")
             raise DataError(
                 f"{len(found)} of {len(loader.source)} files cannot be read, more than max_bad={loader.max_bad:g} "
                 f"allows: {_named(found)}"

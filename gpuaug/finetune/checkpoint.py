@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 
 from . import runs
 
-FORMAT = 1
+FORMAT = 2
+SAME = 3.0  # seconds
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.pt")
 
 
@@ -70,11 +72,12 @@ class Interrupt:
     """While it is entered, the first Ctrl-C or SIGTERM is only noted in ``asked``; the second, ``again``, ends the
     program.
 
-    Signals reach a program's main thread alone: entered in another, it changes nothing.
+    A terminal's Ctrl-C reaches launched processes twice, from the launcher, too: what comes within SAME seconds of the
+    first is the same one. Signals reach a program's main thread alone: entered in another, it changes nothing.
     """
 
-    def __init__(self, when: str, quiet: bool = False):
-        self.asked, self.again, self.quiet = False, False, quiet
+    def __init__(self, when: str, quiet: bool = False, launched: bool = False):
+        self.asked, self.again, self.quiet, self.launched, self.first = False, False, quiet, launched, 0.0
         self.words = f"stopping after this {when}, with a checkpoint"
         self._before: dict[int, Any] = {}
 
@@ -88,10 +91,12 @@ class Interrupt:
             signal.signal(one, handler)
 
     def _note(self, number: int, frame: Any) -> None:
+        if self.asked and self.launched and time.monotonic() < self.first + SAME:
+            return
         if self.asked:
             self.again = True
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self.first = True, time.monotonic()
         if not self.quiet:
             words = f"\n{self.words}; once more quits at once\n"
             with contextlib.suppress(OSError):

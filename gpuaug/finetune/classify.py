@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gpuaug.data import Parts, Source, open_parts
 from gpuaug.data.folders import part_of
 
-from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs
+from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs, unused
 from .config import Config
 from .predicting import Predicted, predict
 from .recipes import Recipe
@@ -47,6 +47,8 @@ class Classify(Task):
                 continue
             folder = None if config.data == "digits" else _top(part, root)
             if folder is not None and part_of(folder) and folder != _top(parts.train, root):
+                if name == "validation" and config.val_fraction not in (0, unused.DEFAULTS["val_fraction"]):
+                    unused.refuse("val_fraction", f"the folder {folder} in the data", "it is the validation part")
                 told.append(f"{name}: the folder {folder}")
             else:
                 told.append(f"{name}: {len(part):,} images set aside, the same ones each time")

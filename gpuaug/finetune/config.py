@@ -21,7 +21,7 @@ AT_LEAST = {
 }  # fmt: skip
 POSITIVE = ("lr", "head_lr", "clip", "auto_budget")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
-FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema")
+FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema", "max_bad")
 
 
 @dataclass(frozen=True)
@@ -155,15 +155,21 @@ class Config:
     """A folder on disk where decoded images are kept, those that are not resident."""
     workers: int = 2
     """Threads that decode images."""
+    max_bad: float = 0.01
+    """The largest share of each part's images that may be unreadable, and is left out; of more the run does not
+    begin."""
 
     seed: int = 0
     """Of the order, the draws, the new weights. The split of the data does not depend on it."""
     out: Path = Path("runs")
     """Each run makes a new numbered folder in here."""
     keep: int = 2
-    """Checkpoints that are kept, the last ones; one is written each epoch. 0: none, and no resume."""
+    """Checkpoints that are kept, the last ones, until the run is done; one is written each epoch. 0: none, and no
+    resume."""
     checkpoint_steps: int = 0
     """Also write one each so many steps."""
+    keep_done: bool = False
+    """Keep the checkpoints of a run that is done, too; best.safetensors has all that is needed from it."""
     quiet: bool = False
     """Print nothing."""
     json: bool = False

@@ -16,7 +16,7 @@ from torch import Tensor
 import gpuaug as ga
 from gpuaug.data import DataError, Loader, Parts, Source
 
-from . import evaluating, feed, pictures, robustness, runs
+from . import evaluating, feed, pictures, robustness, runs, sharing
 from .config import Config
 from .feed import Input
 from .metrics import percent
@@ -133,7 +133,7 @@ def of_run(job: Job, run: runs.Run, n: int) -> None:
     """Measure the best weights of a run that is done: each process the same images, so that a model that is shared
     among them is asked by all at once; one leaves what comes out."""
     model, tta = job.model, job.config.tta
-    model.load_state_dict(load_file(run.path(runs.WEIGHTS)))
+    sharing.load(model, load_file(run.path(runs.WEIGHTS)))
     model.eval()
 
     def answers(x: Tensor) -> Tensor:

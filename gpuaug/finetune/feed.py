@@ -253,6 +253,12 @@ def fits(source: Source, config: Config, device: torch.device) -> bool:
     return nbytes(source) < min(room, RESIDENT_BYTES)
 
 
+def in_memory(parts: Parts, config: Config, device: torch.device) -> bool:
+    """Whether all parts are in memory already, or will be."""
+    every = (part for part in (parts.train, parts.val, parts.test) if part is not None)
+    return all(part.images is not None or fits(part, config, device) for part in every)
+
+
 def check_augment(augment: Any) -> None:
     """Raises TypeError for what is neither a Compose nor to be called."""
     if augment is not None and not callable(augment):

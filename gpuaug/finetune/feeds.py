@@ -5,14 +5,20 @@ What both take: (config, recipe, parts, input, augment, accelerator, screen).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from os import PathLike
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source
+from gpuaug.data import DataError, Loader, Parts, Source, header
 
 from . import feed, models
+from .config import Config
 from .feed import Features, Feed
 from .predicting import predict
+
+HEADERS, NAMED = 20_000, 8  # files of a part that are looked at before the run, and of those how many are named
 
 
 def image_feeds(
@@ -26,8 +32,10 @@ def image_feeds(
     function = None if isinstance(augment, ga.Compose) else augment
     shared = {
         "device": device, "seed": config.seed, "workers": config.workers, "strict": world > 1, "rank": rank,
-        "world": world, "cache_size": max(512, input.resize or input.size),
+        "world": world, "cache_size": max(512, input.resize or input.size), "max_bad": config.max_bad,
     }  # fmt: skip
+
+    bad: list[str] = []
 
     def open_feed(name: str, source: Source, pipeline, function=None, **keywords) -> Feed:
         resident = feed.fits(source, config, device)
@@ -36,13 +44,15 @@ def image_feeds(
         loader = Loader(source, recipe.batch_size, None if function else pipeline, **keywords)
         if resident and source.images is None:
             screen.say(f"reading  {len(source):,} {name} images into memory")
-            loader.keep()
+            found = list(loader.keep().bad)
+            check_bad(name, found, len(source), config.max_bad)
+            bad.extend(found)
         return kind(loader, input.size, function)
 
     feeds = [open_feed("train", train, augment, function, shuffle=shuffle, drop_last=drops)]
     for name, part in (("val", parts.val), ("test", parts.test)):
         feeds.append(open_feed(name, part, input.plain()) if part else None)
-    told = []
+    told = left_out(bad)
     if len(train) > len(parts.train):
         told.append(f"{len(train):,} images an epoch: those of small classes come several times, each time drawn anew")
     if drops:
@@ -55,6 +65,54 @@ def image_feeds(
     return feeds, told
 
 
+def readable(parts: Parts, config: Config) -> tuple[Parts, list[str]]:
+    """(the parts without the image files whose beginning cannot be read, in words what was left out).
+
+    Of a part with more than HEADERS files so many are looked at, spread over it; the loader leaves out the others as
+    far as it may. Raises DataError where more than ``max_bad`` cannot be read.
+    """
+    bad = []
+    with ThreadPoolExecutor(max(config.workers, 1)) as threads:
+        for name in ("train", "val", "test"):
+            part = getattr(parts, name)
+            if part is None or part.images is not None:
+                continue
+            looked = [i for i in range(0, len(part), -(-len(part) // HEADERS)) if isinstance(part.items[i], PathLike)]
+            words = dict(zip(looked, threads.map(_unreadable, [part.items[i] for i in looked]), strict=True))
+            found = {i: said for i, said in words.items() if said}
+            if found:
+                check_bad(name, list(found.values()), len(looked), config.max_bad)
+                parts = replace(parts, **{name: part.subset([i for i in range(len(part)) if i not in found])})
+                bad += found.values()
+    return parts, left_out(bad)
+
+
+def _unreadable(item: PathLike) -> str:
+    try:
+        header(item)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def check_bad(part: str, bad: Sequence[str], images: int, most: float) -> None:
+    """Raises DataError where more than ``most`` of a part's images cannot be read."""
+    if len(bad) > most * images:
+        raise DataError(
+            f"{len(bad)} of {images:,} {part} images cannot be read, more than max_bad={most:g} allows; mend or remove "
+            f"them, or raise it: {_named(bad)}"
+        )
+
+
+def left_out(bad: Sequence[str]) -> list[str]:
+    """In words, if there are any."""
+    return [f"{len(bad)} unreadable image{'s' * (len(bad) > 1)} left out: {_named(bad)}"] if bad else []
+
+
+def _named(bad: Sequence[str]) -> str:
+    return "; ".join(bad[:NAMED]) + ("; ..." if len(bad) > NAMED else "")
+
+
 def probe_feeds(
     model, config, recipe, parts, input, augment, accelerator, screen
 ) -> tuple[list[Features | None], list[str]]:
@@ -62,7 +120,7 @@ def probe_feeds(
     if config.balance == "sampling":
         feed.check_balance(parts.train)
     once = replace(config, balance="no")
-    feeds, _ = image_feeds(once, recipe, parts, input, augment, accelerator, screen, shuffle=False)
+    feeds, told = image_feeds(once, recipe, parts, input, augment, accelerator, screen, shuffle=False)
     order = {"seed": config.seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     device, found = accelerator.device, []
     for name, images in zip(("train", "val", "test"), feeds, strict=True):
@@ -78,4 +136,6 @@ def probe_feeds(
             ids, labels, x = many.ids, many.labels, x[list(many.items)]
         inputs = [value.to(device) for value in (x, labels, ids)]
         found.append(Features(*inputs, recipe.batch_size, shuffle=name == "train", **order))
-    return found, [f"features of {found[0].x.shape[1]} numbers, computed once and kept in memory; images as they are"]
+    told = [words for words in told if "unreadable" in words]
+    numbers = found[0].x.shape[1]
+    return found, [*told, f"features of {numbers} numbers, computed once and kept in memory; images as they are"]

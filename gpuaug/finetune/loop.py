@@ -19,17 +19,16 @@ from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.messages import meant
 
-from . import auto, checkpoint, recipes, report, runs, screen, state, tensorboard
+from . import auto, checkpoint, recipes, report, runs, screen, sharing, state, tensorboard
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
-from .opening import Job, begin, open_job
+from .opening import Job, begin, failing, open_job
 
 
 @dataclass(frozen=True)
@@ -83,13 +82,13 @@ def finetune(
     """
     # Data, model, pipelines, the run's folder
     set_seed(config.seed)
-    job = open_job(config, parts, model, augment, loss, metrics)
+    job = open_job(config, parts, model, augment, loss, metrics, run)
     auto.settle(job, run)
     trainer = Trainer(job)
     begin(job, run)
     callbacks = (*tensorboard.listeners(job), *callbacks)
-    interrupt = Interrupt("step" if job.accelerator.num_processes == 1 else "epoch", not job.screen.words)
-    with interrupt, state.kept(job.run, job.main), report.kept(job, interrupt):
+    interrupt = Interrupt("step", not job.screen.words, job.launched)
+    with failing(job, run is None), interrupt, state.kept(job.run, job.main), report.kept(job, interrupt):
         if run is not None:
             trainer.resume()
 
@@ -109,7 +108,7 @@ def finetune(
             trainer.save()
             if is_best:
                 trainer.save_best()
-            trainer.stop_if(interrupt)
+            trainer.stop_if(trainer.agreement.now(interrupt.asked))
         trainer.check_best()
 
         # After
@@ -135,6 +134,8 @@ def close(job: Job) -> Result:
     history = [line for line in job.lines if line["event"] == "epoch"]
     job.screen.say(f"\n{screen.closing_table(before, after)}\nweights of epoch {line['best_epoch']}")
     report.after(job)
+    if job.main:
+        runs.finish(job.run, job.config.keep_done)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
     shares, main = history[-1]["shares"], job.task.metrics[0]
@@ -156,7 +157,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     check_given(found, given)
     if not done:
         return finetune(found.config, run=found.folder, **given)
-    job = open_job(found.config, *(given.get(name) for name in GIVEN))
+    job = open_job(found.config, *(given.get(name) for name in GIVEN), run=found.folder)
     auto.settle(job, found.folder)
     begin(job, found.folder)
     job.lines = found.lines()
@@ -189,8 +190,7 @@ class Trainer:
     Attributes:
         epoch: how many are done. step: batches of the one under way. updates: of the weights, in all.
         best: the validation's metric that chooses, greater is better, then the negative loss. stale: epochs since.
-        sums: of the epoch under way: loss, right answers, images, and processes that were interrupted. asked: whether
-            one of these was.
+        sums: of the epoch under way: loss, right answers, images. agreement: of the processes, on whether to stop.
     """
 
     def __init__(self, job: Job):
@@ -199,7 +199,10 @@ class Trainer:
         if job.config.ema:
             from timm.utils import ModelEmaV3
 
-            self.ema = ModelEmaV3(job.learner, decay=job.config.ema, use_warmup=True)
+            together = not sharing.asked_to_shard()
+            self.ema = ModelEmaV3(job.learner, decay=job.config.ema, use_warmup=True, foreach=together)
+            sharing.shard(self.ema.module, job.accelerator)
+        sharing.shard(job.learner, job.accelerator)
         if job.config.compile:
             job.learner.compile()
         self.optimizer = recipes.optimizer(job.learner, job.recipe, job.never)
@@ -208,8 +211,8 @@ class Trainer:
         self.schedule = recipes.Schedule(self.optimizer, job.recipe, steps, self.per_epoch, patience)
         self.decayed = [p for group in self.optimizer.param_groups if group["weight_decay"] for p in group["params"]]
         self.epoch = self.step = self.updates = self.best_epoch = self.stale = 0
-        self.best, self.seconds, self.sums = (-math.inf, -math.inf), 0.0, torch.zeros(4, device=device)
-        self.asked, self.generator = False, default_generator(device)
+        self.best, self.seconds, self.sums = (-math.inf, -math.inf), 0.0, torch.zeros(3, device=device)
+        self.agreement, self.generator = sharing.Agreement(job.accelerator.num_processes), default_generator(device)
         check_metrics(job)
 
     # --- an epoch -----------------------------------------------------------------------------------------------------
@@ -230,7 +233,7 @@ class Trainer:
                 self.step += 1
                 together = min(every, total - (self.step - 1) // every * every)
                 last = self.step % every == 0 or self.step == total
-                with contextlib.nullcontext() if last else accelerator.no_sync(forward):
+                with contextlib.nullcontext() if last else sharing.apart(forward):
                     with accelerator.autocast():
                         outputs, loss = job.task.step(forward, x, targets, job.loss)
                     self.backward(loss, together)
@@ -238,11 +241,9 @@ class Trainer:
                     self.update()
                 self.add(loss.detach(), job.task.hits(outputs, targets), len(ids))
                 bar.step(seen)
-                if last and accelerator.num_processes == 1 and self.step < total:
+                if last and self.step < total:
                     self.between_steps(interrupt, clock)
-        self.sums[3] += interrupt.asked
-        loss, right, n, asked = accelerator.reduce(self.sums, "sum").tolist()  # SYNC: once an epoch
-        self.asked = bool(asked)
+        loss, right, n = accelerator.reduce(self.sums, "sum").tolist()  # SYNC: once an epoch
         seconds, shares = clock.finish(job.train.waited)
         seconds += self.seconds
         if not math.isfinite(loss):
@@ -263,10 +264,7 @@ class Trainer:
         if self.step == 0:
             job.train.set_epoch(epoch - 1)
             self.sums.zero_()
-        if job.accelerator.num_processes == 1:
-            return job.learner
-        device = job.accelerator.device
-        return DistributedDataParallel(job.learner, device_ids=[device.index] if device.type == "cuda" else None)
+        return sharing.joined(job.learner, job.accelerator)
 
     def update(self) -> None:
         """A step of the optimiser, by the gradients that there are."""
@@ -309,21 +307,23 @@ class Trainer:
         return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
     def between_steps(self, interrupt: Interrupt, clock: StepClock) -> None:
-        """Write a checkpoint where one is due; stop where that was asked for."""
+        """Write a checkpoint where one is due; stop where that was asked for, of any process and in all."""
         every = self.job.config.checkpoint_steps
         due = every and self.step // self.job.config.accumulate % every == 0
-        if due or (interrupt.asked and self.job.config.keep):
+        asked = self.agreement.soon(interrupt.asked)
+        if due or asked:
             before, self.seconds = self.seconds, self.seconds + clock.elapsed()
             self.save()
             self.seconds = before
-        self.stop_if(interrupt)
+        self.stop_if(asked)
 
     # --- validation, test ---------------------------------------------------------------------------------------------
     def test(self, feed, write: bool = False) -> dict[str, float]:
         """All metrics of a feed's samples, with the averaged weights if there are such. ``write`` leaves what was
         predicted."""
-        job = self.job
-        scores, predicted = job.task.test(job, job.learner if self.ema is None else self.ema.module, feed)
+        job, model = self.job, self.job.learner if self.ema is None else self.ema.module
+        sharing.same_buffers(model)
+        scores, predicted = job.task.test(job, model, feed)
         if write and job.main:
             job.task.write_predictions(job, predicted)
         return scores
@@ -364,24 +364,29 @@ class Trainer:
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is kept of the model: the averaged weights if there are such."""
+        """What is kept of the model: the averaged weights if there are such. Each process has to ask."""
         state = dict(self.job.model.state_dict())
         if self.ema is not None:
             names = {id(module): name for name, module in self.job.model.named_modules()}
             prefix = names[id(self.job.learner)]
             state |= {f"{prefix}.{k}".lstrip("."): v for k, v in self.ema.module.state_dict().items()}
-        return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}  # SYNC
+        return sharing.whole(state)
 
     def save(self) -> None:
-        """A checkpoint, from the main process."""
+        """A checkpoint, from the main process; what is shared out is gathered first."""
         job, scaler = self.job, self.job.accelerator.scaler
-        if not job.main or not job.config.keep:
+        if not job.config.keep:
             return
-        state = {name: getattr(self, name) for name in COUNTED}
-        state |= {
+        learns = {
             "learner": job.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(), "sums": self.sums.cpu(),
             "ema": self.ema.module.state_dict() if self.ema else None,
+        }  # fmt: skip
+        learns = sharing.whole(learns) | {"sums": job.accelerator.gather(self.sums[None])}  # SYNC
+        if not job.main:
+            return
+        state = {name: getattr(self, name) for name in COUNTED} | learns
+        state |= {
+            "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "augment": dict(job.augment.state_dict()) if isinstance(job.augment, ga.Compose) else None,
             "lines": job.lines, "seed": job.config.seed,
@@ -398,17 +403,17 @@ class Trainer:
         state = checkpoint.load(found[-1])
         for name in COUNTED:
             setattr(self, name, state[name])
-        job.learner.load_state_dict(state["learner"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        sharing.load(job.learner, state["learner"])
+        sharing.load_optimizer(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
+            sharing.load(self.ema.module, state["ema"])
         if state["scaler"] is not None:
             job.accelerator.scaler.load_state_dict(state["scaler"])
         if state["augment"] is not None:
             job.augment.load_state_dict(state["augment"])
         job.train.load_state_dict(state["feed"])
-        self.sums.copy_(state["sums"])
+        self.sums.copy_(sharing.own_of(state["sums"], job.accelerator))
         job.lines = state["lines"]
         if job.main:
             runs.Run(job.run).write_lines(job.lines)
@@ -416,24 +421,27 @@ class Trainer:
             self.save_best()  # the checkpoint is written before it
         job.screen.say(f"resume   from {found[-1].name}")
 
-    def stop_if(self, interrupt: Interrupt) -> None:
-        """Raises Interrupted where Ctrl-C was pressed; several processes agree on it once an epoch."""
+    def stop_if(self, asked: bool) -> None:
+        """Raises Interrupted where that was asked for; with no checkpoints, KeyboardInterrupt."""
+        if not asked:
+            return
         job = self.job
-        asked = interrupt.asked if job.accelerator.num_processes == 1 else self.asked
-        if asked and job.config.keep:
+        job.accelerator.wait_for_everyone()  # a launcher ends all processes as soon as one has ended
+        if job.config.keep:
             raise Interrupted(job.run, f"stopped; go on with: gpuaug resume {job.run}")
-        if asked:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     def save_best(self) -> None:
         """best.safetensors, which says itself what it is."""
+        weights = self.weights()
         if self.job.main:
-            runs.write(self.job.run / runs.WEIGHTS, safetensors(self.weights(), self.job.about.dumped()))
+            weights = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}  # SYNC
+            runs.write(self.job.run / runs.WEIGHTS, safetensors(weights, self.job.about.dumped()))
 
     def load_best(self) -> None:
         """Back into the model, on every process."""
         self.job.accelerator.wait_for_everyone()
-        self.job.model.load_state_dict(load_file(self.job.run / runs.WEIGHTS))
+        sharing.load(self.job.model, load_file(self.job.run / runs.WEIGHTS))
         self.ema = None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import platform
+import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import kind_of
 
-from . import feed, models, recipes, report, runs, tensorboard
+from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
 from .classify import Classify
 from .config import AUTO, Config
 from .feed import Features, Feed, Input
@@ -72,6 +74,11 @@ class Job:
         return self.accelerator.is_main_process
 
     @property
+    def launched(self) -> bool:
+        """Whether several processes share the run."""
+        return self.accelerator.num_processes > 1
+
+    @property
     def best(self) -> str:
         """The validation's metric that chooses, with a minus in front where less is better."""
         name = self.config.best or self.task.metrics[0]
@@ -97,10 +104,13 @@ def chosen(config: Config, parts: Parts | None) -> Task:
     return TASKS[config.task or usual]()
 
 
-def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
-    """Open everything that a run needs. Raises ValueError for whatever in it cannot be."""
+def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None) -> Job:
+    """Open everything that a run needs; ``run``: the folder of one that goes on. Raises ValueError for whatever in it
+    cannot be."""
     tensorboard.check(config)
-    given = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
+    named = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
+    given = [name for name, value in named.items() if value is not None]
+    sharing.check(config)
     accelerator = open_accelerator(config)
     screen = Screen(config.quiet, config.json, accelerator.is_main_process)
     feed.check_augment(augment)
@@ -109,7 +119,9 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     task, fixed = chosen(config, parts), parts
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
     parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config)
+    parts, words = feeds.readable(parts, config)
     task.check_parts(parts, accelerator.num_processes)
+    told += words
     usual = task.usual(config, fixed)
     if model is None:
         config, decided = task.chosen(config, fixed, parts)
@@ -119,10 +131,14 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
     corrupted, words = task.corrupted(config, recipe, parts)
-    told = decided + told + words
+    told, new = decided + told + words, run is None
+    if new:
+        unused.check(unused.Asked(config, given, recipe, parts.val is not None))
 
     # The model
-    model, name, origin = task.open_model(config, model, parts, input)
+    model, name, origin, files, words = beginning.open_model(task, config, model, parts, input, run)
+    told += words
+    unused.check_model(config, model, name)
     model.to(accelerator.device, memory_format=layout)
     task.check_model(model, name, parts, input, accelerator)
     never = recipes.frozen(model, config.freeze)
@@ -130,35 +146,22 @@ def open_job(config: Config, parts, model, augment, loss, metrics) -> Job:
     told += decided
 
     # The pipelines and the feeds
-    spec = config.augment or ("none" if recipe.name == "probe" else usual)
-    if recipe.name == "probe" and (augment is not None or spec != "none" or config.mixup or config.cutmix):
-        raise ValueError(
-            "recipe probe computes features once, of images as they are; leave augment, mixup and cutmix out, or take "
-            "recipe finetune with freeze=backbone"
-        )
-    if augment is not None and spec == AUTO:
-        raise ValueError("augment=auto chooses a preset, and a pipeline was given in its place; leave one of both out")
-    if augment is None and recipe.name != "probe":
-        told += [f"augment {spec}"] if config.augment is None else []
-        augment = input.augmented(usual if spec == AUTO else spec)  # auto.settle puts the chosen one in its place
-    augment = input.plain() if augment is None else feed.mixed(augment, config, len(parts.train.classes))
+    if recipe.name == "probe":
+        augment = input.plain()
+    else:
+        told += [f"augment {usual}"] if config.augment is None and augment is None else []
+        spec = usual if config.augment in (None, AUTO) else config.augment  # auto.settle puts its choice in its place
+        augment = feed.mixed(augment or input.augmented(spec), config, len(parts.train.classes))
+    unused.check_feeds(config, new and feed.in_memory(parts, config, accelerator.device))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
+    unused.check_steps(config, new and -(-len(opened[0]) // config.accumulate))
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
-    several = parts.train.labels is not None and parts.train.labels.ndim > 1
-    facts = {
-        "asked": asked,
-        "resolved": {
-            "task": task.name, "classes": list(parts.train.classes),
-            "images": {k: len(p) for k, p in (("train", parts.train), ("val", parts.val), ("test", parts.test)) if p},
-            "several": several, "size": input.size, "resize": input.resize,
-            "interpolation": input.interpolation, "mean": list(input.mean), "std": list(input.std),
-            "model": name, "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment),
-            "weights": origin, "decisions": told + words, "given": [k for k, v in given.items() if v is not None],
-            "metrics": list(metrics or {}), "robustness": corrupted,
-            "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
-        },
-        "environment": environment(accelerator),
+    resolved = {
+        "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
+        "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
+        "decisions": told + words, "given": given, "metrics": list(metrics or {}),
     }  # fmt: skip
+    facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
     return Job(
         task, config, recipe, accelerator, screen, model, learner, set() if learner is not model else never, augment,
@@ -177,6 +180,8 @@ def begin(job: Job, run: Path | None) -> None:
             runs.clean(run)
     elif job.main:
         run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
+        if job.config.keep and (job.config.weights is not None or "model" in known["given"]):
+            known["start"] = beginning.write(run, job.model)
         runs.Run(run).write_json(runs.CONFIG, job.facts)
     job.run = broadcast_object_list([run])[0]
     counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
@@ -188,9 +193,22 @@ def begin(job: Job, run: Path | None) -> None:
     report.before(job)
 
 
+@contextlib.contextmanager
+def failing(job: Job, new: bool) -> Iterator[None]:
+    """A run that ends early leaves no folder if it is ``new`` and has done no epoch and written no checkpoint: there is
+    nothing in it."""
+    try:
+        yield
+    except BaseException:
+        epochs = any(line["event"] == "epoch" for line in job.lines)
+        if job.main and new and not epochs and not checkpoint.found(job.run):
+            shutil.rmtree(job.run, ignore_errors=True)
+        raise
+
+
 def known_device(job: Job) -> str:
     device, processes = job.facts["environment"]["device"], job.accelerator.num_processes
-    return device if processes == 1 else f"{processes} x {device}"
+    return device if processes == 1 else f"{processes} x {device}, {job.facts['environment']['sharing']}"
 
 
 def open_accelerator(config: Config) -> Accelerator:
@@ -231,6 +249,18 @@ def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
     return torch.channels_last if wanted else torch.preserve_format
 
 
+def data_facts(parts: Parts, input: Input) -> dict[str, Any]:
+    """What config.json says of the data, and of their way into the model."""
+    images = {name: getattr(parts, name) for name in ("train", "val", "test")}
+    return {
+        "classes": list(parts.train.classes), "images": {name: len(part) for name, part in images.items() if part},
+        "several": parts.train.labels is not None and parts.train.labels.ndim > 1,
+        "size": input.size, "resize": input.resize, "interpolation": input.interpolation,
+        "mean": list(input.mean), "std": list(input.std),
+        "data": {"name": parts.name, "fingerprint": fingerprint(parts)},
+    }  # fmt: skip
+
+
 def fingerprint(parts: Parts) -> str:
     """Of which samples are in which part, with their labels."""
     digest = hashlib.blake2b(digest_size=16)
@@ -252,7 +282,7 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     return {
         "gpuaug": ga.__version__, "commit": _commit(), "python": platform.python_version(), "torch": torch.__version__,
         "timm": timm.__version__, "device": report.device_name(accelerator.device),
-        "processes": accelerator.num_processes,
+        "processes": accelerator.num_processes, "sharing": sharing.name(accelerator),
     }  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from . import sharing
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -33,10 +35,16 @@ def predict(model: nn.Module, feed, accelerator, tta: str = "none", function: Ca
     """What a model in eval mode makes of a feed; or a function that calls it. ``tta`` as in :func:`answered`."""
     model.eval()
     function, found = function or model, []
-    for x, labels, ids in feed:
+    less = sharing.short(model, accelerator, feed)
+
+    def make(x: torch.Tensor) -> torch.Tensor:
         with accelerator.autocast():
-            made = answered(function, x, tta)
-        found.append((ids, labels, made.float()))
+            return answered(function, x, tta)
+
+    for x, labels, ids in feed:
+        found.append((ids, labels, make(x).float()))
+    for _ in range(less):
+        make(x)
     columns = (torch.cat(column) for column in zip(*found, strict=True))
     return Predicted(*gathered(accelerator, feed, *columns))
 

@@ -73,10 +73,6 @@ def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list
         recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
     if recipe.head_epochs >= recipe.epochs and config.head_epochs is None:
         recipe = replace(recipe, head_epochs=0)
-    if recipe.schedule == "onecycle" and config.warmup_epochs:
-        raise ValueError("warmup_epochs: onecycle has a warm-up of its own; leave it out, or take schedule=cosine")
-    if recipe.name == "probe" and (config.freeze or config.head_epochs):
-        raise ValueError("recipe probe trains the classifier alone; leave freeze and head_epochs out")
     return recipe, told
 
 

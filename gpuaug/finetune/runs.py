@@ -24,8 +24,8 @@ from .config import Config
 from .metrics import Evaluation
 from .pixels import SegmentEvaluation
 
-CONFIG, METRICS, WEIGHTS, CHECKPOINTS, PICTURES = (
-    "config.json", "metrics.jsonl", "best.safetensors", "checkpoints", "pictures"
+CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
+    "config.json", "metrics.jsonl", "start.safetensors", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
 STATE = "state.json"
@@ -294,6 +294,13 @@ def files_of(folder: Path) -> Iterable[Path]:
 def size_of(folder: Path) -> int:
     """Bytes of a folder's files."""
     return sum(path.lstat().st_size for path in files_of(folder))
+
+
+def finish(run: Path, keep: bool) -> None:
+    """Remove what a run that is done needs no more, as only going on would; with ``keep`` the checkpoints stay."""
+    (run / START).unlink(missing_ok=True)
+    if not keep:
+        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
 
 
 def clean(run: Path) -> None:

@@ -1,0 +1,148 @@
+"""Options that would change nothing beside others: they are refused, in one form of words, where they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .config import Config
+from .recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run was told.
+
+    Attributes:
+        python: names of what was given in Python beside the config: parts, model, augment, loss, metrics.
+        validated: whether there is a validation part.
+    """
+
+    config: Config
+    python: Collection[str]
+    recipe: Recipe
+    validated: bool = True
+
+
+class Rule(NamedTuple):
+    """``option`` has no effect ``beside`` something, for a reason where it is not plain, ``where`` this holds."""
+
+    option: str
+    beside: str
+    why: str
+    where: Callable[[Asked], bool]
+
+
+def _python(name: str) -> Callable[[Asked], bool]:
+    return lambda asked: name in asked.python
+
+
+def _option(name: str, value: Any) -> Callable[[Asked], bool]:
+    return lambda asked: getattr(asked.config, name) == value
+
+
+def _recipe(asked: Asked) -> bool:
+    return asked.recipe.name == "probe"
+
+
+PROBE, FROZEN = "recipe=probe", "freeze=backbone"
+ONCE = "features are computed once, of images as they are"
+HEAD = "it trains the classifier alone"
+backbone = _option("freeze", "backbone")
+
+RULES = (
+    # what is given in Python takes the place of options
+    Rule("data", "parts=", "", _python("parts")),
+    Rule("val_fraction", "parts=", "", _python("parts")),
+    Rule("model", "model=", "", _python("model")),
+    Rule("weights", "model=", "", _python("model")),
+    Rule("dropout", "model=", "", _python("model")),
+    Rule("drop_path", "model=", "", _python("model")),
+    Rule("augment", "augment=", "", _python("augment")),
+    Rule("label_smoothing", "loss=", "", _python("loss")),
+    Rule("balance=weights", "loss=", "", _python("loss")),
+    # recipe probe
+    Rule("augment", PROBE, ONCE, _recipe),
+    Rule("augment=", PROBE, ONCE, _recipe),
+    Rule("mixup", PROBE, ONCE, _recipe),
+    Rule("cutmix", PROBE, ONCE, _recipe),
+    Rule("freeze", PROBE, HEAD, _recipe),
+    Rule("head_epochs", PROBE, HEAD, _recipe),
+    Rule("layer_decay", PROBE, HEAD, _recipe),
+    Rule("frozen_bn", PROBE, HEAD, _recipe),
+    Rule("dropout", PROBE, HEAD, _recipe),
+    Rule("drop_path", PROBE, HEAD, _recipe),
+    # who learns
+    Rule("layer_decay", FROZEN, "only the classifier learns", backbone),
+    Rule("head_epochs", FROZEN, "only the classifier learns", backbone),
+    Rule("frozen_bn", FROZEN, "its batch norms keep their statistics", backbone),
+    # how long, and how fast
+    Rule(
+        "warmup_epochs", "schedule=onecycle", "it has a warm-up of its own",
+        lambda asked: asked.recipe.schedule == "onecycle",
+    ),
+    Rule(
+        "plateau_patience", "another schedule than plateau", "", lambda asked: asked.recipe.schedule != "plateau"
+    ),
+    Rule(
+        "patience", "as many epochs or fewer", "",
+        lambda asked: (asked.config.patience or 0) >= asked.recipe.epochs,
+    ),
+    # validation
+    Rule("best", "no validation part", "the last weights are kept", lambda asked: not asked.validated),
+    # checkpoints
+    Rule("keep_done", "keep=0", "", _option("keep", 0)),
+)  # fmt: skip
+
+
+def check(asked: Asked) -> None:
+    """Raises ValueError for the first of RULES that holds of an option that was given."""
+    for option, beside, why, where in RULES:
+        if was_given(option, asked) and where(asked):
+            refuse(option, beside, why)
+
+
+def check_model(config: Config, model: nn.Module, name: str) -> None:
+    """As :func:`check`, of what the model is."""
+    if config.frozen_bn and not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        refuse("frozen_bn", f"model {name}", "it has no batch norm")
+
+
+def check_feeds(config: Config, in_memory: bool) -> None:
+    """As :func:`check`, of how images are fed: whether all lie in memory."""
+    if config.cache is not None and in_memory:
+        refuse("cache", "resident images", "they are decoded once; resident=False streams them")
+
+
+def check_steps(config: Config, steps: int) -> None:
+    """As :func:`check`, of the steps of an epoch."""
+    if steps and config.checkpoint_steps >= steps:
+        refuse("checkpoint_steps", f"{steps} steps an epoch", "a checkpoint is written after each epoch")
+
+
+def refuse(option: str, beside: str, why: str = "") -> None:
+    """Raises ValueError, in the form of words of this module."""
+    raise ValueError(f"{option} has no effect with {beside}{f' ({why})' if why else ''}: leave it out")
+
+
+def was_given(option: str, asked: Asked) -> bool:
+    """Whether an option differs from its default, and from what means "none"; "name=value": whether it has this value;
+    "name=": whether it was given in Python."""
+    name, equals, value = option.partition("=")
+    if equals and not value:
+        return name in asked.python
+    given = getattr(asked.config, name)
+    if value:
+        return given == value
+    return given != DEFAULTS[name] and not (name in NOTHING and given == NOTHING[name])
+
+
+DEFAULTS = {field.name: field.default for field in fields(Config)}
+NOTHING = {
+    "augment": "none", "mixup": 0, "cutmix": 0, "label_smoothing": 0, "warmup_epochs": 0, "head_epochs": 0,
+    "layer_decay": 1, "val_fraction": 0,
+}  # fmt: skip
