@@ -13,6 +13,7 @@ from gpuaug.cli import main
 from gpuaug.finetune.evaluating import complete
 
 OPTIONS = {"model": "test_resnet", "augment": "none", "lr": 0.02, "batch_size": 50, "device": "cpu", "workers": 0}
+OPTIONS |= {"robustness": 0, "keep_done": True}
 
 
 def copied(made: Path, out: Path, folder: str, right: int | None = None, **data: str) -> Path:

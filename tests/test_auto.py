@@ -22,6 +22,7 @@ from gpuaug.data import Loader, Parts, digits  # noqa: E402
 from gpuaug.finetune import Config, Interrupted, auto, feed, finetune, page, resume, runs  # noqa: E402
 from gpuaug.finetune.auto import Rung, planned, rungs  # noqa: E402
 from gpuaug.finetune.demo import moved  # noqa: E402
+from gpuaug.finetune.loop import Trainer  # noqa: E402
 from gpuaug.finetune.opening import open_job  # noqa: E402
 
 SIZE = 16
@@ -122,7 +123,7 @@ def test_what_is_trained_is_what_was_planned(parts):
     loss = Counts()
     job = opened(parts, loss, auto_budget=9.0)
     assert (len(job.train), job.recipe.epochs) == (5, 3)
-    found = auto.search(job, TURNED)
+    found = auto.search(job, TURNED, trainer=Trainer)
     plan = rungs([1, 2], 9 * 15)  # [(3, 22), (2, 34)]
     assert loss.calls == found["batches"] == 3 * plan[0].batches + 2 * plan[1].batches == 134
     assert loss.images == 134 * 40 and loss.images <= 9.0 * 3 * 200
@@ -133,7 +134,7 @@ def test_what_is_trained_is_what_was_planned(parts):
 
 
 def test_digits_that_are_rotated_want_rotation(parts):
-    found = auto.search(opened(parts, auto_budget=20.0), TURNED)
+    found = auto.search(opened(parts, auto_budget=20.0), TURNED, trainer=Trainer)
     assert found["chosen"] == TURNED[1][0] and found["runner_up"] == "none"
     last, n = found["rungs"][-1]["arms"], 120
     assert last[0]["accuracy"] > last[1]["accuracy"] and found["images"] == n
@@ -155,7 +156,7 @@ def test_each_group_keeps_its_better_half_ties_go_by_the_loss_and_a_nan_is_last(
         return dict(zip(("accuracy", "loss"), told[arm.spec], strict=True))
 
     monkeypatch.setattr(auto.Arm, "train", scripted)
-    found = auto.search(opened(parts, auto_budget=30.0), (("a", "b", "c"), ("d", "e")))
+    found = auto.search(opened(parts, auto_budget=30.0), (("a", "b", "c"), ("d", "e")), trainer=Trainer)
     order = [[(row["augment"], row["stays"]) for row in rung["arms"]] for rung in found["rungs"]]
     assert order[0] == [("c", True), ("b", True), ("e", True), ("a", False), ("d", False)]
     assert order[1] == [("c", True), ("b", False), ("e", True)] and order[2] == [("c", True), ("e", False)]
@@ -236,7 +237,7 @@ def test_nothing_of_the_search_is_left_in_the_run(parts, tmp_path):
     for a, b in zip(found.history, plain.history, strict=True):
         assert [a[k] for k in ("train_loss", "val_loss", "lr")] == [b[k] for k in ("train_loss", "val_loss", "lr")]
     assert found.metrics == plain.metrics
-    again = auto.search(opened(parts, auto_budget=9.0))
+    again = auto.search(opened(parts, auto_budget=9.0), trainer=Trainer)
     assert again["rungs"] == resolved["auto"]["rungs"]
     text = page.write(found.run).read_text()
     assert "The search for it: accuracy on validation, n=120" in text and "<th>rung 1, 45 batches</th>" in text
@@ -271,7 +272,7 @@ def test_the_first_part_of_an_arm_is_the_classifier_alone_where_the_run_has_such
     job = opened(parts, recipe="finetune", head_epochs=1, auto_budget=9.0, warmup_epochs=0)
     moved_ = []
     hook = job.model.body[0].weight.register_hook(lambda gradient: moved_.append(1))
-    found = auto.search(job, (TURNED[0], TURNED[1][:1]))
+    found = auto.search(job, (TURNED[0], TURNED[1][:1]), trainer=Trainer)
     hook.remove()
     batches = found["rungs"][0]["batches"]
     assert len(found["rungs"]) == 1 and len(moved_) == 2 * (batches - round(batches / 3))
@@ -287,7 +288,7 @@ def test_what_cannot_be_said_together(parts):
     with pytest.raises(ValueError, match="auto_budget must be above 0, got 0"):
         Config(augment="auto", auto_budget=0)
     with pytest.raises(ValueError, match="auto_budget=1: 15 batches are too few to compare 3 .* at least 4$"):
-        auto.search(opened(parts, auto_budget=1))
+        auto.search(opened(parts, auto_budget=1), trainer=Trainer)
 
 
 @pytest.mark.parametrize(("usual", "groups"), auto.CANDIDATES.items())
@@ -304,7 +305,7 @@ def test_arms_are_mixed_as_the_run_is(parts):
     job = opened(parts, mixup=0.2, auto_budget=9.0)
     loss = job.loss
     job.loss = lambda logits, labels: (labels.ndim == 2 or pytest.fail("labels are not mixed")) and loss(logits, labels)
-    assert auto.search(job, TURNED)["chosen"] in (*TURNED[0], *TURNED[1])
+    assert auto.search(job, TURNED, trainer=Trainer)["chosen"] in (*TURNED[0], *TURNED[1])
 
 
 CHILD = """
@@ -312,8 +313,8 @@ import json, os, sys
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from test_auto import TURNED, auto, opened, turned
-found = auto.search(opened(turned(), batch_size=20, auto_budget=9.0), TURNED)
+from test_auto import TURNED, Trainer, auto, opened, turned
+found = auto.search(opened(turned(), batch_size=20, auto_budget=9.0), TURNED, trainer=Trainer)
 open(f"{sys.argv[2]}/{os.environ['RANK']}.json", "w").write(json.dumps(found))
 """
 

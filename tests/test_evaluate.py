@@ -29,6 +29,7 @@ from gpuaug.finetune.metrics import wilson  # noqa: E402
 
 NAMES = ("zero", "one", "two", "three")
 QUICK = {"model": "test_resnet", "epochs": 1, "batch_size": 16, "lr": 0.02, "device": "cpu", "workers": 0}
+QUICK |= {"val_fraction": 0.1}
 QUICK |= {"quiet": True, "robustness": 0, "size": 16, "resize": 16}
 
 

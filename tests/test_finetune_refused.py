@@ -132,7 +132,6 @@ def test_an_option_with_an_effect_is_not(options, given):
 @pytest.mark.parametrize(
     ("options", "given", "words"),
     [
-        ({"model": "resnet20"}, {"model": Plain()}, None),
         ({"model": "vgg11"}, {"model": Plain()}, "model has no effect with model="),
         ({"frozen_bn": True}, {"model": Plain()}, r"frozen_bn has no effect with model Plain \(it has no batch norm\)"),
         ({"cache": "cache"}, {}, r"cache has no effect with resident images \(they are decoded once; resident=False"),
@@ -167,7 +166,7 @@ def test_few_unreadable_images_are_left_out_and_told(tmp_path):
     data = photos(tmp_path / "data", 60, {"004": 0, "011": 10})
     body = data / "b" / "013.png"
     body.write_bytes(body.read_bytes()[:900])  # its header is whole
-    options = {**QUICK, "size": 24, "data": str(data), "out": tmp_path / "runs", "workers": 2}
+    options = {**QUICK, "batch_size": 23, "size": 24, "data": str(data), "out": tmp_path / "runs", "workers": 2}
     names = []
     for resident in (True, False):
         with pytest.warns(UserWarning, match="files were left out"):

@@ -29,6 +29,12 @@ from gpuaug.commands import terminal  # noqa: E402
 from gpuaug.finetune import Config, comparing, finetune, page, runs  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch) -> None:
+    """Workers of pytest-xdist are told how wide one is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A run of two epochs, as it leaves its folder."""

@@ -185,7 +185,7 @@ class Tiny(nn.Module):
 @pytest.fixture(scope="module")
 def run(discs, tmp_path_factory):
     options = {"data": str(discs), "size": 64, "device": "cpu", "workers": 0, "quiet": True, "batch_size": 4}
-    options |= {"recipe": "full", "lr": 0.02, "epochs": 8, "out": tmp_path_factory.mktemp("runs")}
+    options |= {"recipe": "full", "lr": 0.02, "epochs": 8, "val_fraction": 0.25, "out": tmp_path_factory.mktemp("runs")}
     torch.manual_seed(0)
     result = finetune(Config(optimizer="adamw", **options), model=Tiny())
     return Run(result.run), result

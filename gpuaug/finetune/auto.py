@@ -34,6 +34,7 @@ from .metrics import wilson
 from .screen import Screen
 
 if TYPE_CHECKING:
+    from .loop import Trainer
     from .opening import Job
 
 # By the preset that is usual for the data: weak, medium, strong ones; those that a small budget has room for come first
@@ -208,16 +209,14 @@ class Part(Feed):
 class Arm:
     """A candidate: its weights lie in a folder, since all together may take more than there is memory."""
 
-    def __init__(self, spec: str, group: int, folder: Path):
-        self.spec, self.group, self.folder, self.scores = spec, group, folder, {}
+    def __init__(self, spec: str, group: int, folder: Path, trainer: type[Trainer]):
+        self.spec, self.group, self.folder, self.trainer, self.scores = spec, group, folder, trainer, {}
 
     def path(self, fold: int) -> Path:
         return self.folder / f"{fold}.pt"
 
     def train(self, job: Job, pair: tuple[Feed, Feed], fold: int, begin: int, batches: int, interrupt: Interrupt):
         """Go on for ``batches``, ``begin`` of which it has had; returns the scores of what judges."""
-        from .loop import Trainer
-
         made = feed.mixed(job.input.augmented(self.spec), job.config, len(job.parts.train.classes))
         part = Part(pair[0], made, begin)
         part.length, recipe, every = batches, job.recipe, job.config.accumulate
@@ -227,7 +226,7 @@ class Arm:
         kind = recipe.schedule if recipe.schedule in ("cosine", "onecycle") else "cosine"  # such as come to an end
         warm = recipe.warmup_epochs / recipe.epochs
         few = replace(recipe, epochs=1, head_epochs=int(head > 0), schedule=kind, warmup_epochs=warm)
-        trainer = Trainer(replace(job, recipe=few, train=part, val=pair[1], augment=made))
+        trainer = self.trainer(replace(job, recipe=few, train=part, val=pair[1], augment=made))
         for epoch, part.length in ((1, head), (2, batches - head)):
             if part.length:
                 trainer.train(epoch, interrupt)
@@ -302,9 +301,9 @@ def quiet(job: Job) -> Job:
     return replace(job, config=config, screen=Screen(True, False, False), lines=[])
 
 
-def search(job: Job, groups: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
+def search(job: Job, groups: Sequence[Sequence[str]] | None = None, *, trainer: type[Trainer]) -> dict[str, Any]:
     """Choose one preset of ``groups``, by default of those for the data; what was found, as config.json keeps it. The
-    model is as before afterwards.
+    model is as before afterwards. ``trainer``: the class that trains, of the module that calls.
 
     Raises ValueError for a task without candidates, too small a budget or too few images; KeyboardInterrupt after
     Ctrl-C.
@@ -328,7 +327,7 @@ def search(job: Job, groups: Sequence[Sequence[str]] | None = None) -> dict[str,
             interrupt,
         ):
             specs = [(spec, k) for k, group in enumerate(groups) for spec in group]
-            arms = [Arm(spec, k, Path(folder) / str(i)) for i, (spec, k) in enumerate(specs)]
+            arms = [Arm(spec, k, Path(folder) / str(i), trainer) for i, (spec, k) in enumerate(specs)]
             for arm in arms:
                 arm.folder.mkdir()
             table = Search(job, judge, arms, plan).run(interrupt)
@@ -359,13 +358,14 @@ def verdict(table: list[dict[str, Any]], judge: Judge) -> dict[str, Any]:
 
 
 # --- what a run does with it ------------------------------------------------------------------------------------------
-def settle(job: Job, run: Path | None = None) -> None:
-    """Where ``augment`` is auto: search, or take what the run that goes on has found; and train with that."""
+def settle(job: Job, run: Path | None, trainer: type[Trainer]) -> None:
+    """Where ``augment`` is auto: search, or take what the run that goes on has found; and train with that. ``trainer``
+    as for :func:`search`."""
     if job.config.augment != AUTO:
         return
     known = job.facts["resolved"]
     found = None if run is None else runs.Run(run).resolved.get("auto")
-    found = found or search(job)
+    found = found or search(job, trainer=trainer)
     job.augment = feed.mixed(job.input.augmented(found["chosen"]), job.config, len(job.parts.train.classes))
     job.train = Feed(job.train.loader.behind(job.augment), job.input.size)
     known |= {"augment": repr(job.augment), "auto": found}

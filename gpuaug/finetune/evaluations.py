@@ -11,7 +11,7 @@ import torch
 
 from gpuaug.data import Parts, Source
 
-from . import corrupted, evaluating, page, predicting, runs, testing
+from . import corrupted, evaluating, feeds, page, predicting, runs, testing
 from .config import Config
 from .opening import chosen, environment, fingerprint
 from .report import store_predictions
@@ -115,7 +115,7 @@ def own(run: Run, part: str | None) -> Data:
     known, config = run.resolved, run.config
     if "parts" in known.get("given", ()):
         raise ValueError(f"{run.folder}: its data were made in Python; name some: --data, or hand them to evaluate()")
-    parts, _ = chosen(config).open_parts(config, known["size"])
+    parts, _ = feeds.readable(chosen(config, None).open_parts(config)[0], config)
     if fingerprint(parts) != known["data"]["fingerprint"]:
         raise ValueError(
             f"{run.folder}: {config.data} has no longer the images that the run began with; evaluate on what is there "

@@ -236,13 +236,12 @@ def _read_onnx(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
 
 def _read_weights(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
     from . import models
-    from .saved import opened
 
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         path.write_bytes(content)
         own = ":" not in model.about.model and not models.known(model.about.model)
-        return opened(path, model=copy.deepcopy(model.model) if own else None, device="cpu")
+        return ga.load(path, model=copy.deepcopy(model.model) if own else None, device="cpu")
 
 
 MAKERS = {"torch-export": _make_program, "onnx": _make_onnx, "safetensors": _make_weights}

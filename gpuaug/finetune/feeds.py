@@ -22,9 +22,9 @@ HEADERS, NAMED = 20_000, 8  # files of a part that are looked at before the run,
 
 
 def image_feeds(
-    config, recipe, parts, input, augment, accelerator, screen, shuffle=True, kind=Feed
+    config, recipe, parts, input, augment, accelerator, screen, shuffle=True, kind=None
 ) -> tuple[list[Feed | None], list[str]]:
-    """Feeds of images, of a ``kind``, and what was decided for them."""
+    """Feeds of images, of a ``kind`` of Feed, and what was decided for them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     train = feed.balanced(parts.train, config.seed) if config.balance == "sampling" else parts.train
     each = len(train) // world
@@ -47,7 +47,7 @@ def image_feeds(
             found = list(loader.keep().bad)
             check_bad(name, found, len(source), config.max_bad)
             bad.extend(found)
-        return kind(loader, input.size, function)
+        return (kind or Feed)(loader, input.size, function)
 
     feeds = [open_feed("train", train, augment, function, shuffle=shuffle, drop_last=drops)]
     for name, part in (("val", parts.val), ("test", parts.test)):

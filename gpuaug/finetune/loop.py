@@ -83,7 +83,7 @@ def finetune(
     # Data, model, pipelines, the run's folder
     set_seed(config.seed)
     job = open_job(config, parts, model, augment, loss, metrics, run)
-    auto.settle(job, run)
+    auto.settle(job, run, Trainer)
     trainer = Trainer(job)
     begin(job, run)
     callbacks = (*tensorboard.listeners(job), *callbacks)
@@ -158,7 +158,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     if not done:
         return finetune(found.config, run=found.folder, **given)
     job = open_job(found.config, *(given.get(name) for name in GIVEN), run=found.folder)
-    auto.settle(job, found.folder)
+    auto.settle(job, found.folder, Trainer)
     begin(job, found.folder)
     job.lines = found.lines()
     return close(job)
