@@ -29,7 +29,6 @@ from gpuaug.finetune.metrics import wilson  # noqa: E402
 
 NAMES = ("zero", "one", "two", "three")
 QUICK = {"model": "test_resnet", "epochs": 1, "batch_size": 16, "lr": 0.02, "device": "cpu", "workers": 0}
-QUICK |= {"val_fraction": 0.1}
 QUICK |= {"quiet": True, "robustness": 0, "size": 16, "resize": 16}
 
 
@@ -56,7 +55,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Run:
-    return Run(finetune(Config(data=str(data), out=tmp_path_factory.mktemp("runs"), **QUICK)).run)
+    return Run(finetune(Config(data=str(data), val_fraction=0.1, out=tmp_path_factory.mktemp("runs"), **QUICK)).run)
 
 
 @pytest.fixture
@@ -129,7 +128,7 @@ def test_a_part_of_the_runs_own_data(run, data):
 
 def test_a_run_of_features_and_of_half_precision(data, tmp_path):
     for options in ({"recipe": "probe", "epochs": 3}, {"precision": "bf16", "tta": "flip"}):
-        run = Run(finetune(Config(data=str(data), out=tmp_path, **QUICK | options)).run)
+        run = Run(finetune(Config(data=str(data), val_fraction=0.1, out=tmp_path, **QUICK | options)).run)
         made = evaluate(run)
         stored = Run(made.folder).predictions["logits"]
         assert np.allclose(stored, run.predictions["logits"], atol=1e-5), options

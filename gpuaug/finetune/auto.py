@@ -230,7 +230,7 @@ class Arm:
         for epoch, part.length in ((1, head), (2, batches - head)):
             if part.length:
                 trainer.train(epoch, interrupt)
-                trainer.stop_if(interrupt)
+                trainer.stop_if(trainer.agreement.now(interrupt.asked))
         torch.save(job.model.state_dict(), self.path(fold))
         return trainer.test(pair[1])
 

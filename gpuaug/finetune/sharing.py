@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from .config import Config
+from .config import AUTO, Config
 
 UNIT = 100_000  # weights from which on a block of the model is gathered on its own
 SECONDS, MOST = 1.0, 100  # between two questions whether to stop, and the most steps that these may be
@@ -66,6 +66,7 @@ def check(config: Config) -> None:
         )
     if asked_to_shard():
         refused = {"precision=fp16": config.precision == "fp16", "l1": config.l1, "compile": config.compile}
+        refused["augment=auto"] = config.augment == AUTO
         for name, given in refused.items():
             if given:
                 raise ValueError(f"{name} does not go with FSDP: leave it out, or launch without --use_fsdp")
