@@ -16,6 +16,7 @@ for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tq
 
 from sklearn.metrics import f1_score, jaccard_score  # noqa: E402
 
+import gpuaug as ga  # noqa: E402
 from gpuaug.data import DataError, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
@@ -215,6 +216,11 @@ def test_its_page_shows_the_figures_and_the_mistakes(run):
             assert len(picture.convert("RGB").resize((300, 200)).getcolors(1 << 20)) > 50, name
     page = run.path(runs.REPORT).read_text()
     assert f"{100 * result.after:.1f}%" in page and "IoU" in page and "foreground" in page
+
+
+def test_its_weights_are_of_no_classifier(run):
+    with pytest.raises(ValueError, match="it is of the task segment"):
+        ga.load(run[0].folder)
 
 
 def test_what_segmentation_has_not_is_told(discs, tmp_path):

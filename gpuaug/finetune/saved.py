@@ -34,7 +34,7 @@ class About:
         model: its name, as ``Config.model``. recipe: which made it. classes: in the order of the logits.
         several: whether a sample may have several labels. size: side of the input in pixels.
         resize: the shorter side before the central crop, None for images of that size. interpolation: of the resize.
-        mean, std: of the channels, 0 to 1.
+        mean, std: of the channels, 0 to 1. task: what it has learned.
     """
 
     model: str
@@ -46,6 +46,7 @@ class About:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    task: str = "classify"
 
     def dumped(self) -> dict[str, str]:
         """As the metadata of a safetensors file."""
@@ -211,6 +212,10 @@ def opened(
     """See :func:`gpuaug.load`."""
     path = weights_of(run, out)
     about = About.read(path)
+    if about.task != "classify":
+        raise ValueError(
+            f"{path}: it is of the task {about.task}, and load, predict, evaluate and export know classify alone"
+        )
     if model is None and ":" not in about.model and not models.known(about.model):
         raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
     if model is None:
