@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -69,6 +70,17 @@ def test_folders_say_what_they_hold(discs, tmp_path):
     assert alone.val is None and len(alone.train) + len(alone.test) == 12
     with pytest.raises(DataError, match="no images with masks or boxes"):
         open_annotated(tmp_path / "images", 0.1)
+
+
+def test_class_folders_that_are_called_like_something_else_are_classes(tmp_path):
+    for classes in (("masks", "hats"), ("dev", "val", "prod"), ("bus", "car", "train"), ("images", "drawings")):
+        root = tmp_path / classes[0]
+        for name in classes:
+            (root / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(root / name / "1.png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert kind_of(root) is None
 
 
 def test_numbers_are_objects_or_classes(discs, tmp_path):

@@ -15,7 +15,7 @@ class Resume:
 
     run: Annotated[str, tyro.conf.Positional]
     """Its folder, or its name or number in --out."""
-    out: Path = Path("runs")
+    out: Annotated[Path, tyro.conf.arg(aliases=["--runs"])] = Path("runs")
     """Where runs lie."""
 
 

@@ -8,27 +8,29 @@ from pathlib import Path
 
 from .annotated import _coco_file, coco, images_in, masks, voc
 from .errors import DataError
-from .folders import folders_in, part_of
+from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
 from .sources import Parts, Source
-
-MASKS = ("masks", "masks_semantic", "segmentationclass")
-XML = ("annotations",)
 
 
 def kind_of(folder: str | Path) -> str | None:
-    """What is known of the images of a folder, or of its parts: "coco", "masks", "voc"; None: nothing of these."""
+    """What is known of the images of a folder, or of its parts: "coco", "masks", "voc"; None: nothing of these, as
+    where its folders are classes."""
     folder = Path(folder)
     if not folder.is_dir():
         return None
     places = _places(folder)
-    if places:
-        return kind_of(folder / next(iter(places.values())))
+    return _kind_here(folder / places["train"] if places else folder)
+
+
+def _kind_here(folder: Path) -> str | None:
+    names = {name.lower(): folder / name for name in folders_in(folder)}
+    if names.keys() - IMAGE_FOLDERS - MASK_FOLDERS - BOX_FOLDERS:
+        return None  # of classes, perhaps, one of which is called masks
+    if names.keys() & IMAGE_FOLDERS and any(images_in(names[name]) for name in names.keys() & MASK_FOLDERS):
+        return "masks"
     if _coco_file(folder) is not None:
         return "coco"
-    names = {name.lower(): folder / name for name in folders_in(folder)}
-    if any(name in names and images_in(names[name]) for name in MASKS):
-        return "masks"
-    if any(name in names and any(names[name].glob("*.xml")) for name in XML):
+    if names.keys() & IMAGE_FOLDERS and any(any(names[n].glob("*.xml")) for n in names.keys() & BOX_FOLDERS):
         return "voc"
     return None
 
@@ -58,7 +60,7 @@ def open_annotated(
             f"(coco.json), or images/ beside annotations/*.xml; each here or in train/, val/ and test/"
         )
     read: Callable[[Path], Source] = {"coco": coco, "masks": masks, "voc": voc}[kind]
-    places, val = _places(root), None
+    places, val = _places(root, told=True), None
     if "train" in places:
         train = read(root / places["train"])
         held_out = {part: read(root / places[part]) for part in ("test", "val") if part in places}
@@ -79,18 +81,19 @@ def open_annotated(
     return Parts(root.resolve().name, train, val, test)
 
 
-def _places(root: Path) -> dict[str, str]:
-    """The parts' folders, by part; {} where there is no train folder with something in it."""
-    found: dict[str, str] = {}
-    for name in folders_in(root):
-        part = part_of(name)
-        if part is None:
-            continue
-        if part in found:
-            raise DataError(f"{root}: {found[part]} and {name} are both the {part} part; rename or remove one")
-        found[part] = name
-    if "train" not in found:
+def _places(root: Path, told: bool = False) -> dict[str, str]:
+    """The parts' folders, by part, of those that hold images with masks or boxes; {} where none of these is for
+    training. ``told``: raises DataError for two of one part, and warns of folders that are none."""
+    names = folders_in(root)
+    inner = {name: part_of(name) for name in names if part_of(name) and _kind_here(root / name)}
+    if "train" not in inner.values():
         return {}
-    if others := [name for name in folders_in(root) if name not in found.values()]:
-        warnings.warn(f"{root}: {', '.join(others[:8])}: not used, being no part by a usual name", stacklevel=4)
+    found: dict[str, str] = {}
+    for name, part in inner.items():
+        if told and part in found:
+            raise DataError(f"{root}: {found[part]} and {name} are both the {part} part; rename or remove one")
+        found.setdefault(part, name)
+    others = [name for name in names if name not in inner]
+    if told and others:
+        warnings.warn(f"{root}: {', '.join(others[:8])}: not used, being no part with images", stacklevel=4)
     return found

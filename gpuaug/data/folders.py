@@ -218,7 +218,8 @@ def _check_no_targets(root: Path, names: Sequence[str]) -> None:
         task = "masks (segmentation)" if masks else "boxes (detection)"
         raise DataError(
             f"{root}: {', '.join(beside)} beside {lower[min(images)]}/ looks like images with {task}, not like class "
-            f"folders, in which each image is of one class; for those, {HINT}"
+            f"folders, in which each image is of one class; for those, {HINT}. gpuaug preview --data {root} draws what "
+            "is there"
         )
 
 

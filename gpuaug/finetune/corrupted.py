@@ -49,8 +49,9 @@ def decided(config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str
     if recipe.name == "probe":
         looks = sum(len(part) for part in every if part is not None)
     n = min(max(int(SHARE * looks / PASSES), LEAST), MOST, there)
-    which = f"all {n:,}" if n == there else f"{n:,} of the {there:,}"
-    return n, [f"robustness: {which} test images under {PASSES - 1} corruptions, {PASSES * n / looks:.0%} more work"]
+    which, share = f"all {n:,}" if n == there else f"{n:,} of the {there:,}", PASSES * n / looks
+    least = "; fewer would say nothing, robustness=0 leaves it out" if share > 2 * SHARE else ""
+    return n, [f"robustness: {which} test images under {PASSES - 1} corruptions, {share:.0%} more work{least}"]
 
 
 def spread(source: Source, n: int) -> Source:

@@ -85,7 +85,7 @@ def evaluate(asked: Asked, bar: Callable[[Iterable, str], Iterable] = lambda ste
     run = Run(weights.parent)
     model = ga.load(weights, device=asked.device)
     options, config = run.resolved.get("options", {}), run.config if run.asked else Config()
-    data = own(run, asked.part) if asked.data is None else testing.opened(asked.data, asked.part, config.val_fraction)
+    data = own(run, asked.part) if asked.data is None else testing.opened(asked.data, asked.part, config)
     source, told = testing.matched(data, model.classes, model.about.several, asked.ignore_unknown)
     precision = "no" if config.precision == "fp16" and model.device.type == "cpu" else config.precision
     how = {

@@ -58,7 +58,7 @@ class Exported:
 
     def told(self) -> str:
         """In words."""
-        kind = "test images of the run" if self.real else "made images"
+        kind = "test images of the run" if self.real else "images of noise, as the run's are no files"
         return (
             f"checked on {self.images} {kind}: logits differ by at most {self.logits:.1e}, probabilities by "
             f"{self.probabilities:.1e}"
@@ -83,6 +83,8 @@ def export(
 ) -> Exported:
     """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
     format = format_of(path, format)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; name the file to be written")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     lacking = [name for name in NEEDED.get(format, ()) if importlib.util.find_spec(name) is None]

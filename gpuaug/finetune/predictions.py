@@ -186,6 +186,8 @@ def format_of(path: Path | None, format: str | None) -> str:
     """Of a file; CSV of none. Raises ValueError for an ending that says nothing, or something else."""
     if format not in (None, *ENDINGS.values()):
         raise ValueError(f"format must be one of {', '.join(ENDINGS.values())}; got {shown(format)}")
+    if path is not None and path.is_dir():
+        raise ValueError(f"{path}: a folder; name the file to be written (where runs lie is --runs)")
     known = None if path is None else ENDINGS.get(path.suffix.lower())
     if path is not None and known is None and format is None:
         raise ValueError(f"{path}: no format by this ending; name it .csv, .json or .png, or say format")

@@ -17,10 +17,12 @@ from gpuaug.data.sources import ids_of
 from gpuaug.messages import meant
 
 from . import feed
+from .config import Config
 from .corrupted import LEFT_OUT
 from .feed import Feed, Input
 from .metrics import Evaluation
 from .predicting import Predicted, predict
+from .task import with_validation
 
 if TYPE_CHECKING:
     from .saved import Classifier
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 PARTS = ("train", "val", "test")
 TABLES = {".csv": csv, ".tsv": csv, ".jsonl": jsonl, ".parquet": parquet}
 BATCH_SIZE = 64
-VAL_FRACTION = 0.1  # as finetune sets aside, where no run says otherwise
 NAMED = 8  # classes, or files, in one line
 
 
@@ -48,14 +49,14 @@ class Data:
     told: list[str]
 
 
-def opened(data: str | Path | Source, part: str | None = None, val_fraction: float = VAL_FRACTION) -> Data:
+def opened(data: str | Path | Source, part: str | None = None, config: Config | None = None) -> Data:
     """A part of a data set, "train", "val", "test" or "all".
 
     Args:
         data: a folder, "digits", a .csv, .jsonl or .parquet file, or a Source, which has no parts.
         part: None: of data that have parts the test part, else all. Of class folders that are in no part, it is what
             finetune would set aside for it.
-        val_fraction: of the training images, of which finetune would set so many aside.
+        config: of the run, which says what finetune would set aside to validate; None: nothing was said.
 
     Raises:
         DataError: there are no such data, or no such part in it.
@@ -80,7 +81,7 @@ def opened(data: str | Path | Source, part: str | None = None, val_fraction: flo
         if found is not None:
             lacking = "" if wanted in there else ", there is none of tests"
             return Data(name, [(wanted, folder(path / found, single=True))], path, [f"the folder {found}{lacking}"])
-    parts = open_parts(data, None, val_fraction)
+    parts, _ = with_validation(config or Config(), open_parts(data, None, 0.0))
     return of_parts(parts, part or "test", "which finetune sets aside: the same images each time")
 
 
@@ -89,7 +90,9 @@ def of_parts(parts, part: str, words: str) -> Data:
     every = {"train": parts.train, "val": parts.val, "test": parts.test}
     pieces = [(name, one) for name, one in every.items() if one is not None and part in (name, "all")]
     if not pieces:
-        raise DataError(f"{parts.name}: there is no {part} part, for val_fraction is 0; choose part=test or part=all")
+        raise DataError(
+            f"{parts.name}: there is no {part} part, as finetune sets none aside here; choose part=test or part=all"
+        )
     return Data(parts.name, pieces, None, ["all images" if part == "all" else f"the {part} part, {words}"])
 
 
