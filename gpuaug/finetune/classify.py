@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .opening import Job
 
 
+SHOWN_EPOCHS = 6  # on the contact sheet
+
+
 class Classify(Task):
     """Labels are int64 [B], or float [B, K] where a sample may have several, or where the pipeline mixes."""
 
@@ -138,6 +141,7 @@ class Classify(Task):
         if path.exists():
             return
         style = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name, "augmented": run.augmented}
+        style["epochs"] = min(SHOWN_EPOCHS, job.recipe.epochs)
         with torch.random.fork_rng([device] if device.type == "cuda" else []):  # a function of one's own may draw
             report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
 

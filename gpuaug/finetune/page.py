@@ -185,7 +185,8 @@ def _head(run: Read) -> str:
         cards.append((percent(run.robustness["mean"]), f"on corrupted {run.tested}, mean"))
     if run.history:
         best = run.event("after").get("best_epoch")
-        cards.append((str(len(run.history)), "epochs" if best is None else f"epochs, weights of epoch {best}"))
+        words = "epoch" if len(run.history) == 1 else "epochs"
+        cards.append((str(len(run.history)), words if best is None else f"{words}, weights of epoch {best}"))
     if (rate := run.mean_of("images_per_second")) is not None:
         cards.append((f"{rate:,.0f}", "training images a second"))
     return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_ended(run)}{_cards(cards)}"

@@ -121,7 +121,7 @@ def write_contact_sheet(
         names = some.classes[label] if label.ndim == 0 else ", ".join(some.classes[k] for k in label.nonzero()[:, 0])
         seen = [draw_tiles(shown[0], augment, [i], mean, std, epoch)[0] for epoch in range(epochs)]
         rows.append([Tile(to_image(shown[0]), f"{names}  #{i}"), *seen])
-    when = f"epochs 1 to {epochs}" if augmented else "every epoch"
+    when = ("epoch 1" if epochs == 1 else f"epochs 1 to {epochs}") if augmented else "every epoch"
     title = f"{name}: training images, and what the model sees of them in {when}"
     if rows:
         pictures.write_image(path, contact_sheet(rows, title, one_line(augment)))
