@@ -17,7 +17,8 @@ for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tq
 from sklearn.metrics import f1_score, jaccard_score  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
-from gpuaug.data import DataError, masks  # noqa: E402
+from gpuaug import presets  # noqa: E402
+from gpuaug.data import DataError, Loader, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
 from gpuaug.finetune import Config, Run, finetune, runs  # noqa: E402
@@ -27,13 +28,14 @@ from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND, Meaning, meaning_of, semantic  # noqa: E402
 
 
-def write_discs(folder, n: int, seed: int, objects: bool = True) -> None:
-    """Bright discs on a dark ground, and masks with their numbers, or with the classes 1 and 2 of small and large."""
+def write_discs(folder, n: int, seed: int, objects: bool = True, side: int | None = None) -> None:
+    """Bright discs on a dark ground, and masks with their numbers, or with the classes 1 and 2 of small and large; of
+    ``side`` pixels each, else of different sizes."""
     rng = np.random.default_rng(seed)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for i in range(n):
-        height, width = (int(side) for side in rng.integers(40, 100, 2))
+        height, width = (int(one) for one in rng.integers(40, 100, 2)) if side is None else (side, side)
         y, x = np.mgrid[:height, :width]
         image, mask = rng.normal(60, 12, (height, width, 3)), np.zeros((height, width), np.uint16)
         for number in range(1, int(rng.integers(3, 20)) + 1):
@@ -106,6 +108,25 @@ def test_polygons_are_painted_small_on_large():
     planes[0, 1:3, 1:3], planes[1] = 1, 1
     found = Meaning(("background", "small", "large"), painted=True)(Annotated("a", masks=planes, labels=[0, 1])).masks
     assert (found[1:3, 1:3] == 1).all() and (found == 2).sum() == 32
+
+
+@pytest.mark.parametrize("kind", ["masks", "boxes"])
+def test_resident_images_of_one_size_keep_what_is_beside_them(tmp_path, kind):
+    write_discs(tmp_path, 11, 4, side=64)
+    if kind == "boxes":
+        names = [path.name for path in sorted((tmp_path / "images").iterdir())]
+        known = {"images": [{"id": i, "file_name": name, "width": 64, "height": 64} for i, name in enumerate(names)]}
+        boxes = [{"image_id": i, "category_id": 1, "bbox": [i, 2 * i, 20 + i, 9]} for i in range(11)]
+        known |= {"annotations": boxes, "categories": [{"id": 1, "name": "disc"}]}
+        (tmp_path / "images" / "coco.json").write_text(json.dumps(known))
+    source = coco(tmp_path / "images") if kind == "boxes" else masks(tmp_path)
+    augment = presets.get("segmentation_train", size=48) if kind == "masks" else ga.Compose([ga.RandomRotation(30)])
+    both = [Loader(source, 4, augment, resident=resident, shuffle=True, device="cpu") for resident in (False, True)]
+    for streamed, resident in zip(*both, strict=True):
+        for one, other in zip((streamed[0], *streamed[2][kind]), (resident[0], *resident[2][kind]), strict=True):
+            same = torch.equal if isinstance(one, torch.Tensor) else lambda a, b: all(map(torch.equal, a, b))
+            assert same(one, other)
+        assert torch.equal(streamed[-1], resident[-1])
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
