@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from sklearn.metrics import f1_score, jaccard_score  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug import presets  # noqa: E402
-from gpuaug.data import DataError, Loader, coco, masks  # noqa: E402
+from gpuaug.data import DataError, Loader, Source, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
 from gpuaug.finetune import Config, Run, finetune, runs  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
-from gpuaug.finetune.segment import pixel_loss  # noqa: E402
+from gpuaug.finetune.segment import Segment, Segmented, pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND, Meaning, meaning_of, semantic  # noqa: E402
 
@@ -253,6 +254,52 @@ def test_what_segmentation_has_not_is_told(discs, tmp_path):
         finetune(Config(**options), model=nn.Sequential(nn.Conv2d(3, 2, 3, 2)))
     with pytest.raises(ValueError, match="there is no decoder 'unett'"):
         finetune(Config(**options, decoder="unett"))
+
+
+@pytest.mark.parametrize(
+    "wrong, given, words",
+    [
+        (
+            {"task": "segment", "tta": "flip"},
+            {},
+            r"tta has no effect with task=segment \(its windows",
+        ),
+        ({"task": "segment", "drop_path": 0.1}, {}, "drop_path has no effect with task=segment: leave it out"),
+        ({"task": "segment", "dropout": 0.1}, {}, "dropout has no effect with task=segment: leave it out"),
+        ({"decoder": "fpn"}, {"model": True}, "decoder has no effect with model=: leave it out"),
+        ({"best": "mine"}, {"metrics": {"mine": len}}, r"metrics= has no effect with task=segment \(its own are iou"),
+        ({"data": "digits", "decoder": "fpn"}, {}, "decoder has no effect with task=classify"),
+        ({"data": "digits", "masks": "classes"}, {}, "masks has no effect with task=classify"),
+    ],
+)
+def test_what_would_change_nothing_is_told(discs, tmp_path, wrong, given, words):
+    options = {"data": str(discs), "size": 64, "device": "cpu", "quiet": True, "out": tmp_path} | wrong
+    with pytest.raises(ValueError, match=words):
+        finetune(Config(**options), **(given | {"model": Tiny()} if "model" in given else given))
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_process_writes_its_masks_and_none_lies_on_another(tmp_path):
+    paths = [tmp_path / "data" / name for name in ("a/1.png", "b/1.png", "b/1.jpg", "b/2.bmp")]
+    source = Source(paths, torch.tensor([7, 3, 5, 9]))
+    (tmp_path / "run").mkdir()
+    waited, shared = [], {"run": tmp_path / "run", "parts": SimpleNamespace(test=source), "main": False}
+    shared["accelerator"] = SimpleNamespace(wait_for_everyone=lambda: waited.append(1))
+    for some in ((7, 5), (3, 9)):
+        own = {id: np.full((2, 3), id, np.uint8) for id in some}
+        empty = torch.zeros(0)
+        Segment().write_predictions(SimpleNamespace(**shared), Segmented(empty, empty, empty, own))
+    folder = tmp_path / "run" / "predictions"
+    found = {str(path.relative_to(folder)): int(np.asarray(Image.open(path))[0, 0]) for path in folder.rglob("*.png")}
+    assert found == {"a/1.png": 7, "b/1.png.png": 3, "b/1.jpg.png": 5, "b/2.png": 9} and len(waited) == 2
+
+
+def test_it_does_not_go_with_fsdp(discs, monkeypatch):
+    parts, _ = semantic(open_annotated(discs, 0.0))
+    Segment().check_parts(parts, 2)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="task=segment does not go with FSDP: launch without --use_fsdp"):
+        Segment().check_parts(parts, 2)
 
 
 def test_classes_weigh_by_their_pixels(discs):

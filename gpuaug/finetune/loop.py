@@ -324,7 +324,7 @@ class Trainer:
         job, model = self.job, self.job.learner if self.ema is None else self.ema.module
         sharing.same_buffers(model)
         scores, predicted = job.task.test(job, model, feed)
-        if write and job.main:
+        if write:
             job.task.write_predictions(job, predicted)
         return scores
 

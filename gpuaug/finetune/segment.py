@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from gpuaug import presets
 from gpuaug.data import Parts, Source
 from gpuaug.data.annotated_parts import open_annotated
 
-from . import feeds, models, pictures_pixels, runs, segmenters
+from . import feeds, models, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
 from .pixels import SegmentEvaluation, confusion
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 MODEL, SIZE, STRIDE = "tf_efficientnet_lite0", 256, 32
 USUAL = "segmentation_train"
-MASKS = "predictions"  # the folder of predicted masks
 
 
 class Whole(Input):
@@ -109,6 +107,8 @@ class Segment(Task):
         return parts, [words, no_validation] if no_validation else [words]
 
     def check_parts(self, parts: Parts, processes: int) -> None:
+        if processes > 1 and sharing.asked_to_shard():  # each image takes as many calls of the model as it has windows
+            raise ValueError("task=segment does not go with FSDP: launch without --use_fsdp")
         for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
             if part is not None and part.targets is None:
                 raise ValueError(f"the {name} part has no masks; there is nothing to learn, or to test")
@@ -190,15 +190,16 @@ class Segment(Task):
         return scores | ({"dice": whole.dice} if job.best == "dice" else {}), found
 
     def write_predictions(self, job: Job, predicted: Segmented) -> None:
-        """evaluation.json; and each predicted mask as a PNG of classes in predictions/."""
+        """evaluation.json; and each predicted mask as a PNG of classes in predictions/, by the process that made it."""
         run = runs.Run(job.run)
-        found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
-        run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
-        path_of = dict(zip(job.parts.test.ids.tolist(), job.parts.test.items, strict=True))
-        folder = run.path(MASKS)
-        folder.mkdir(exist_ok=True)
+        if job.main:
+            found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
+            run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
+        files = pictures_pixels.mask_files(run, job.parts.test)
         for id, mask in predicted.masks.items():
-            Image.fromarray(mask).save(folder / f"{Path(str(path_of[id])).stem}.png")
+            files[id].parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(files[id])
+        job.accelerator.wait_for_everyone()  # the main process draws the worst of them all
 
     def before(self, job: Job, run: runs.Run) -> None:
         shown = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name}
