@@ -22,7 +22,7 @@ from gpuaug import presets  # noqa: E402
 from gpuaug.data import DataError, Loader, Source, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
-from gpuaug.finetune import Config, Run, finetune, runs  # noqa: E402
+from gpuaug.finetune import Config, Run, finetune, models, recipes, runs  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
 from gpuaug.finetune.segment import Segment, Segmented, pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
@@ -300,6 +300,49 @@ def test_it_does_not_go_with_fsdp(discs, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="task=segment does not go with FSDP: launch without --use_fsdp"):
         Segment().check_parts(parts, 2)
+
+
+class Bare(nn.Module):
+    """A segmenter that says nothing of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.mix = nn.Linear(4, 4)
+        self.head = nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2))
+
+    def forward(self, x):
+        self.autocast = torch.is_autocast_enabled("cpu")
+        return self.head(self.mix(self.body(x).movedim(1, -1)).movedim(-1, 1))
+
+
+def test_the_classifier_of_a_bare_segmenter_is_its_last_layer(discs):
+    parts, _ = semantic(open_annotated(discs, 0.0))
+    task, model, config = Segment(), Bare(), Config(data=str(discs), size=32)
+    card = task.card(config, model)
+    task.open_model(config, model, parts, None)
+    assert list(models.heads(model)) == ["head.0"] and task.card(config, model) == card
+    found = recipes.layers(model)
+    assert found["body.0.weight"] < found["mix.weight"] < found["head.0.weight"] == max(found.values())
+    bf16 = SimpleNamespace(device="cpu", autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    task.check_model(model, "Bare", parts, SimpleNamespace(size=32), bf16)
+    assert model.autocast
+
+
+def test_weights_say_which_encoder_they_are_of(tmp_path):
+    from safetensors.torch import save_file
+
+    def chosen(about: dict, **options) -> Config:
+        save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", {"gpuaug": json.dumps(about)})
+        return Segment().chosen(Config(weights=str(tmp_path / "w.safetensors"), **options), None, None)[0]
+
+    found = chosen({"model": "resnet18", "size": 128, "task": "segment"})
+    assert (found.model, found.size) == ("resnet18", 128)
+    found = chosen({"model": "resnet18", "size": 128, "task": "classify"})
+    assert (found.model, found.size) == ("resnet18", None)
+    assert chosen({"model": "resnet18", "size": 128, "task": "segment"}, size=64).size == 64
+    assert chosen({"model": "resnet18"}, model="resnet34").model == "resnet34"
+    assert chosen({}).model == "tf_efficientnet_lite0"
 
 
 def test_classes_weigh_by_their_pixels(discs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,7 +95,16 @@ class Segment(Task):
     def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
         if config.model is not None:
             return config, []
-        return replace(config, model=MODEL), [f"encoder {MODEL}: small, and timm publishes weights for it"]
+        about = models.said(Path(config.weights)) if config.weights not in (None, models.PRETRAINED) else {}
+        if "model" not in about:
+            return replace(config, model=MODEL), [f"encoder {MODEL}: small, and timm publishes weights for it"]
+        side = about.get("size") if config.size is None and about.get("task") == self.name else config.size
+        return replace(config, model=about["model"], size=side), [f"encoder {about['model']}: that of the weights"]
+
+    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
+        if model is not None and "mean" not in (getattr(model, "pretrained_cfg", None) or {}):
+            return models.ModelCard.of(None)
+        return super().card(config, model)
 
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         sized = replace(config, size=config.size or SIZE, resize=None)
@@ -122,6 +132,7 @@ class Segment(Task):
         self, config: Config, model: nn.Module | None, parts: Parts, input: Input
     ) -> tuple[nn.Module, str, str]:
         if model is not None:
+            segmenters.name_head(model)
             return model, type(model).__name__, f"{type(model).__name__} as it was given"
         model, origin = segmenters.build(config.model, len(parts.train.classes), config.decoder, config.weights)
         return model, config.model, origin
@@ -131,7 +142,8 @@ class Segment(Task):
         size, classes, training = input.size, len(parts.train.classes), model.training
         model.eval()
         try:
-            logits = model(torch.zeros(1, 3, size, size, device=accelerator.device))
+            with accelerator.autocast():
+                logits = model(torch.zeros(1, 3, size, size, device=accelerator.device))
         except Exception as error:  # whatever a model raises
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
