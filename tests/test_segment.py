@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,11 +21,14 @@ from sklearn.metrics import f1_score, jaccard_score  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug import presets  # noqa: E402
+from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import DataError, Loader, Source, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
-from gpuaug.finetune import Config, Run, finetune, models, recipes, runs  # noqa: E402
+from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, recipes, runs  # noqa: E402
+from gpuaug.finetune.page import write_comparison  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
+from gpuaug.finetune.screen import Screen  # noqa: E402
 from gpuaug.finetune.segment import Segment, Segmented, pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND, Meaning, meaning_of, semantic  # noqa: E402
@@ -238,6 +243,51 @@ def test_its_page_shows_the_figures_and_the_mistakes(run):
             assert len(picture.convert("RGB").resize((300, 200)).getcolors(1 << 20)) > 50, name
     page = run.path(runs.REPORT).read_text()
     assert f"{100 * result.after:.1f}%" in page and "IoU" in page and "foreground" in page
+
+
+def test_runs_of_it_are_listed_and_compared(run, tmp_path, capsys):
+    run, result = run
+    for name in ("001-a", "002-b"):
+        shutil.copytree(run.folder, tmp_path / name)
+    after, (low, high) = f"{100 * result.after:.1f}%", (100 * end for end in run.evaluation.iou_interval)
+    best = ["runs", "best", "--out", str(tmp_path)]
+    for metric in ([], ["--metric", "iou"]):
+        main([*best, *metric])
+        text = capsys.readouterr().out
+        name = "iou" if metric else "IoU"
+        assert text.startswith(f"001-a: {name} {after} ({low:.1f} to {high:.1f}), the best of 2\n")
+        assert "--metric val_iou" in " ".join(text.split()) and "accuracy  " not in text.splitlines()[0]
+    main([*best, "--metric", "val_iou"])
+    kept = max(line["val_iou"] for line in run.history)
+    assert capsys.readouterr().out.startswith(f"001-a: val_iou {100 * kept:.1f}%, the best of 2\n")
+    main([*best, "--metric", "dice"])
+    low, high = (100 * end for end in run.evaluation.dice_interval)
+    assert f"dice {100 * run.evaluation.dice:.1f}% ({low:.1f} to {high:.1f})" in capsys.readouterr().out
+    (tmp_path / "002-b" / "evaluation.json").unlink()
+    found = comparing.summary(Run(tmp_path / "002-b"))
+    assert (found.metric, found.score) == ("IoU", pytest.approx(result.after))
+    page = write_comparison([tmp_path / "001-a", run.folder], tmp_path / "c.html").read_text()
+    assert "validation loss and IoU by epoch" in page
+
+
+def test_a_picture_of_its_runs_has_their_iou():
+    drawn = {"a": [{"epoch": 1, "val_loss": 0.4, "val_iou": 0.25, "train_loss": 0.5, "train_pixels": 0.5}]}
+    images = []
+    for name in ("iou", "accuracy"):
+        target = io.BytesIO()
+        pictures.write_overlaid(target, drawn, main=name, hit="pixels")
+        images.append(np.asarray(Image.open(target)))
+    assert images[0].shape == images[1].shape and (images[0] != images[1]).any()
+
+
+def test_its_bar_counts_pixels():
+    shown = []
+    bar = Screen(quiet=False, as_json=False, main=True).bar(1, 4, 0, "pixels")
+    bar.bar = SimpleNamespace(
+        disable=False, update=lambda: None, set_postfix_str=lambda words, refresh: shown.append(words)
+    )
+    bar.step(lambda: ([2.0, 3.0, 4.0], 2.0, None))
+    assert shown == ["loss 0.500  pixels 75.0%  2 images/s"]
 
 
 def test_its_weights_are_of_no_classifier(run):
