@@ -67,13 +67,21 @@ ONCE, ALONE = r"features are computed once, of images as they are", "it trains t
 CASES = [
     ({"data": "photos"}, {"parts"}, "data has no effect with parts="),
     ({"val_fraction": 0.3}, {"parts"}, "val_fraction has no effect with parts="),
+    ({"masks": "classes"}, {"parts"}, r"masks has no effect with parts= \(their masks are classes\)"),
     ({"model": "vgg11"}, {"model"}, "model has no effect with model="),
     ({"weights": "w.safetensors"}, {"model"}, "weights has no effect with model="),
+    ({"decoder": "fpn"}, {"model"}, "decoder has no effect with model="),
     ({"dropout": 0.1}, {"model"}, "dropout has no effect with model="),
     ({"drop_path": 0.1}, {"model"}, "drop_path has no effect with model="),
     ({"augment": "geometric"}, {"augment"}, "augment has no effect with augment="),
     ({"label_smoothing": 0.1}, {"loss"}, "label_smoothing has no effect with loss="),
     ({"balance": "weights"}, {"loss"}, "balance=weights has no effect with loss="),
+    ({"task": "segment"}, {"metrics"}, r"metrics= has no effect with task=segment \(its own are iou, dice and loss\)"),
+    ({"task": "segment", "tta": "flip"}, (), r"tta has no effect with task=segment \(its windows overlap instead\)"),
+    ({"task": "segment", "dropout": 0.1}, (), "dropout has no effect with task=segment"),
+    ({"task": "segment", "drop_path": 0.1}, (), "drop_path has no effect with task=segment"),
+    ({"decoder": "fpn"}, (), r"decoder has no effect with task=classify \(it is of segment\)"),
+    ({"masks": "objects"}, (), r"masks has no effect with task=classify \(it is of segment\)"),
     ({"recipe": "probe", "augment": "geometric"}, (), rf"augment has no effect with recipe=probe \({ONCE}\)"),
     ({"recipe": "probe"}, {"augment"}, rf"augment= has no effect with recipe=probe \({ONCE}\)"),
     ({"recipe": "probe", "mixup": 0.2}, (), rf"mixup has no effect with recipe=probe \({ONCE}\)"),
@@ -100,7 +108,7 @@ def asked(options: dict, given) -> unused.Asked:
     name = config.recipe or "full"
     said = {f.name: getattr(config, f.name) for f in fields(RECIPES[name]) if f.name != "name"}
     recipe = replace(RECIPES[name], **{k: v for k, v in said.items() if v is not None})
-    return unused.Asked(config, tuple(given), recipe, "no validation" not in given)
+    return unused.Asked(config, tuple(given), recipe, "no validation" not in given, config.task or "classify")
 
 
 @pytest.mark.parametrize(("options", "given", "words"), CASES, ids=[words.split(" (")[0] for *_, words in CASES])

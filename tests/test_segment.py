@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,23 +21,28 @@ for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tq
 from sklearn.metrics import f1_score, jaccard_score  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
-from gpuaug.data import DataError, masks  # noqa: E402
+from gpuaug import presets  # noqa: E402
+from gpuaug.cli import main  # noqa: E402
+from gpuaug.data import DataError, Loader, Source, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
-from gpuaug.finetune import Config, Run, finetune, runs  # noqa: E402
+from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, recipes, runs  # noqa: E402
+from gpuaug.finetune.page import write_comparison  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
-from gpuaug.finetune.segment import pixel_loss  # noqa: E402
+from gpuaug.finetune.screen import Screen  # noqa: E402
+from gpuaug.finetune.segment import Segment, Segmented, pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND, Meaning, meaning_of, semantic  # noqa: E402
 
 
-def write_discs(folder, n: int, seed: int, objects: bool = True) -> None:
-    """Bright discs on a dark ground, and masks with their numbers, or with the classes 1 and 2 of small and large."""
+def write_discs(folder, n: int, seed: int, objects: bool = True, side: int | None = None) -> None:
+    """Bright discs on a dark ground, and masks with their numbers, or with the classes 1 and 2 of small and large; of
+    ``side`` pixels each, else of different sizes."""
     rng = np.random.default_rng(seed)
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for i in range(n):
-        height, width = (int(side) for side in rng.integers(40, 100, 2))
+        height, width = (int(one) for one in rng.integers(40, 100, 2)) if side is None else (side, side)
         y, x = np.mgrid[:height, :width]
         image, mask = rng.normal(60, 12, (height, width, 3)), np.zeros((height, width), np.uint16)
         for number in range(1, int(rng.integers(3, 20)) + 1):
@@ -118,6 +126,25 @@ def test_polygons_are_painted_small_on_large():
     planes[0, 1:3, 1:3], planes[1] = 1, 1
     found = Meaning(("background", "small", "large"), painted=True)(Annotated("a", masks=planes, labels=[0, 1])).masks
     assert (found[1:3, 1:3] == 1).all() and (found == 2).sum() == 32
+
+
+@pytest.mark.parametrize("kind", ["masks", "boxes"])
+def test_resident_images_of_one_size_keep_what_is_beside_them(tmp_path, kind):
+    write_discs(tmp_path, 11, 4, side=64)
+    if kind == "boxes":
+        names = [path.name for path in sorted((tmp_path / "images").iterdir())]
+        known = {"images": [{"id": i, "file_name": name, "width": 64, "height": 64} for i, name in enumerate(names)]}
+        boxes = [{"image_id": i, "category_id": 1, "bbox": [i, 2 * i, 20 + i, 9]} for i in range(11)]
+        known |= {"annotations": boxes, "categories": [{"id": 1, "name": "disc"}]}
+        (tmp_path / "images" / "coco.json").write_text(json.dumps(known))
+    source = coco(tmp_path / "images") if kind == "boxes" else masks(tmp_path)
+    augment = presets.get("segmentation_train", size=48) if kind == "masks" else ga.Compose([ga.RandomRotation(30)])
+    both = [Loader(source, 4, augment, resident=resident, shuffle=True, device="cpu") for resident in (False, True)]
+    for streamed, resident in zip(*both, strict=True):
+        for one, other in zip((streamed[0], *streamed[2][kind]), (resident[0], *resident[2][kind]), strict=True):
+            same = torch.equal if isinstance(one, torch.Tensor) else lambda a, b: all(map(torch.equal, a, b))
+            assert same(one, other)
+        assert torch.equal(streamed[-1], resident[-1])
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -230,6 +257,51 @@ def test_its_page_shows_the_figures_and_the_mistakes(run):
     assert f"{100 * result.after:.1f}%" in page and "IoU" in page and "foreground" in page
 
 
+def test_runs_of_it_are_listed_and_compared(run, tmp_path, capsys):
+    run, result = run
+    for name in ("001-a", "002-b"):
+        shutil.copytree(run.folder, tmp_path / name)
+    after, (low, high) = f"{100 * result.after:.1f}%", (100 * end for end in run.evaluation.iou_interval)
+    best = ["runs", "best", "--out", str(tmp_path)]
+    for metric in ([], ["--metric", "iou"]):
+        main([*best, *metric])
+        text = capsys.readouterr().out
+        name = "iou" if metric else "IoU"
+        assert text.startswith(f"001-a: {name} {after} ({low:.1f} to {high:.1f}), the best of 2\n")
+        assert "--metric val_iou" in " ".join(text.split()) and "accuracy  " not in text.splitlines()[0]
+    main([*best, "--metric", "val_iou"])
+    kept = max(line["val_iou"] for line in run.history)
+    assert capsys.readouterr().out.startswith(f"001-a: val_iou {100 * kept:.1f}%, the best of 2\n")
+    main([*best, "--metric", "dice"])
+    low, high = (100 * end for end in run.evaluation.dice_interval)
+    assert f"dice {100 * run.evaluation.dice:.1f}% ({low:.1f} to {high:.1f})" in capsys.readouterr().out
+    (tmp_path / "002-b" / "evaluation.json").unlink()
+    found = comparing.summary(Run(tmp_path / "002-b"))
+    assert (found.metric, found.score) == ("IoU", pytest.approx(result.after))
+    page = write_comparison([tmp_path / "001-a", run.folder], tmp_path / "c.html").read_text()
+    assert "validation loss and IoU by epoch" in page
+
+
+def test_a_picture_of_its_runs_has_their_iou():
+    drawn = {"a": [{"epoch": 1, "val_loss": 0.4, "val_iou": 0.25, "train_loss": 0.5, "train_pixels": 0.5}]}
+    images = []
+    for name in ("iou", "accuracy"):
+        target = io.BytesIO()
+        pictures.write_overlaid(target, drawn, main=name, hit="pixels")
+        images.append(np.asarray(Image.open(target)))
+    assert images[0].shape == images[1].shape and (images[0] != images[1]).any()
+
+
+def test_its_bar_counts_pixels():
+    shown = []
+    bar = Screen(quiet=False, as_json=False, main=True).bar(1, 4, 0, "pixels")
+    bar.bar = SimpleNamespace(
+        disable=False, update=lambda: None, set_postfix_str=lambda words, refresh: shown.append(words)
+    )
+    bar.step(lambda: ([2.0, 3.0, 4.0], 2.0, None))
+    assert shown == ["loss 0.500  pixels 75.0%  2 images/s"]
+
+
 def test_its_weights_are_of_no_classifier(run):
     with pytest.raises(ValueError, match="it is of the task segment"):
         ga.load(run[0].folder)
@@ -244,6 +316,95 @@ def test_what_segmentation_has_not_is_told(discs, tmp_path):
         finetune(Config(**options), model=nn.Sequential(nn.Conv2d(3, 2, 3, 2)))
     with pytest.raises(ValueError, match="there is no decoder 'unett'"):
         finetune(Config(**options, decoder="unett"))
+
+
+@pytest.mark.parametrize(
+    "wrong, given, words",
+    [
+        (
+            {"task": "segment", "tta": "flip"},
+            {},
+            r"tta has no effect with task=segment \(its windows",
+        ),
+        ({"task": "segment", "drop_path": 0.1}, {}, "drop_path has no effect with task=segment: leave it out"),
+        ({"task": "segment", "dropout": 0.1}, {}, "dropout has no effect with task=segment: leave it out"),
+        ({"decoder": "fpn"}, {"model": True}, "decoder has no effect with model=: leave it out"),
+        ({"best": "mine"}, {"metrics": {"mine": len}}, r"metrics= has no effect with task=segment \(its own are iou"),
+        ({"data": "digits", "decoder": "fpn"}, {}, "decoder has no effect with task=classify"),
+        ({"data": "digits", "masks": "classes"}, {}, "masks has no effect with task=classify"),
+    ],
+)
+def test_what_would_change_nothing_is_told(discs, tmp_path, wrong, given, words):
+    options = {"data": str(discs), "size": 64, "device": "cpu", "quiet": True, "out": tmp_path} | wrong
+    with pytest.raises(ValueError, match=words):
+        finetune(Config(**options), **(given | {"model": Tiny()} if "model" in given else given))
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_process_writes_its_masks_and_none_lies_on_another(tmp_path):
+    paths = [tmp_path / "data" / name for name in ("a/1.png", "b/1.png", "b/1.jpg", "b/2.bmp")]
+    source = Source(paths, torch.tensor([7, 3, 5, 9]))
+    (tmp_path / "run").mkdir()
+    waited, shared = [], {"run": tmp_path / "run", "parts": SimpleNamespace(test=source), "main": False}
+    shared["accelerator"] = SimpleNamespace(wait_for_everyone=lambda: waited.append(1))
+    for some in ((7, 5), (3, 9)):
+        own = {id: np.full((2, 3), id, np.uint8) for id in some}
+        empty = torch.zeros(0)
+        Segment().write_predictions(SimpleNamespace(**shared), Segmented(empty, empty, empty, own))
+    folder = tmp_path / "run" / "predictions"
+    found = {str(path.relative_to(folder)): int(np.asarray(Image.open(path))[0, 0]) for path in folder.rglob("*.png")}
+    assert found == {"a/1.png": 7, "b/1.png.png": 3, "b/1.jpg.png": 5, "b/2.png": 9} and len(waited) == 2
+
+
+def test_it_does_not_go_with_fsdp(discs, monkeypatch):
+    parts, _ = semantic(open_annotated(discs, 0.0))
+    Segment().check_parts(parts, 2)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="task=segment does not go with FSDP: launch without --use_fsdp"):
+        Segment().check_parts(parts, 2)
+
+
+class Bare(nn.Module):
+    """A segmenter that says nothing of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.mix = nn.Linear(4, 4)
+        self.head = nn.Sequential(nn.Conv2d(4, 2, 1), nn.BatchNorm2d(2))
+
+    def forward(self, x):
+        self.autocast = torch.is_autocast_enabled("cpu")
+        return self.head(self.mix(self.body(x).movedim(1, -1)).movedim(-1, 1))
+
+
+def test_the_classifier_of_a_bare_segmenter_is_its_last_layer(discs):
+    parts, _ = semantic(open_annotated(discs, 0.0))
+    task, model, config = Segment(), Bare(), Config(data=str(discs), size=32)
+    card = task.card(config, model)
+    task.open_model(config, model, parts, None)
+    assert list(models.heads(model)) == ["head.0"] and task.card(config, model) == card
+    found = recipes.layers(model)
+    assert found["body.0.weight"] < found["mix.weight"] < found["head.0.weight"] == max(found.values())
+    bf16 = SimpleNamespace(device="cpu", autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    task.check_model(model, "Bare", parts, SimpleNamespace(size=32), bf16)
+    assert model.autocast
+
+
+def test_weights_say_which_encoder_they_are_of(tmp_path):
+    from safetensors.torch import save_file
+
+    def chosen(about: dict, **options) -> Config:
+        save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors", {"gpuaug": json.dumps(about)})
+        return Segment().chosen(Config(weights=str(tmp_path / "w.safetensors"), **options), None, None)[0]
+
+    found = chosen({"model": "resnet18", "size": 128, "task": "segment"})
+    assert (found.model, found.size) == ("resnet18", 128)
+    found = chosen({"model": "resnet18", "size": 128, "task": "classify"})
+    assert (found.model, found.size) == ("resnet18", None)
+    assert chosen({"model": "resnet18", "size": 128, "task": "segment"}, size=64).size == 64
+    assert chosen({"model": "resnet18"}, model="resnet34").model == "resnet34"
+    assert chosen({}).model == "tf_efficientnet_lite0"
 
 
 def test_classes_weigh_by_their_pixels(discs):

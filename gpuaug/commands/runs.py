@@ -63,9 +63,9 @@ class BestOf:
     out: Path = Path("runs")
     """Where runs lie."""
     metric: str | None = None
-    """Of the test: accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness, or one of your own (=-NAME
-    where less is better); val_accuracy and the like are the validation's. By default accuracy, or mAP where a sample
-    may have several labels."""
+    """Of the test: accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness, of a segmentation IoU, dice or
+    loss, or one of your own (=-NAME where less is better); val_accuracy, val_iou and the like are the validation's. By
+    default accuracy, mAP where a sample may have several labels, or IoU of a segmentation."""
     data: str | None = None
     """Only runs with the data of this name."""
     path: Flag = False
@@ -304,20 +304,22 @@ def best(command: BestOf) -> None:
 
 
 def _figure(name: str, value: float, interval: Any) -> str:
+    from gpuaug.finetune.comparing import SHARES
     from gpuaug.finetune.metrics import percent
 
-    shares = name.removeprefix("val_") in ("accuracy", "mAP", "top5", "balanced_accuracy", "f1", "ece", "robustness")
-    return percent(value, interval) if shares else f"{value:.4g}"
+    return percent(value, interval) if name.removeprefix("val_") in SHARES else f"{value:.4g}"
 
 
 def _remarks(found: Best) -> list[str]:
     """What to know of a choice."""
+    from gpuaug.finetune.evaluating import measures
+
     told = [f"as good: {', '.join(found.equal)}"] if found.equal else []
     told += [f"set aside {name}: {why}" for name, why in found.aside.items()]
     if found.among > 1 and not found.metric.startswith("val_"):
         told.append(
-            "chosen by the test images, which makes its figure better than new images will; --metric val_accuracy "
-            "chooses by the validation"
+            "chosen by the test images, which makes its figure better than new images will; --metric "
+            f"val_{measures(found.run)[0]} chooses by the validation"
         )
     return [filled(words, columns()) for words in told]
 

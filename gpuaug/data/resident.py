@@ -78,6 +78,6 @@ class Resident:
             some = [images[i] for i in positions.tolist()]
             return maker.augmented([image.clone() for image in some] if maker.lends else some, positions, epoch)
         index = moved(torch.from_numpy(positions), maker.device, torch.int64)
-        if maker.augment is None:
+        if maker.augment is None or maker.source.targets is not None:  # targets are those of the batch alone
             return maker.augmented(images[index], positions, epoch)
         return maker.augmented(images, positions, epoch, index)

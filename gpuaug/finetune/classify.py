@@ -134,7 +134,8 @@ class Classify(Task):
         return scores | {name: float(function(logits, labels)) for name, function in job.metrics.items()}, found
 
     def write_predictions(self, job: Job, predicted: Predicted) -> None:
-        report.write_predictions(job, predicted.ids, predicted.labels, predicted.outputs)
+        if job.main:
+            report.write_predictions(job, predicted.ids, predicted.labels, predicted.outputs)
 
     def before(self, job: Job, run: runs.Run) -> None:
         path, device = run.picture("contact_sheet"), job.accelerator.device

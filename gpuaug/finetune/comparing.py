@@ -20,8 +20,8 @@ import numpy as np
 
 from gpuaug.messages import meant
 
-from . import runs, state
-from .evaluating import answers
+from . import pictures, runs, state
+from .evaluating import answers, measures
 from .metrics import Interval, paired, percent, ranks
 from .runs import Run
 
@@ -36,7 +36,7 @@ class Summary:
     Attributes:
         number: 0 of a folder without one. began: ISO 8601, with the machine's time zone.
         epochs: done, of epochs_asked. state: see :class:`gpuaug.finetune.state.State`, or "damaged". reason: of it.
-        metric, score, interval: "accuracy" or "mAP" of the test images, 0 to 1, with its interval of 95%.
+        metric, score, interval: "accuracy", "mAP" or "IoU" of the test images, 0 to 1, with its interval of 95%.
         images_per_second: in training, mean of the epochs.
     """
 
@@ -94,8 +94,9 @@ def _came_to(run: Run) -> dict[str, Any]:
     if found is not None:
         interval = found.score_interval and tuple(map(_number, found.score_interval))
         return facts | {"metric": found.score_name, "score": _number(found.score), "interval": interval}
-    score = _number(after.get("test_accuracy"))
-    return facts | {"metric": None if score is None else "accuracy", "score": score}
+    main = measures(run)[0]
+    score = _number(after.get(f"test_{main}"))
+    return facts | {"metric": None if score is None else pictures.NAMES.get(main, main), "score": score}
 
 
 def _number(value: Any) -> Any:
@@ -111,9 +112,10 @@ def data_of(run: Run) -> str | None:
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
-FIELDS = {"accuracy": "top1", "mAP": "map", "IoU": "iou"}
+FIELDS = {"accuracy": "top1", "mAP": "map", "IoU": "iou", "iou": "iou"}
 FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
+SHARES = (*(name for name in FIELDS if name != "loss"), "robustness")  # are of 0 to 1
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,9 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
 
     Args:
         metric: of the test, accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness (the mean over corrupted
-            images), or a run's own; with val_ in front the validation's, in the epoch whose weights were kept; with a
-            minus in front less is better, as it is of ece and losses anyway. By default accuracy, and mAP where a
-            sample may have several labels.
+            images), of a segmentation IoU, dice or loss, or a run's own; with val_ in front the validation's, in the
+            epoch whose weights were kept; with a minus in front less is better, as it is of ece and losses anyway. By
+            default accuracy, mAP where a sample may have several labels, and IoU of a segmentation.
 
     Raises ValueError where no run is left, or none has this metric.
     """
@@ -150,7 +152,7 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
         why = "; ".join(f"{name}: {reason}" for name, reason in aside.items())
         raise ValueError(f"there is no run that is done{f' ({why})' if why else ''}; gpuaug finetune makes one")
     newest = max(done, key=lambda run: (lines[run].began, lines[run].number))
-    metric = metric or lines[newest].metric or "accuracy"
+    metric = metric or lines[newest].metric or measures(newest)[0]
     name, less = metric.removeprefix("-"), metric.startswith("-") or metric in LESS
     found: dict[Run, tuple[float, Interval | None]] = {}
     for run in done:
@@ -191,7 +193,7 @@ def metrics_of(run: Run) -> list[str]:
     """Names of all that :func:`figure` knows of a run."""
     own = [name.removeprefix("test_") for name in run.event("after") if name.startswith("test_")]
     val = [name for line in run.history[-1:] for name in line if name.startswith("val_")]
-    names = dict.fromkeys([*FIELDS, *own, "robustness", *val])
+    names = dict.fromkeys(name for name in [*FIELDS, *own, "robustness", *val] if name not in pictures.NAMES)
     return [name for name in names if figure(run, name)[0] is not None]
 
 

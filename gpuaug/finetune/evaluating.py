@@ -19,6 +19,11 @@ MOST_MISTAKES = 24
 CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels")}  # of a task: in validation, in training
 
 
+def measures(run: Run) -> tuple[str, str]:
+    """(what is measured in validation and test, what in training), as in CURVES, by a run's task."""
+    return CURVES[run.resolved.get("task", "classify")]
+
+
 def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     """(logits, labels) of predictions."""
     return torch.from_numpy(stored["logits"]), torch.from_numpy(stored["labels"])
@@ -52,7 +57,7 @@ def _drawings(run: Run) -> dict[str, tuple[str, Callable[[Path], None]]]:
     """By the name of a picture that can be drawn: (the file that it follows from, what draws it to a path)."""
     found, evaluation = {}, run.evaluation
     if history := run.history:
-        main, hit = CURVES[run.resolved.get("task", "classify")]
+        main, hit = measures(run)
         before, after = (run.event(name).get(f"test_{main}") for name in ("before", "after"))
         title = " on ".join(filter(None, [run.resolved.get("model"), run.resolved.get("data", {}).get("name")]))
         said = {"before": before, "after": after, "title": title, "augmented": run.augmented, "main": main, "hit": hit}

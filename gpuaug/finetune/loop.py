@@ -227,7 +227,7 @@ class Trainer:
             return glance.take(), self.seconds + clock.elapsed(), clock.shares(job.train.waited)
 
         batches = contextlib.closing(clock.timed(job.train))  # a loader's threads end with the epoch, whatever ends it
-        with job.screen.bar(epoch, total, self.step) as bar, batches as ready:
+        with job.screen.bar(epoch, total, self.step, job.task.hit) as bar, batches as ready:
             for x, targets, ids in ready:
                 self.generator.manual_seed(self.seed_of(epoch, self.step))  # dropout is a function of the step
                 self.step += 1
@@ -324,7 +324,7 @@ class Trainer:
         job, model = self.job, self.job.learner if self.ema is None else self.ema.module
         sharing.same_buffers(model)
         scores, predicted = job.task.test(job, model, feed)
-        if write and job.main:
+        if write:
             job.task.write_predictions(job, predicted)
         return scores
 

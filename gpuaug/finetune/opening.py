@@ -133,7 +133,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     corrupted, words = task.corrupted(config, recipe, parts)
     told, new = decided + told + words, run is None
     if new:
-        unused.check(unused.Asked(config, given, recipe, parts.val is not None))
+        unused.check(unused.Asked(config, given, recipe, parts.val is not None, task.name))
 
     # The model
     model, name, origin, files, words = beginning.open_model(task, config, model, parts, input, run)

@@ -7,6 +7,7 @@ scrolls inside of its box. Whatever a run says is escaped.
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
@@ -18,7 +19,7 @@ import gpuaug
 
 from . import pictures
 from .comparing import AGAINST, Read, against, data_of, differences, figures, read, remarks, worded
-from .evaluating import complete
+from .evaluating import complete, measures
 from .metrics import Evaluation, confusions, percent, weakest
 from .pixels import SegmentEvaluation
 from .runs import REPORT
@@ -388,10 +389,17 @@ def _pairs(runs: Sequence[Read]) -> str:
 
 
 def _overlaid(runs: Sequence[Read]) -> str:
-    histories = {run.name: run.history for run in runs if run.history}
+    histories: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in runs:
+        if run.history:
+            histories.setdefault(measures(run), {})[run.name] = run.history
     if not histories:
         return "<h2>Training</h2>" + _say("None of these runs has epochs in its metrics.jsonl.")
-    return "<h2>Training</h2>\n" + _drawn(pictures.write_overlaid, "validation loss and accuracy by epoch", histories)
+    parts = ["<h2>Training</h2>"]
+    for (main, hit), some in histories.items():
+        draw = functools.partial(pictures.write_overlaid, main=main, hit=hit)
+        parts.append(_drawn(draw, f"validation loss and {pictures.NAMES.get(main, main)} by epoch", some))
+    return "\n".join(parts)
 
 
 def _overlaid_robustness(runs: Sequence[Read]) -> str:

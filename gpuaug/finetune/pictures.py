@@ -28,7 +28,7 @@ Target = str | Path | BinaryIO
 COLOURS = ("#1f6fb4", "#d95f02", "#2a9d5c", "#8e5bb5", "#c43c5c", "#8a6d1f", "#3d8f9b", "#6b7280")
 VAL, TRAIN, REST = COLOURS[0], COLOURS[1], COLOURS[-1]
 SHARES = {"waiting": "#b9bec8", "augment": TRAIN, "model": VAL}  # of the time of an epoch
-NAMES = {"iou": "IoU"}  # as pictures write them
+NAMES = {"iou": "IoU"}  # as pictures and pages write them
 MOST_LETTERS = 28  # of a class's name
 NAMED = 100  # classes whose names stand beside a confusion matrix
 FLAT = 4  # classes whose names are written straight below it
@@ -236,22 +236,33 @@ def _draw_shares(ax, history: Sequence[Mapping]) -> None:
     ax.legend(frameon=False, fontsize=8, ncols=len(SHARES), loc="upper left")
 
 
-def write_overlaid(target: Target, histories: Mapping[str, Sequence[Mapping]], title: str = "") -> None:
-    """Several runs' loss and accuracy on validation images, of those without any on the training ones; by name."""
+def write_overlaid(
+    target: Target,
+    histories: Mapping[str, Sequence[Mapping]],
+    title: str = "",
+    *,
+    main: str = "accuracy",
+    hit: str = "accuracy",
+) -> None:
+    """Several runs' loss and accuracy on validation images, of those without any on the training ones; by name.
+
+    ``main``, ``hit``: as in :func:`write_curves`.
+    """
+    words = f"{NAMES.get(main, main)}, %"
+    panels = (("loss", "val_loss", "train_loss", 1), (words, f"val_{main}", f"train_{hit}", 100))
+    trained = " (training)" if main == hit else f" ({hit} in training)"
     with drawn(target, 10.4, 3.9, title) as figure:
-        for ax, (name, part, scale) in zip(
-            figure.subplots(1, 2), (("loss", "loss", 1), ("accuracy, %", "accuracy", 100)), strict=True
-        ):
+        for ax, (name, val, train, scale) in zip(figure.subplots(1, 2), panels, strict=True):
             lines, words = [], []
             for i, (run, history) in enumerate(histories.items()):
-                x, y = _series(history, f"val_{part}")
+                x, y = _series(history, val)
                 dashes = "-" if x else "--"
                 if not x:
-                    x, y = _series(history, f"train_{part}")
+                    x, y = _series(history, train)
                 colour = COLOURS[i % len(COLOURS)]
                 style = {"color": colour, "linestyle": dashes, "linewidth": 1.8, "marker": "o" if len(x) == 1 else None}
                 lines += ax.plot(x, [scale * v for v in y], **style)  # a line of one epoch would not be seen
-                words.append(short(run, 44) + ("" if dashes == "-" else " (training)"))
+                words.append(short(run, 44) + ("" if dashes == "-" else trained if scale > 1 else " (training)"))
             plain(ax, name, "epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.legend(lines, words, frameon=False, prop={"size": 8, "family": _lettered(words)["fontfamily"]})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from .metrics import percent
 from .semantic import IGNORED
 
 MISSED, INVENTED, OTHER = (214, 39, 40), (31, 111, 180), (217, 95, 2)
+MASKS = "predictions"  # the folder of predicted masks
 MOST = 8  # images of the sheet of mistakes
 
 
@@ -56,15 +59,14 @@ def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:
 
     In the last picture red is what was missed, blue what was seen and is not there, orange one class for another.
     """
-    found = run.evaluation
+    found, files = run.evaluation, mask_files(run, source)
     order = sorted(range(len(source)), key=lambda i: -1.0 if found.per_image[i] is None else found.per_image[i])
     rows = []
     for i in [i for i in order if found.per_image[i] is not None][:MOST]:
         known = source.targets[i]
-        file = run.path("predictions") / f"{Path(str(source.items[i])).stem}.png"
         try:
             image = read(known.path)
-            with Image.open(file) as stored:
+            with Image.open(files[int(source.ids[i])]) as stored:
                 answer = np.asarray(stored)
         except (DataError, OSError):
             continue
@@ -83,6 +85,23 @@ def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:
     if rows:
         title = "The test images with the lowest IoU, and where answers and masks differ"
         pictures.write_image(path, contact_sheet(rows, title, side=220, legend=found.classes))
+
+
+def mask_files(run: runs.Run, source: Source) -> dict[int, Path]:
+    """By id, where a run keeps the mask that it predicted of an image: the image's path below the folder that all have
+    in common, with .png in place of its ending, or behind it where two images differ in that alone; the id of an image
+    that is no file."""
+    folder, ids = run.path(MASKS), source.ids.tolist()
+    if source.images is not None or not all(isinstance(item, str | os.PathLike) for item in source.items):
+        return {id: folder / f"{id}.png" for id in ids}
+    paths = [Path(os.path.abspath(item)) for item in source.items]
+    root = os.path.commonpath([path.parent for path in paths])
+    names = [path.relative_to(root) for path in paths]
+    often = Counter(name.with_suffix("") for name in names)
+    return {
+        id: folder / (name.with_suffix(".png") if often[name.with_suffix("")] == 1 else f"{name}.png")
+        for id, name in zip(ids, names, strict=True)
+    }
 
 
 def coloured(mask: np.ndarray) -> Image.Image:

@@ -37,14 +37,16 @@ class Screen:
         """The same, with a bar; none where the screen is a file."""
         return tqdm(steps, words, leave=False, disable=None if self.words else True, dynamic_ncols=True)
 
-    def bar(self, epoch: int, total: int, done: int = 0) -> Bar:
-        return Bar(epoch, total, done, self.words)
+    def bar(self, epoch: int, total: int, done: int = 0, hit: str | None = "accuracy") -> Bar:
+        """``hit``: see :class:`gpuaug.finetune.task.Task`."""
+        return Bar(epoch, total, done, self.words, hit)
 
 
 class Bar:
     """One epoch's bar; none where the screen is a file."""
 
-    def __init__(self, epoch: int, total: int, done: int, shown: bool):
+    def __init__(self, epoch: int, total: int, done: int, shown: bool, hit: str | None):
+        self.hit = hit
         self.bar = tqdm(
             total=total, initial=done, desc=f"epoch {epoch}", leave=False, disable=None if shown else True,
             unit="batch", dynamic_ncols=True,
@@ -66,7 +68,8 @@ class Bar:
         numbers, seconds, shares = seen()
         if numbers and numbers[2]:
             total, right, n = numbers[:3]
-            words = f"loss {total / n:.3f}  accuracy {right / n:.1%}  {n / seconds:,.0f} images/s{share_words(shares)}"
+            hits = f"  {self.hit} {right / n:.1%}" if self.hit else ""
+            words = f"loss {total / n:.3f}{hits}  {n / seconds:,.0f} images/s{share_words(shares)}"
             self.bar.set_postfix_str(words, refresh=False)
 
 

@@ -19,7 +19,7 @@ from gpuaug import presets
 from gpuaug.data import Parts, Source
 from gpuaug.data.annotated_parts import open_annotated
 
-from . import feeds, models, pictures_pixels, runs, segmenters
+from . import feeds, models, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
 from .pixels import SegmentEvaluation, confusion
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 MODEL, SIZE, STRIDE = "tf_efficientnet_lite0", 256, 32
 USUAL = "segmentation_train"
-MASKS = "predictions"  # the folder of predicted masks
 
 
 class Whole(Input):
@@ -96,7 +95,16 @@ class Segment(Task):
     def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
         if config.model is not None:
             return config, []
-        return replace(config, model=MODEL), [f"encoder {MODEL}: small, and timm publishes weights for it"]
+        about = models.said(Path(config.weights)) if config.weights not in (None, models.PRETRAINED) else {}
+        if "model" not in about:
+            return replace(config, model=MODEL), [f"encoder {MODEL}: small, and timm publishes weights for it"]
+        side = about.get("size") if config.size is None and about.get("task") == self.name else config.size
+        return replace(config, model=about["model"], size=side), [f"encoder {about['model']}: that of the weights"]
+
+    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
+        if model is not None and "mean" not in (getattr(model, "pretrained_cfg", None) or {}):
+            return models.ModelCard.of(None)
+        return super().card(config, model)
 
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         sized = replace(config, size=config.size or SIZE, resize=None)
@@ -109,6 +117,8 @@ class Segment(Task):
         return parts, [words, no_validation] if no_validation else [words]
 
     def check_parts(self, parts: Parts, processes: int) -> None:
+        if processes > 1 and sharing.asked_to_shard():  # each image takes as many calls of the model as it has windows
+            raise ValueError("task=segment does not go with FSDP: launch without --use_fsdp")
         for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
             if part is not None and part.targets is None:
                 raise ValueError(f"the {name} part has no masks; there is nothing to learn, or to test")
@@ -122,6 +132,7 @@ class Segment(Task):
         self, config: Config, model: nn.Module | None, parts: Parts, input: Input
     ) -> tuple[nn.Module, str, str]:
         if model is not None:
+            segmenters.name_head(model)
             return model, type(model).__name__, f"{type(model).__name__} as it was given"
         model, origin = segmenters.build(config.model, len(parts.train.classes), config.decoder, config.weights)
         return model, config.model, origin
@@ -131,7 +142,8 @@ class Segment(Task):
         size, classes, training = input.size, len(parts.train.classes), model.training
         model.eval()
         try:
-            logits = model(torch.zeros(1, 3, size, size, device=accelerator.device))
+            with accelerator.autocast():
+                logits = model(torch.zeros(1, 3, size, size, device=accelerator.device))
         except Exception as error:  # whatever a model raises
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
@@ -190,15 +202,16 @@ class Segment(Task):
         return scores | ({"dice": whole.dice} if job.best == "dice" else {}), found
 
     def write_predictions(self, job: Job, predicted: Segmented) -> None:
-        """evaluation.json; and each predicted mask as a PNG of classes in predictions/."""
+        """evaluation.json; and each predicted mask as a PNG of classes in predictions/, by the process that made it."""
         run = runs.Run(job.run)
-        found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
-        run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
-        path_of = dict(zip(job.parts.test.ids.tolist(), job.parts.test.items, strict=True))
-        folder = run.path(MASKS)
-        folder.mkdir(exist_ok=True)
+        if job.main:
+            found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
+            run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
+        files = pictures_pixels.mask_files(run, job.parts.test)
         for id, mask in predicted.masks.items():
-            Image.fromarray(mask).save(folder / f"{Path(str(path_of[id])).stem}.png")
+            files[id].parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(files[id])
+        job.accelerator.wait_for_everyone()  # the main process draws the worst of them all
 
     def before(self, job: Job, run: runs.Run) -> None:
         shown = {"mean": job.input.mean, "std": job.input.std, "name": job.parts.name}

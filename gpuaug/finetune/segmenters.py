@@ -56,6 +56,18 @@ def build(name: str, classes: int, decoder: str = "unet", weights: str | None = 
     return model, _fill(model, Path(weights), name)
 
 
+def name_head(model: nn.Module) -> None:
+    """Note in a segmenter of one's own, where it does not say which its classifier is, that it is the last module with
+    weights of its own, norms left out. Only linear layers would be looked for otherwise."""
+    published = getattr(model, "pretrained_cfg", None) or {}
+    if "classifier" in published:
+        return
+    own = {name: list(module.parameters(recurse=False)) for name, module in model.named_modules() if name}
+    names = [name for name, parameters in own.items() if any(one.ndim > 1 for one in parameters)]
+    if names:
+        model.pretrained_cfg = {**published, "classifier": names[-1]}
+
+
 def _fill(model: nn.Module, path: Path, name: str) -> str:
     from safetensors.torch import load_file
 

@@ -108,7 +108,7 @@ class Task(ABC):
 
     @abstractmethod
     def write_predictions(self, job: Job, predicted: Any) -> None:
-        """Leave what was predicted of the test part in the run's folder."""
+        """Leave what was predicted of the test part in the run's folder. Every process calls it."""
 
     def before(self, job: Job, run: runs.Run) -> None:  # noqa: B027
         """What the run leaves before its first epoch, if there is such."""

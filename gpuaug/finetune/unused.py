@@ -19,13 +19,14 @@ class Asked:
 
     Attributes:
         python: names of what was given in Python beside the config: parts, model, augment, loss, metrics.
-        validated: whether there is a validation part.
+        validated: whether there is a validation part. task: the name of what is learned.
     """
 
     config: Config
     python: Collection[str]
     recipe: Recipe
     validated: bool = True
+    task: str = "classify"
 
 
 class Rule(NamedTuple):
@@ -45,11 +46,16 @@ def _option(name: str, value: Any) -> Callable[[Asked], bool]:
     return lambda asked: getattr(asked.config, name) == value
 
 
+def _task(name: str) -> Callable[[Asked], bool]:
+    return lambda asked: asked.task == name
+
+
 def _recipe(asked: Asked) -> bool:
     return asked.recipe.name == "probe"
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
+CLASSIFY, SEGMENT = "task=classify", "task=segment"
 ONCE = "features are computed once, of images as they are"
 HEAD = "it trains the classifier alone"
 backbone = _option("freeze", "backbone")
@@ -58,13 +64,22 @@ RULES = (
     # what is given in Python takes the place of options
     Rule("data", "parts=", "", _python("parts")),
     Rule("val_fraction", "parts=", "", _python("parts")),
+    Rule("masks", "parts=", "their masks are classes", _python("parts")),
     Rule("model", "model=", "", _python("model")),
     Rule("weights", "model=", "", _python("model")),
+    Rule("decoder", "model=", "", _python("model")),
     Rule("dropout", "model=", "", _python("model")),
     Rule("drop_path", "model=", "", _python("model")),
     Rule("augment", "augment=", "", _python("augment")),
     Rule("label_smoothing", "loss=", "", _python("loss")),
     Rule("balance=weights", "loss=", "", _python("loss")),
+    # the task
+    Rule("metrics=", SEGMENT, "its own are iou, dice and loss", _task("segment")),
+    Rule("tta", SEGMENT, "its windows overlap instead", _task("segment")),
+    Rule("dropout", SEGMENT, "", _task("segment")),
+    Rule("drop_path", SEGMENT, "", _task("segment")),
+    Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
+    Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
     # recipe probe
     Rule("augment", PROBE, ONCE, _recipe),
     Rule("augment=", PROBE, ONCE, _recipe),
