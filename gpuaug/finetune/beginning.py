@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from . import runs
 from .config import Config
@@ -75,11 +76,11 @@ def digest(path: Path) -> str:
     return made.hexdigest()
 
 
-def write(run: Path, model: nn.Module) -> str:
-    """Keep the model's weights as they are before the first step; returns the file's digest."""
+def write(run: Path, state: Mapping[str, Tensor]) -> str:
+    """Keep a model's ``state`` as it is before the first step, whole tensors; returns the file's digest."""
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     runs.write(run / runs.START, save(state))
     return digest(run / runs.START)
 

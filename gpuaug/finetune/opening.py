@@ -172,6 +172,9 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
 def begin(job: Job, run: Path | None) -> None:
     """Make the run's folder, or take the one of a run that goes on; and say what is about to happen."""
     known = job.facts["resolved"]
+    start = None
+    if run is None and job.config.keep and (job.config.weights is not None or "model" in known["given"]):
+        start = sharing.whole(job.model.state_dict())  # of each process, its part
     if run is not None:
         before = runs.Run(run).resolved
         if before["data"]["fingerprint"] != known["data"]["fingerprint"]:
@@ -179,9 +182,9 @@ def begin(job: Job, run: Path | None) -> None:
         if job.main:
             runs.clean(run)
     elif job.main:
-        run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
-        if job.config.keep and (job.config.weights is not None or "model" in known["given"]):
-            known["start"] = beginning.write(run, job.model)
+        job.run = run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
+        if start is not None:
+            known["start"] = beginning.write(run, start)
         runs.Run(run).write_json(runs.CONFIG, job.facts)
     job.run = broadcast_object_list([run])[0]
     counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
@@ -201,7 +204,7 @@ def failing(job: Job, new: bool) -> Iterator[None]:
         yield
     except BaseException:
         epochs = any(line["event"] == "epoch" for line in job.lines)
-        if job.main and new and not epochs and not checkpoint.found(job.run):
+        if job.main and new and job.run is not None and not epochs and not checkpoint.found(job.run):
             shutil.rmtree(job.run, ignore_errors=True)
         raise
 
