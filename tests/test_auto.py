@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -164,6 +165,40 @@ def test_each_group_keeps_its_better_half_ties_go_by_the_loss_and_a_nan_is_last(
     plan = rungs([3, 2], 450)  # an arm goes on where it was
     ends = [sum(rung.batches for rung in plan[:k]) for k in range(3)]
     assert [one for one in seen if one[0] == "c"] == [("c", ends[k], plan[k].batches) for k in range(3)]
+
+
+class Diverges(Counts):
+    """The cross entropy; infinite in training from the ``first`` batch to before the ``last``."""
+
+    def __init__(self, first: float = 0, last: float = math.inf):
+        super().__init__()
+        self.first, self.last = first, last
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = super().__call__(logits, labels)
+        return loss * math.inf if logits.requires_grad and self.first < self.calls <= self.last else loss
+
+
+def test_a_candidate_that_diverges_is_out_and_the_others_go_on(parts, tmp_path):
+    plan = rungs([1, 2], 240)
+    loss = Diverges(plan[0].batches, 2 * plan[0].batches)  # the second arm's batches
+    found = auto.search(opened(parts, loss, auto_budget=16.0), TURNED, trainer=Trainer)
+    rows = found["rungs"][0]["arms"]
+    assert [(row["augment"], row["stays"]) for row in rows[2:]] == [(TURNED[1][0], False)]
+    assert math.isnan(rows[2]["loss"]) and len(found["rungs"]) == 2
+    assert {found["chosen"], found["runner_up"]} == {"none", TURNED[1][1]}
+
+    loss = Diverges(plan[0].batches)  # all but the first
+    found = auto.search(opened(parts, loss, auto_budget=16.0), TURNED, trainer=Trainer)
+    assert found["chosen"] == "none" and len(found["rungs"]) == 1
+    kept = runs.Run(tmp_path)
+    kept.write_json("auto.json", found)
+    for one in (found, kept.json("auto.json")):  # as a run that goes on reads it
+        assert auto.chosen_words(one).startswith("augment auto chose none")
+        assert "accuracy not finite" in auto.chosen_words(one)
+
+    with pytest.raises(ValueError, match=r"the loss is finite with no candidate: lower lr \(now 0.02\)"):
+        auto.search(opened(parts, Diverges(), auto_budget=16.0), TURNED, trainer=Trainer)
 
 
 def test_arms_see_the_images_of_the_run_in_its_order(parts):

@@ -76,6 +76,15 @@ def test_a_run_that_fails_says_why(tmp_path):
     assert picture(run, "contact_sheet") and picture(run, "curves")
 
 
+def test_a_run_that_fails_as_it_begins_leaves_no_folder(tmp_path):
+    def wrong(images, ids):
+        raise RuntimeError("no such colour")
+
+    with pytest.raises(Exception, match="no such colour"):
+        finetune(Config(**BASE, out=tmp_path), parts=few(), augment=wrong)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_wrong_is_told_even_where_no_page_can_be_written(tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError("no space left")

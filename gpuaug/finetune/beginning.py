@@ -32,6 +32,12 @@ def open_model(task, config: Config, model: nn.Module | None, parts, input, run:
     return model, name, begun.fill(model, name), files, begun.changes(files)
 
 
+def as_begun(config: Config, run: Path | None) -> Config:
+    """``config`` with the task, the model and the size that were decided before the data were opened, of a ``run`` that
+    goes on: what they were decided by may be gone, or another one."""
+    return config if run is None else replace(config, **runs.Run(run).resolved.get("opened_with", {}))
+
+
 def files_of(config: Config, model: nn.Module | None) -> dict[str, list[str]]:
     """What a model is made of, by "weights" and "model": each file and its digest. ``model``: the one that was given.
     Only of what can go on."""

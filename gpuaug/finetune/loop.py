@@ -255,7 +255,7 @@ class Trainer:
         seconds, shares = clock.finish(job.train.waited)
         seconds += self.seconds
         if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
+            raise recipes.Diverged(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
         hits = {} if job.task.hit is None else {f"train_{job.task.hit}": right / n}
         return {

@@ -116,16 +116,11 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     feed.check_augment(augment)
 
     # What there is
-    task, fixed = chosen(config, parts), parts
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
-    parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config)
-    parts, words = feeds.readable(parts, config)
-    task.check_parts(parts, accelerator.num_processes)
-    told += words
+    config, fixed = beginning.as_begun(config, run), parts
+    task = chosen(config, parts)
+    config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes)
     usual = task.usual(config, fixed)
-    if model is None:
-        config, decided = task.chosen(config, fixed, parts)
-        told += decided
     card, layout = task.card(config, model), layout_of(config, accelerator)
     input = task.input(config, card, fixed, layout)
     pretrained = config.weights is not None or model is not None
@@ -159,7 +154,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     resolved = {
         "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
         "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
-        "decisions": told + words, "given": given, "metrics": list(metrics or {}),
+        "decisions": told + words, "given": given, "metrics": list(metrics or {}), "opened_with": opened_with,
     }  # fmt: skip
     facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
@@ -167,6 +162,25 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
         task, config, recipe, accelerator, screen, model, learner, set() if learner is not model else never, augment,
         input, parts, *opened, training, judged, dict(metrics or {}), facts,
     )  # fmt: skip
+
+
+def open_data(
+    task: Task, config: Config, given: Parts | None, model: nn.Module | None, processes: int
+) -> tuple[Config, dict[str, Any], Parts, list[str]]:
+    """(``config`` with a model and a size where these are decided here, what of it the data were opened with, the
+    parts, what was decided, in words); ``given``, ``model``: the parts and the model that were given, if any."""
+    told = []
+    if model is None:
+        config, told = task.of_weights(config, given)
+    opened_with = {"task": task.name, "model": config.model, "size": config.size}
+    parts, words = (given, ["parts as they were given"]) if given else task.open_parts(config)
+    parts, bad = feeds.readable(parts, config)
+    task.check_parts(parts, processes)
+    told = words + bad + told
+    if model is None:
+        config, decided = task.chosen(config, given, parts)
+        told += decided
+    return config, opened_with, parts, told
 
 
 def begin(job: Job, run: Path | None) -> None:
