@@ -18,6 +18,8 @@ from torch.nn import functional as F
 for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
+from PIL import Image  # noqa: E402
+
 from gpuaug import presets  # noqa: E402
 from gpuaug.data import Loader, Parts, digits  # noqa: E402
 from gpuaug.finetune import Config, Interrupted, auto, feed, finetune, page, resume, runs  # noqa: E402
@@ -255,6 +257,21 @@ def test_a_small_validation_that_was_set_aside_joins_the_folds():
     for (learned, _), fold in zip(judge.pairs, folds, strict=True):
         assert {*learned.loader.source.ids.tolist()} == whole - {*fold}
     assert not whole & {*job.parts.test.ids.tolist()}
+
+
+def test_an_image_that_cannot_be_read_is_in_no_fold(tmp_path):
+    some = digits(32)
+    for i in range(100):
+        place = tmp_path / some.classes[int(some.labels[i]) % 2] / f"{i}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(some.images[i].permute(1, 2, 0).numpy()).save(place)
+    options = {"data": str(tmp_path), "model": "test_resnet", "size": 32, "val_fraction": 0.2}
+    lost = opened(None, **options).parts.train.items[0]
+    lost.write_bytes(b"")
+    job = opened(None, **options, max_bad=0.1)
+    judge = auto.judge_of(job)
+    assert judge.images == len(job.parts.train) + len(job.parts.val)
+    assert lost not in [one for pair in judge.pairs for part in pair for one in part.loader.source.items]
 
 
 # The run
