@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 
 for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
+
+from PIL import Image  # noqa: E402
 
 from gpuaug import presets  # noqa: E402
 from gpuaug.data import Loader, Parts, digits  # noqa: E402
@@ -166,6 +169,40 @@ def test_each_group_keeps_its_better_half_ties_go_by_the_loss_and_a_nan_is_last(
     assert [one for one in seen if one[0] == "c"] == [("c", ends[k], plan[k].batches) for k in range(3)]
 
 
+class Diverges(Counts):
+    """The cross entropy; infinite in training from the ``first`` batch to before the ``last``."""
+
+    def __init__(self, first: float = 0, last: float = math.inf):
+        super().__init__()
+        self.first, self.last = first, last
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = super().__call__(logits, labels)
+        return loss * math.inf if logits.requires_grad and self.first < self.calls <= self.last else loss
+
+
+def test_a_candidate_that_diverges_is_out_and_the_others_go_on(parts, tmp_path):
+    plan = rungs([1, 2], 240)
+    loss = Diverges(plan[0].batches, 2 * plan[0].batches)  # the second arm's batches
+    found = auto.search(opened(parts, loss, auto_budget=16.0), TURNED, trainer=Trainer)
+    rows = found["rungs"][0]["arms"]
+    assert [(row["augment"], row["stays"]) for row in rows[2:]] == [(TURNED[1][0], False)]
+    assert math.isnan(rows[2]["loss"]) and len(found["rungs"]) == 2
+    assert {found["chosen"], found["runner_up"]} == {"none", TURNED[1][1]}
+
+    loss = Diverges(plan[0].batches)  # all but the first
+    found = auto.search(opened(parts, loss, auto_budget=16.0), TURNED, trainer=Trainer)
+    assert found["chosen"] == "none" and len(found["rungs"]) == 1
+    kept = runs.Run(tmp_path)
+    kept.write_json("auto.json", found)
+    for one in (found, kept.json("auto.json")):  # as a run that goes on reads it
+        assert auto.chosen_words(one).startswith("augment auto chose none")
+        assert "accuracy not finite" in auto.chosen_words(one)
+
+    with pytest.raises(ValueError, match=r"the loss is finite with no candidate: lower lr \(now 0.02\)"):
+        auto.search(opened(parts, Diverges(), auto_budget=16.0), TURNED, trainer=Trainer)
+
+
 def test_arms_see_the_images_of_the_run_in_its_order(parts):
     job = opened(parts)
     wanted = [ids.tolist() for epoch in range(3) for _, _, ids in with_epoch(job.train.loader, epoch)]
@@ -220,6 +257,21 @@ def test_a_small_validation_that_was_set_aside_joins_the_folds():
     for (learned, _), fold in zip(judge.pairs, folds, strict=True):
         assert {*learned.loader.source.ids.tolist()} == whole - {*fold}
     assert not whole & {*job.parts.test.ids.tolist()}
+
+
+def test_an_image_that_cannot_be_read_is_in_no_fold(tmp_path):
+    some = digits(32)
+    for i in range(100):
+        place = tmp_path / some.classes[int(some.labels[i]) % 2] / f"{i}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(some.images[i].permute(1, 2, 0).numpy()).save(place)
+    options = {"data": str(tmp_path), "model": "test_resnet", "size": 32, "val_fraction": 0.2}
+    lost = opened(None, **options).parts.train.items[0]
+    lost.write_bytes(b"")
+    job = opened(None, **options, max_bad=0.1)
+    judge = auto.judge_of(job)
+    assert judge.images == len(job.parts.train) + len(job.parts.val)
+    assert lost not in [one for pair in judge.pairs for part in pair for one in part.loader.source.items]
 
 
 # The run

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +23,9 @@ if sys.platform != "linux":
     pytest.skip("it forks processes, and sends them signals", allow_module_level=True)
 
 import finetuning  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
-from gpuaug.finetune import Config, checkpoint, runs, sharing  # noqa: E402
+from gpuaug.finetune import Config, checkpoint, models, runs, sharing  # noqa: E402
 
 RUN = "001-test_resnet-few-finetune"
 WAYS = {"ddp": {}, "fsdp": {"ACCELERATE_USE_FSDP": "true"}}
@@ -131,6 +132,20 @@ def test_what_was_shared_out_goes_on_in_one_process(context, tmp_path, alone):
     )
     found = Launched(context, tmp_path, 1, 20, tmp_path / RUN).end()
     assert found["metrics"] == pytest.approx(alone["metrics"], abs=1e-4)
+
+
+def test_weights_that_are_shared_out_are_kept_whole_before_the_first_step(context, tmp_path):
+    began = models.build("test_resnet", 10)[0].state_dict()
+    save_file(began, tmp_path / "w.safetensors")
+    options = {"way": WAYS["fsdp"], "epochs": 1, "head_epochs": 0, "weights": str(tmp_path / "w.safetensors")}
+    Launched(context, tmp_path, 2, 10, stop=[0, 3], **options).end(130)
+    (run,) = runs.every(tmp_path)
+    kept = load_file(run.path(runs.START))
+    assert kept.keys() == began.keys() and all(torch.equal(kept[name], began[name]) for name in kept)
+    (tmp_path / "w.safetensors").unlink()
+    shutil.rmtree(run.path(runs.CHECKPOINTS))
+    first = Launched(context, tmp_path, 2, 10, run.folder, **options).end()
+    assert len(first["history"]) == 1 and not run.path(runs.START).exists()
 
 
 def test_processes_ask_about_once_a_second_and_all_know(monkeypatch):

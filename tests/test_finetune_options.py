@@ -98,7 +98,7 @@ def test_too_few_images_are_not_split():
     assert recipes.held_out(Config(), 999) == (0.0, True) and recipes.held_out(Config(), 1000) == (0.1, False)
     assert recipes.held_out(Config(val_fraction=0.2), 50) == (0.2, False)
     assert recipes.held_out(Config(val_fraction=0.0), 5000) == (0.0, False)
-    for asked in ({"patience": 2}, {"schedule": "plateau"}, {"best": "loss"}):
+    for asked in ({"patience": 2}, {"schedule": "plateau"}, {"best": "loss"}, {"best": "accuracy"}):
         assert recipes.held_out(Config(**asked), 50) == (0.1, False)
 
 

@@ -209,6 +209,29 @@ def test_a_run_goes_on_from_its_beginning_without_the_file(tmp_path):
     same(whole.run, resume(run, parts=few(), loss=Stops()).run)
 
 
+@pytest.mark.parametrize("becomes", ["gone", "another model's"])
+def test_the_model_and_the_size_of_a_runs_weights_stay_those_that_it_began_with(tmp_path, becomes):
+    options = {"epochs": 1, "batch_size": 200, "device": "cpu", "workers": 0, "quiet": True, "recipe": "finetune"}
+    first = finetune(Config(**options, model="test_resnet", size=40, out=tmp_path / "first"))
+    file = shutil.copy(first.run / runs.WEIGHTS, tmp_path / "w.safetensors")
+    config = Config(**options, weights=str(file), robustness=0, out=tmp_path / "runs")
+    whole = finetune(config, loss=Stops())
+    known = runs.Run(whole.run).resolved
+    assert (known["model"], known["size"]) == ("test_resnet", 40)
+    with pytest.raises(Interrupted) as found:
+        finetune(config, loss=Stops(2))
+    file.unlink()
+    if becomes != "gone":
+        save_file({}, file, {"gpuaug": json.dumps({"model": "test_vit", "size": 48})})
+    assert resume(found.value.run, loss=Stops()).run == found.value.run
+    same(whole.run, found.value.run)
+    for name in (runs.REPORT, runs.START):  # as if it was killed with the report just written
+        runs.write(whole.run / name, b"")
+    with pytest.raises(ValueError, match="this run is done"):
+        resume(whole.run, loss=Stops())
+    assert not (whole.run / runs.START).exists()
+
+
 def test_kept_weights_that_are_damaged_are_not_taken(tmp_path):
     config = Config(**BASE, weights=str(weights(tmp_path / "w.safetensors")), out=tmp_path / "runs")
     run = stopped(config, 2)

@@ -245,3 +245,12 @@ def test_an_error_of_the_system_is_one_line(monkeypatch, capsys, error, said):
     monkeypatch.setattr("gpuaug.cli.run", fails)
     assert main(["demo"]) == 2
     assert capsys.readouterr().err == said
+
+
+def test_what_a_run_began_with_goes_with_its_checkpoints(tmp_path):
+    run = runs.Run(tmp_path / "001-a")
+    run.write_json(runs.CONFIG, {"asked": {}, "resolved": {}})
+    runs.write(run.path(runs.START), bytes(100))
+    runs.write(run.path(runs.CHECKPOINTS) / "epoch-0001.pt", bytes(10))
+    assert runs.remove_checkpoints(run) == 110
+    assert [path.name for path in run.folder.iterdir()] == [runs.CONFIG] and runs.remove_checkpoints(run) == 0

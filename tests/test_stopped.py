@@ -15,7 +15,8 @@ for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tq
 from finetuning import few  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from gpuaug.finetune import Config, Interrupted, Run, corrupted, finetune, report, resume, runs  # noqa: E402
+from gpuaug.finetune import Config, Interrupted, Run, corrupted, finetune, report, resume, runs, state  # noqa: E402
+from gpuaug.finetune import page as page_of_runs  # noqa: E402
 
 BASE = {"model": "test_resnet", "epochs": 3, "batch_size": 50, "device": "cpu", "workers": 0, "quiet": True}
 
@@ -76,6 +77,15 @@ def test_a_run_that_fails_says_why(tmp_path):
     assert picture(run, "contact_sheet") and picture(run, "curves")
 
 
+def test_a_run_that_fails_as_it_begins_leaves_no_folder(tmp_path):
+    def wrong(images, ids):
+        raise RuntimeError("no such colour")
+
+    with pytest.raises(Exception, match="no such colour"):
+        finetune(Config(**BASE, out=tmp_path), parts=few(), augment=wrong)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_wrong_is_told_even_where_no_page_can_be_written(tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError("no space left")
@@ -105,8 +115,11 @@ def test_a_run_that_was_stopped_while_its_images_were_corrupted(tmp_path, monkey
         finetune(config, parts=few())
     run = Run(tmp_path / "002-test_resnet-few-full")
     assert run.events("after") and not run.path(runs.REPORT).exists() and run.robustness is None
+    write, said = page_of_runs.write, []
+    monkeypatch.setattr(page_of_runs, "write", lambda *one: (said.append(state.of(run).word), write(*one)))
     resume(run.folder, parts=few())
     assert Run(run.folder).robustness == whole.robustness and "Robustness" in page(run)
+    assert said == [state.RUNNING] and run.json(runs.STATE)["state"] == state.DONE
 
 
 def test_the_contact_sheet_is_there_before_the_first_epoch_and_changes_no_draw(tmp_path, monkeypatch):

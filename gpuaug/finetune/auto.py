@@ -26,11 +26,12 @@ from tqdm.auto import tqdm
 
 from gpuaug.data import Parts, Source
 
-from . import feed, runs
+from . import feed, feeds, runs
 from .checkpoint import Interrupt
 from .config import AUTO
 from .feed import Feed
 from .metrics import wilson
+from .recipes import Diverged
 from .screen import Screen
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def judge_of(job: Job) -> Judge:
         return Judge([(job.train, job.val)], job.best, "validation", len(parts.val))
     pool = parts
     if parts.val is not None and not given:
-        pool, _ = job.task.open_parts(replace(job.config, val_fraction=0.0))
+        pool, _ = feeds.readable(job.task.open_parts(replace(job.config, val_fraction=0.0))[0], job.config)
     if pool.val is not None:
         return Judge([(job.train, job.val)], "-loss", "the loss of validation", len(parts.val))
     pairs, fixed = [], (job.model, job.config, job.recipe)
@@ -216,7 +217,8 @@ class Arm:
         return self.folder / f"{fold}.pt"
 
     def train(self, job: Job, pair: tuple[Feed, Feed], fold: int, begin: int, batches: int, interrupt: Interrupt):
-        """Go on for ``batches``, ``begin`` of which it has had; returns the scores of what judges."""
+        """Go on for ``batches``, ``begin`` of which it has had; returns the scores of what judges, NaN where the loss
+        did not stay finite."""
         made = feed.mixed(job.input.augmented(self.spec), job.config, len(job.parts.train.classes))
         part = Part(pair[0], made, begin)
         part.length, recipe, every = batches, job.recipe, job.config.accumulate
@@ -229,8 +231,14 @@ class Arm:
         trainer = self.trainer(replace(job, recipe=few, train=part, val=pair[1], augment=made))
         for epoch, part.length in ((1, head), (2, batches - head)):
             if part.length:
-                trainer.train(epoch, interrupt)
+                diverged = False
+                try:
+                    trainer.train(epoch, interrupt)
+                except Diverged:  # by the mean over all processes: each of them is here
+                    diverged = True
                 trainer.stop_if(trainer.agreement.now(interrupt.asked))
+                if diverged:
+                    return dict.fromkeys((*job.task.metrics, job.best.removeprefix("-"), *job.metrics), math.nan)
         torch.save(job.model.state_dict(), self.path(fold))
         return trainer.test(pair[1])
 
@@ -245,14 +253,15 @@ class Search:
     plan: list[Rung]
 
     def run(self, interrupt: Interrupt) -> list[dict[str, Any]]:
-        """All rungs; of each {"batches", "arms": [{"augment", "stays", and scores}]}, the best first."""
+        """All rungs; of each {"batches", "arms": [{"augment", "stays", and scores}]}, the best first. They end early
+        where one candidate is left; where none is, as the loss was never finite, this raises Diverged."""
         start = {name: value.detach().clone() for name, value in self.job.model.state_dict().items()}
         table, begin = [], 0
         try:
             for number, rung in enumerate(self.plan, 1):
                 self.train(start, rung, begin, number, interrupt)
                 self.arms.sort(key=self.key, reverse=True)
-                stay = self.better_halves() if number < len(self.plan) else self.arms[:1]
+                stay = self.better_halves() if number < len(self.plan) else self.finite()[:1]
                 rows = [{"augment": arm.spec, "stays": arm in stay, **arm.scores} for arm in self.arms]
                 rows = broadcast_object_list([rows])[0]  # sums of other orders may differ by a bit
                 by_spec = {arm.spec: arm for arm in self.arms}
@@ -260,6 +269,12 @@ class Search:
                 table.append({"batches": rung.batches, "arms": rows})
                 self.job.screen.say(rung_words(number, len(self.plan), table[-1], self.judge))
                 begin += rung.batches
+                if not self.arms:
+                    raise Diverged(
+                        f"augment auto: the loss is finite with no candidate: lower lr (now {self.job.recipe.lr:g})"
+                    )
+                if len(self.arms) == 1:
+                    break
         finally:
             self.job.model.load_state_dict(start)
         return table
@@ -268,7 +283,7 @@ class Search:
         """One rung."""
         model, pairs, found = self.job.model, self.judge.pairs, {arm.spec: [] for arm in self.arms}
         bar = tqdm(
-            total=rung.arms * len(pairs), desc=f"augment auto, rung {number}", leave=False, unit="training",
+            total=len(self.arms) * len(pairs), desc=f"augment auto, rung {number}", leave=False, unit="training",
             disable=None if self.job.screen.words else True, dynamic_ncols=True,
         )  # fmt: skip
         with bar:
@@ -284,13 +299,20 @@ class Search:
             arm.scores = {name: float(np.average([s[name] for s in found[arm.spec]], weights=counts)) for name in names}
 
     def better_halves(self) -> list[Arm]:
-        """Of each group, of arms that are sorted."""
+        """Of each group, of arms that are sorted; without those whose loss is not finite."""
         groups = [[arm for arm in self.arms if arm.group == k] for k in sorted({arm.group for arm in self.arms})]
-        return [arm for group in groups for arm in group[: -(-len(group) // 2)]]
+        halves = [arm for group in groups for arm in group[: -(-len(group) // 2)]]
+        return [arm for arm in self.finite() if arm in halves]
+
+    def finite(self) -> list[Arm]:
+        """The arms whose loss is finite, in their order."""
+        return [arm for arm in self.arms if math.isfinite(arm.scores["loss"])]
 
     def key(self, arm: Arm) -> tuple[float, float]:
         """More is better; what is not finite comes last."""
         name = self.judge.metric
+        if not math.isfinite(arm.scores["loss"]):
+            return -math.inf, -math.inf
         values = (-arm.scores[name[1:]] if name[0] == "-" else arm.scores[name], -arm.scores["loss"])
         return tuple(value if math.isfinite(value) else -math.inf for value in values)
 
@@ -318,7 +340,7 @@ def search(job: Job, groups: Sequence[Sequence[str]] | None = None, *, trainer: 
     )
     scaler, device = job.accelerator.scaler, job.accelerator.device
     scale = None if scaler is None else scaler.state_dict()
-    interrupt = Interrupt("step", not job.screen.words)
+    interrupt = Interrupt("step", not job.screen.words, job.launched)
     interrupt.words = "stopping the search for an augmentation; nothing of it is kept"
     try:
         with (
@@ -372,7 +394,9 @@ def settle(job: Job, run: Path | None, trainer: type[Trainer]) -> None:
     known["decisions"].append(chosen_words(found))
 
 
-def shown(name: str, value: float) -> str:
+def shown(name: str, value: float | None) -> str:
+    if value is None or not math.isfinite(value):  # config.json says null
+        return f"{name} not finite"
     return f"{value:.3f}" if name == "loss" else f"{value:.1%}"
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from . import runs
 from .config import Config
@@ -29,6 +30,12 @@ def open_model(task, config: Config, model: nn.Module | None, parts, input, run:
     begun = Begun(run, runs.Run(run).resolved)
     model, name, _ = task.open_model(begun.without(config), model, parts, input)
     return model, name, begun.fill(model, name), files, begun.changes(files)
+
+
+def as_begun(config: Config, run: Path | None) -> Config:
+    """``config`` with the task, the model and the size that were decided before the data were opened, of a ``run`` that
+    goes on: what they were decided by may be gone, or another one."""
+    return config if run is None else replace(config, **runs.Run(run).resolved.get("opened_with", {}))
 
 
 def files_of(config: Config, model: nn.Module | None) -> dict[str, list[str]]:
@@ -75,11 +82,11 @@ def digest(path: Path) -> str:
     return made.hexdigest()
 
 
-def write(run: Path, model: nn.Module) -> str:
-    """Keep the model's weights as they are before the first step; returns the file's digest."""
+def write(run: Path, state: Mapping[str, Tensor]) -> str:
+    """Keep a model's ``state`` as it is before the first step, whole tensors; returns the file's digest."""
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     runs.write(run / runs.START, save(state))
     return digest(run / runs.START)
 

@@ -42,6 +42,9 @@ class Classify(Task):
         self.several = False  # whether a sample may have several labels
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
+    def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
+        return models.of_weights(config, given.train.size if given else None)
+
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
         parts, words = with_validation(config, open_parts(config.data, config.size, val_fraction=0.0))
         root, told = Path(config.data), [words] if words else []

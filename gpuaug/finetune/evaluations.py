@@ -11,7 +11,7 @@ import torch
 
 from gpuaug.data import Parts, Source
 
-from . import corrupted, evaluating, feeds, page, predicting, runs, testing
+from . import beginning, corrupted, evaluating, feeds, page, predicting, runs, testing
 from .config import Config
 from .opening import chosen, environment, fingerprint
 from .report import store_predictions
@@ -112,7 +112,7 @@ def own(run: Run, part: str | None) -> Data:
     """The data of a run. Raises ValueError where they cannot be opened again, or have changed."""
     if not run.asked:
         raise ValueError(f"{run.folder}: there is no run here that says which data it had; name some: --data")
-    known, config = run.resolved, run.config
+    known, config = run.resolved, beginning.as_begun(run.config, run.folder)
     if "parts" in known.get("given", ()):
         raise ValueError(f"{run.folder}: its data were made in Python; name some: --data, or hand them to evaluate()")
     parts, _ = feeds.readable(chosen(config, None).open_parts(config)[0], config)

@@ -85,35 +85,39 @@ def finetune(
     job = open_job(config, parts, model, augment, loss, metrics, run)
     auto.settle(job, run, Trainer)
     trainer = Trainer(job)
-    begin(job, run)
-    callbacks = (*tensorboard.listeners(job), *callbacks)
     interrupt = Interrupt("step", not job.screen.words, job.launched)
-    with failing(job, run is None), interrupt, state.kept(job.run, job.main), report.kept(job, interrupt):
-        if run is not None:
-            trainer.resume()
+    with failing(job, run is None), interrupt:
+        begin(job, run)
+        with state.kept(job.run, job.main), report.kept(job, interrupt):
+            if run is not None:
+                trainer.resume()
+            callbacks = (*tensorboard.listeners(job), *callbacks)
+            learn(trainer, callbacks, interrupt)
+            interrupt.words = WRITING
+            return finish(trainer, callbacks)
 
-        # Before
-        if not job.lines:
-            record(job, callbacks, {"event": "before"} | named("test", trainer.test(job.test)))
 
-        # Epochs
-        for epoch in range(trainer.epoch + 1, job.recipe.epochs + 1):
-            if trainer.has_enough():
-                break
-            line = trainer.train(epoch, interrupt)
-            scores = trainer.test(job.val) if job.val is not None else dict.fromkeys(job.task.metrics)
-            is_best = trainer.judge(epoch, scores)
-            record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | named("val", scores))
-            job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, job.task, job.best, is_best))
-            trainer.save()
-            if is_best:
-                trainer.save_best()
-            trainer.stop_if(trainer.agreement.now(interrupt.asked))
-        trainer.check_best()
+def learn(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]], interrupt: Interrupt) -> None:
+    """The test before the first epoch, and all epochs that are left."""
+    job = trainer.job
+    # Before
+    if not job.lines:
+        record(job, callbacks, {"event": "before"} | named("test", trainer.test(job.test)))
 
-        # After
-        interrupt.words = "the epochs are done; what follows from them is written"
-        return finish(trainer, callbacks)
+    # Epochs
+    for epoch in range(trainer.epoch + 1, job.recipe.epochs + 1):
+        if trainer.has_enough():
+            break
+        line = trainer.train(epoch, interrupt)
+        scores = trainer.test(job.val) if job.val is not None else dict.fromkeys(job.task.metrics)
+        is_best = trainer.judge(epoch, scores)
+        record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | named("val", scores))
+        job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, job.task, job.best, is_best))
+        trainer.save()
+        if is_best:
+            trainer.save_best()
+        trainer.stop_if(trainer.agreement.now(interrupt.asked))
+    trainer.check_best()
 
 
 def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Result:
@@ -152,6 +156,7 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     found = runs.find(out, run)
     done = bool(found.events("after"))
     if done and found.path(runs.REPORT).exists():
+        runs.finish(found.folder, found.config.keep_done)  # it may have been killed just before
         raise ValueError(f"{found.folder}: this run is done; start a new one with weights={found.path(runs.WEIGHTS)}")
     state.check_free(found)
     check_given(found, given)
@@ -159,9 +164,12 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
         return finetune(found.config, run=found.folder, **given)
     job = open_job(found.config, *(given.get(name) for name in GIVEN), run=found.folder)
     auto.settle(job, found.folder, Trainer)
-    begin(job, found.folder)
-    job.lines = found.lines()
-    return close(job)
+    interrupt = Interrupt("step", not job.screen.words, job.launched)
+    interrupt.words = WRITING
+    with interrupt, state.kept(found.folder, job.main):
+        begin(job, found.folder)
+        job.lines = found.lines()
+        return close(job)
 
 
 def check_given(run: runs.Run, given: Mapping[str, Any]) -> None:
@@ -247,7 +255,7 @@ class Trainer:
         seconds, shares = clock.finish(job.train.waited)
         seconds += self.seconds
         if not math.isfinite(loss):
-            raise ValueError(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
+            raise recipes.Diverged(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
         hits = {} if job.task.hit is None else {f"train_{job.task.hit}": right / n}
         return {
@@ -453,6 +461,7 @@ def default_generator(device: torch.device) -> torch.Generator:
 
 
 GIVEN = ("parts", "model", "augment", "loss", "metrics")  # what open_job takes beside the config
+WRITING = "the epochs are done; what follows from them is written"  # said where a run is asked to stop there
 COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
 
 

@@ -118,17 +118,15 @@ def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config,
     ``given``: side in pixels of the parts that were given, if they have one. ``side``: the shorter one of the images.
     Raises ValueError for a weights file that is none.
     """
-    told, free = [], config.size is None and given is None
+    config, told = of_weights(config, given)
     if config.model is None:
-        about = said(Path(config.weights)) if config.weights not in (None, PRETRAINED) else {}
-        name = PUBLISHED if config.weights == PRETRAINED else about.get("model", SMALL)
-        why = "that of the weights" if about else "small, and timm publishes weights for it"
-        why = "small; --model takes another" if name == SMALL and not about else why
-        config = replace(config, model=name, size=about.get("size") if free else config.size)
-        told.append(f"model {name}: {why}")
+        published = config.weights == PRETRAINED
+        config = replace(config, model=PUBLISHED if published else SMALL)
+        why = "small, and timm publishes weights for it" if published else "small; --model takes another"
+        told.append(f"model {config.model}: {why}")
     if config.weights is not None or config.model != SMALL:
         return config, told
-    if free and side is not None and side >= LARGE:
+    if config.size is None and given is None and side is not None and side >= LARGE:
         config = replace(config, size=LARGER)
         told.append(f"input of {LARGER} x {LARGER}: images of {side} pixels, and more would be slow without a GPU")
     told.append(
@@ -136,6 +134,18 @@ def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config,
         "download), or --model NAME --weights FILE.safetensors"
     )
     return config, told
+
+
+def of_weights(config: Config, given: int | None) -> tuple[Config, list[str]]:
+    """The part of :func:`chosen` that hangs on no images: (``config`` with the model and the size that a run's weights
+    file says, where none were asked for; in words what was decided)."""
+    about = {}
+    if config.model is None and config.weights not in (None, PRETRAINED):
+        about = said(Path(config.weights))
+    if "model" not in about:
+        return config, []
+    size = about.get("size") if config.size is None and given is None else config.size
+    return replace(config, model=about["model"], size=size), [f"model {about['model']}: that of the weights"]
 
 
 def known(name: str) -> bool:

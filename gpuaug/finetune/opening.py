@@ -116,16 +116,11 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     feed.check_augment(augment)
 
     # What there is
-    task, fixed = chosen(config, parts), parts
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
-    parts, told = (parts, ["parts as they were given"]) if parts else task.open_parts(config)
-    parts, words = feeds.readable(parts, config)
-    task.check_parts(parts, accelerator.num_processes)
-    told += words
+    config, fixed = beginning.as_begun(config, run), parts
+    task = chosen(config, parts)
+    config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes)
     usual = task.usual(config, fixed)
-    if model is None:
-        config, decided = task.chosen(config, fixed, parts)
-        told += decided
     card, layout = task.card(config, model), layout_of(config, accelerator)
     input = task.input(config, card, fixed, layout)
     pretrained = config.weights is not None or model is not None
@@ -159,7 +154,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     resolved = {
         "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
         "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
-        "decisions": told + words, "given": given, "metrics": list(metrics or {}),
+        "decisions": told + words, "given": given, "metrics": list(metrics or {}), "opened_with": opened_with,
     }  # fmt: skip
     facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
@@ -169,9 +164,31 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     )  # fmt: skip
 
 
+def open_data(
+    task: Task, config: Config, given: Parts | None, model: nn.Module | None, processes: int
+) -> tuple[Config, dict[str, Any], Parts, list[str]]:
+    """(``config`` with a model and a size where these are decided here, what of it the data were opened with, the
+    parts, what was decided, in words); ``given``, ``model``: the parts and the model that were given, if any."""
+    told = []
+    if model is None:
+        config, told = task.of_weights(config, given)
+    opened_with = {"task": task.name, "model": config.model, "size": config.size}
+    parts, words = (given, ["parts as they were given"]) if given else task.open_parts(config)
+    parts, bad = feeds.readable(parts, config)
+    task.check_parts(parts, processes)
+    told = words + bad + told
+    if model is None:
+        config, decided = task.chosen(config, given, parts)
+        told += decided
+    return config, opened_with, parts, told
+
+
 def begin(job: Job, run: Path | None) -> None:
     """Make the run's folder, or take the one of a run that goes on; and say what is about to happen."""
     known = job.facts["resolved"]
+    start = None
+    if run is None and job.config.keep and (job.config.weights is not None or "model" in known["given"]):
+        start = sharing.whole(job.model.state_dict())  # of each process, its part
     if run is not None:
         before = runs.Run(run).resolved
         if before["data"]["fingerprint"] != known["data"]["fingerprint"]:
@@ -179,9 +196,9 @@ def begin(job: Job, run: Path | None) -> None:
         if job.main:
             runs.clean(run)
     elif job.main:
-        run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
-        if job.config.keep and (job.config.weights is not None or "model" in known["given"]):
-            known["start"] = beginning.write(run, job.model)
+        job.run = run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
+        if start is not None:
+            known["start"] = beginning.write(run, start)
         runs.Run(run).write_json(runs.CONFIG, job.facts)
     job.run = broadcast_object_list([run])[0]
     counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
@@ -201,7 +218,7 @@ def failing(job: Job, new: bool) -> Iterator[None]:
         yield
     except BaseException:
         epochs = any(line["event"] == "epoch" for line in job.lines)
-        if job.main and new and not epochs and not checkpoint.found(job.run):
+        if job.main and new and job.run is not None and not epochs and not checkpoint.found(job.run):
             shutil.rmtree(job.run, ignore_errors=True)
         raise
 

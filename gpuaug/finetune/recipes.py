@@ -76,6 +76,10 @@ def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list
     return recipe, told
 
 
+class Diverged(ValueError):
+    """A loss in training that is no longer finite."""
+
+
 def held_out(config: Config, images: int) -> tuple[float, bool]:
     """(the fraction of the training part that becomes the validation part, whether it is 0 for want of images).
 
@@ -83,7 +87,7 @@ def held_out(config: Config, images: int) -> tuple[float, bool]:
     """
     if config.val_fraction is not None:
         return config.val_fraction, False
-    needed = config.patience is not None or config.schedule == "plateau" or config.best not in (None, "accuracy")
+    needed = config.patience is not None or config.schedule == "plateau" or config.best is not None
     few = images * VAL_FRACTION < SMALLEST_VALIDATION and not needed
     return (0.0 if few else VAL_FRACTION), few
 

@@ -259,15 +259,16 @@ def remove(run: Run) -> int:
 
 
 def remove_checkpoints(run: Run) -> int:
-    """Remove the folder of a run's checkpoints; returns how many bytes lay in it. Raises ValueError as `remove`."""
+    """Remove all that a run would go on from, its checkpoints and the weights that it began with; returns how many
+    bytes these had. For a run that is done. Raises ValueError as `remove`."""
     check_run(run)
-    folder = run.path(CHECKPOINTS)
-    if not folder.is_dir():
-        return 0
+    folder, start = run.path(CHECKPOINTS), run.path(START)
     if folder.is_symlink():
         raise ValueError(f"{folder}: a link, whose target is left alone; remove it yourself")
-    size = size_of(folder)
-    shutil.rmtree(folder)
+    size = size_of(folder) + (start.lstat().st_size if start.exists() else 0)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    start.unlink(missing_ok=True)
     return size
 
 

@@ -48,6 +48,11 @@ class Task(ABC):
         """What the model wants; ``parts``: those that were given."""
         return Input.of(config, card, parts, layout)
 
+    def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
+        """(``config`` with the model and the size that a run's weights say, where they decide; in words what they
+        did); ``given``: the parts that were given, if any. The data are opened by it."""
+        return config, []
+
     @abstractmethod
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
         """The parts of ``config.data``, and in words where each comes from."""
