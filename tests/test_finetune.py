@@ -122,7 +122,7 @@ def test_wrong_weights_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not a safetensors file"):
         models.build("resnet20", 10, str(tmp_path / "text.safetensors"))
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="not the weights of this model; .* tensors differ: bn1.bias"):
+    with pytest.raises(ValueError, match="not the weights of this model, .* tensors differ: bn1.bias"):
         models.build("resnet20", 10, str(tmp_path / "w.safetensors"))
     with pytest.raises(ValueError, match="resnet20 has no published weights"):
         models.build("resnet20", 10, "pretrained")

@@ -61,7 +61,7 @@ def test_the_recipe_follows_from_the_weights_and_from_what_is_said():
     assert recipes.resolve(Config(), True, 10_000)[0] == FINETUNE
     made, told = recipes.resolve(Config(recipe="probe", lr=0.5, epochs=7), False, 100)
     assert made == replace(PROBE, lr=0.5, epochs=7, batch_size=12)
-    assert told == ["recipe probe", "batches of 12: an epoch of 100 images has some steps then"]
+    assert told == ["recipe probe", "batches of 12: 100 images make 8 steps an epoch then"]
     assert recipes.resolve(Config(batch_size=64), True, 100)[0].batch_size == 64
 
 
@@ -69,7 +69,7 @@ def test_few_images_get_smaller_batches_and_more_epochs():
     made, told = recipes.resolve(Config(), True, 100)
     assert (made.batch_size, made.epochs) == (12, 30)
     assert told[1:] == [
-        "batches of 12: an epoch of 100 images has some steps then", "30 epochs: 240 steps, as one of 100 images has 8"
+        "batches of 12: 100 images make 8 steps an epoch then", "30 epochs: 240 steps, as one of 100 images has 8"
     ]  # fmt: skip
     made, _ = recipes.resolve(Config(), False, 900)
     assert (made.batch_size, made.epochs) == (56, 63)

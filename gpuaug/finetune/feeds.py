@@ -56,7 +56,7 @@ def image_feeds(
     if len(train) > len(parts.train):
         told.append(f"{len(train):,} images an epoch: those of small classes come several times, each time drawn anew")
     if drops:
-        told.append(f"a last batch of {each % recipe.batch_size} is left out each epoch; the order decides whose")
+        told.append(f"a last batch of {each % recipe.batch_size} is left out each epoch, other images each time")
     if feeds[0].loader.resident:
         told.append(f"training images resident in memory, {feed.nbytes(train) / 1e6:,.0f} MB")
     else:

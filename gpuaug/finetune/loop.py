@@ -142,6 +142,7 @@ def close(job: Job) -> Result:
         runs.finish(job.run, job.config.keep_done)
     job.accelerator.wait_for_everyone()
     job.screen.say(f"wrote    {job.run}/: {', '.join(sorted(p.name for p in job.run.iterdir()))}")
+    job.screen.say(f"next     open {job.run / runs.REPORT}")
     shares, main = history[-1]["shares"], job.task.metrics[0]
     return Result(job.run, before[main], after[main], line["best_epoch"], history, after, shares)
 

@@ -122,7 +122,11 @@ def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config,
     if config.model is None:
         published = config.weights == PRETRAINED
         config = replace(config, model=PUBLISHED if published else SMALL)
-        why = "small, and timm publishes weights for it" if published else "small; --model takes another"
+        why = "small; --model takes another"
+        if published:
+            why = "small, and timm publishes weights for it"
+        elif config.weights is not None:
+            why = f"{Path(config.weights).name} does not say its own; --model NAME does"
         told.append(f"model {config.model}: {why}")
     if config.weights is not None or config.model != SMALL:
         return config, told
@@ -344,8 +348,8 @@ def fill(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None)
     if wrong:
         of = about.get("model", name)
         raise ValueError(
-            f"{path}: not the weights of this model{f', {name}, but of {of}' if of != name else ''}; {len(wrong)} "
-            f"tensors differ: {', '.join(wrong[:4])}, ..."
+            f"{path}: not the weights of this model, {name}{f', but of {of}' if of != name else ''}; {len(wrong)} "
+            f"tensors differ: {', '.join(wrong[:4])}, ...; give the model that they are of (--model)"
         )
     model.load_state_dict(state, strict=False)
     if new:

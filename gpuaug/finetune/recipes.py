@@ -63,7 +63,7 @@ def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list
     few = max(SMALLEST_BATCH, images // EPOCH_STEPS[name])
     if config.batch_size is None and few < recipe.batch_size:
         recipe = replace(recipe, batch_size=few)
-        told.append(f"batches of {few}: an epoch of {images:,} images has some steps then")
+        told.append(f"batches of {few}: {images:,} images make {max(1, images // few)} steps an epoch then")
     steps = max(1, images // (recipe.batch_size * config.accumulate))
     epochs = min(-(-RUN_STEPS[name] // steps), MOST_EPOCHS * recipe.epochs)
     if config.epochs is None and epochs > recipe.epochs:
