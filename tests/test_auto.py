@@ -333,7 +333,7 @@ def test_the_first_part_of_an_arm_is_the_classifier_alone_where_the_run_has_such
 def test_what_cannot_be_said_together(parts):
     with pytest.raises(ValueError, match="augment has no effect with recipe=probe"):
         open_job(Config(**BASE | {"recipe": "probe"}), parts, Few(), None, None, None)
-    with pytest.raises(ValueError, match="augment=auto chooses a preset, and a pipeline was given"):
+    with pytest.raises(ValueError, match="augment has no effect with augment=: leave it out"):
         open_job(Config(**BASE), parts, Few(), presets.none(), None, None)
     with pytest.raises(ValueError, match="auto_budget is of augment=auto, and augment is 'none'"):
         Config(augment="none", auto_budget=2.0)
