@@ -305,7 +305,10 @@ def test_a_run_decides_and_says_so(tmp_path):
     quick = {"model": "test_resnet", "epochs": 1, "batch_size": 50, "device": "cpu", "workers": 0, "quiet": True}
     run = Run(finetune(Config(**quick, out=tmp_path), parts=few()).run)
     assert run.resolved["robustness"] == run.robustness["n"] == 40
-    assert "robustness: 40 of the 51 test images under 30 corruptions, 413% more work" in run.resolved["decisions"]
+    assert (
+        "robustness: 40 of the 51 test images under 30 corruptions, 413% more work; fewer would say nothing, "
+        "robustness=0 leaves it out" in run.resolved["decisions"]
+    )
     none = Run(finetune(Config(**quick, robustness=0, out=tmp_path), parts=few()).run)
     assert none.robustness is None and "it was not measured" in none.path("report.html").read_text()
     other = Run(finetune(Config(**quick, robustness=20, out=tmp_path), parts=few()).run)
