@@ -18,7 +18,7 @@ from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs,
 from .config import Config
 from .predicting import Predicted, predict
 from .recipes import Recipe
-from .task import Task, with_validation
+from .task import Task, check_logits, with_validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -76,23 +76,8 @@ class Classify(Task):
         model, origin = models.build(config.model, len(classes), config.weights, input.size, classes=classes, **rates)
         return model, config.model, origin
 
-    @torch.no_grad()
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
-        size, classes, training = input.size, len(parts.train.classes), model.training
-        model.eval()
-        try:
-            with accelerator.autocast():
-                logits = model(torch.zeros(2, 3, size, size, device=accelerator.device))
-        except Exception as error:  # whatever a model raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"model {name}: it takes no images of {size} x {size} ({reason}); give another size"
-            ) from error
-        finally:
-            model.train(training)
-        if not isinstance(logits, Tensor) or logits.shape != (2, classes):
-            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"model {name}: it must make logits [2, {classes}] of 2 images, and makes {got}")
+        check_logits(model, name, input.size, 2, (len(parts.train.classes),), accelerator, "another size")
 
     def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | Features | None], list[str]]:
         recipe = shared[1]

@@ -26,7 +26,7 @@ from .pixels import SegmentEvaluation, confusion
 from .predicting import gathered
 from .recipes import Recipe
 from .semantic import IGNORED, semantic
-from .task import Task, with_validation
+from .task import Task, check_logits, with_validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -137,23 +137,9 @@ class Segment(Task):
         model, origin = segmenters.build(config.model, len(parts.train.classes), config.decoder, config.weights)
         return model, config.model, origin
 
-    @torch.no_grad()
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
-        size, classes, training = input.size, len(parts.train.classes), model.training
-        model.eval()
-        try:
-            with accelerator.autocast():
-                logits = model(torch.zeros(1, 3, size, size, device=accelerator.device))
-        except Exception as error:  # whatever a model raises
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(
-                f"model {name}: it takes no images of {size} x {size} ({reason}); give a size that {STRIDE} divides"
-            ) from error
-        finally:
-            model.train(training)
-        if not isinstance(logits, Tensor) or logits.shape != (1, classes, size, size):
-            got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ValueError(f"model {name}: it must make logits [1, {classes}, {size}, {size}], and makes {got}")
+        wanted, mend = (len(parts.train.classes), input.size, input.size), f"a size that {STRIDE} divides"
+        check_logits(model, name, input.size, 1, wanted, accelerator, mend)
 
     def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | None], list[str]]:
         config, recipe = shared[:2]

@@ -137,3 +137,25 @@ def with_validation(config: Config, parts: Parts) -> tuple[Parts, str | None]:
         return parts, f"no validation{why}: the last weights are kept"
     train, val = parts.train.split(fraction, 0, "validation")
     return replace(parts, train=train, val=val), None
+
+
+@torch.no_grad()
+def check_logits(
+    model: nn.Module, name: str, size: int, images: int, wanted: tuple[int, ...], accelerator: Accelerator, mend: str
+) -> None:
+    """Raises ValueError for a model that does not make logits [B, *wanted] of images [B, 3, size, size], B being
+    ``images``; ``mend``: what to give where it takes none of that size."""
+    training = model.training
+    model.eval()
+    try:
+        with accelerator.autocast():
+            logits = model(torch.zeros(images, 3, size, size, device=accelerator.device))
+    except Exception as error:  # whatever a model raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"model {name}: it takes no images of {size} x {size} ({reason}); give {mend}") from error
+    finally:
+        model.train(training)
+    if not isinstance(logits, Tensor) or logits.shape != (images, *wanted):
+        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        many = f" of {images} images" if images > 1 else ""
+        raise ValueError(f"model {name}: it must make logits {[images, *wanted]}{many}, and makes {got}")
