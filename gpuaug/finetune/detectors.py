@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from gpuaug.messages import meant
@@ -245,8 +244,8 @@ def _taken(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) ->
     if len(fits) < FITS * len(own):
         lacking = [key for key in own if key not in fits]
         raise ValueError(
-            f"{path}: not the weights of {name}: {len(lacking)} of {len(own)} tensors of the backbone are missing or of "
-            f"another shape: {', '.join(lacking[:4])}, ..."
+            f"{path}: not the weights of {name}: {len(lacking)} of {len(own)} tensors of the backbone are missing or "
+            f"of another shape: {', '.join(lacking[:4])}, ..."
         )
     body.load_state_dict(fits, strict=False)
     return True
