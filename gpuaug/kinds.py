@@ -87,7 +87,8 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
         return batch.rebuild(back[0])
     if not batch.by_keyword_alone or of.recipes.reforms:
         return [batch.rebuild(view) for view in back]
-    return batch.rebuild([out if i in batch.firsts else joined(one) for i, one in enumerate(zip(*back, strict=True))])
+    by_leaf = enumerate(zip(*back, strict=True))
+    return batch.rebuild([out if i in batch.firsts else joined(one, batch.goes_with_boxes(i)) for i, one in by_leaf])
 
 
 def by_view(value: Any, of: Drawn) -> list:
@@ -95,11 +96,11 @@ def by_view(value: Any, of: Drawn) -> list:
     return [value] if of.recipe.views is None else list(value)
 
 
-def joined(by_view: Sequence[Any]) -> Any:
+def joined(by_view: Sequence[Any], each: bool = False) -> Any:
     """Values of several views with an axis for them in front, where all are tensors of one shape; labels that have no
-    part in the draws once."""
+    part in the draws once, unless those of `each` are wanted."""
     first = by_view[0]
-    if all(value is first for value in by_view):
+    if not each and all(value is first for value in by_view):
         return first
     if all(isinstance(value, torch.Tensor) and value.shape == first.shape for value in by_view):
         return torch.stack(list(by_view))
@@ -315,31 +316,49 @@ def gather_labels(batch: Batch, of: Drawn, values: Values) -> None:
     found = [(i, leaf) for i, leaf in enumerate(batch.leaves) if leaf.kind == "labels"]
     pieces: dict[int, Any] = {}
     for _, leaf in found:
-        items = enumerate(leaf.value) if leaf.sample is None and isinstance(leaf.value, list) else []
+        items = enumerate(leaf.value) if leaf.sample is None and _of_objects(leaf, batch) else []
         pieces |= dict(items if leaf.sample is None else [(leaf.sample, leaf.value)])
     if not pieces or not all(isinstance(p, torch.Tensor) and p.dim() for p in pieces.values()):
         return
     b, layers = of.recipe.samples, of.recipe.program.mix.layers
     gathered = {i: torch.cat([pieces[j] for j in ((i - k) % b for k in range(layers)) if j in pieces]) for i in pieces}
     for number, leaf in found:
+        many = [gathered[i] for i in sorted(gathered)] if leaf.sample is None else gathered[leaf.sample]
         for view in values:
-            view[number] = gathered[leaf.sample] if leaf.sample is not None else [gathered[i] for i in sorted(gathered)]
+            view[number] = torch.stack(many) if leaf.sample is None and isinstance(leaf.value, torch.Tensor) else many
+
+
+def _of_objects(leaf: Leaf, batch: Batch) -> bool:
+    """Whether the labels of a batch are those of its objects: a list, or whole numbers [B, N] beside boxes [B, N, 4]."""
+    if not isinstance(leaf.value, torch.Tensor):
+        return isinstance(leaf.value, list)
+    shapes = [other.value.shape[:-1] for other in batch.leaves if other.kind == "boxes" and _together(other)]
+    return not leaf.value.is_floating_point() and leaf.value.shape in shapes
+
+
+def _together(leaf: Leaf) -> bool:
+    return leaf.sample is None and isinstance(leaf.value, torch.Tensor)
 
 
 def gather_objects(batch: Batch, of: Drawn, values: Values) -> None:
-    """What a labels_getter found beside the labels, where an output has the objects of several samples.
+    """What else there is one of for each box, where an output has the objects of several samples.
 
     Raises:
-        ValueError: the pipeline pastes objects, each with a mask, a box and a label.
+        ValueError: the pipeline pastes objects, and a labels_getter found more than their labels.
     """
-    if of.recipe.program.pastes is not None:
+    found = [(i, leaf) for i, leaf in enumerate(batch.leaves) if leaf.kind == "objects"]
+    if of.recipe.program.pastes is not None and not all(batch.goes_with_boxes(i) for i, _ in found):
         raise ValueError("CopyPaste: labels_getter may find labels alone, as pasted objects have nothing else")
     if not of.gathers:
         return
     places: dict[int, list[int]] = {}
-    for number, leaf in enumerate(batch.leaves):
-        if leaf.kind == "objects":
+    for number, leaf in found:
+        if leaf.sample is not None:
             places.setdefault(leaf.sample, []).append(number)
+            continue
+        gathered = [torch.cat([leaf.value[j] for j in of.on(i)]) for i in range(of.recipe.samples)]
+        for view in values:
+            view[number] = torch.stack(gathered) if _together(leaf) else gathered
     for numbers in zip(*places.values(), strict=True):
         pieces = {batch.leaves[number].sample: batch.leaves[number].value for number in numbers}
         for number in numbers:
@@ -351,8 +370,8 @@ def gather_objects(batch: Batch, of: Drawn, values: Values) -> None:
 
 
 def sanitize(batch: Batch, kept: Kept, found: Found, values: Values) -> None:
-    """Drop what goes with the boxes and keypoints that were dropped: with boxes masks, too, and labels unless `found`
-    says what there is."""
+    """Drop what goes with the boxes and keypoints that were dropped: with boxes masks and what was given as their
+    objects, too, and labels unless `found` says what there is."""
 
     def left(value: Any, keep: torch.Tensor | None) -> Any:
         if (
@@ -367,8 +386,8 @@ def sanitize(batch: Batch, kept: Kept, found: Found, values: Values) -> None:
     for kind, by_view in kept.items():
         for view, keeps in zip(values, by_view, strict=True):
             for number, leaf in enumerate(batch.leaves):
-                goes = kind == "boxes" and leaf.kind in ("mask", "labels")
-                if kind in found and leaf.kind != "mask":
+                goes = kind == "boxes" and (leaf.kind in ("mask", "labels") or batch.goes_with_boxes(number))
+                if kind in found and leaf.kind != "mask" and not batch.goes_with_boxes(number):
                     goes = number in found[kind]
                 value = view[number]
                 if not goes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .annotated import _coco_file, coco, images_in, masks, voc
+from .annotated import coco, images_in, masks, voc
+from .coco_json import coco_file
 from .errors import DataError
 from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
 from .sources import Parts, Source
@@ -28,7 +30,7 @@ def _kind_here(folder: Path) -> str | None:
         return None  # of classes, perhaps, one of which is called masks
     if names.keys() & IMAGE_FOLDERS and any(images_in(names[name]) for name in names.keys() & MASK_FOLDERS):
         return "masks"
-    if _coco_file(folder) is not None:
+    if coco_file(folder) is not None:
         return "coco"
     if names.keys() & IMAGE_FOLDERS and any(any(names[n].glob("*.xml")) for n in names.keys() & BOX_FOLDERS):
         return "voc"
@@ -63,6 +65,8 @@ def open_annotated(
     places, val = _places(root, told=True), None
     if "train" in places:
         train = read(root / places["train"])
+        if kind == "voc":  # a small part may lack a class
+            read = functools.partial(voc, classes=train.classes)
         held_out = {part: read(root / places[part]) for part in ("test", "val") if part in places}
         for part, other in held_out.items():
             if other.classes != train.classes:
