@@ -10,13 +10,14 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .metrics import RESAMPLES, SEED, Interval, around
+from .metrics import RESAMPLES, SEED, Interval, around, percent
 
+LISTED = 5  # classes
 SAME, NEAR = 0.5, 0.1  # IoU from which a box is found, and from which it is found badly placed
 RECALLS = np.linspace(0, 1, 101)
 FEWEST_RESAMPLES, AT_ONCE = 100, 1 << 22  # numbers of resamples that are held at a time
@@ -32,14 +33,17 @@ class Boxes:
     Attributes:
         boxes: float [N, 4], left, top, right, bottom in pixels of the image. labels: int [N], places of classes.
         scores: float [N], of answers, in falling order; None of what is there.
+        crowd: bool [N], of what is there: a box around many objects, of which it is not told where each is (COCO's
+            iscrowd); answers inside of it are neither right nor wrong.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
+    crowd: np.ndarray | None = None
 
     @classmethod
-    def of(cls, boxes: Any, labels: Any, scores: Any = None) -> Boxes:
+    def of(cls, boxes: Any, labels: Any, scores: Any = None, crowd: Any = None) -> Boxes:
         """Of anything like arrays; boxes without area are left out, answers sorted."""
         boxes, labels = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(labels, np.int64).reshape(-1)
         kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1))
@@ -47,15 +51,33 @@ class Boxes:
             scores = np.asarray(scores, np.float64).reshape(-1)
             kept = kept[np.argsort(-scores[kept], kind="stable")]
             scores = scores[kept]
-        return cls(boxes[kept], labels[kept], scores)
+        crowd = None if crowd is None or not np.any(crowd) else np.asarray(crowd, bool)[kept]
+        return cls(boxes[kept], labels[kept], scores, crowd)
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def above(self, score: float) -> Boxes:
         """The answers with at least this score."""
-        kept = self.scores >= score
-        return Boxes(self.boxes[kept], self.labels[kept], self.scores[kept])
+        return self.some(self.scores >= score)
+
+    def some(self, kept: np.ndarray) -> Boxes:
+        """Those of a mask, bool [N]."""
+        scores, crowd = (None if one is None else one[kept] for one in (self.scores, self.crowd))
+        return Boxes(self.boxes[kept], self.labels[kept], scores, crowd)
+
+    @property
+    def alone(self) -> Boxes:
+        """Without crowds."""
+        return self if self.crowd is None else replace(self.some(~self.crowd), crowd=None)
+
+    def beside(self, truth: Boxes) -> Boxes:
+        """The answers that do not lie, by half of their area or more, in a crowd of their class."""
+        if truth.crowd is None:
+            return self
+        crowds = truth.some(truth.crowd)
+        share = common(self.boxes, crowds.boxes) / np.maximum(_areas(self.boxes), 1e-9)[:, None]
+        return self.some(~((share >= SAME) & (self.labels[:, None] == crowds.labels[None])).any(1))
 
 
 def check_installed() -> None:
@@ -80,7 +102,7 @@ def as_coco(
         rows = np.concatenate([one.boxes[:, :2], sides], 1).round(3).tolist()
         for i, (box, label) in enumerate(zip(rows, one.labels.tolist(), strict=True)):
             line = {"id": len(lines) + 1, "image_id": number, "category_id": label + 1, "bbox": box}
-            line |= {"area": round(box[2] * box[3], 3), "iscrowd": 0}
+            line |= {"area": round(box[2] * box[3], 3), "iscrowd": int(one.crowd is not None and one.crowd[i])}
             lines.append(line if one.scores is None else line | {"score": round(float(one.scores[i]), 6)})
     return {
         "images": [{"id": number, **said} for number, said in enumerate(listed, start=1)],
@@ -116,9 +138,11 @@ def precisions(judge: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Ranked:
-    """The answers of one class, the surest first: hits bool [T, D], image int [D]; objects int [I]."""
+    """The answers of one class, the surest first: hits, and which count at all, bool [T, D], image int [D]; objects int
+    [I]."""
 
     hits: np.ndarray
+    counted: np.ndarray
     image: np.ndarray
     objects: np.ndarray
 
@@ -129,12 +153,14 @@ def _ranked(judge: Any, k: int) -> _Ranked:
     there = [(i, line) for i, line in enumerate(lines) if line is not None]
     objects, steps = np.zeros(n, np.int64), len(judge.params.iouThrs)
     scores = np.concatenate([np.zeros(0), *(line["dtScores"] for _, line in there)])
-    hits = np.concatenate([np.zeros((steps, 0), bool), *(line["dtMatches"] > 0 for _, line in there)], 1)
+    none = np.zeros((steps, 0), bool)
+    hits = np.concatenate([none, *(line["dtMatches"] > 0 for _, line in there)], 1)
+    aside = np.concatenate([none, *(line["dtIgnore"] > 0 for _, line in there)], 1)  # inside of a crowd
     image = np.concatenate([np.zeros(0, int), *(np.full(len(line["dtScores"]), i) for i, line in there)]).astype(int)
     for i, line in there:
-        objects[i] = len(line["gtIds"])
+        objects[i] = (np.asarray(line["gtIgnore"]) == 0).sum()
     order = np.argsort(-scores, kind="mergesort")  # as pycocotools has it
-    return _Ranked(hits[:, order], image[order], objects)
+    return _Ranked(hits[:, order], ~aside[:, order], image[order], objects)
 
 
 def average_precision(hits: np.ndarray, image: np.ndarray, objects: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -152,6 +178,12 @@ def average_precision(hits: np.ndarray, image: np.ndarray, objects: np.ndarray, 
     return np.where(total > 0, np.take_along_axis(precision, places, 1).mean(1), np.nan)
 
 
+def of_class(one: _Ranked, t: int, weights: np.ndarray) -> np.ndarray:
+    """:func:`average_precision` at one IoU."""
+    counted = one.counted[t]
+    return average_precision(one.hits[t, counted], one.image[counted], one.objects, weights)
+
+
 def resampled(judge: Any) -> tuple[np.ndarray, np.ndarray]:
     """(mAP, mAP@50), each [R], of images that are drawn with repetition; the more answers, the fewer times, at least
     100."""
@@ -164,7 +196,7 @@ def resampled(judge: Any) -> tuple[np.ndarray, np.ndarray]:
     at_once = max(1, AT_ONCE // max([n, *(len(one.image) for one in ranked)]))
     for begin in range(0, times, at_once):
         drawn = rng.multinomial(n, np.full(n, 1 / n), size=min(at_once, times - begin))
-        each = [[average_precision(h, one.image, one.objects, drawn) for h in one.hits] for one in ranked]
+        each = [[of_class(one, t, drawn) for t in range(len(one.hits))] for one in ranked]
         rows.append(np.array(each))  # [K, T, R]
     found = np.concatenate(rows, 2)
     has = ~np.isnan(found)
@@ -175,10 +207,18 @@ def resampled(judge: Any) -> tuple[np.ndarray, np.ndarray]:
 # --- errors -----------------------------------------------------------------------------------------------------------
 def ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """[N, M] of boxes [N, 4] and [M, 4]."""
+    both = common(first, second)
+    return both / np.maximum(_areas(first)[:, None] + _areas(second)[None] - both, 1e-9)
+
+
+def common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Areas that boxes [N, 4] and [M, 4] have in common, [N, M]."""
     low, high = np.maximum(first[:, None, :2], second[None, :, :2]), np.minimum(first[:, None, 2:], second[None, :, 2:])
-    both = (high - low).clip(min=0).prod(2)
-    areas = [(one[:, 2:] - one[:, :2]).prod(1) for one in (first, second)]
-    return both / np.maximum(areas[0][:, None] + areas[1][None] - both, 1e-9)
+    return (high - low).clip(min=0).prod(2)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
 def kinds(truth: Boxes, answers: Boxes) -> tuple[np.ndarray, np.ndarray]:
@@ -252,13 +292,15 @@ class DetectEvaluation:
         cls, truths: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[str], loss: float | None = None
     ) -> DetectEvaluation:
         """Of what is there and what was found, an image each. Raises ValueError where nothing is there."""
+        whole, truths = truths, [one.alone for one in truths]
         if not any(map(len, truths)):
             raise ValueError("no image has a box; there is nothing to evaluate")
-        judge = matched(truths, found, classes)
+        judge = matched(whole, found, classes)
         table = precisions(judge)
         values = {"map": float(np.nanmean(table)), "map50": float(np.nanmean(table[0]))}
         for name, drawn in zip(("map", "map50"), resampled(judge), strict=True):
             values[f"{name}_interval"] = around(values[name], drawn)
+        found = [answers.beside(truth) for answers, truth in zip(found, whole, strict=True)]
         threshold = best_score(truths, found)
         counted = [one.above(threshold) for one in found]
         lines, f1 = _counts(truths, counted, classes)
@@ -307,7 +349,7 @@ class DetectEvaluation:
 
 def quick(truths: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[str]) -> tuple[float, float]:
     """(mAP, mAP@50) alone, as each epoch wants them; 0 where nothing is there."""
-    if not any(map(len, truths)):
+    if not any(len(one.alone) for one in truths):
         return 0.0, 0.0
     table = precisions(matched(truths, found, classes))
     return float(np.nanmean(table)), float(np.nanmean(table[0]))
@@ -327,6 +369,22 @@ def _counts(truths: Sequence[Boxes], counted: Sequence[Boxes], classes: Sequence
         found = dict(zip(KINDS, row, strict=True))
         lines.append({"class": str(name), "objects": sum(row), **found, "false": wrong})
     return lines, f1
+
+
+def words(found: DetectEvaluation) -> str:
+    """All figures with their intervals, and each class, the weakest first, for the screen."""
+    lines = [f"{f'{found.n:,} images':34}│{'':>8} │ interval of 95%", f"{'─' * 34}┼{'─' * 9}┼{'─' * 16}"]
+    for name, value, interval in found.shares:
+        ends = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+        lines.append(f"{name:34}│{percent(value):>8} │ {ends}".rstrip())
+    if found.loss is not None:
+        lines.append(f"{'loss':34}│{found.loss:>8.3f} │")
+    lines += ["", f"{'weakest classes, by AP':24} {'AP':>6} {'AP@50':>6} {'objects':>8} {'missed':>7} {'false':>6}"]
+    there = [line for line in found.per_class if line["ap"] is not None]
+    for line in sorted(there, key=lambda line: line["ap"])[:LISTED]:
+        shown = f"{percent(line['ap']):>6} {percent(line['ap50']):>6} {line['objects']:>8,}"
+        lines.append(f"  {line['class'][:22]:22} {shown} {line['missed']:>7,} {line['false']:>6,}")
+    return "\n".join(lines)
 
 
 def _number(value: float) -> float | None:

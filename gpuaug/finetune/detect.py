@@ -25,7 +25,8 @@ from . import boxes, detectors, feeds, models, pictures_boxes, runs, sharing
 from .boxes import Boxes, DetectEvaluation
 from .config import AUTO, Config
 from .detectors import Geometry
-from .feed import BoxFeed, Feed, Input
+from .feed import Feed, Input
+from .feed_boxes import BoxFeed
 from .recipes import Recipe
 from .task import Task, with_validation
 
@@ -311,7 +312,7 @@ def geometry_of(train: Source, size: int) -> Geometry:
         if known.boxes is None or not len(known.boxes):
             continue
         width, height = size_of(train, known.path)
-        one = Boxes.of(known.boxes, known.labels)
+        one = Boxes.of(known.boxes, known.labels, crowd=known.objects.get("crowd")).alone
         sides.append((one.boxes[:, 2:] - one.boxes[:, :2]) * size / max(width, height))
         labels.append(one.labels)
     return Geometry.of(np.concatenate(sides), np.concatenate(labels))
@@ -345,7 +346,8 @@ def known_of(source: Source) -> dict[int, Known]:
         with contextlib.suppress(DataError):
             width, height = size_of(source, known.path)
             none = known.boxes is None
-            truth = Boxes.of([] if none else known.boxes, [] if none else known.labels)
+            corners, labels = ([], []) if none else (known.boxes, known.labels)
+            truth = Boxes.of(corners, labels, crowd=known.objects.get("crowd"))
             found[id] = Known(truth, width, height, known.path.relative_to(root).as_posix())
     return found
 

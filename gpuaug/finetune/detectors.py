@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gpuaug.messages import meant
@@ -58,6 +60,12 @@ class Geometry:
         tall = np.quantile(np.log(sides[:, 1] / sides[:, 0]), (0.1, 0.5, 0.9))
         kept = [tall[1]] + [value for value in tall[[0, 2]] if abs(value - tall[1]) > 0.15]
         return cls(tuple(strides), sizes, tuple(round(float(np.exp(value)), 2) for value in sorted(kept)))
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Geometry:
+        """Of ``vars`` of one that went through JSON."""
+        sizes = tuple(tuple(level) for level in facts["sizes"])
+        return cls(tuple(facts["strides"]), sizes, tuple(facts["ratios"]))
 
 
 class Pyramid(nn.Module):
@@ -222,6 +230,49 @@ def _body(name: str, geometry: Geometry, pretrained: bool) -> nn.Module:
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, AssertionError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model {name}: it cannot be the backbone of a detector here ({reason})") from error
+
+
+# --- candidates -------------------------------------------------------------------------------------------------------
+def check_candidates(model: nn.Module) -> None:
+    """Raises ValueError for a detector of which :func:`candidates` are not known."""
+    if type(model).__name__ not in ("FCOS", "RetinaNet", "SSD"):
+        raise ValueError(
+            f"export: {type(model).__name__} chooses among its candidates inside, and their number is not fixed; fcos, "
+            "retinanet and ssdlite can be exported"
+        )
+
+
+def candidates(model: nn.Module, x: Tensor) -> Tensor:
+    """Boxes and scores of all places, [B, N, 4 + K], of a detector of torchvision with one stage and images
+    [B, 3, H, W]; boxes are cut at the border. Raises ValueError for any other."""
+    from torchvision.models.detection.image_list import ImageList
+
+    check_candidates(model)
+    height, width = x.shape[-2:]
+    maps = list(model.backbone(x).values())
+    made = model.head(maps)
+    places = model.anchor_generator(ImageList(x[:1], [(height, width)]), maps)[0]
+    kind, moves = type(model).__name__, made["bbox_regression"]
+    if kind == "FCOS":
+        corners = model.box_coder.decode(moves, places[None].expand(len(x), -1, -1))
+        scores = (made["cls_logits"].sigmoid() * made["bbox_ctrness"].sigmoid()).sqrt()[..., 1:]
+    else:
+        corners = _decoded(moves, places, model.box_coder.weights)
+        logits = made["cls_logits"]
+        scores = (logits.sigmoid() if kind == "RetinaNet" else logits.softmax(-1))[..., 1:]
+    limits = corners.new_tensor([width, height, width, height])
+    return torch.cat([torch.minimum(corners.clamp(min=0), limits), scores], -1)
+
+
+def _decoded(moves: Tensor, places: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Corners [B, N, 4] of anchors [N, 4] moved by [B, N, 4], as torchvision's BoxCoder has it."""
+    import math
+
+    sides, middle = places[:, 2:] - places[:, :2], (places[:, 2:] + places[:, :2]) / 2
+    moves = moves / moves.new_tensor(weights)
+    centre = moves[..., :2] * sides + middle
+    half = moves[..., 2:].clamp(max=math.log(1000.0 / 16)).exp() * sides / 2
+    return torch.cat([centre - half, centre + half], -1)
 
 
 def _fill(model: nn.Module, path: Path, name: str) -> str:

@@ -17,7 +17,7 @@ from gpuaug.preview import one_line, to_image
 
 from . import boxes, pictures, runs
 from .boxes import CONFUSED, FALSE, MISPLACED, MISSED, RIGHT, Boxes, DetectEvaluation
-from .feed import BoxFeed
+from .feed_boxes import BoxFeed
 from .metrics import percent
 
 if TYPE_CHECKING:
