@@ -102,6 +102,7 @@ class Detect(Task):
     metrics = ("map", "map50", "loss")
     hit = None
     batch = 8
+    built = False  # of a model of one's own
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
     def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
@@ -159,8 +160,11 @@ class Detect(Task):
         geometry = geometry_of(parts.train, input.size)
         options = (config.model, len(parts.train.classes), config.detector, geometry, input.size, config.weights)
         model, origin = detectors.build(*options)
-        model.geometry = geometry
+        model.geometry, self.built = geometry, True
         return model, config.model, origin
+
+    def called(self, config: Config, name: str) -> str:
+        return f"{config.detector} on {name}" if self.built else name
 
     def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
         geometry = getattr(model, "geometry", None)
