@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,18 @@ def _kind_here(folder: Path) -> str | None:
     if names.keys() & IMAGE_FOLDERS and any(any(names[n].glob("*.xml")) for n in names.keys() & BOX_FOLDERS):
         return "voc"
     return None
+
+
+def has_polygons(folder: str | Path) -> bool:
+    """Whether the COCO file of a folder, or of its training part, tells objects' outlines, not their boxes alone."""
+    root = Path(folder)
+    places = _places(root)
+    path = coco_file(root / places["train"] if places else root)
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8")).get("annotations", [])
+        return any(isinstance(one.get("segmentation"), list) and one["segmentation"] for one in lines)
+    except (AttributeError, OSError, ValueError):
+        return False  # whoever opens it says what is wrong
 
 
 def open_annotated(

@@ -42,8 +42,8 @@ class Config:
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
     task: Literal["classify", "detect", "segment"] | None = None
-    """What is learned; by default what the data are for: masks beside images are to be segmented, boxes (COCO's JSON,
-    with polygons or without, or VOC's XML) to be detected."""
+    """What is learned; by default what the data are for: masks beside images and COCO's polygons are to be segmented,
+    boxes alone (COCO's JSON, VOC's XML) to be detected."""
     recipe: Literal["probe", "finetune", "full"] | None = None
     """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
     early layers with smaller steps. full: everything at one rate. Of detect and segment finetune and full. By

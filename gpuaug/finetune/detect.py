@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, Parts, Source, header
-from gpuaug.data.annotated_parts import kind_of, open_annotated
+from gpuaug.data.annotated_parts import has_polygons, kind_of, open_annotated
 
 from . import boxes, detectors, feeds, models, pictures_boxes, runs, sharing
 from .boxes import Boxes, DetectEvaluation
@@ -136,7 +136,9 @@ class Detect(Task):
                 "task=segment learns masks"
             )
         parts, no_validation = with_validation(config, open_annotated(config.data, 0.0))
-        return parts, [no_validation] if no_validation else []
+        outlines = kind == "coco" and config.task == self.name and has_polygons(config.data)
+        told = ["the boxes are learned, not the polygons beside them"] if outlines else []
+        return parts, [*told, no_validation] if no_validation else told
 
     def check_parts(self, parts: Parts, processes: int) -> None:
         boxes.check_installed()

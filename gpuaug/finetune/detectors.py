@@ -17,7 +17,7 @@ from gpuaug.messages import meant
 
 from . import models
 
-CHANNELS, CONVS = 96, 2  # of the feature pyramid, and of the convolutions before each answer: made for CPUs
+CHANNELS, CONVS = 64, 2  # of the feature pyramid, and of the convolutions before each answer: made for CPUs
 FINEST, COARSEST, MOST_STRIDE = 4, 32, 128
 CELLS = 2  # so many steps of the finest map has a usual box of the smallest class
 FITS = 0.9  # of a backbone's tensors that a file has to have

@@ -20,7 +20,7 @@ from torch import nn
 
 import gpuaug as ga
 from gpuaug.data import Parts
-from gpuaug.data.annotated_parts import kind_of
+from gpuaug.data.annotated_parts import has_polygons, kind_of
 
 from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
 from .classify import Classify
@@ -101,7 +101,8 @@ def chosen(config: Config, parts: Parts | None) -> Task:
     if parts is not None:
         usual = of_parts(parts)
     else:
-        usual = TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
+        kind = None if config.data == "digits" else kind_of(config.data)
+        usual = "segment" if kind == "coco" and has_polygons(config.data) else TASK_OF.get(kind, "classify")
     return TASKS[config.task or usual]()
 
 
