@@ -208,7 +208,9 @@ def _unmarked(found: Any, like: Any) -> Any:
         return found
     found = found.as_subclass(torch.Tensor)
     last = found.shape[-1:]  # of none, -1 says nothing
-    found = found.reshape(*like.shape[:-1], *last) if found.numel() == np.prod(like.shape) and found.dim() == 2 else found
+    found = (
+        found.reshape(*like.shape[:-1], *last) if found.numel() == np.prod(like.shape) and found.dim() == 2 else found
+    )
     return found.numpy() if form == "array" else found
 
 
