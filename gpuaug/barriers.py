@@ -80,8 +80,8 @@ def call(barrier: Any, inputs: tuple, given: Given) -> Any:
     missed = [name for name in left if name not in CARRIED]
     if missed:
         raise TypeError(
-            f"{name_of(barrier)}: takes no {missed[-1]}=, which the pipeline was given; give it a parameter of that name "
-            f"and let it return (images, {', '.join(given)}), or hand in tv_tensors beside the images"
+            f"{name_of(barrier)}: takes no {missed[-1]}=, which the pipeline was given; give it a parameter of that "
+            f"name and let it return (images, {', '.join(given)}), or hand in tv_tensors beside the images"
         )
     function = barrier.forward if getattr(barrier, "barrier", "") == "forward" else barrier
     result = _cropped(inputs, function(*map(_tuples, inputs), **taken))
@@ -207,8 +207,8 @@ def _unmarked(found: Any, like: Any) -> Any:
     if form not in ("tensor", "array"):
         return found
     found = found.as_subclass(torch.Tensor)
-    last = found.shape[-1:]  # of none, -1 says nothing
-    found = found.reshape(*like.shape[:-1], *last) if found.numel() == np.prod(like.shape) and found.dim() == 2 else found
+    if found.numel() == np.prod(like.shape) and found.dim() == 2:
+        found = found.reshape(*like.shape[:-1], found.shape[-1])
     return found.numpy() if form == "array" else found
 
 

@@ -161,8 +161,8 @@ class Compose(Listed, Stated, nn.Module):
             What came in, moved, each thing in the form in which it came (see `forms.give_back`): the images, or the
             structure; and behind them what was given by keyword, in the order labels, masks, boxes, keypoints, objects.
             Where not all have one size, as it follows from the inputs' or is drawn, a list of [C, OH, OW] takes the
-            place of a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it. Structures of
-            several views come back as a list of them.
+            place of a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it.
+            Structures of several views come back as a list of them.
         """
         if unknown:
             check_keywords("Compose", unknown, CALL)

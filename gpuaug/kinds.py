@@ -329,7 +329,7 @@ def gather_labels(batch: Batch, of: Drawn, values: Values) -> None:
 
 
 def _of_objects(leaf: Leaf, batch: Batch) -> bool:
-    """Whether the labels of a batch are those of its objects: a list, or whole numbers [B, N] beside boxes [B, N, 4]."""
+    """Whether the labels of a batch are those of its objects: a list, or whole numbers [B, N] beside boxes [B, N, .]."""
     if not isinstance(leaf.value, torch.Tensor):
         return isinstance(leaf.value, list)
     shapes = [other.value.shape[:-1] for other in batch.leaves if other.kind == "boxes" and _together(other)]

@@ -150,8 +150,8 @@ def read(
         masks: [B, H, W] or [B, N, H, W], or a list of [H, W] or [N, H, W].
         boxes: float XYXY [B, N, 4], or a list of [N, 4]; or tv_tensors, which know their format.
         keypoints: float [B, N, 2] or [B, N, K, 2], or a list of such without B.
-        objects: by name, what there is one of for each of `boxes`: tensors [B, N, ...] beside those of one tensor, lists
-            of [N, ...] beside a list.
+        objects: by name, what there is one of for each of `boxes`: tensors [B, N, ...] beside those of one tensor,
+            lists of [N, ...] beside a list.
 
     All are without the batch's axis beside one image, with one more for the frames of clips, and may be arrays; masks
     Pillow images, too.

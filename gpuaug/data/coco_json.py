@@ -82,7 +82,9 @@ def _check_images(path: Path, images: list[dict], at: dict[Any, int]) -> None:
     for i, image in enumerate(images):
         if at[image["id"]] != i:
             other = images[at[image["id"]]]["file_name"]
-            raise DataError(f"{path}: {image['file_name']} and {other} have the same id {image['id']}; give each its own")
+            raise DataError(
+                f"{path}: {image['file_name']} and {other} have the same id {image['id']}; give each its own"
+            )
 
 
 def _file(path: Path, folder: Path, name: str) -> Path:
