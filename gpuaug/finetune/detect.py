@@ -20,6 +20,7 @@ import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, Parts, Source, header
 from gpuaug.data.annotated_parts import has_polygons, kind_of, open_annotated
+from gpuaug.presets_detection import outside
 
 from . import boxes, detectors, feeds, models, pictures_boxes, runs, sharing
 from .boxes import Boxes, DetectEvaluation
@@ -50,12 +51,12 @@ class Fitted(Input):
         return ga.Compose([self._resize(), *normalised], **self.compose)
 
     def augmented(self, spec: str) -> ga.Compose:
-        """The preset ``spec``; behind a resize where it leaves images as large as they are, and filled up below and at
-        the right."""
+        """The preset ``spec``; where it leaves images as large as they are, behind a resize, in the middle of a square of
+        the mean colour."""
         made = presets.get(spec, size=self.size, mean=self.mean, std=self.std, dtype=self.dtype, **self.compose)
         if presets.crops(spec):
             return made
-        whole = [self._resize(), ga.RandomCrop(self.size, pad_if_needed=True)]
+        whole = [self._resize(), ga.PadIfNeeded(self.size, outside(self.mean))]
         return ga.Compose([*whole, *made.transforms, ga.SanitizeBoundingBoxes()], **self.compose)
 
     def _resize(self) -> ga.Resize:
