@@ -6,7 +6,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import shutil
+import socket
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from PIL import Image
 for needed in ("accelerate", "matplotlib", "sklearn", "timm", "torchvision", "tqdm", "pycocotools"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
+from detecting import TINY, member  # noqa: E402
 from pycocotools.coco import COCO  # noqa: E402
 from pycocotools.cocoeval import COCOeval  # noqa: E402
 
@@ -29,7 +33,6 @@ from gpuaug.finetune.boxes import Boxes, DetectEvaluation  # noqa: E402
 from gpuaug.finetune.detectors import Geometry  # noqa: E402
 
 CLASSES = ("red", "blue")
-TINY = {"model": "test_resnet", "size": 64, "recipe": "full", "optimizer": "adamw", "lr": 4e-3, "quiet": True}
 
 
 # --- planted data -----------------------------------------------------------------------------------------------------
@@ -321,6 +324,35 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not(rectangles, tmp_path, smal
     again = resume(1, tmp_path / "stopped")
     assert [line["train_loss"] for line in again.history] == [line["train_loss"] for line in whole.history]
     assert again.metrics == whole.metrics
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it forks processes")
+def test_two_processes_come_to_what_one_comes_to(rectangles, tmp_path):
+    """Of retinanet, whose losses are means over images; the others count the positives of each process's batch."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["detecting"])
+    options = {"data": str(rectangles), "augment": "none", "epochs": 2, "detector": "retinanet", "frozen_bn": True}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = []
+    for out, world, batch in (("one", 1, 8), ("two", 2, 4)):
+        (tmp_path / out).mkdir()
+        for rank in range(world):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+            own = own | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} if world > 1 else {}
+            arguments = (own, str(tmp_path / out), options | {"batch_size": batch})
+            started.append(context.Process(target=member, args=arguments))
+            started[-1].start()
+    for process in started:
+        process.join(300)
+    assert [process.exitcode for process in started] == [0, 0, 0]
+    one, first, second = (
+        json.loads((tmp_path / name).read_text()) for name in ("one/0.json", "two/0.json", "two/1.json")
+    )
+    for a, b in zip(one["history"], first["history"], strict=True):
+        assert b["train_loss"] == pytest.approx(a["train_loss"], rel=1e-4)
+    assert first["metrics"] == second["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-3)
 
 
 def test_what_cannot_be_is_refused_in_one_line(rectangles, tmp_path, small, capsys):

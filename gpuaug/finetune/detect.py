@@ -51,8 +51,8 @@ class Fitted(Input):
         return ga.Compose([self._resize(), *normalised], **self.compose)
 
     def augmented(self, spec: str) -> ga.Compose:
-        """The preset ``spec``; where it leaves images as large as they are, behind a resize, in the middle of a square of
-        the mean colour."""
+        """The preset ``spec``; where it leaves images as large as they are, behind a resize, in the middle of a square
+        of the mean colour."""
         made = presets.get(spec, size=self.size, mean=self.mean, std=self.std, dtype=self.dtype, **self.compose)
         if presets.crops(spec):
             return made
