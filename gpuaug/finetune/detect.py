@@ -123,6 +123,8 @@ class Detect(Task):
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         if config.resize is not None:
             raise ValueError("resize: the task detect scales the longer side of images to size; leave it out")
+        if config.compile:
+            raise ValueError("compile: a detector's steps hang on how many boxes there are; leave it out")
         size = config.size or SIZE
         if size % STRIDE:
             more = -(-size // STRIDE) * STRIDE
