@@ -37,16 +37,18 @@ CLASSES = ("red", "blue")
 
 # --- planted data -----------------------------------------------------------------------------------------------------
 def write_rectangles(folder: Path, n: int, seed: int) -> None:
-    """Red and blue rectangles on grey noise, images of different sizes, as COCO's JSON."""
+    """Red and blue rectangles on grey noise that do not touch, images of different sizes, as COCO's JSON."""
     rng, lines, images = np.random.default_rng(seed), [], []
     (folder / "images").mkdir(parents=True)
     for i in range(n):
         height, width = (int(one) for one in rng.integers(48, 80, 2))
-        image = rng.normal(90, 10, (height, width, 3))
-        for _ in range(int(rng.integers(1, 4))):
+        image, taken = rng.normal(90, 10, (height, width, 3)), np.zeros((height, width), bool)
+        for _ in range(4):
             w, h = (int(one) for one in rng.integers(12, 28, 2))
             x, y, k = int(rng.integers(width - w)), int(rng.integers(height - h)), int(rng.integers(2))
-            image[y : y + h, x : x + w] = ((220, 60, 60), (60, 60, 220))[k]
+            if taken[max(y - 2, 0) : y + h + 2, max(x - 2, 0) : x + w + 2].any():
+                continue
+            image[y : y + h, x : x + w], taken[y : y + h, x : x + w] = ((220, 60, 60), (60, 60, 220))[k], True
             box = {"category_id": k + 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
             lines.append({"id": len(lines) + 1, "image_id": i + 1, **box})
         name = f"{i:03d}.png"
