@@ -217,7 +217,7 @@ def build(
 
 
 def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
-    """A forward hook: in mixed precision, too, places are told exactly: bfloat16 knows every second pixel beyond 256."""
+    """A forward hook: places are told exactly in mixed precision, too; bfloat16 has every second pixel beyond 256."""
     if isinstance(outputs, Tensor):
         return outputs.float()
     if isinstance(outputs, dict):
