@@ -240,7 +240,9 @@ def open_accelerator(config: Config) -> Accelerator:
         wanted = torch.device(config.device)
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"device {config.device!r} cannot be used, and auto takes what there is: {str(error).splitlines()[0]}"
+        ) from None
     with patch_environment(accelerate_torch_device=config.device):
         accelerator = _accelerator(config)
     if accelerator.device.type != wanted.type or wanted.index not in (None, accelerator.device.index):
