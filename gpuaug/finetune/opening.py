@@ -263,8 +263,8 @@ def _accelerator(config: Config, **keywords: bool) -> Accelerator:
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
-    """channels_last on CUDA, where its convolutions are faster, if nothing else is said."""
-    wanted = accelerator.device.type == "cuda" if config.channels_last is None else config.channels_last
+    """channels_last on CUDA and CPUs, where its convolutions are faster, if nothing else is said."""
+    wanted = accelerator.device.type in ("cuda", "cpu") if config.channels_last is None else config.channels_last
     return torch.channels_last if wanted else torch.preserve_format
 
 
