@@ -24,8 +24,8 @@ import gpuaug as ga
 from gpuaug.data import Loader, Source
 from gpuaug.messages import shown
 
-from . import runs
-from .predictions import LEFT_OUT
+from . import models, runs
+from .asking import LEFT_OUT
 
 if TYPE_CHECKING:
     from .saved import Classifier
@@ -46,7 +46,8 @@ class Exported:
     Attributes:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
-        logits, probabilities: the greatest differences from the model's own.
+        logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
+            weights.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Exported:
     real: bool
     logits: float
     probabilities: float
+    input: str = ""
 
     def told(self) -> str:
         """In words."""
@@ -92,7 +94,8 @@ def export(
         raise ModuleNotFoundError(
             f"format {format} needs {', '.join(lacking)}: pip install 'gpuaug[export]'", name=lacking[0]
         )
-    model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    cpu = torch.device("cpu")
+    model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu)).eval()
     found = None if model.path is None else of_run(model.path, model)
     x = made(model.size) if found is None else found
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
@@ -102,7 +105,9 @@ def export(
         greatest = compared(model, answer, x, fixed)
     check(greatest, f"{path}: as {format}")
     runs.write(path, content)
-    return Exported(path, format, len(x), found is not None, *greatest[:2])
+    size, batch = model.size, "B" if dynamic_batch else batch_size
+    words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
+    return Exported(path, format, len(x), found is not None, *greatest[:2], "" if format == "safetensors" else words)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -237,8 +242,6 @@ def _read_onnx(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
 
 
 def _read_weights(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
-    from . import models
-
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         path.write_bytes(content)

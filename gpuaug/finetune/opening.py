@@ -155,6 +155,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
         "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
         "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
         "decisions": told + words, "given": given, "metrics": list(metrics or {}), "opened_with": opened_with,
+        "details": task.details(config, model, parts),
     }  # fmt: skip
     facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
@@ -263,9 +264,10 @@ def _accelerator(config: Config, **keywords: bool) -> Accelerator:
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
-    """channels_last on CUDA and CPUs, where its convolutions are faster, if nothing else is said."""
-    wanted = accelerator.device.type in ("cuda", "cpu") if config.channels_last is None else config.channels_last
-    return torch.channels_last if wanted else torch.preserve_format
+    """What the config says, else the fastest."""
+    if config.channels_last is None:
+        return models.layout(accelerator.device)
+    return torch.channels_last if config.channels_last else torch.preserve_format
 
 
 def data_facts(parts: Parts, input: Input) -> dict[str, Any]:
