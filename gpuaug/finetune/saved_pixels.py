@@ -198,8 +198,10 @@ class Segmenter(Saved):
             ((_, source),) = own(runs.Run(self.path.parent), "test").pieces
         except ValueError:  # there is no run beside the weights, or its data are no longer there
             return None
-        some = source.subset(range(0, len(source), max(1, len(source) // CHECKED))[:CHECKED])
-        plain = ga.Compose([*self.input().plain().transforms[:-2], ga.CenterCrop(self.size), ga.ToDtype(scale=True)])
+        some = source.subset(list(range(0, len(source), max(1, len(source) // CHECKED))[:CHECKED]))
+        plain = ga.Compose(
+            [*self.input().plain().transforms[:-2], ga.CenterCrop(self.size), ga.ToDtype(torch.float32, scale=True)]
+        )
         with _quiet():
             found = [x for x, *_ in Loader(replace(some, targets=None), CHECKED, plain, max_bad=1.0)]
         return torch.cat(found) if found else None
