@@ -44,7 +44,7 @@ class Segmenter(Saved):
         if given is None:
             given, _ = segmenters.build(about.model, len(about.classes), about.details.get("decoder", DECODER))
         segmenters.fill(given, path, about.model)
-        return given
+        return given.to(memory_format=torch.channels_last)  # as the run had it, where nothing was said
 
     @staticmethod
     def by_hand(about: About) -> bool:
@@ -65,6 +65,7 @@ class Segmenter(Saved):
     def input(self, dtype: torch.dtype | None = None, **compose: Any) -> Whole:
         """What the model wants."""
         known = {name: getattr(self.about, name) for name in ("size", "resize", "mean", "std", "interpolation")}
+        compose = {"memory_format": torch.channels_last} | compose
         return Whole(**known, dtype=dtype or self.mean.dtype, compose=compose)
 
     def asking(self) -> type[Asked]:
