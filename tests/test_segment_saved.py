@@ -31,7 +31,7 @@ from gpuaug.finetune.segmenters import windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND  # noqa: E402
 
 QUICK = {"model": "test_efficientnet", "size": 64, "device": "cpu", "workers": 0, "quiet": True, "batch_size": 4}
-QUICK |= {"recipe": "full", "optimizer": "adamw", "lr": 0.01, "epochs": 4, "keep": 0}
+QUICK |= {"recipe": "full", "optimizer": "adamw", "lr": 0.01, "epochs": 15, "keep": 0}
 
 
 @pytest.fixture(scope="module")

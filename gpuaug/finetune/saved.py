@@ -90,12 +90,14 @@ class Saved(nn.Module):
         path: the weights file, None of one that was put together.
         noun: what it answers for, as the commands call it. formats: of predictions, by the ending of a file.
         options: of :meth:`predict`, beside batch_size and workers. tta: whether it averages over mirror images.
+        on_sheet: as many inputs a sheet shows, at most.
     """
 
     noun: ClassVar[str] = "image"
     formats: ClassVar[Mapping[str, str]] = FORMATS
     options: ClassVar[tuple[str, ...]] = ()
     tta: ClassVar[bool] = False
+    on_sheet: ClassVar[int] = 120
 
     def __init__(self, model: nn.Module, about: About, path: Path | None = None):
         super().__init__()

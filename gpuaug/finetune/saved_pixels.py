@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .testing import Data, Tested
 
 BATCH_SIZE = 8  # windows
+ON_SHEET = 40  # images at most
 DECODER = "unet"  # of files that do not say it
 CHECKED = 16  # windows on which an export is
 
@@ -38,6 +39,7 @@ class Segmenter(Saved):
     gives logits [B, K, H, W]; the normalisation is inside. Attributes as :class:`gpuaug.finetune.saved.Saved`."""
 
     formats: ClassVar = FORMATS | {"": "masks"}
+    on_sheet: ClassVar = ON_SHEET
 
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
