@@ -30,8 +30,8 @@ class Predict:
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """A .csv, .json or .png file, of a segmenter also a folder for masks; by default rows of CSV go to stdout."""
     format: Literal["csv", "json", "sheet", "masks"] | None = None
-    """By default what --out ends in. sheet: a PNG, of at most 120 images, 40 with masks. masks: of a segmenter, a folder with a PNG of
-    classes for each image."""
+    """By default what --out ends in. sheet: a PNG, of at most 120 images, 40 with masks. masks: of a
+    segmenter, a folder with a PNG of classes for each image."""
     top: int | None = None
     """Answers an image, the surest first; by default 1. Where an image may have several labels, the most."""
     threshold: float | None = None
