@@ -249,9 +249,17 @@ def annotated_row(
     params = pipeline.sample(batch, ids=list(ids), epoch=epoch)
     pixels, *values = pipeline.apply(batch, params, **several)
     for i, y in enumerate(pixels):
-        moved = {name: value[i] for name, value in zip(kinds, values, strict=True)}
+        moved = {name: _hard(value[i]) for name, value in zip(kinds, values, strict=True)}
         tiles.append(Tile(to_image(y, mean, std), caption(params.describe(i)), _marks(moved, one.labels)))
     return tiles
+
+
+def _hard(value: torch.Tensor) -> torch.Tensor:
+    """Of masks [K, H, W] of shares, as mixing makes them, the class that has most of each pixel; 255 where none has
+    half. All else as it is."""
+    if not (value.ndim == 3 and value.is_floating_point()):
+        return value
+    return value.argmax(0).to(torch.uint8).masked_fill(value.sum(0) < 0.5, 255)
 
 
 def _marks(kinds: dict[str, torch.Tensor], labels: Sequence[int]) -> Marks:

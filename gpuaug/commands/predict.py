@@ -28,9 +28,10 @@ class Predict:
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """Image files, or folders of them at any depth."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """A .csv, .json or .png file; by default rows of CSV go to stdout."""
-    format: Literal["csv", "json", "sheet"] | None = None
-    """By default what --out ends in. sheet: a PNG of at most 120 images."""
+    """A .csv, .json or .png file, of a segmenter also a folder for masks; by default rows of CSV go to stdout."""
+    format: Literal["csv", "json", "sheet", "masks"] | None = None
+    """By default what --out ends in. sheet: a PNG, of at most 120 images, 40 with masks. masks: of a
+    segmenter, a folder with a PNG of classes for each image."""
     top: int | None = None
     """Answers an image, the surest first; by default 1. Where an image may have several labels, the most."""
     threshold: float | None = None
@@ -61,12 +62,13 @@ def run(command: Predict) -> int:
         source, names = asked.listed(list(command.inputs))
     for one in told:  # files in folders that are no images
         print(f"gpuaug: {one.message}", file=sys.stderr)
-    if format == "sheet" and len(names) > ON_SHEET:
+    most = min(ON_SHEET, model.on_sheet)
+    if format == "sheet" and len(names) > most:
         print(
-            f"gpuaug: a sheet shows the first {ON_SHEET} of {len(names):,} {model.noun}s; csv and json take all",
+            f"gpuaug: a sheet shows the first {most} of {len(names):,} {model.noun}s; csv and json take all",
             file=sys.stderr,
         )
-        source, names = source.subset(range(ON_SHEET)), names[:ON_SHEET]
+        source, names = source.subset(range(most)), names[:most]
     bad = written(command, format, asked, source, names)
     if bad:
         many = f"{bad:,} of {len(names):,} {model.noun}s"

@@ -11,6 +11,8 @@ from .errors import DataError
 from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
 from .sources import Parts, Source
 
+READERS: dict[str, Callable[[Path], Source]] = {"coco": coco, "masks": masks, "voc": voc}
+
 
 def kind_of(folder: str | Path) -> str | None:
     """What is known of the images of a folder, or of its parts: "coco", "masks", "voc"; None: nothing of these, as
@@ -59,7 +61,7 @@ def open_annotated(
             f"{root}: no images with masks or boxes: images/ beside masks/ (of the same names), a COCO file "
             f"(coco.json), or images/ beside annotations/*.xml; each here or in train/, val/ and test/"
         )
-    read: Callable[[Path], Source] = {"coco": coco, "masks": masks, "voc": voc}[kind]
+    read = READERS[kind]
     places, val = _places(root, told=True), None
     if "train" in places:
         train = read(root / places["train"])
@@ -79,6 +81,21 @@ def open_annotated(
     if val is None and val_fraction > 0:
         train, val = train.split(val_fraction, seed, "validation")
     return Parts(root.resolve().name, train, val, test)
+
+
+def held_annotated(data: str | Path) -> dict[str, Source]:
+    """By "train", "val" and "test" the parts that a folder holds, {"all": ...} of one that holds images itself.
+
+    Raises DataError for a folder that is not there, or holds neither.
+    """
+    root = Path(data)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    kind = kind_of(root)
+    if kind is None:
+        raise DataError(f"{root}: no images with masks or boxes in it, nor in train/ and test/ there")
+    places = _places(root, told=True)
+    return {part: READERS[kind](root / name) for part, name in places.items()} or {"all": READERS[kind](root)}
 
 
 def _places(root: Path, told: bool = False) -> dict[str, str]:

@@ -96,8 +96,7 @@ def export(
         )
     cpu = torch.device("cpu")
     model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu)).eval()
-    found = None if model.path is None else of_run(model.path, model)
-    x = made(model.size) if found is None else found
+    x, real = model.examples()
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
     with quiet():
         content = MAKERS[format](model, fixed)
@@ -107,7 +106,7 @@ def export(
     runs.write(path, content)
     size, batch = model.size, "B" if dynamic_batch else batch_size
     words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
-    return Exported(path, format, len(x), found is not None, *greatest[:2], "" if format == "safetensors" else words)
+    return Exported(path, format, len(x), real, *greatest[:2], "" if format == "safetensors" else words)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -126,10 +125,10 @@ def of_run(weights: Path, model: Classifier) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
-def made(size: int) -> Tensor:
-    """100 smooth images with noise, float32 of 0 to 1, always the same."""
+def made(size: int, images: int = IMAGES) -> Tensor:
+    """So many smooth images with noise, float32 of 0 to 1, always the same."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(IMAGES, 3, 4, 4, generator=generator)
+    coarse = torch.rand(images, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic")
     return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
 
@@ -176,11 +175,10 @@ def described(model: Classifier) -> dict[str, str]:
     """What an exported program says of itself."""
     about = model.about
     known = {name: json.dumps(getattr(about, name)) for name in ("classes", "mean", "std", "size", "resize", "several")}
-    answer = "sigmoid of each" if about.several else "softmax over classes"
     size = about.size
     return {
         "input": f"images, float32 [B, 3, {size}, {size}], RGB of 0 to 1; the normalisation by mean and std is inside",
-        "output": f"logits, float32 [B, {len(about.classes)}], in the order of classes; probabilities: {answer}",
+        "output": f"logits, float32 {model.output()}",
         "model": about.model,
         "interpolation": about.interpolation,
         **known,
@@ -245,8 +243,7 @@ def _read_weights(content: bytes, model: Classifier) -> Callable[[Tensor], Tenso
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         path.write_bytes(content)
-        own = ":" not in model.about.model and not models.known(model.about.model)
-        return ga.load(path, model=copy.deepcopy(model.model) if own else None, device="cpu")
+        return ga.load(path, model=copy.deepcopy(model.model) if model.in_python else None, device="cpu")
 
 
 MAKERS = {"torch-export": _make_program, "onnx": _make_onnx, "safetensors": _make_weights}

@@ -206,7 +206,8 @@ def begin(job: Job, run: Path | None) -> None:
     side = f"{job.input.size}x{job.input.size}"
     data = f"{job.parts.name}: {counts} images of {len(known['classes'])} classes, {side}"
     millions = sum(p.numel() for p in job.model.parameters()) / 1e6
-    model = f"{known['model']}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
+    called = job.task.called(job.config, known["model"])
+    model = f"{called}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
     job.screen.say(begin_words(job.run, data, model, job.augment, known["decisions"]))
     report.before(job)
 

@@ -18,7 +18,7 @@ from typing import Any
 import gpuaug
 
 from . import pictures
-from .comparing import AGAINST, Read, against, data_of, differences, figures, read, remarks, worded
+from .comparing import Read, against, data_of, differences, figures, head_of, read, remarks, worded
 from .evaluating import complete, measures
 from .metrics import Evaluation, confusions, percent, weakest
 from .pixels import SegmentEvaluation
@@ -384,7 +384,10 @@ def _pairs(runs: Sequence[Read]) -> str:
     rows, told = against(runs)
     if not rows and not told:
         return ""
-    parts = [f"<h2>Against {escape(runs[0].name)}, on the same images</h2>", _table(AGAINST, rows) if rows else ""]
+    parts = [
+        f"<h2>Against {escape(runs[0].name)}, on the same images</h2>",
+        _table(head_of(runs), rows) if rows else "",
+    ]
     return "\n".join(parts + [_say(words) for words in told])
 
 

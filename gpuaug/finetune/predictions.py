@@ -132,7 +132,7 @@ class Predictions(Sequence):
             words = [f"{name}  {value:.1%}" for name, value in one.answers]
             words = [one.error] if one.error else words or ["none of the classes"]
             name = short(Path(one.path).name)
-            tiles.append(Tile(_thumbnail(item), "\n".join([*words, name])))
+            tiles.append(Tile(thumbnail(item), "\n".join([*words, name])))
         title = f"{len(self):,} image{'s' * (len(self) != 1)}"
         if len(self) > len(some):
             title = f"The first {len(some)} of {len(self):,} images"
@@ -141,7 +141,7 @@ class Predictions(Sequence):
         return content.getvalue()
 
 
-def _thumbnail(item: Any):
+def thumbnail(item: Any):
     """A picture of an image, grey of one that cannot be read."""
     from PIL import Image
 

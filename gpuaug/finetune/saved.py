@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from .testing import Data, Tested
 
 FORMAT = 2  # of what a weights file says of itself
-CLASSES = {"classify": "gpuaug.finetune.saved:Classifier"}  # by the task; imported where one is asked for
+CLASSES = {  # by the task; imported where one is asked for
+    "classify": "gpuaug.finetune.saved:Classifier",
+    "segment": "gpuaug.finetune.saved_pixels:Segmenter",
+}
 
 
 @dataclass(frozen=True)
@@ -87,12 +90,14 @@ class Saved(nn.Module):
         path: the weights file, None of one that was put together.
         noun: what it answers for, as the commands call it. formats: of predictions, by the ending of a file.
         options: of :meth:`predict`, beside batch_size and workers. tta: whether it averages over mirror images.
+        on_sheet: as many inputs a sheet shows, at most.
     """
 
     noun: ClassVar[str] = "image"
     formats: ClassVar[Mapping[str, str]] = FORMATS
     options: ClassVar[tuple[str, ...]] = ()
     tta: ClassVar[bool] = False
+    on_sheet: ClassVar[int] = 120
 
     def __init__(self, model: nn.Module, about: About, path: Path | None = None):
         super().__init__()
@@ -125,10 +130,14 @@ class Saved(nn.Module):
         raise NotImplementedError
 
     @staticmethod
-    def own(about: About, path: Path, given: nn.Module | None) -> None:
-        """Raises ValueError for a network that was made in Python, and is not ``given``."""
-        if given is None and ":" not in about.model and not models.known(about.model):
-            raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
+    def by_hand(about: About) -> bool:
+        """Whether the network was made in Python, so that it cannot be built by its name."""
+        return ":" not in about.model and not models.known(about.model)
+
+    @property
+    def in_python(self) -> bool:
+        """See :meth:`by_hand`."""
+        return self.by_hand(self.about)
 
     # --- predict ------------------------------------------------------------------------------------------------------
     def asked(self, **options: Any) -> Asking:
@@ -198,6 +207,14 @@ class Saved(nn.Module):
         """Write the model for other programs. Raises ValueError where its task has no such export."""
         raise ValueError(f"export: there is none of the task {self.about.task}; gpuaug.load gives its model in Python")
 
+    def examples(self) -> tuple[Tensor, bool]:
+        """(inputs on which an export is checked, whether they are of the run's test part)."""
+        raise NotImplementedError
+
+    def output(self) -> str:
+        """The shape of its logits, in words."""
+        raise NotImplementedError
+
     def extra_repr(self) -> str:
         return f"{self.about.model}, {len(self.classes)} classes, {self.size}x{self.size}"
 
@@ -211,7 +228,6 @@ class Classifier(Saved):
 
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
-        cls.own(about, path, given)
         if given is None:
             return models.build(about.model, len(about.classes), str(path), about.size, classes=about.classes)[0]
         models.adapt(given, len(about.classes))
@@ -353,6 +369,16 @@ class Classifier(Saved):
 
         corrupted.leave(run, measured, some, testing.input_of(self))
 
+    def examples(self) -> tuple[Tensor, bool]:
+        from .exporting import made, of_run
+
+        found = None if self.path is None else of_run(self.path, self)
+        return (made(self.size), False) if found is None else (found, True)
+
+    def output(self) -> str:
+        answer = "sigmoid of each" if self.about.several else "softmax over classes"
+        return f"[B, {len(self.classes)}], in the order of classes; probabilities: {answer}"
+
 
 def opened(
     run: str | Path | int, out: str | Path = "runs", model: nn.Module | None = None, device: str | torch.device = "auto"
@@ -361,6 +387,8 @@ def opened(
     path = weights_of(run, out)
     about = About.read(path)
     kind = class_of(about.task, path)
+    if model is None and kind.by_hand(about):
+        raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
     device = chosen_device(device)
     return kind(kind.network(about, path, model), about, path).to(device, memory_format=models.layout(device))
 

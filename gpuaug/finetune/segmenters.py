@@ -1,12 +1,15 @@
-"""Models that say of each pixel what it is: an encoder of timm under a decoder of segmentation_models_pytorch."""
+"""Models that say of each pixel what it is: an encoder of timm, and a decoder of segmentation_models_pytorch or
+torchvision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gpuaug.messages import meant
 
@@ -17,7 +20,7 @@ HEAD = ("decoder", "segmentation_head")
 FITS = 0.9  # of an encoder's tensors that a file has to have
 
 
-def decoders() -> dict[str, type[nn.Module]]:
+def decoders() -> dict[str, Callable[..., nn.Module]]:
     """Architectures by name. Raises ValueError where the extra is not installed."""
     try:
         import segmentation_models_pytorch as smp
@@ -26,7 +29,28 @@ def decoders() -> dict[str, type[nn.Module]]:
     return {
         "unet": smp.Unet, "unetplusplus": smp.UnetPlusPlus, "fpn": smp.FPN, "linknet": smp.Linknet,
         "deeplabv3plus": smp.DeepLabV3Plus, "upernet": smp.UPerNet,
+        "deeplabv3": functools.partial(Headed, "DeepLabHead"), "fcn": functools.partial(Headed, "FCNHead"),
     }  # fmt: skip
+
+
+class Headed(nn.Module):
+    """One of torchvision's heads, "DeepLabHead" (Chen et al., 2017) or "FCNHead" (Long et al., 2015), on the coarsest
+    features of an encoder, 32 pixels a side each; its logits are scaled up, bilinear. Arguments as those of
+    segmentation_models_pytorch."""
+
+    def __init__(self, head: str, encoder_name: str, encoder_weights: str | None = None, classes: int = 2):
+        from segmentation_models_pytorch.encoders import get_encoder
+        from torchvision.models import segmentation
+
+        super().__init__()
+        self.encoder = get_encoder(encoder_name, weights=encoder_weights)
+        kind = {"DeepLabHead": segmentation.deeplabv3.DeepLabHead, "FCNHead": segmentation.fcn.FCNHead}[head]
+        *layers, last = kind(self.encoder.out_channels[-1], classes)
+        self.decoder, self.segmentation_head = nn.Sequential(*layers), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.segmentation_head(self.decoder(self.encoder(x)[-1]))
+        return F.interpolate(made, x.shape[-2:], mode="bilinear")
 
 
 def build(name: str, classes: int, decoder: str = "unet", weights: str | None = None) -> tuple[nn.Module, str]:
@@ -50,7 +74,7 @@ def build(name: str, classes: int, decoder: str = "unet", weights: str | None = 
         raise ValueError(f"model {name}: it cannot be the encoder of {decoder} here ({reason})") from error
     model.pretrained_cfg = {"classifier": HEAD}
     if weights is None:
-        return model, "random weights"
+        return model, f"random weights: --weights pretrained, or a file of {name}, would need far fewer images"
     if weights == "pretrained":
         return model, f"timm's pretrained weights in the encoder, {models.NEW}"
     return model, _fill(model, Path(weights), name)
@@ -89,6 +113,21 @@ def _fill(model: nn.Module, path: Path, name: str) -> str:
         )
     encoder.load_state_dict(fits, strict=False)
     return f"weights of {path.name} in the encoder, {models.NEW}"
+
+
+def fill(model: nn.Module, path: Path, name: str) -> None:
+    """All of a saved segmenter's weights. Raises ValueError for those of another model."""
+    from safetensors.torch import load_file
+
+    state, own = load_file(path), model.state_dict()
+    shapes, others = ({key: value.shape for key, value in one.items()} for one in (state, own))
+    wrong = sorted(key for key in shapes.keys() | others.keys() if shapes.get(key) != others.get(key))
+    if wrong:
+        raise ValueError(
+            f"{path}: not the weights of this model, {name}: {len(wrong)} tensors differ: {', '.join(wrong[:4])}, ...; "
+            "hand over the model that they are of"
+        )
+    model.load_state_dict(state)
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------

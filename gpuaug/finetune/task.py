@@ -80,6 +80,10 @@ class Task(ABC):
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
         """Raises ValueError for a model that does not make of the input what the task wants."""
 
+    def called(self, config: Config, name: str) -> str:
+        """A model as the run's first words call it."""
+        return name
+
     def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
         """What a saved model of this task has to remember beside its classes and its input, plain JSON: it comes back
         as ``About.details``. ``model``: as :meth:`open_model` gave it."""
