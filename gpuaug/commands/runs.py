@@ -268,8 +268,11 @@ def compared(found: Sequence[Any], cells: int | None) -> str:
         parts.append("What was different\nNothing: their options and their pipelines are the same.")
     rows, told = comparing.against(found)
     head = ("", "accuracy (interval of 95%)", "only it", f"only {marks[0]}", "p (McNemar)", "images")
-    rows = [(letter[row[0]], *row[1:]) for row in rows]
     title = f"Against {marks[0]}, on the same images; how often one alone of both is right"
+    if comparing.head_of(found) is not comparing.AGAINST:
+        head = ("", *comparing.head_of(found)[1:])
+        title = f"Against {marks[0]}, on the same images"
+    rows = [(letter[row[0]], *row[1:]) for row in rows]
     paired = [table(head, rows, right=head[2:], cells=cells)] if rows else []
     parts.append("\n".join([title, *paired, *(filled(words, cells) for words in told)]))
     if rows := comparing.by_corruption(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from .coco_json import coco_file
 from .errors import DataError
 from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
 from .sources import Parts, Source
+
+READERS: dict[str, Callable[[Path], Source]] = {"coco": coco, "masks": masks, "voc": voc}
 
 
 def kind_of(folder: str | Path) -> str | None:
@@ -43,6 +46,18 @@ def _kind_here(folder: Path) -> str | None:
     return None
 
 
+def has_polygons(folder: str | Path) -> bool:
+    """Whether the COCO file of a folder, or of its training part, tells objects' outlines, not their boxes alone."""
+    root = Path(folder)
+    places = _places(root)
+    path = coco_file(root / places["train"] if places else root)
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8")).get("annotations", [])
+        return any(isinstance(one.get("segmentation"), list) and one["segmentation"] for one in lines)
+    except (AttributeError, OSError, ValueError):
+        return False  # whoever opens it says what is wrong
+
+
 def open_annotated(
     data: str | Path, val_fraction: float, test_fraction: float = 0.2, seed: int = 0, kind: str | None = None
 ) -> Parts:
@@ -67,7 +82,7 @@ def open_annotated(
             f"{root}: no images with masks or boxes: images/ beside masks/ (of the same names), a COCO file "
             f"(coco.json), or images/ beside annotations/*.xml; each here or in train/, val/ and test/"
         )
-    read: Callable[[Path], Source] = {"coco": coco, "masks": masks, "voc": voc}[kind]
+    read = READERS[kind]
     places, val = _places(root, told=True), None
     if "train" in places:
         train = read(root / places["train"])
@@ -89,6 +104,21 @@ def open_annotated(
     if val is None and val_fraction > 0:
         train, val = train.split(val_fraction, seed, "validation")
     return Parts(root.resolve().name, train, val, test)
+
+
+def held_annotated(data: str | Path) -> dict[str, Source]:
+    """By "train", "val" and "test" the parts that a folder holds, {"all": ...} of one that holds images itself.
+
+    Raises DataError for a folder that is not there, or holds neither.
+    """
+    root = Path(data)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    kind = kind_of(root)
+    if kind is None:
+        raise DataError(f"{root}: no images with masks or boxes in it, nor in train/ and test/ there")
+    places = _places(root, told=True)
+    return {part: READERS[kind](root / name) for part, name in places.items()} or {"all": READERS[kind](root)}
 
 
 def _places(root: Path, told: bool = False) -> dict[str, str]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from gpuaug.messages import meant
 
-from . import pictures, runs, state
+from . import pictures, pixels, runs, state
 from .evaluating import answers, measures
 from .metrics import Interval, paired, percent, ranks
 from .runs import Run
@@ -112,7 +112,15 @@ def data_of(run: Run) -> str | None:
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
-FIELDS = {"accuracy": "top1", "mAP": "map", "IoU": "iou", "iou": "iou"}
+FIELDS = {
+    "accuracy": "top1",
+    "mAP": "map",
+    "map": "map",
+    "mAP@50": "map50",
+    "map50": "map50",
+    "IoU": "iou",
+    "iou": "iou",
+}
 FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
 SHARES = (*(name for name in FIELDS if name != "loss"), "robustness")  # are of 0 to 1
@@ -282,12 +290,20 @@ def differences(found: Sequence[Read]) -> list[tuple]:
 
 
 AGAINST = ("run", "accuracy (interval of 95%)", "only it is right", "only the first is", "p (McNemar)", "images")
+AGAINST_PIXELS = ("run", "IoU (interval of 95%)", "images it is better on", "worse on", "p (swapped)", "images")
+
+
+def head_of(found: Sequence[Read]) -> tuple[str, ...]:
+    """What the columns of :func:`against` are."""
+    return AGAINST_PIXELS if found[0].resolved.get("task") == "segment" else AGAINST
 
 
 def against(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
-    """Each run against the first, on the images that both were tested with: (rows under AGAINST, why others have
-    none)."""
+    """Each run against the first, on the images that both were tested with: (rows under :func:`head_of`, why others
+    have none)."""
     first, rows, told = found[0], [], []
+    if head_of(found) is AGAINST_PIXELS:
+        return _against_pixels(found)
     for run in found[1:]:
         both = right(first, run)
         if isinstance(both, str):
@@ -297,6 +313,26 @@ def against(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
         low, high = (100 * end for end in tested["interval"])
         gain = f"{100 * tested['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
         rows.append((run.name, gain, tested["only_second"], tested["only_first"], f"{tested['p']:.2g}", len(both[0])))
+    return rows, told
+
+
+def _against_pixels(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
+    first, rows, told = found[0], [], []
+    for run in found[1:]:
+        stored = [pixels.sides_of(one) for one in (first, run)]
+        if any(one is None for one in stored):
+            told.append(f"{run.name}: no {pixels.SIDES}, of it or of the first")
+            continue
+        _, *places = np.intersect1d(*(one["ids"] for one in stored), assume_unique=True, return_indices=True)
+        both = [{name: one[name][at] for name in one} for one, at in zip(stored, places, strict=True)]
+        truths = [one["truth"] for one in both]
+        if not len(places[0]) or truths[0].shape != truths[1].shape or not np.array_equal(*truths):
+            told.append(f"{run.name}: not tested with the images of the first, or on other masks of them")
+            continue
+        tested = pixels.paired(*both, first.resolved["classes"])
+        low, high = (100 * end for end in tested["interval"])
+        gain = f"{100 * tested['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
+        rows.append((run.name, gain, tested["better"], tested["worse"], f"{tested['p']:.2g}", len(places[0])))
     return rows, told
 
 

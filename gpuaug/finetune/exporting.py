@@ -25,7 +25,7 @@ from gpuaug.data import Loader, Source
 from gpuaug.messages import shown
 
 from . import runs
-from .predictions import LEFT_OUT
+from .asking import LEFT_OUT
 
 if TYPE_CHECKING:
     from .saved import Classifier
@@ -46,7 +46,8 @@ class Exported:
     Attributes:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
-        logits, probabilities: the greatest differences from the model's own.
+        logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
+            weights.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Exported:
     real: bool
     logits: float
     probabilities: float
+    input: str = ""
 
     def told(self) -> str:
         """In words."""
@@ -93,8 +95,7 @@ def export(
             f"format {format} needs {', '.join(lacking)}: pip install 'gpuaug[export]'", name=lacking[0]
         )
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    found = None if model.path is None else of_run(model.path, model)
-    x = made(model.size) if found is None else found
+    x, real = model.examples()
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
     with quiet():
         content = MAKERS[format](model, fixed)
@@ -102,7 +103,9 @@ def export(
         greatest = compared(model, answer, x, fixed)
     check(greatest, f"{path}: as {format}")
     runs.write(path, content)
-    return Exported(path, format, len(x), found is not None, *greatest[:2])
+    size, batch = model.size, "B" if dynamic_batch else batch_size
+    words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
+    return Exported(path, format, len(x), real, *greatest[:2], "" if format == "safetensors" else words)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -121,10 +124,10 @@ def of_run(weights: Path, model: Classifier) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
-def made(size: int) -> Tensor:
-    """100 smooth images with noise, float32 of 0 to 1, always the same."""
+def made(size: int, images: int = IMAGES) -> Tensor:
+    """So many smooth images with noise, float32 of 0 to 1, always the same."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(IMAGES, 3, 4, 4, generator=generator)
+    coarse = torch.rand(images, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic")
     return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
 
@@ -171,11 +174,10 @@ def described(model: Classifier) -> dict[str, str]:
     """What an exported program says of itself."""
     about = model.about
     known = {name: json.dumps(getattr(about, name)) for name in ("classes", "mean", "std", "size", "resize", "several")}
-    answer = "sigmoid of each" if about.several else "softmax over classes"
     size = about.size
     return {
         "input": f"images, float32 [B, 3, {size}, {size}], RGB of 0 to 1; the normalisation by mean and std is inside",
-        "output": f"logits, float32 [B, {len(about.classes)}], in the order of classes; probabilities: {answer}",
+        "output": f"logits, float32 {model.output()}",
         "model": about.model,
         "interpolation": about.interpolation,
         **known,
@@ -237,13 +239,10 @@ def _read_onnx(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
 
 
 def _read_weights(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
-    from . import models
-
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         path.write_bytes(content)
-        own = ":" not in model.about.model and not models.known(model.about.model)
-        return ga.load(path, model=copy.deepcopy(model.model) if own else None, device="cpu")
+        return ga.load(path, model=copy.deepcopy(model.model) if model.in_python else None, device="cpu")
 
 
 MAKERS = {"torch-export": _make_program, "onnx": _make_onnx, "safetensors": _make_weights}

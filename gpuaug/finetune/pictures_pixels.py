@@ -6,13 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 import gpuaug as ga
 from gpuaug.data import DataError, Source, read
-from gpuaug.drawing import Tile, contact_sheet
+from gpuaug.drawing import Marks, Tile, colour_of, contact_sheet
 from gpuaug.preview import annotated_row, one_line
 
 from . import pictures, runs
@@ -22,6 +23,7 @@ from .semantic import IGNORED
 MISSED, INVENTED, OTHER = (214, 39, 40), (31, 111, 180), (217, 95, 2)
 MASKS = "predictions"  # the folder of predicted masks
 MOST = 8  # images of the sheet of mistakes
+SHARES = 3  # classes named under an answer
 
 
 def write_contact_sheet(
@@ -88,10 +90,15 @@ def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:
 
 
 def mask_files(run: runs.Run, source: Source) -> dict[int, Path]:
-    """By id, where a run keeps the mask that it predicted of an image: the image's path below the folder that all have
-    in common, with .png in place of its ending, or behind it where two images differ in that alone; the id of an image
+    """By id, where a run keeps the mask that it predicted of an image."""
+    return files_below(run.path(MASKS), source)
+
+
+def files_below(folder: Path, source: Source) -> dict[int, Path]:
+    """By id, a file in ``folder`` for the mask of each image: the image's path below the folder that all have in
+    common, with .png in place of its ending, or behind it where two images differ in that alone; the id of an image
     that is no file."""
-    folder, ids = run.path(MASKS), source.ids.tolist()
+    ids = source.ids.tolist()
     if source.images is not None or not all(isinstance(item, str | os.PathLike) for item in source.items):
         return {id: folder / f"{id}.png" for id in ids}
     paths = [Path(os.path.abspath(item)) for item in source.items]
@@ -104,15 +111,38 @@ def mask_files(run: runs.Run, source: Source) -> dict[int, Path]:
     }
 
 
-def coloured(mask: np.ndarray) -> Image.Image:
-    """A mask of classes in their colours; black is class 0, grey is none."""
-    from gpuaug.drawing import colour_of
+def write_answers(target: Any, some: Sequence[tuple[Any, Any]], title: str, classes: Sequence[str]) -> None:
+    """Images, each beside itself under its predicted mask: (:class:`gpuaug.finetune.predictions_pixels.Mask`, item)."""
+    from .predictions import thumbnail
 
-    table = np.zeros((256, 3), np.uint8)
-    for number in np.unique(mask):
-        table[number] = colour_of(int(number)) if number else (0, 0, 0)
-    table[IGNORED] = (128, 128, 128)
-    return Image.fromarray(table[mask.astype(np.uint8)])
+    rows = []
+    for one, item in some:
+        photo, name = thumbnail(item), pictures.short(Path(one.path).name)
+        if one.error:
+            rows.append([Tile(photo, f"{one.error}\n{name}")])
+            continue
+        shares = [f"{label} {share:.1%}" for label, share in one.shares[1:] if share]
+        words = ", ".join(shares[:SHARES]) + ", ..." * (len(shares) > SHARES) or f"only {classes[0]}"
+        mask = np.asarray(Image.fromarray(one.mask).resize(photo.size, Image.Resampling.NEAREST))
+        rows.append([Tile(photo, name), Tile(photo, words, Marks(masks=mask))])
+    pictures.write_image(target, contact_sheet(rows, title, side=300, legend=classes))
+
+
+def colours() -> np.ndarray:
+    """uint8 [256, 3], of each class: black is class 0, grey is 255, of none."""
+    return np.array([(0, 0, 0), *map(colour_of, range(1, IGNORED)), (128, 128, 128)], np.uint8)
+
+
+def with_palette(mask: np.ndarray) -> Image.Image:
+    """A mask of classes, [H, W], as a picture whose pixels are their numbers and whose palette is :func:`colours`."""
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette(colours().tobytes())
+    return image
+
+
+def coloured(mask: np.ndarray) -> Image.Image:
+    """A mask of classes in their colours."""
+    return with_palette(mask).convert("RGB")
 
 
 def differences(image: np.ndarray, truth: np.ndarray, answer: np.ndarray) -> Image.Image:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import gpuaug as ga
 from gpuaug.messages import meant, shown
+from gpuaug.presets import OPEN
 
 from . import runs
 from .metrics import Evaluation
@@ -59,11 +60,12 @@ class Corruption:
 
 
 def _rotation(degrees: float, size: int) -> list:
-    return [ga.RandomChoice([ga.RandomRotation((a, a), interpolation="bilinear") for a in (degrees, -degrees)])]
+    turns = (ga.RandomRotation((a, a), interpolation="bilinear", fill=OPEN) for a in (degrees, -degrees))
+    return [ga.RandomChoice(list(turns))]
 
 
 def _scale(factor: float, size: int) -> list:
-    zooms = (ga.RandomAffine(0, scale=(f, f), interpolation="bilinear") for f in (factor, 1 / factor))
+    zooms = (ga.RandomAffine(0, scale=(f, f), interpolation="bilinear", fill=OPEN) for f in (factor, 1 / factor))
     return [ga.RandomChoice(list(zooms))]
 
 
@@ -116,19 +118,23 @@ def pipelines(
     names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
     interpolation: str = "bilinear",
+    whole: bool = False,
     **compose: Any,
 ) -> Iterator[tuple[str, int, ga.Compose]]:
     """(name, strength, pipeline), first ("clean", 0, what the model is tested with), then each corruption of ``names``.
 
     Every pipeline scales the shorter side to ``resize`` (``size`` if None), corrupts, cuts out the middle of ``size``
     pixels a side, and ends in ``dtype``, normalised. Call it with ``ids`` and ``epoch=0``, as a Loader's first pass is.
-    ``interpolation``: of the scaling, which is antialiased. ``compose``: further keywords of Compose (``backend``,
-    ``memory_format``). Raises ValueError for an unknown name.
+    ``interpolation``: of the scaling, which is antialiased. ``whole``: images stay whole, and as large as they are
+    where ``resize`` is None; masks move with them, and what lies outside is 255 there.
+    ``compose``: further keywords of Compose (``backend``, ``memory_format``). Raises ValueError for an unknown name.
     """
 
-    def pipeline(whole: list, framed: list) -> ga.Compose:
+    def pipeline(before: list, framed: list) -> ga.Compose:
         scaled = ga.Resize(size if resize is None else resize, interpolation, antialias=True)
-        ops = [scaled, *whole, ga.CenterCrop(size), *framed]
+        ops = [scaled, *before, ga.CenterCrop(size), *framed]
+        if whole:
+            ops = [*([] if resize is None else [scaled]), *before, *framed]
         return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], seed=SEED, **compose)
 
     picked = chosen(names)
@@ -161,9 +167,19 @@ def measure(
     Raises ValueError for a loader without samples, and as :meth:`gpuaug.finetune.metrics.Evaluation.of`.
     """
     every = list(pipelines(size, resize, mean, std, **keywords))
+    return collected(every, lambda pipeline: _evaluated(predict, loader_of(pipeline), classes), progress)
+
+
+def collected(
+    every: Sequence[tuple[str, int, ga.Compose]],
+    evaluated: Callable[[ga.Compose], Any],
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[str, Any]:
+    """What :func:`measure` returns, of ``evaluated``: a pipeline to figures that have n, score, score_name and
+    score_interval. ``every``: as :func:`pipelines` gives them."""
     lines: list[dict] = []
     for name, strength, pipeline in progress(every):
-        found = _evaluated(predict, loader_of(pipeline), classes)
+        found = evaluated(pipeline)
         score = {"score": found.score, "interval": list(found.score_interval)}
         if name == "clean":
             result = {"metric": found.score_name, "n": found.n, "clean": score}

@@ -50,7 +50,7 @@ def build(name: str, classes: int, decoder: str = "unet", weights: str | None = 
         raise ValueError(f"model {name}: it cannot be the encoder of {decoder} here ({reason})") from error
     model.pretrained_cfg = {"classifier": HEAD}
     if weights is None:
-        return model, "random weights"
+        return model, f"random weights: --weights pretrained, or a file of {name}, would need far fewer images"
     if weights == "pretrained":
         return model, f"timm's pretrained weights in the encoder, {models.NEW}"
     return model, _fill(model, Path(weights), name)
@@ -89,6 +89,21 @@ def _fill(model: nn.Module, path: Path, name: str) -> str:
         )
     encoder.load_state_dict(fits, strict=False)
     return f"weights of {path.name} in the encoder, {models.NEW}"
+
+
+def fill(model: nn.Module, path: Path, name: str) -> None:
+    """All of a saved segmenter's weights. Raises ValueError for those of another model."""
+    from safetensors.torch import load_file
+
+    state, own = load_file(path), model.state_dict()
+    shapes, others = ({key: value.shape for key, value in one.items()} for one in (state, own))
+    wrong = sorted(key for key in shapes.keys() | others.keys() if shapes.get(key) != others.get(key))
+    if wrong:
+        raise ValueError(
+            f"{path}: not the weights of this model, {name}: {len(wrong)} tensors differ: {', '.join(wrong[:4])}, ...; "
+            "hand over the model that they are of"
+        )
+    model.load_state_dict(state)
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------

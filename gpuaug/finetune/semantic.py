@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from gpuaug.data import DataError, Parts, Source
+from gpuaug.data import DataError, Parts, Source, header
 from gpuaug.data.annotated import Annotated
 
 IGNORED = 255
@@ -24,22 +25,41 @@ class Meaning:
         classes: names, the place of each is its number in a mask that is made; 255 is of no class.
         objects: whether numbers are those of objects, which become foreground.
         painted: whether masks are one for each object, with its class.
+        numbers: of those the number of each class that the data name; None: from 1 on, in their order.
     """
 
     classes: tuple[str, ...]
     objects: bool = False
     painted: bool = False
+    numbers: tuple[int, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """What a saved model calls it."""
+        return "polygons" if self.painted else "objects" if self.objects else "classes"
 
     def __call__(self, known: Annotated) -> Annotated:
-        """The same with masks uint8 [H, W]. Raises DataError for an image without a mask, and numbers without class."""
+        """The same with masks uint8 [H, W]. Raises DataError for an image without a mask, a mask of another size, and
+        numbers without class."""
+        about = header(known.path)
+        if known.masks is None and self.painted and not len(known.labels):
+            return Annotated(known.path, masks=np.zeros((about.height, about.width), np.uint8), classes=self.classes)
         if known.masks is None:
-            raise DataError(f"{known.path}: it has no mask; add one of the same name, or remove the image")
+            lacks = "objects with boxes and no polygons" if self.painted else "no mask; add one of the same name"
+            raise DataError(f"{known.path}: it has {lacks}, or remove the image")
+        height, width = known.masks.shape[-2:]
+        if (height, width) != (about.height, about.width):
+            raise DataError(
+                f"{known.path}: it has {about.width} x {about.height} pixels and its mask {width} x {height}; make "
+                "them alike, or remove both"
+            )
         if self.painted:
             mask = np.zeros(known.masks.shape[1:], np.uint8)
             for one, label in sorted(
                 zip(known.masks, known.labels, strict=True), key=lambda pair: -int((pair[0] > 0).sum())
             ):
-                mask[one > 0] = label + 1  # large ones first: small ones lie on top
+                # large ones first: small ones lie on top
+                mask[one > 0] = label + 1 if self.numbers is None else self.numbers[label]
         elif self.objects:
             mask = (known.masks > 0).astype(np.uint8)
         else:
@@ -74,12 +94,15 @@ def meaning_of(source: Source, objects: bool | None) -> tuple[Meaning, str]:
     from 1 on, up to 8 at least, and most numbers are in one place. Raises DataError for masks that say nothing.
     """
     if source.classes:
+        check_polygons(source)
         return Meaning(("background", *source.classes), painted=True), "masks: the classes of polygons, small on large"
     step = max(1, len(source) // LOOKED_AT)
     looked = (source.targets[i].masks for i in range(0, len(source), step))
     masks = [mask for mask in looked if mask is not None]
     numbers = [np.unique(mask[mask != IGNORED]) for mask in masks]
     highest = [int(found.max(initial=0)) for found in numbers]
+    if not masks:
+        raise DataError(f"{source.items[0]}: it has no mask, nor have those beside it; segment learns from masks")
     if not highest or max(highest) == 0:
         raise DataError(
             f"{source.items[0]}: its mask, and those beside it, have no number but 0: nothing to be learned"
@@ -93,6 +116,22 @@ def meaning_of(source: Source, objects: bool | None) -> tuple[Meaning, str]:
         return Meaning(FOREGROUND, objects=True), f"masks: their numbers are objects ({why}), which are foreground"
     names = FOREGROUND if max(highest) == 1 else tuple(map(str, range(max(highest) + 1)))
     return Meaning(names), f"masks: their numbers are classes ({why}); {IGNORED} is of none"
+
+
+def check_polygons(source: Source) -> None:
+    """Raises DataError where objects have boxes alone. Only as far into the data as there are no polygons."""
+    boxed = 0
+    for known in (source.targets[i] for i in range(len(source))):
+        if known.masks is not None:
+            return
+        boxed += len(known.labels) > 0
+        if boxed >= LOOKED_AT:
+            break
+    if boxed:
+        raise DataError(
+            f"{Path(source.items[0]).parent}: its objects have boxes and no polygons or masks, and segment learns from "
+            "these; for boxes there is the task detect"
+        )
 
 
 def _counted(masks: Sequence[np.ndarray], numbers: Sequence[np.ndarray], highest: Sequence[int]) -> bool:

@@ -30,12 +30,14 @@ class Task(ABC):
         name: of the task. metrics: what validation and test always have; the first one chooses the best weights where
             nothing is said. further: those that are computed only where one of them chooses.
         hits: what :meth:`hits` is the mean of, as the screen calls it; None where training has no such thing.
+        batch: images a step, where nothing is said, at most; None: as the recipe has it.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     further: ClassVar[tuple[str, ...]] = ()
     hit: ClassVar[str | None] = None
+    batch: ClassVar[int | None] = None
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
     def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
@@ -79,6 +81,15 @@ class Task(ABC):
     @abstractmethod
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
         """Raises ValueError for a model that does not make of the input what the task wants."""
+
+    def called(self, config: Config, name: str) -> str:
+        """A model as the run's first words call it."""
+        return name
+
+    def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
+        """What a saved model of this task has to remember beside its classes and its input, plain JSON: it comes back
+        as ``About.details``. ``model``: as :meth:`open_model` gave it."""
+        return {}
 
     def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | None], list[str]]:
         """The feeds of the three parts, and what was decided for them; ``shared``: see :mod:`gpuaug.finetune.feeds`."""
