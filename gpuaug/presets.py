@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 import gpuaug as ga
-from gpuaug import presets_timm
+from gpuaug import presets_detection, presets_timm
 from gpuaug.compose import Compose
 from gpuaug.messages import check_keywords, meant, no_attribute, shown
+from gpuaug.presets_detection import jittered
 from gpuaug.transforms.arguments import whole
 
 OPEN = {"image": 0, "mask": 255}  # what is outside of an image
@@ -48,16 +49,6 @@ def _preset(like: Callable | None = None, fixed: Sequence[str] = ()) -> Callable
 
 def _finish(ops: list, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float], compose: dict) -> ga.Compose:
     return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], **compose)
-
-
-def _jittered(name: str, color_jitter: float | Sequence[float] | None) -> list:
-    """ColorJitter as presets take it: one number for brightness, contrast and saturation, or up to four, hue last."""
-    if color_jitter is None:
-        return []
-    several = isinstance(color_jitter, list | tuple)
-    if several and len(color_jitter) > 4:
-        raise ValueError(f"{name}: color_jitter must be one to four numbers, got {shown(color_jitter)}")
-    return [ga.ColorJitter(*(color_jitter if several else [color_jitter] * 3))]
 
 
 @_preset()
@@ -101,7 +92,7 @@ def imagenet_train(
         raise ValueError(f"imagenet_train: policy must be a list of ops, got {shown(policy)}")
     crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
     ops = [crop, ga.RandomHorizontalFlip(flip), *policy]
-    ops += _jittered("imagenet_train", color_jitter)
+    ops += jittered("imagenet_train", color_jitter)
     ops += [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)]
     return ga.Compose([*ops, ga.RandomErasing(erase)] if erase else ops, **compose)
 
@@ -285,11 +276,17 @@ def segmentation_train(
         ga.RandomHorizontalFlip(flip),
         ga.RandomVerticalFlip(vertical_flip),
     ]
-    return _finish([*ops, *_jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
+    return _finish([*ops, *jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
 
+
+_DETECTION = ("train", "lsj", "ssd", "mosaic", "eval")
+detection_train, detection_lsj, detection_ssd, detection_mosaic, detection_eval = (
+    _preset()(getattr(presets_detection, f"detection_{name}")) for name in _DETECTION
+)
 
 _CROPPED = (imagenet_train, photo_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
 _CROPPED += (timm_train, timm_eval, segmentation_train)
+_CROPPED += (detection_train, detection_lsj, detection_ssd, detection_mosaic, detection_eval)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
     f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)
 }

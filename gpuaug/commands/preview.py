@@ -16,14 +16,15 @@ class Preview:
     images: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
     """Photos, or folders of photos; boxes, masks and keypoints of a folder are drawn, too."""
     data: Path | None = None
-    """One more folder: of photos, of images/ and masks/, or with a COCO file (coco.json, annotations/*.json)."""
+    """One more folder: of photos, of images/ and masks/, with a COCO file (coco.json, annotations/*.json) or VOC's XML
+    (annotations/*.xml); or with such parts, of which train/ is shown."""
     most: int = 8
     """Images of a folder with boxes, masks or keypoints."""
     clips: Path | None = None
     """Instead: a folder of class folders of clips (video files, or folders of frames), as strips of eight frames."""
     gallery: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Instead: every op and policy once, on scikit-learn's two sample photos."""
-    augment: str = "imagenet_train"
+    augment: Annotated[str, tyro.conf.arg(aliases=["--preset"])] = "imagenet_train"
     """A preset of gpuaug.presets, with arguments if need be: geometric:degrees=30,flip=0."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("sheet.png")
     """The sheet; an image format by its ending."""

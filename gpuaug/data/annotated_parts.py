@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .annotated import _coco_file, coco, images_in, masks, voc
+from .annotated import coco, images_in, masks, voc
+from .coco_json import coco_file
 from .errors import DataError
 from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
 from .sources import Parts, Source
@@ -20,8 +23,14 @@ def kind_of(folder: str | Path) -> str | None:
     folder = Path(folder)
     if not folder.is_dir():
         return None
+    return _kind_here(training_part(folder))
+
+
+def training_part(folder: str | Path) -> Path:
+    """The folder of the training part, if there are parts; else the folder itself."""
+    folder = Path(folder)
     places = _places(folder)
-    return _kind_here(folder / places["train"] if places else folder)
+    return folder / places["train"] if places else folder
 
 
 def _kind_here(folder: Path) -> str | None:
@@ -30,11 +39,23 @@ def _kind_here(folder: Path) -> str | None:
         return None  # of classes, perhaps, one of which is called masks
     if names.keys() & IMAGE_FOLDERS and any(images_in(names[name]) for name in names.keys() & MASK_FOLDERS):
         return "masks"
-    if _coco_file(folder) is not None:
+    if coco_file(folder) is not None:
         return "coco"
     if names.keys() & IMAGE_FOLDERS and any(any(names[n].glob("*.xml")) for n in names.keys() & BOX_FOLDERS):
         return "voc"
     return None
+
+
+def has_polygons(folder: str | Path) -> bool:
+    """Whether the COCO file of a folder, or of its training part, tells objects' outlines, not their boxes alone."""
+    root = Path(folder)
+    places = _places(root)
+    path = coco_file(root / places["train"] if places else root)
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8")).get("annotations", [])
+        return any(isinstance(one.get("segmentation"), list) and one["segmentation"] for one in lines)
+    except (AttributeError, OSError, ValueError):
+        return False  # whoever opens it says what is wrong
 
 
 def open_annotated(
@@ -65,6 +86,8 @@ def open_annotated(
     places, val = _places(root, told=True), None
     if "train" in places:
         train = read(root / places["train"])
+        if kind == "voc":  # a small part may lack a class
+            read = functools.partial(voc, classes=train.classes)
         held_out = {part: read(root / places[part]) for part in ("test", "val") if part in places}
         for part, other in held_out.items():
             if other.classes != train.classes:

@@ -112,7 +112,15 @@ def data_of(run: Run) -> str | None:
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
-FIELDS = {"accuracy": "top1", "mAP": "map", "IoU": "iou", "iou": "iou"}
+FIELDS = {
+    "accuracy": "top1",
+    "mAP": "map",
+    "map": "map",
+    "mAP@50": "map50",
+    "map50": "map50",
+    "IoU": "iou",
+    "iou": "iou",
+}
 FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
 SHARES = (*(name for name in FIELDS if name != "loss"), "robustness")  # are of 0 to 1

@@ -26,7 +26,7 @@ FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema", "
 
 @dataclass(frozen=True)
 class Config:
-    """Fine-tune an image classifier, or a segmenter, on augmented images.
+    """Fine-tune an image classifier, a detector or a segmenter on augmented images.
 
     An option that is not given has the recipe's default, or is decided by what the data and the model are; the run
     says what was decided. Raises ValueError for values that cannot be.
@@ -41,18 +41,19 @@ class Config:
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
-    task: Literal["classify", "segment"] | None = None
-    """What is learned; by default what the data are for: masks beside images are to be segmented."""
+    task: Literal["classify", "detect", "segment"] | None = None
+    """What is learned; by default what the data are for: masks beside images and COCO's polygons are to be segmented,
+    boxes alone (COCO's JSON, VOC's XML) to be detected."""
     recipe: Literal["probe", "finetune", "full"] | None = None
     """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
-    early layers with smaller steps. full: everything at one rate. Of segment finetune and full. By default finetune
-    where the model has weights, and full where it begins at random."""
+    early layers with smaller steps. full: everything at one rate. Of detect and segment finetune and full. By
+    default finetune where the model has weights, and full where it begins at random."""
     augment: str | None = None
     """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
     default rotate_shift for the digits, and photo_train for images: mild crops, rotations and light, and a flip; for
     images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0; segmentation_train for images
-    with masks. auto: by successive halving the run chooses, on the validation part, one of a dozen presets and
-    strengths for such data; not of segment."""
+    with masks, detection_train for those with boxes. auto: by successive halving the run chooses, on the validation
+    part, one of a dozen presets and strengths for such data; of classify alone."""
     auto_budget: float | None = None
     """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
     are so few images that three folds judge, and more where a run has fewer than 80 batches."""
@@ -125,7 +126,8 @@ class Config:
     (patience, plateau, best), else 0."""
     best: str | None = None
     """The validation's metric that chooses: accuracy (by default), balanced_accuracy, f1 or loss; or one of
-    finetune(metrics=), with a minus in front where less is better. Of segment iou (by default), dice or loss."""
+    finetune(metrics=), with a minus in front where less is better. Of segment iou (by default), dice or loss, of
+    detect map (by default), map50 or loss."""
     patience: int | None = None
     """Stop after so many epochs without a better one."""
     tta: Literal["none", "flip"] = "none"
@@ -142,7 +144,8 @@ class Config:
 
     size: int | None = None
     """Side of the model's input in pixels; by default 32 for the digits, the model's own for its weights, and where
-    these begin at random 32 for small images and 64 for larger ones; 256 of segment."""
+    these begin at random 32 for small images and 64 for larger ones; 256 of segment; of detect 320, which the longer
+    side of images becomes."""
     resize: int | None = None
     """The shorter side before the central crop in validation and test; by default as the model was published. Of
     segment that of all images, which by default keep their size."""
@@ -179,6 +182,11 @@ class Config:
     """Print each line of metrics.jsonl, and nothing else."""
     tensorboard: bool = False
     """Also write curves, pictures and options for TensorBoard, into events/ of the run's folder."""
+
+    # of detect
+    detector: str = "fcos"
+    """fcos (without anchors), retinanet, ssdlite or faster_rcnn, torchvision's, on a model of timm; strides and anchors
+    follow from the boxes."""
 
     def __post_init__(self) -> None:
         for name, kinds in _kinds().items():

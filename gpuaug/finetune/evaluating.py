@@ -16,7 +16,8 @@ from .metrics import Evaluation, mistakes
 from .runs import Run
 
 MOST_MISTAKES = 24
-CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels")}  # of a task: in validation, in training
+CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels"), "detect": ("map", "map")}
+# of a task: in validation, in training
 
 
 def measures(run: Run) -> tuple[str, str]:

@@ -20,11 +20,12 @@ from torch import nn
 
 import gpuaug as ga
 from gpuaug.data import Parts
-from gpuaug.data.annotated_parts import kind_of
+from gpuaug.data.annotated_parts import has_polygons, kind_of
 
 from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
 from .classify import Classify
 from .config import AUTO, Config
+from .detect import Detect
 from .feed import Features, Feed, Input
 from .recipes import Recipe
 from .saved import About
@@ -91,17 +92,26 @@ class Job:
         return About(**{field.name: known[field.name] for field in fields(About)})
 
 
-TASKS = {task.name: task for task in (Classify, Segment)}
-TASK_OF = {"masks": "segment"}
+TASKS = {task.name: task for task in (Classify, Detect, Segment)}
+TASK_OF = {"masks": "segment", "coco": "detect", "voc": "detect"}
 
 
 def chosen(config: Config, parts: Parts | None) -> Task:
     """The task of ``config``; where it says nothing, what its data are for, or the ``parts`` that were given."""
     if parts is not None:
-        usual = "classify" if parts.train.labels is not None or parts.train.targets is None else "segment"
+        usual = of_parts(parts)
     else:
-        usual = TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
+        kind = None if config.data == "digits" else kind_of(config.data)
+        usual = "segment" if kind == "coco" and has_polygons(config.data) else TASK_OF.get(kind, "classify")
     return TASKS[config.task or usual]()
+
+
+def of_parts(parts: Parts) -> str:
+    """The task that given parts are for."""
+    train = parts.train
+    if train.labels is not None or train.targets is None:
+        return "classify"
+    return "segment" if getattr(train.targets[0], "boxes", None) is None else "detect"
 
 
 def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None) -> Job:
@@ -124,7 +134,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     card, layout = task.card(config, model), layout_of(config, accelerator)
     input = task.input(config, card, fixed, layout)
     pretrained = config.weights is not None or model is not None
-    recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
+    recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes, task.batch)
     corrupted, words = task.corrupted(config, recipe, parts)
     told, new = decided + told + words, run is None
     if new:

@@ -18,6 +18,7 @@ from typing import Any
 import gpuaug
 
 from . import pictures
+from .boxes import DetectEvaluation
 from .comparing import Read, against, data_of, differences, figures, head_of, read, remarks, worded
 from .evaluating import complete, measures
 from .metrics import Evaluation, confusions, percent, weakest
@@ -270,6 +271,8 @@ def _evaluation(run: Read) -> str:
         return "<h2>Evaluation</h2>" + _say(words)
     if isinstance(found, SegmentEvaluation):
         return _pixels(run, found)
+    if isinstance(found, DetectEvaluation):
+        return _boxes(run, found)
     rows = [(name, percent(value, interval)) for name, value, interval in found.shares if value is not None]
     rows += [("loss (cross entropy)", found.loss), (run.tested, f"{found.n:,}")]
     parts = ["<h2>Evaluation</h2>", _table(("", f"on {run.tested} (interval of 95%)"), rows)]
@@ -297,6 +300,23 @@ def _pixels(run: Read, found: SegmentEvaluation) -> str:
     lines = sorted(found.per_class, key=lambda line: (line["iou"] is None, line["iou"] or 0.0))
     rows = [[line["class"], percent(line["iou"]), percent(line["dice"]), f"{line['pixels']:,}"] for line in lines]
     parts.append(f"<h3>Each class, the weakest first</h3>\n{_table(['class', 'IoU', 'Dice', 'pixels'], rows)}")
+    return "\n".join(parts)
+
+
+def _boxes(run: Read, found: DetectEvaluation) -> str:
+    rows = [(name, percent(value, interval)) for name, value, interval in found.shares]
+    rows += [("loss", found.loss), ("test images", f"{found.n:,}"), ("objects", f"{found.objects:,}")]
+    parts = ["<h2>Evaluation</h2>", _table(("", "on test images (interval of 95%)"), rows)]
+    parts.append(_say("Average precision is COCO's. Intervals by bootstrap over the images."))
+    missing = "There is no pictures/errors.png in this run's folder."
+    parts += ["<h3>What became of the objects</h3>", _picture(run, "errors", "errors by class", missing)]
+    lines = sorted(found.per_class, key=lambda line: (line["ap"] is None, line["ap"] or 0.0))
+    counts = ("objects", "right", "confused", "misplaced", "missed", "false")
+    rows = [
+        [line["class"], percent(line["ap"]), percent(line["ap50"]), *(f"{line[n]:,}" for n in counts)] for line in lines
+    ]
+    head = ["class", "AP", "AP@50", *counts]
+    parts.append(f"<h3>Each class, the weakest first</h3>\n{_table(head, rows)}")
     return "\n".join(parts)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .boxes import DetectEvaluation
 from .config import Config
 from .metrics import Evaluation
 from .pixels import SegmentEvaluation
@@ -28,8 +29,10 @@ CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "start.safetensors", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
+ANSWERS = "predictions.json"  # of detect: COCO's JSON of what was found in the test part
 STATE = "state.json"
 LAST = ".last-number"  # beside runs: the highest number of one that was removed
+EVALUATIONS = {"segment": SegmentEvaluation, "detect": DetectEvaluation}  # of a task, where it is no Evaluation
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
 
 
@@ -203,10 +206,10 @@ class Run:
             return {name: stored[name] for name in stored.files}
 
     @cached_property
-    def evaluation(self) -> Evaluation | SegmentEvaluation | None:
+    def evaluation(self) -> Evaluation | SegmentEvaluation | DetectEvaluation | None:
         """evaluation.json. Raises ValueError for one of another version, too."""
         facts = self.json(EVALUATION)
-        kind = SegmentEvaluation if self.resolved.get("task") == "segment" else Evaluation
+        kind = EVALUATIONS.get(self.resolved.get("task"), Evaluation)
         try:
             return None if facts is None else kind.from_dict(facts)
         except ValueError as error:

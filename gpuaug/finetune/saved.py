@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 2  # of what a weights file says of itself
 CLASSES = {  # by the task; imported where one is asked for
     "classify": "gpuaug.finetune.saved:Classifier",
+    "detect": "gpuaug.finetune.saved_boxes:Detector",
     "segment": "gpuaug.finetune.saved_pixels:Segmenter",
 }
 

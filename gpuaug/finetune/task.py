@@ -30,12 +30,14 @@ class Task(ABC):
         name: of the task. metrics: what validation and test always have; the first one chooses the best weights where
             nothing is said. further: those that are computed only where one of them chooses.
         hits: what :meth:`hits` is the mean of, as the screen calls it; None where training has no such thing.
+        batch: images a step, where nothing is said, at most; None: as the recipe has it.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     further: ClassVar[tuple[str, ...]] = ()
     hit: ClassVar[str | None] = None
+    batch: ClassVar[int | None] = None
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
     def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:

@@ -55,7 +55,7 @@ def _recipe(asked: Asked) -> bool:
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
-CLASSIFY, SEGMENT = "task=classify", "task=segment"
+CLASSIFY, DETECT, SEGMENT = "task=classify", "task=detect", "task=segment"
 ONCE = "features are computed once, of images as they are"
 HEAD = "it trains the classifier alone"
 backbone = _option("freeze", "backbone")
@@ -80,6 +80,16 @@ RULES = (
     Rule("drop_path", SEGMENT, "", _task("segment")),
     Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
     Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
+    Rule("detector", CLASSIFY, "it is of detect", _task("classify")),
+    Rule("detector", SEGMENT, "it is of detect", _task("segment")),
+    Rule("detector", "model=", "", _python("model")),
+    Rule("metrics=", DETECT, "its own are map, map50 and loss", _task("detect")),
+    Rule("tta", DETECT, "", _task("detect")),
+    Rule("dropout", DETECT, "", _task("detect")),
+    Rule("drop_path", DETECT, "", _task("detect")),
+    Rule("decoder", DETECT, "it is of segment", _task("detect")),
+    Rule("masks", DETECT, "it is of segment", _task("detect")),
+    Rule("label_smoothing", DETECT, "a detector has losses of its own", _task("detect")),
     # recipe probe
     Rule("augment", PROBE, ONCE, _recipe),
     Rule("augment=", PROBE, ONCE, _recipe),
