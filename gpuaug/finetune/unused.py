@@ -55,7 +55,12 @@ def _recipe(asked: Asked) -> bool:
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
-CLASSIFY, SEGMENT = "task=classify", "task=segment"
+CLASSIFY, SEGMENT, TEXT = "task=classify", "task=segment", "task=text"
+OF_IMAGES = (
+    "tta", "mixup", "cutmix", "size", "resize", "mean", "std", "channels_last", "drop_path", "masks", "decoder",
+    "resident", "cache", "workers", "max_bad", "frozen_bn",
+)  # fmt: skip
+OF_TEXT = ("text_column", "label_column", "max_tokens", "vocab_size")
 ONCE = "features are computed once, of images as they are"
 HEAD = "it trains the classifier alone"
 backbone = _option("freeze", "backbone")
@@ -80,6 +85,11 @@ RULES = (
     Rule("drop_path", SEGMENT, "", _task("segment")),
     Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
     Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
+    *(Rule(option, TEXT, "it is of images", _task("text")) for option in OF_IMAGES),
+    *(Rule(option, CLASSIFY, "it is of text", _task("classify")) for option in OF_TEXT),
+    *(Rule(option, SEGMENT, "it is of text", _task("segment")) for option in OF_TEXT),
+    Rule("text_column", "parts=", "", _python("parts")),
+    Rule("label_column", "parts=", "", _python("parts")),
     # recipe probe
     Rule("augment", PROBE, ONCE, _recipe),
     Rule("augment=", PROBE, ONCE, _recipe),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..data.errors import DataError
-from ..data.folders import part_of
+from ..data.folders import folders_in, part_of
 from ..data.sources import checked, id_of, labels_of
 
 NAMES = {  # by which a column is known, where it is not named
@@ -135,6 +135,17 @@ def open_parts(root: str | Path, *, columns: Mapping[str, str] | None = None, cl
     return TextParts(train, **rest)
 
 
+def is_text(root: str | Path) -> bool:
+    """Whether a data set is one of texts: a file of :func:`read`, or a folder with one called train, as `open_parts`
+    takes it, and with no folders in it, as images have."""
+    root = Path(root)
+    if root.is_file():
+        return root.suffix.lower() in ENDINGS
+    if not root.is_dir() or folders_in(root):
+        return False
+    return any(part_of(path.stem) == "train" and path.suffix.lower() in ENDINGS for path in root.iterdir())
+
+
 Rows = tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]  # names of columns; a line's number, and it
 
 
@@ -211,7 +222,7 @@ def _columns(names: list[str], given: Mapping[str, str] | None, path: Path) -> d
     found = {kind: next((lower[one] for one in usual if one in lower), None) for kind, usual in NAMES.items()} | given
     if found["text"] is None:
         told = f"no column of texts among {', '.join(map(str, names))}; name it"
-        raise DataError(f"{path}: {told}: columns={{'text': ..., 'label': ...}}")
+        raise DataError(f"{path}: {told}: columns={{'text': ...}}, or --text-column")
     return found
 
 
