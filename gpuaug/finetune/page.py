@@ -369,6 +369,11 @@ def _robustness(run: Read) -> str:
         cells = [f"{percent(line['score'])} at {line['words']}" for _, line in sorted(lines.items())]
         rows.append([name, *cells, *[None] * (5 - len(cells))])
     parts.append(_table((measured["metric"], *(f"strength {s}" for s in range(1, 6))), rows))
+    for one in measured.get("shown", ()):
+        rows = [[name, *one[name]] for name in one if name != "text"]
+        parts.append(
+            _folded(f"As in: {one['text']}", _table(("", *(f"strength {s}" for s in range(1, 6))), rows, words=True))
+        )
     if (sheet := run.picture("corruptions")).is_file():
         image = _image(sheet.read_bytes(), "corrupted test images", "photo")
         parts.append(_folded("What these strengths look like", image))

@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gpuaug.data import DataError, Parts, Source
 from gpuaug.text.reading import Texts, open_parts
 from gpuaug.text.tokenizer import BPETokenizer, Tokenizer
 
-from . import encoders, feed, models, report, runs, sharing, text_samples
+from . import corrupted, encoders, feed, models, report, runs, sharing, text_robustness, text_samples
 from .classify import Classify
 from .config import AUTO, Config
 from .feed import Features
@@ -183,7 +185,7 @@ class Text(Classify):
         return found, [*told, f"features of {numbers} numbers, computed once and kept in memory; texts as they are"]
 
     def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
-        return 0, []
+        return corrupted.decided(config, recipe, parts, text_robustness.PASSES, self.noun)
 
     # --- an epoch, validation, test -----------------------------------------------------------------------------------
     def step(self, learner: nn.Module, x: Any, targets: Tensor, loss: Callable) -> tuple[Tensor, Tensor]:
@@ -203,7 +205,26 @@ class Text(Classify):
             text_samples.write(run, job.augment, self.tokenizer, job.parts.train, job.input.longest, job.recipe.epochs)
 
     def measure(self, job: Job, run: runs.Run) -> None:
-        """Nothing yet."""
+        n = job.facts["resolved"]["robustness"]
+        if not n or run.path(runs.ROBUSTNESS).exists():
+            return
+        sharing.load(job.model, load_file(run.path(runs.WEIGHTS)))
+        job.model.eval()
+
+        @torch.no_grad()
+        def answers(texts: list[str]) -> Tensor:
+            rows, found = Rows(texts, self.tokenizer, job.input.longest, job.accelerator.device), []
+            for places in np.array_split(np.arange(len(texts)), -(-len(texts) // job.recipe.batch_size)):
+                with job.accelerator.autocast():
+                    found.append(job.model(**rows.batch(places)[0]).float().cpu())
+            return torch.cat(found)
+
+        measured = text_robustness.measure(
+            answers, job.parts.test, n, lambda passes: job.screen.counted(passes, "robustness")
+        )
+        if job.main:
+            run.write_json(runs.ROBUSTNESS, measured)
+        job.screen.say(f"robust   {corrupted.words(measured, self.noun)}")
 
     def after(self, job: Job, run: runs.Run) -> None:
         """The page makes a table of the worst mistakes, of predictions.npz."""

@@ -72,6 +72,10 @@ class Rows:
         self.lengths = made["attention_mask"].sum(1)
         self.on_device = self.lengths.to(device)
 
+    def all(self) -> Batch:
+        """Every text's."""
+        return self.batch(np.arange(len(self.lengths)))[0]
+
     def batch(self, places: np.ndarray) -> tuple[Batch, Tensor]:
         """(tokens and mask int64 [B, W] of the texts at these places, W being the longest of them; the places)."""
         width = int(self.lengths[places].max())

@@ -55,7 +55,7 @@ class TextClassifier(nn.Module):
         """How often each part occurs, float32 [B, F]."""
         parts = self.parts[input_ids.long().clamp(max=self.size - 1)]  # [B, T, P]
         there = attention_mask.to(self.idf.dtype)[:, :, None].expand(parts.shape)
-        counts = there.new_zeros(len(parts), len(self.idf) + 1)  # one more, for what is no part
+        counts = there.new_zeros(parts.shape[0], len(self.idf) + 1)  # one more, for what is no part
         return counts.scatter_add(1, parts.flatten(1), there.flatten(1))[:, :-1]
 
     @torch.no_grad()

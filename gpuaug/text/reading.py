@@ -149,7 +149,7 @@ def is_text(root: str | Path) -> bool:
 Rows = tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]  # names of columns; a line's number, and it
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
     """A file's text; what is not UTF-8 is told by its line."""
     content = path.read_bytes()
     try:
@@ -160,7 +160,7 @@ def _text_of(path: Path) -> str:
 
 
 def _csv(path: Path) -> Rows:
-    lines = _text_of(path).splitlines(keepends=True)
+    lines = text_of(path).splitlines(keepends=True)
     head = lines[0] if lines else ""
     reader = csv.reader(lines, delimiter=max(",;\t", key=head.count), strict=True)
     names = next(reader, [])
@@ -186,7 +186,7 @@ def _csv(path: Path) -> Rows:
 
 def _jsonl(path: Path) -> Rows:
     rows = []
-    for number, line in enumerate(_text_of(path).split("\n"), 1):
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if line.strip():
             try:
                 rows.append((number, json.loads(line)))
