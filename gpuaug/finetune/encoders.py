@@ -168,7 +168,8 @@ def build(
     shape, where its own files are not to be asked.
     Raises ValueError for a name that there is not, and for weights that are not this model's.
     """
-    check(name)
+    if config is None:
+        check(name)
     if name == SMALL:
         if weights == models.PRETRAINED:
             raise ValueError(f"model {SMALL} has no published weights; leave weights out, or give {HUB}NAME_OR_FOLDER")

@@ -202,7 +202,9 @@ def begin(job: Job, run: Path | None) -> None:
         if job.main:
             runs.clean(run)
     elif job.main:
-        job.run = run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
+        job.run = run = runs.new(
+            job.config.out, f"{known['model'].rpartition('/')[2]}-{job.parts.name}-{known['recipe']}"
+        )
         if start is not None:
             known["start"] = beginning.write(run, start)
         runs.Run(run).write_json(runs.CONFIG, job.facts)

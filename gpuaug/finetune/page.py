@@ -271,8 +271,12 @@ def _training(run: Read) -> str:
     if run.history:
         names = list(dict.fromkeys(name for line in run.history for name in line if name not in ("event", "shares")))
         rows = [[line.get(name) for name in names] for line in run.history]
-        parts.append(_folded("Every epoch in numbers", _table([name.replace("_", " ") for name in names], rows)))
+        parts.append(_folded("Every epoch in numbers", _table([_column(run, name) for name in names], rows)))
     return "\n".join(parts)
+
+
+def _column(run: Read, name: str) -> str:
+    return name.replace("images", f"{run.noun}s").replace("_", " ")
 
 
 def _samples(run: Read) -> str:

@@ -48,10 +48,8 @@ class Text(Classify):
         return super().has_weights(config, model) or (config.model or "").startswith(encoders.HUB)
 
     def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
-        if config.model is not None or config.weights in (None, models.PRETRAINED):
-            return config, []
-        about = models.said(Path(config.weights))
-        if "model" not in about:
+        about = self._said(config) if config.model is None else None
+        if about is None:
             return config, []
         return replace(config, model=about["model"]), [f"model {about['model']}: that of the weights"]
 
@@ -77,24 +75,34 @@ class Text(Classify):
         if config.augment == AUTO:
             raise ValueError(f"augment=auto is of classify; choose one of {', '.join(text_samples.PRESETS)}")
         name = config.model if model is None else encoders.SMALL
-        if model is None:
+        known = {} if self.run is None else runs.Run(self.run).resolved
+        if model is None and not known and config.weights is None:
             encoders.check(name)
         if name != encoders.SMALL and config.vocab_size is not None:
             raise ValueError(f"vocab_size: model {name} has its own vocabulary; leave it out")
-        own = getattr(model, "tokenizer", None)
+        most, own = encoders.LONGEST, getattr(model, "tokenizer", None)
         if isinstance(own, Tokenizer):
-            return own, config.max_tokens or encoders.LONGEST
-        if name != encoders.SMALL:
-            tokenizer, longest = encoders.tokenizer_of(name)
-            if (config.max_tokens or 0) > longest:
-                raise ValueError(f"max_tokens={config.max_tokens}: model {name} takes {longest}; lower it")
-            return tokenizer, config.max_tokens or min(longest, encoders.LONGEST)
-        for folder in [] if config.weights is None else [Path(config.weights).parent]:
-            return tokenizer_in(folder), config.max_tokens or encoders.LONGEST
-        if self.run is not None and (self.run / TOKENIZER).is_file():
-            return BPETokenizer.load(self.run / TOKENIZER), config.max_tokens or encoders.LONGEST
-        tokenizer = BPETokenizer.learn(self.texts, config.vocab_size or VOCABULARY)
-        return tokenizer, config.max_tokens or encoders.LONGEST
+            tokenizer = own
+        elif self.run is not None and (self.run / TOKENIZER).is_file():
+            tokenizer, most = tokenizer_in(self.run, known["details"]["special"]), known["size"]
+        elif (about := self._said(config)) is not None:
+            tokenizer, most = tokenizer_in(Path(config.weights).parent, about["details"]["special"]), about["size"]
+        elif name != encoders.SMALL:
+            tokenizer, most = encoders.tokenizer_of(name)
+        else:
+            tokenizer = BPETokenizer.learn(self.texts, config.vocab_size or VOCABULARY)
+        if (config.max_tokens or 0) > most:
+            raise ValueError(f"max_tokens={config.max_tokens}: model {name} takes {most}; lower it")
+        return tokenizer, config.max_tokens or min(most, encoders.LONGEST)
+
+    def _said(self, config: Config) -> dict[str, Any] | None:
+        """What a run's weights say of themselves, if such are asked for. Raises ValueError for weights of no texts."""
+        if config.weights in (None, models.PRETRAINED):
+            return None
+        about = models.said(Path(config.weights))
+        if about.get("task") != self.name:
+            raise ValueError(f"weights {config.weights}: they are not of a run of the task text")
+        return about
 
     def input(self, config: Config, card: Any, parts: Parts | None, layout: torch.memory_format) -> TokenInput:
         tokenizer, longest = card
@@ -113,7 +121,8 @@ class Text(Classify):
         classes = parts.train.classes
         if model is not None:
             return model, type(model).__name__, models.adapt(model, len(classes))
-        known = {"dropout": config.dropout}
+        about = self._said(config) or ({} if self.run is None else runs.Run(self.run).resolved)
+        known = {"dropout": config.dropout, "config": about.get("details", {}).get("encoder")}
         model, origin = encoders.build(config.model, classes, input.tokenizer, config.weights, **known)
         if config.model == encoders.SMALL and config.weights is None:
             model.count(**input.tokenizer(list(parts.train.items), max_length=input.longest))

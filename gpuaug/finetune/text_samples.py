@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from gpuaug import text
 from gpuaug.data import Source
-from gpuaug.text.marking import Piece, marked
 from gpuaug.text.presets import PRESETS
+from gpuaug.text.preview import seen
 from gpuaug.text.tokenizer import Tokenizer
 
 from . import runs
 
-__all__ = ["PRESETS", "SAMPLES", "seen", "write"]
+__all__ = ["PRESETS", "SAMPLES", "write"]
 SAMPLES = "samples.json"  # in a run's folder
 TEXTS, EPOCHS = 8, 4  # of a run that are shown
-
-
-def seen(
-    augment: text.Compose, tokenizer: Tokenizer, texts: Sequence[str], ids: Sequence[int], epochs: int, longest: int
-) -> list[list[list[Piece]]]:
-    """Of each text what the augmentation makes of it in each of the first epochs, in pieces."""
-    batch = tokenizer(list(texts), max_length=longest)
-    found: list[list[list[Piece]]] = [[] for _ in texts]
-    numbers = torch.tensor(ids, dtype=torch.int64)
-    for epoch in range(epochs):
-        out = augment(batch, ids=numbers, epoch=epoch, sources=True)
-        for i, one in enumerate(found):
-            before = batch["input_ids"][i][batch["attention_mask"][i].bool()].tolist()
-            one.append(marked(tokenizer, before, out["input_ids"][i].tolist(), out["sources"][i].tolist()))
-    return found
 
 
 def write(run: runs.Run, augment: Any, tokenizer: Tokenizer, source: Source, longest: int, epochs: int) -> None:

@@ -100,8 +100,12 @@ class _Speller:
 
 def _joined(pieces: list[tuple[int, str]], spell: _Speller) -> list[Piece]:
     found: list[Piece] = []
+    alone = False  # a mark of a word's beginning, which is nothing to be read
     for token, kind in pieces:
         word, space = spell(token)
+        space, alone = space or alone, not word
+        if alone:
+            continue
         if found and found[-1].kind == kind:
             last = found.pop()
             found.append(Piece(f"{last.text}{' ' * space}{word}", kind, last.space))
