@@ -24,7 +24,7 @@ import gpuaug as ga
 from gpuaug.data import Loader, Source
 from gpuaug.messages import shown
 
-from . import runs
+from . import models, runs
 from .asking import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def export(
 ) -> Exported:
     """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
     format = checked(path, format, batch_size)
-    model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    cpu = torch.device("cpu")
+    model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu)).eval()
     found = None if model.path is None else of_run(model.path, model)
     x = made(model.size) if found is None else found
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
@@ -252,8 +253,6 @@ def _read_onnx(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
 
 
 def _read_weights(content: bytes, model: Classifier) -> Callable[[Tensor], Tensor]:
-    from . import models
-
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         path.write_bytes(content)

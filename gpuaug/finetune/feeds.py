@@ -58,7 +58,7 @@ def image_feeds(
     if drops:
         told.append(f"a last batch of {each % recipe.batch_size} is left out each epoch, other images each time")
     if feeds[0].loader.resident:
-        told.append(f"training images resident in memory, {feed.nbytes(train) / 1e6:,.0f} MB")
+        told.append(f"training images resident in memory, {feed.nbytes(train) / 1e6:,.1f} MB")
     else:
         where = f", and kept in {config.cache}" if config.cache else " as far as the pipeline reads them"
         told.append(f"training images streamed: {config.workers} threads decode them{where}")

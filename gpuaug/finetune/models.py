@@ -140,6 +140,11 @@ def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config,
     return config, told
 
 
+def layout(device: torch.device) -> torch.memory_format:
+    """In which convolutions are fastest."""
+    return torch.channels_last if device.type in ("cuda", "cpu") else torch.preserve_format
+
+
 def of_weights(config: Config, given: int | None) -> tuple[Config, list[str]]:
     """The part of :func:`chosen` that hangs on no images: (``config`` with the model and the size that a run's weights
     file says, where none were asked for; in words what was decided)."""

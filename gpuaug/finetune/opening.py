@@ -246,7 +246,9 @@ def open_accelerator(config: Config) -> Accelerator:
         wanted = torch.device(config.device)
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {config.device!r} cannot be used: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"device {config.device!r} cannot be used, and auto takes what there is: {str(error).splitlines()[0]}"
+        ) from None
     with patch_environment(accelerate_torch_device=config.device):
         accelerator = _accelerator(config)
     if accelerator.device.type != wanted.type or wanted.index not in (None, accelerator.device.index):
@@ -267,9 +269,10 @@ def _accelerator(config: Config, **keywords: bool) -> Accelerator:
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
-    """channels_last on CUDA, where its convolutions are faster, if nothing else is said."""
-    wanted = accelerator.device.type == "cuda" if config.channels_last is None else config.channels_last
-    return torch.channels_last if wanted else torch.preserve_format
+    """What the config says, else the fastest."""
+    if config.channels_last is None:
+        return models.layout(accelerator.device)
+    return torch.channels_last if config.channels_last else torch.preserve_format
 
 
 def data_facts(parts: Parts, input: Input) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def resolve(config: Config, pretrained: bool, images: int, noun: str = "image") 
     name = config.recipe or ("finetune" if pretrained else "full")
     why = "" if config.recipe else ": the model has weights" if pretrained else ": the weights begin at random"
     told = [f"recipe {name}{why}"]
+    if name == "probe" and not pretrained:
+        told.append("features of random weights say little: --weights FILE or --weights pretrained probes learned ones")
     asked = {f.name: getattr(config, f.name) for f in fields(Recipe) if f.name != "name"}
     recipe = replace(RECIPES[name], **{option: value for option, value in asked.items() if value is not None})
     few = max(SMALLEST_BATCH, images // EPOCH_STEPS[name])

@@ -238,11 +238,11 @@ class Classifier(Saved):
         """What makes the input of ``model`` of images of any sizes: resize, central crop, normalise."""
         return self._input(backend=backend).plain()
 
-    def _input(self, **compose: Any) -> Input:
+    def _input(self, dtype: torch.dtype | None = None, **compose: Any) -> Input:
         """For images of any sizes: those that are of the right one already a resize leaves as they are."""
         known = {name: getattr(self.about, name) for name in ("size", "mean", "std", "interpolation")}
         resize = self.about.resize or self.size
-        return Input(**known, resize=resize, dtype=self.mean.dtype, compose=compose)
+        return Input(**known, resize=resize, dtype=dtype or self.mean.dtype, compose=compose)
 
     def predict(
         self,
@@ -370,7 +370,8 @@ def opened(
     path = weights_of(run, out)
     about = About.read(path)
     kind = class_of(about.task, path)
-    return kind(kind.network(about, path, model), about, path).to(chosen_device(device))
+    device = chosen_device(device)
+    return kind(kind.network(about, path, model), about, path).to(device, memory_format=models.layout(device))
 
 
 def class_of(task: str, path: Path | None = None) -> type[Saved]:

@@ -121,6 +121,11 @@ def closing_table(before: dict[str, float], after: dict[str, float]) -> str:
     return "\n".join(rows)
 
 
+def closing_words(known: dict[str, Any], line: dict[str, Any]) -> str:
+    """Whose figures a closing table has: those before are of a model that guesses, where its classifier was new."""
+    return f"before: {known['weights']}; after: the weights of epoch {line['best_epoch']}"
+
+
 def evaluation_words(found: Evaluation, noun: str = "image") -> str:
     """All figures with their intervals, the weakest classes, and what is most often taken for what."""
     lines = [f"{f'{found.n:,} {noun}s':28}│{'':>8} │ interval of 95%", f"{'─' * 28}┼{'─' * 9}┼{'─' * 16}"]

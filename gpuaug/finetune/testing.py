@@ -16,7 +16,7 @@ from gpuaug.data.folders import held_parts
 from gpuaug.data.sources import ids_of
 from gpuaug.messages import meant
 
-from . import feed
+from . import feed, models
 from .config import Config
 from .corrupted import LEFT_OUT
 from .feed import Feed, Input
@@ -218,9 +218,7 @@ class Tested:
 
 def input_of(model: Classifier, precision: str = "no") -> Input:
     """What the model wants, of images of any sizes: a resize leaves those of the right one as they are."""
-    known = {name: getattr(model.about, name) for name in ("size", "interpolation", "mean", "std")}
-    resize = model.about.resize or model.size
-    return Input(**known, resize=resize, dtype=feed.DTYPES[precision], compose={"backend": "auto"})
+    return model._input(feed.DTYPES[precision], memory_format=models.layout(model.device))
 
 
 def evaluate(
