@@ -375,18 +375,18 @@ def test_what_is_wrong_with_data_is_told_by_file_and_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--tta", "flip"], "tta has no effect with task=text (it is of images)"),
-        (["--size", "64"], "size has no effect with task=text"),
-        (["--mean", "0", "0", "0"], "mean has no effect with task=text"),
-        (["--mixup", "0.2"], "mixup has no effect with task=text"),
-        (["--augment", "auto"], "augment=auto is of classify"),
+        (["--tta", "flip"], "--tta has no effect with --task=text (it is of images)"),
+        (["--size", "64"], "--size has no effect with --task=text"),
+        (["--mean", "0", "0", "0"], "--mean has no effect with --task=text"),
+        (["--mixup", "0.2"], "--mixup has no effect with --task=text"),
+        (["--augment", "auto"], "--augment=auto is of classify"),
         (["--augment", "photo_train"], "there is no augmentation of texts 'photo_train'"),
         (["--augment", "deletion=1.5"], "rate must lie in 0 .. 1"),
         (["--model", "resnet20"], "there is no model of texts 'resnet20'"),
         (["--model", "hf:./nowhere"], "no folder with a config.json in it"),
         (["--weights", "pretrained"], "model subwords has no published weights"),
         (["--dropout", "0.1"], "model subwords has no dropout"),
-        (["--max-tokens", "1000"], "max_tokens=1000: model subwords takes 512"),
+        (["--max-tokens", "1000"], "--max-tokens=1000: model subwords takes 512"),
         (["--backend", "kornia"], "backend"),
     ],
 )
@@ -396,7 +396,7 @@ def test_options_that_make_no_sense_are_refused_in_a_line(data, tmp_path, capsys
 
 def test_options_of_text_are_refused_for_images(tmp_path, capsys):
     told = refused(capsys, "--data", "digits", "--text-column", "x", "--out", str(tmp_path))
-    assert told == "gpuaug: text_column has no effect with task=classify (it is of text): leave it out"
+    assert told == "gpuaug: --text-column has no effect with another task than text: leave it out"
 
 
 def test_which_data_are_texts(data, tmp_path):

@@ -86,8 +86,7 @@ RULES = (
     Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
     Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
     *(Rule(option, TEXT, "it is of images", _task("text")) for option in OF_IMAGES),
-    *(Rule(option, CLASSIFY, "it is of text", _task("classify")) for option in OF_TEXT),
-    *(Rule(option, SEGMENT, "it is of text", _task("segment")) for option in OF_TEXT),
+    *(Rule(option, "another task than text", "", lambda asked: asked.task != "text") for option in OF_TEXT),
     Rule("text_column", "parts=", "", _python("parts")),
     Rule("label_column", "parts=", "", _python("parts")),
     # recipe probe
