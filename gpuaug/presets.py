@@ -344,6 +344,11 @@ def _keywords(text: str, before: int) -> list[ast.keyword]:
     return call.keywords
 
 
+def keywords_of(text: str) -> list[tuple[str, Any]]:
+    """``"deletion=0.1,crop=(0.5, 1)"`` -> its names and values, in order. Raises ValueError as :func:`parse`."""
+    return [(keyword.arg, _literal(keyword)) for keyword in _keywords(text, 0)]
+
+
 def _literal(keyword: ast.keyword) -> Any:
     if keyword.arg is None:
         raise ValueError("** is not read")

@@ -113,13 +113,17 @@ class Classify(Task):
         return hits(outputs, targets, self.several).sum()
 
     def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Predicted]:
-        found = predict(model, feed, job.accelerator, job.config.tta)
+        found = predict(model, feed, job.accelerator, job.config.tta, self.called(model))
         logits, labels, device = found.outputs, found.labels, job.accelerator.device
         loss = float(job.judged(logits.to(device), labels.to(device)))
         scores = {"accuracy": hits(logits, labels, self.several).mean().item(), "loss": loss}
         best = job.best.removeprefix("-")
         scores |= {best: metrics.averages(logits, labels)[best]} if best in self.further else {}
         return scores | {name: float(function(logits, labels)) for name, function in job.metrics.items()}, found
+
+    def called(self, model: nn.Module) -> Callable:
+        """What makes outputs of a feed's batches."""
+        return model
 
     def write_predictions(self, job: Job, predicted: Predicted) -> None:
         if job.main:

@@ -18,6 +18,7 @@ AUTO = "auto"  # of augment: the run chooses
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
     "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0, "robustness": 0,
+    "max_tokens": 3, "vocab_size": 64,
 }  # fmt: skip
 POSITIVE = ("lr", "head_lr", "clip", "auto_budget")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
@@ -33,17 +34,20 @@ class Config:
     """
 
     data: str = "digits"
-    """A folder of class folders, or one with train/ and test/ (or val/) in it; "digits" is embedded in scikit-learn."""
+    """A folder of class folders, or one with train/ and test/ (or val/) in it; "digits" is embedded in scikit-learn. Of
+    texts a folder with train.csv and test.csv, or .tsv, .jsonl, .parquet; or one such file."""
     model: str | None = None
     """Any model of timm by its name; resnet20, the small one of CIFAR-10; or module:function of your own, which is
     called with num_classes=. By default the one that the weights file names; tf_efficientnet_lite0 where they are
-    "pretrained"; resnet20 otherwise. Of segment timm's model is the encoder, by default tf_efficientnet_lite0."""
+    "pretrained"; resnet20 otherwise. Of segment timm's model is the encoder, by default tf_efficientnet_lite0.
+    Of text hf:NAME_OR_FOLDER, an encoder of Hugging Face's with its weights; by default subwords, small and quick."""
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
-    task: Literal["classify", "detect", "segment"] | None = None
+    task: Literal["classify", "detect", "segment", "text"] | None = None
     """What is learned; by default what the data are for: masks beside images and COCO's polygons are to be segmented,
-    boxes alone (COCO's JSON, VOC's XML) to be detected."""
+    boxes alone (COCO's JSON, VOC's XML) to be detected, and of tables with texts, train.csv and the like, the classes
+    are told."""
     recipe: Literal["probe", "finetune", "full"] | None = None
     """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
     early layers with smaller steps. full: everything at one rate. Of detect and segment finetune and full. By
@@ -53,7 +57,8 @@ class Config:
     default rotate_shift for the digits, and photo_train for images: mild crops, rotations and light, and a flip; for
     images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0; segmentation_train for images
     with masks, detection_train for those with boxes. auto: by successive halving the run chooses, on the validation
-    part, one of a dozen presets and strengths for such data; of classify alone."""
+    part, one of a dozen presets and strengths for such data; of classify alone. Of text none, text_light (by default),
+    text_medium, text_strong, or rates: deletion=0.1,swap=(0, 0.2)."""
     auto_budget: float | None = None
     """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
     are so few images that three folds judge, and more where a run has fewer than 80 batches."""
@@ -187,6 +192,15 @@ class Config:
     detector: str = "fcos"
     """fcos (without anchors), retinanet, ssdlite or faster_rcnn, torchvision's, on a model of timm; strides and anchors
     follow from the boxes."""
+    # of text
+    text_column: str | None = None
+    """The column of texts; by default text, sentence, review and others that are usual."""
+    label_column: str | None = None
+    """The column of classes; by default label, category, class and others that are usual."""
+    max_tokens: int | None = None
+    """What is behind so many tokens of a text is cut off; by default as many as the model takes, 512 at most."""
+    vocab_size: int | None = None
+    """Tokens of the vocabulary that is learned from the training texts, for subwords; by default 4,000."""
 
     def __post_init__(self) -> None:
         for name, kinds in _kinds().items():

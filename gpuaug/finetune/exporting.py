@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save as safetensors
@@ -47,7 +47,7 @@ class Exported:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
         logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
-            weights.
+            weights. kind: of what it was checked on, where that is not images.
     """
 
     path: Path
@@ -57,10 +57,11 @@ class Exported:
     logits: float
     probabilities: float
     input: str = ""
+    kind: str = ""
 
     def told(self) -> str:
         """In words."""
-        kind = "test images of the run" if self.real else "images of noise, as the run's are no files"
+        kind = self.kind or ("test images of the run" if self.real else "images of noise, as the run's are no files")
         return (
             f"checked on {self.images} {kind}: logits differ by at most {self.logits:.1e}, probabilities by "
             f"{self.probabilities:.1e}"
@@ -80,10 +81,8 @@ def format_of(path: Path | None, format: str | None) -> str:
     return format or known
 
 
-def export(
-    model: Classifier, path: Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
-) -> Exported:
-    """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
+def checked(path: Path, format: str | None, batch_size: int) -> str:
+    """The format that is asked for. Raises ValueError for what cannot be, ModuleNotFoundError for what it needs."""
     format = format_of(path, format)
     if path.is_dir():
         raise ValueError(f"{path}: a folder; name the file to be written")
@@ -94,6 +93,14 @@ def export(
         raise ModuleNotFoundError(
             f"format {format} needs {', '.join(lacking)}: pip install 'gpuaug[export]'", name=lacking[0]
         )
+    return format
+
+
+def export(
+    model: Classifier, path: Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
+) -> Exported:
+    """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
+    format = checked(path, format, batch_size)
     cpu = torch.device("cpu")
     model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu)).eval()
     x, real = model.examples()
@@ -101,12 +108,12 @@ def export(
     with quiet():
         content = MAKERS[format](model, fixed)
         answer = READERS[format](content, model)
-        greatest = compared(model, answer, x, fixed)
-    check(greatest, f"{path}: as {format}")
+        differences = compared(model, answer, x, fixed)
+    check(differences, f"{path}: as {format}")
     runs.write(path, content)
     size, batch = model.size, "B" if dynamic_batch else batch_size
     words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
-    return Exported(path, format, len(x), real, *greatest[:2], "" if format == "safetensors" else words)
+    return Exported(path, format, len(x), real, *differences[:2], "" if format == "safetensors" else words)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -143,15 +150,19 @@ def compared(model: Classifier, answer: Callable[[Tensor], Tensor], x: Tensor, f
     else:
         sizes = [size for size in BATCHES if sum(BATCHES[: BATCHES.index(size) + 1]) <= len(x)]
         sizes += [len(x) - sum(sizes)] * (len(x) > sum(sizes))
-    logits = probabilities = largest = 0.0
+    found = (0.0, 0.0, 0.0)
     for part in x.split(sizes):
-        own, other = model(part), answer(part)
-        if own.shape != other.shape:
-            return float("nan"), float("nan"), 0.0
-        logits = _greatest(logits, (own - other).abs())
-        probabilities = _greatest(probabilities, (model.probabilities(own) - model.probabilities(other)).abs())
-        largest = _greatest(largest, own.abs())
-    return logits, probabilities, largest
+        found = greatest(found, model, model(part), answer(part))
+    return found
+
+
+def greatest(found: tuple[float, float, float], model: Any, own: Tensor, other: Tensor) -> tuple[float, float, float]:
+    """The greatest differences so far, and those of a call: of logits, of probabilities; and the largest logit. NaN of
+    another shape."""
+    if own.shape != other.shape:
+        return float("nan"), float("nan"), 0.0
+    likely = (model.probabilities(own) - model.probabilities(other)).abs()
+    return tuple(map(_greatest, found, ((own - other).abs(), likely, own.abs())))
 
 
 def _greatest(value: float, others: Tensor) -> float:

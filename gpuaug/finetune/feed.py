@@ -179,13 +179,13 @@ def of_digits(config: Config, parts: Parts | None) -> bool:
     return parts is None and config.data == "digits"
 
 
-def checked(parts: Parts, processes: int) -> None:
+def checked(parts: Parts, processes: int, noun: str = "image") -> None:
     """Raises ValueError where a part has no labels, or not a sample for each process."""
     for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if part is not None and part.labels is None:
             raise ValueError(f"the {name} part has no labels; there is nothing to learn, or to test")
         if part is not None and len(part) < processes:
-            raise ValueError(f"the {name} part has {len(part)} image(s), fewer than the {processes} processes")
+            raise ValueError(f"the {name} part has {len(part)} {noun}(s), fewer than the {processes} processes")
 
 
 def counts(source: Source) -> torch.Tensor:

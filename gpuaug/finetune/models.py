@@ -277,7 +277,7 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def backbone(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+def backbone(model: nn.Module) -> Iterator[Callable[..., torch.Tensor]]:
     """What the model hands to its classifier, as a function of its input: float [B, D].
 
     Raises ValueError for a model with several classifiers, or one that is no linear layer.
@@ -291,8 +291,8 @@ def backbone(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor
     kept = []
     hook = head.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
 
-    def features(x: torch.Tensor) -> torch.Tensor:
-        model(x)
+    def features(*inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        model(*inputs, **named)
         return kept.pop()
 
     try:

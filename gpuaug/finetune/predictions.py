@@ -156,10 +156,10 @@ def thumbnail(item: Any):
     return Image.new("RGB", (THUMBNAIL, THUMBNAIL), (225, 225, 225))
 
 
-def csv_lines(made: Iterable[Prediction], columns: int) -> Iterator[str]:
-    """A line of CSV with the names of the columns, and one for each image."""
+def csv_lines(made: Iterable[Prediction], columns: int, kind: type[Prediction] = Prediction) -> Iterator[str]:
+    """A line of CSV with the names of the columns of such a ``kind``, and one for each of them."""
     content = io.StringIO()
-    writer = csv.DictWriter(content, Prediction("").as_row(columns), lineterminator="\n")
+    writer = csv.DictWriter(content, kind("").as_row(columns), lineterminator="\n")
 
     def line() -> str:
         text = content.getvalue()

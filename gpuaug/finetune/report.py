@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .checkpoint import Interrupt
     from .opening import Job
 
+LETTERS = 300  # of a text that are kept beside its prediction
+
 
 def device_name(device: torch.device) -> str:
     """The hardware's own name, with the number of threads on a CPU."""
@@ -89,6 +91,15 @@ def store_predictions(
     path_of = dict(zip(source.ids.tolist(), items, strict=True))
     paths = np.array([path_of[id] for id in ids.tolist()])
     np.savez(content, ids=ids.numpy(), labels=labels.numpy(), logits=logits.numpy(), paths=paths)
+    runs.write(folder / runs.PREDICTIONS, content)
+
+
+def store_texts(folder: Path, source: Source, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> None:
+    """As :func:`store_predictions`, of texts: the beginning of each in place of a path."""
+    content = io.BytesIO()
+    text_of = dict(zip(source.ids.tolist(), source.items, strict=True))
+    texts = np.array([text_of[id][:LETTERS] for id in ids.tolist()])
+    np.savez_compressed(content, ids=ids.numpy(), labels=labels.numpy(), logits=logits.numpy(), texts=texts)
     runs.write(folder / runs.PREDICTIONS, content)
 
 

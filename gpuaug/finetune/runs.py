@@ -158,6 +158,11 @@ class Run:
         spec = self.resolved.get("auto", {}).get("chosen", self.asked.get("augment"))
         return self.resolved.get("recipe") != "probe" and (own or spec != "none")
 
+    @property
+    def noun(self) -> str:
+        """What a sample is called."""
+        return "text" if self.resolved.get("task") == "text" else "image"
+
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, in order. A last line that was cut off is left out."""
         path, found = self.path(METRICS), []
@@ -198,7 +203,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
-        """predictions.npz of the test part: ids, labels, logits, and paths if it has them."""
+        """predictions.npz of the test part: ids, labels, logits, and paths or texts if it has them."""
         path = self.path(PREDICTIONS)
         if not path.is_file():
             return None

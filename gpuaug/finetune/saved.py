@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -34,6 +34,7 @@ CLASSES = {  # by the task; imported where one is asked for
     "classify": "gpuaug.finetune.saved:Classifier",
     "detect": "gpuaug.finetune.saved_boxes:Detector",
     "segment": "gpuaug.finetune.saved_pixels:Segmenter",
+    "text": "gpuaug.finetune.saved_text:SavedText",
 }
 
 
@@ -147,6 +148,12 @@ class Saved(nn.Module):
             if name not in (*self.options, "batch_size", "workers"):
                 unused.refuse(name, f"task={self.about.task}")
         return self.asking()(self, **options)
+
+    def inputs(self, files: Sequence[str], texts: Sequence[str]) -> list[Any]:
+        """What the command predict was given, as :meth:`predict` takes it."""
+        if texts:
+            unused.refuse("text", f"task={self.about.task}", "it is of text")
+        return list(files)
 
     def asking(self) -> type[Asking]:
         """The class of what :meth:`asked` gives."""

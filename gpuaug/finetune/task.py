@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -31,6 +32,7 @@ class Task(ABC):
             nothing is said. further: those that are computed only where one of them chooses.
         hits: what :meth:`hits` is the mean of, as the screen calls it; None where training has no such thing.
         batch: images a step, where nothing is said, at most; None: as the recipe has it.
+        noun: what a sample is, as the screen and the page call it. run: the folder of a run that goes on.
     """
 
     name: ClassVar[str]
@@ -38,6 +40,8 @@ class Task(ABC):
     further: ClassVar[tuple[str, ...]] = ()
     hit: ClassVar[str | None] = None
     batch: ClassVar[int | None] = None
+    noun: ClassVar[str] = "image"
+    run: Path | None = None
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
     def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
@@ -49,6 +53,10 @@ class Task(ABC):
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         """What the model wants; ``parts``: those that were given."""
         return Input.of(config, card, parts, layout)
+
+    def has_weights(self, config: Config, model: nn.Module | None) -> bool:
+        """Whether the model comes with weights, which decides on the recipe."""
+        return config.weights is not None or model is not None
 
     def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
         """(``config`` with the model and the size that a run's weights say, where they decide; in words what they
@@ -67,6 +75,12 @@ class Task(ABC):
     @abstractmethod
     def check_parts(self, parts: Parts, processes: int) -> None:
         """Raises ValueError for parts without targets, or without a sample for each process."""
+
+    def described(self, known: dict[str, Any], name: str) -> str:
+        """The data of a run in one line; ``known``: what was resolved, ``name``: of the data."""
+        counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
+        side = f"{known['size']}x{known['size']}"
+        return f"{name}: {counts} images of {len(known['classes'])} classes, {side}"
 
     @abstractmethod
     def usual(self, config: Config, parts: Parts | None) -> str:
@@ -138,13 +152,13 @@ class Task(ABC):
         """What the run leaves once it is done, beside its numbers."""
 
 
-def with_validation(config: Config, parts: Parts) -> tuple[Parts, str | None]:
+def with_validation(config: Config, parts: Parts, noun: str = "image") -> tuple[Parts, str | None]:
     """(parts of which the training part has given some to validation, if it has enough; words where there is none)."""
     if parts.val is not None:
         return parts, None
     fraction, few = held_out(config, len(parts.train))
     if not fraction:
-        why = ", too few images to set some aside and choose by them" * few
+        why = f", too few {noun}s to set some aside and choose by them" * few
         return parts, f"no validation{why}: the last weights are kept"
     train, val = parts.train.split(fraction, 0, "validation")
     return replace(parts, train=train, val=val), None

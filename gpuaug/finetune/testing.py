@@ -85,7 +85,7 @@ def opened(data: str | Path | Source, part: str | None = None, config: Config | 
     return of_parts(parts, part or "test", "which finetune sets aside: the same images each time")
 
 
-def of_parts(parts, part: str, words: str) -> Data:
+def of_parts(parts, part: str, words: str, noun: str = "image") -> Data:
     """A part of opened ones. Raises DataError where there is none."""
     every = {"train": parts.train, "val": parts.val, "test": parts.test}
     pieces = [(name, one) for name, one in every.items() if one is not None and part in (name, "all")]
@@ -93,7 +93,7 @@ def of_parts(parts, part: str, words: str) -> Data:
         raise DataError(
             f"{parts.name}: there is no {part} part, as finetune sets none aside here; choose part=test or part=all"
         )
-    return Data(parts.name, pieces, None, ["all images" if part == "all" else f"the {part} part, {words}"])
+    return Data(parts.name, pieces, None, [f"all {noun}s" if part == "all" else f"the {part} part, {words}"])
 
 
 def _of_table(path: Path, part: str | None) -> Data:
@@ -107,7 +107,7 @@ def _of_table(path: Path, part: str | None) -> Data:
 
 # --- the classes ------------------------------------------------------------------------------------------------------
 def matched(
-    data: Data, classes: Sequence[str], several: bool, ignore_unknown: bool = False
+    data: Data, classes: Sequence[str], several: bool, ignore_unknown: bool = False, noun: str = "image"
 ) -> tuple[Source, list[str]]:
     """(all samples, labelled by their places in ``classes``, what is to be said of it).
 
@@ -120,20 +120,20 @@ def matched(
     found, told = [], []
     for _, source in data.pieces:
         if source.labels is None:
-            raise DataError(f"{data.name}: its images have no labels; gpuaug predict tells their classes")
+            raise DataError(f"{data.name}: its {noun}s have no labels; gpuaug predict tells their classes")
         there = feed.counts(source) > 0
         unknown = [c for c, has in zip(source.classes, there.tolist(), strict=True) if has and c not in classes]
         if unknown and not ignore_unknown:
-            raise DataError(_unknown(data.name, unknown, classes))
+            raise DataError(_unknown(data.name, unknown, classes, noun))
         found.append(_relabelled(data.name, source, classes, several))
         if unknown:
             left = len(source) - len(found[-1])
-            told.append(f"left out: {left:,} images of classes that the model does not know, {_listed(unknown)}")
+            told.append(f"left out: {left:,} {noun}s of classes that the model does not know, {_listed(unknown)}")
         if several and source.labels.ndim == 1:
-            told.append("each image has one class, and counts as none of the others")
+            told.append(f"each {noun} has one class, and counts as none of the others")
     joined = found[0] if len(found) == 1 else _joined(found, data.root)
     if not len(joined):
-        raise DataError(f"{data.name}: no image is of a class that the model knows: {_listed(classes)}")
+        raise DataError(f"{data.name}: no {noun} is of a class that the model knows: {_listed(classes)}")
     there = (feed.counts(joined) > 0).tolist()
     if not all(there):
         some = [name for name, has in zip(classes, there, strict=True) if has]
@@ -146,10 +146,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f", ... ({len(names)})" if len(names) > NAMED else "")
 
 
-def _unknown(name: str, unknown: Sequence[str], classes: Sequence[str]) -> str:
+def _unknown(name: str, unknown: Sequence[str], classes: Sequence[str], noun: str) -> str:
     return (
         f"{name}: the model does not know the class{'es' * (len(unknown) > 1)} {_listed(unknown)}"
-        f"{meant(unknown[0], classes)}; it knows {_listed(classes)}. Rename what is meant, or leave the images out: "
+        f"{meant(unknown[0], classes)}; it knows {_listed(classes)}. Rename what is meant, or leave the {noun}s out: "
         "--ignore-unknown"
     )
 

@@ -55,7 +55,12 @@ def _recipe(asked: Asked) -> bool:
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
-CLASSIFY, DETECT, SEGMENT = "task=classify", "task=detect", "task=segment"
+CLASSIFY, DETECT, SEGMENT, TEXT = "task=classify", "task=detect", "task=segment", "task=text"
+OF_IMAGES = (
+    "tta", "mixup", "cutmix", "size", "resize", "mean", "std", "channels_last", "drop_path", "masks", "decoder",
+    "detector", "resident", "cache", "workers", "max_bad", "frozen_bn",
+)  # fmt: skip
+OF_TEXT = ("text_column", "label_column", "max_tokens", "vocab_size")
 ONCE = "features are computed once, of images as they are"
 HEAD = "it trains the classifier alone"
 backbone = _option("freeze", "backbone")
@@ -90,6 +95,10 @@ RULES = (
     Rule("decoder", DETECT, "it is of segment", _task("detect")),
     Rule("masks", DETECT, "it is of segment", _task("detect")),
     Rule("label_smoothing", DETECT, "a detector has losses of its own", _task("detect")),
+    *(Rule(option, TEXT, "it is of images", _task("text")) for option in OF_IMAGES),
+    *(Rule(option, "another task than text", "", lambda asked: asked.task != "text") for option in OF_TEXT),
+    Rule("text_column", "parts=", "", _python("parts")),
+    Rule("label_column", "parts=", "", _python("parts")),
     # recipe probe
     Rule("augment", PROBE, ONCE, _recipe),
     Rule("augment=", PROBE, ONCE, _recipe),
