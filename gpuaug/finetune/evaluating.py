@@ -21,7 +21,7 @@ CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels")}  #
 
 def measures(run: Run) -> tuple[str, str]:
     """(what is measured in validation and test, what in training), as in CURVES, by a run's task."""
-    return CURVES[run.resolved.get("task", "classify")]
+    return CURVES.get(run.resolved.get("task"), CURVES["classify"])
 
 
 def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,6 +21,7 @@ from torch import nn
 import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import kind_of
+from gpuaug.data.clips import are_clips
 
 from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
 from .classify import Classify
@@ -31,6 +32,8 @@ from .saved import About
 from .screen import Screen, begin_words
 from .segment import Segment
 from .task import Task
+from .video import Video
+from .video_data import MOTION, is_of_clips
 
 
 @dataclass(eq=False)
@@ -91,14 +94,18 @@ class Job:
         return About(**{field.name: known[field.name] for field in fields(About)})
 
 
-TASKS = {task.name: task for task in (Classify, Segment)}
-TASK_OF = {"masks": "segment"}
+TASKS = {task.name: task for task in (Classify, Segment, Video)}
+TASK_OF = {"masks": "segment", "clips": "video"}
 
 
 def chosen(config: Config, parts: Parts | None) -> Task:
     """The task of ``config``; where it says nothing, what its data are for, or the ``parts`` that were given."""
-    if parts is not None:
+    if parts is not None and is_of_clips(parts.train):
+        usual = "video"
+    elif parts is not None:
         usual = "classify" if parts.train.labels is not None or parts.train.targets is None else "segment"
+    elif config.data == MOTION or are_clips(config.data):
+        usual = TASK_OF["clips"]
     else:
         usual = TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
     return TASKS[config.task or usual]()
@@ -121,7 +128,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     task = chosen(config, parts)
     config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes)
     usual = task.usual(config, fixed)
-    card, layout = task.card(config, model), layout_of(config, accelerator)
+    card, layout = task.card(config, model), task.layout(config, layout_of(config, accelerator))
     input = task.input(config, card, fixed, layout)
     pretrained = config.weights is not None or model is not None
     recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
@@ -172,7 +179,7 @@ def open_data(
     told = []
     if model is None:
         config, told = task.of_weights(config, given)
-    opened_with = {"task": task.name, "model": config.model, "size": config.size}
+    opened_with = {"task": task.name} | task.settled(config)
     parts, words = (given, ["parts as they were given"]) if given else task.open_parts(config)
     parts, bad = feeds.readable(parts, config)
     task.check_parts(parts, processes)
@@ -203,7 +210,7 @@ def begin(job: Job, run: Path | None) -> None:
     job.run = broadcast_object_list([run])[0]
     counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
     side = f"{job.input.size}x{job.input.size}"
-    data = f"{job.parts.name}: {counts} images of {len(known['classes'])} classes, {side}"
+    data = f"{job.parts.name}: {counts} {job.task.samples} of {len(known['classes'])} classes, {side}"
     millions = sum(p.numel() for p in job.model.parameters()) / 1e6
     model = f"{known['model']}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
     job.screen.say(begin_words(job.run, data, model, job.augment, known["decisions"]))

@@ -55,7 +55,27 @@ def _recipe(asked: Asked) -> bool:
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
-CLASSIFY, SEGMENT = "task=classify", "task=segment"
+
+
+def _other(name: str) -> Callable[[Asked], bool]:
+    return lambda asked: asked.task != name
+
+
+def _motion(asked: Asked) -> bool:
+    return asked.task == "video" and asked.config.data == "motion" and "parts" not in asked.python
+
+
+def _whole(asked: Asked) -> bool:
+    return asked.task == "video" and asked.config.stride in (None, "fit")
+
+
+def _of_clips(asked: Asked) -> bool:
+    return str(asked.config.model).startswith("torchvision:")
+
+
+TAKEN = ("frames", "stride", "clips_per_video")  # of clips
+OF_CLIPS = (*TAKEN, "pooling")
+CLASSIFY, SEGMENT, VIDEO = "task=classify", "task=segment", "task=video"
 ONCE = "features are computed once, of images as they are"
 HEAD = "it trains the classifier alone"
 backbone = _option("freeze", "backbone")
@@ -80,6 +100,18 @@ RULES = (
     Rule("drop_path", SEGMENT, "", _task("segment")),
     Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
     Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
+    Rule("decoder", VIDEO, "it is of segment", _task("video")),
+    Rule("masks", VIDEO, "it is of segment", _task("video")),
+    Rule("tta", VIDEO, "a mirror may make another class of a clip", _task("video")),
+    Rule("dropout", VIDEO, "", _task("video")),
+    Rule("drop_path", VIDEO, "", _task("video")),
+    Rule("cache", VIDEO, "clips are kept in memory, or decoded for each epoch anew", _task("video")),
+    *(Rule(option, "another task than video", "", _other("video")) for option in OF_CLIPS),
+    *(Rule(option, "parts=", "", lambda a: a.task == "video" and "parts" in a.python) for option in TAKEN),
+    *(Rule(option, "data=motion", "its clips have as many frames as are asked for", _motion) for option in TAKEN[1:]),
+    Rule("clips_per_video", "stride=fit", "each clip spans the whole", _whole),
+    Rule("pooling", "model=", "", _python("model")),
+    Rule("pooling", "a model of clips", "it is for networks of images", _of_clips),
     # recipe probe
     Rule("augment", PROBE, ONCE, _recipe),
     Rule("augment=", PROBE, ONCE, _recipe),
