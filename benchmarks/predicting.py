@@ -39,7 +39,7 @@ from gpuaug.data.batches import Batch
 from gpuaug.data.feed import Feed, Turn
 from gpuaug.data.hands import Hands
 from gpuaug.finetune import models
-from gpuaug.finetune.predictions import Asked, gathered, listed, stream
+from gpuaug.finetune.predictions import Asked
 from gpuaug.finetune.saved import About, Classifier, chosen_device
 
 from . import RESULTS
@@ -107,13 +107,13 @@ def timed(run: Callable[[], object], names: int, device: torch.device) -> tuple[
 def measured(model: Classifier, root: Path, rounds: int, workers: int) -> dict[str, list[tuple[float, float]]]:
     """(wall, CPU) of each way in each round, the first of which does not count."""
     asked = Asked(model, workers=workers)
-    source, names = listed(root)
+    source, names = asked.listed(root)
     loader = asked.loader(source)
     batches = [x for x, *_ in itertools.islice(loader, IN_MEMORY)]
     made = []
 
     def predicted() -> None:
-        made[:] = gathered(asked, source, stream(asked, source, names)).made
+        made[:] = asked.gathered(source, asked.stream(source, names)).made
 
     ways = {"decoding": lambda: decoding(asked, source), "model": lambda: model_alone(asked, batches, len(names))}
     ways["predict"] = predicted

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from .finetune.saved import Classifier
+    from .finetune.saved import Saved
 
 
 def load(
@@ -17,8 +17,9 @@ def load(
     out: str | Path = "runs",
     model: torch.nn.Module | None = None,
     device: str | torch.device = "auto",
-) -> Classifier:
-    """The model that a run of ``gpuaug finetune`` has left, in eval mode, with its normalisation and classes.
+) -> Saved:
+    """The model that a run of ``gpuaug finetune`` has left, in eval mode, with its normalisation and classes: of the
+    class of its task, of classify :class:`gpuaug.finetune.saved.Classifier`.
 
     Args:
         run: its folder, or its name or number in ``out``; or a .safetensors file that it wrote or exported.

@@ -25,8 +25,8 @@ class Evaluate:
     run: Annotated[str, tyro.conf.Positional]
     """Its folder, or its name or number in --out; or a .safetensors file that it wrote."""
     data: str | None = None
-    """A folder of class folders, or one with train/, val/ or test/ in it; or a .csv, .jsonl or .parquet file. By
-    default the run's own."""
+    """What such a run takes: a folder of class folders, or one with train/, val/ or test/ in it; a .csv, .jsonl or
+    .parquet file. By default the run's own."""
     part: Literal["test", "val", "train", "all"] | None = None
     """By default test where the data have parts, else all."""
     tta: Literal["none", "flip"] | None = None
@@ -67,14 +67,13 @@ def run(command: Evaluate) -> None:
 def words(made: Made) -> str:
     """What came out, for the screen."""
     from gpuaug.finetune.corrupted import words as robustness_words
-    from gpuaug.finetune.screen import evaluation_words
 
     found, bad = made.tested.evaluation, made.tested.bad
     lines = [f"run      {made.name}", f"data     {made.data}, {'; '.join(made.told)}"]
     if bad:
         more = "; ..." if len(bad) > NAMED else ""
-        lines.append(f"damaged  {len(bad):,} images are left out: {'; '.join(bad[:NAMED])}{more}")
-    lines += ["", evaluation_words(found), ""]
+        lines.append(f"damaged  {len(bad):,} {made.model.noun}s are left out: {'; '.join(bad[:NAMED])}{more}")
+    lines += ["", made.model.words(found), ""]
     if made.robustness:
         lines.append(f"robust   {robustness_words(made.robustness)}")
     return "\n".join([*lines, f"wrote    {made.folder}/: {', '.join(sorted(p.name for p in made.folder.iterdir()))}"])

@@ -46,8 +46,6 @@ def run(command: Export) -> None:
         done = model.export(out, format, **options)
     except ModuleNotFoundError as error:
         raise ValueError(f"export: {error}") from None
-    size = model.size
     print(f"wrote {done.path}: {done.told()}")
-    if format != "safetensors":
-        batch = "B" if command.dynamic_batch else command.batch_size
-        print(f"input: images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside")
+    if done.input:
+        print(f"input: {done.input}")

@@ -6,14 +6,14 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from gpuaug.finetune.predictions import Asked, Prediction
+    from gpuaug.finetune.asking import Asking
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Predict:
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Its folder, or its name or number in --runs; or a .safetensors file that it wrote."""
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
     """Image files, or folders of them at any depth."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """A .csv, .json or .png file; by default rows of CSV go to stdout."""
@@ -50,58 +50,71 @@ class Predict:
 def run(command: Predict) -> int:
     """Predict; returns the exit status."""
     import gpuaug as ga
-    from gpuaug.finetune.predictions import ON_SHEET, Asked, format_of, listed
+    from gpuaug.finetune.asking import format_of
+    from gpuaug.finetune.predictions import ON_SHEET
 
-    format = format_of(command.out, command.format)
-    names = ("top", "threshold", "batch_size", "workers", "tta")
     model = ga.load(command.run, out=command.runs, device=command.device)
-    asked = Asked(model, **{name: getattr(command, name) for name in names})
+    format = format_of(command.out, command.format, model.formats)
+    asked = model.asked(**given(command))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        source, names = listed([Path(one) for one in command.images])
+        source, names = asked.listed(list(command.inputs))
     for one in told:  # files in folders that are no images
         print(f"gpuaug: {one.message}", file=sys.stderr)
     if format == "sheet" and len(names) > ON_SHEET:
         print(
-            f"gpuaug: a sheet shows the first {ON_SHEET} of {len(names):,} images; csv and json take all",
+            f"gpuaug: a sheet shows the first {ON_SHEET} of {len(names):,} {model.noun}s; csv and json take all",
             file=sys.stderr,
         )
         source, names = source.subset(range(ON_SHEET)), names[:ON_SHEET]
     bad = written(command, format, asked, source, names)
     if bad:
-        print(f"gpuaug: {bad:,} of {len(names):,} images could not be read; the column error says why", file=sys.stderr)
+        many = f"{bad:,} of {len(names):,} {model.noun}s"
+        print(f"gpuaug: {many} could not be read; the column error says why", file=sys.stderr)
     return 1 if bad else 0
 
 
-def written(command: Predict, format: str, asked: Asked, source, names: list[str]) -> int:
-    """Predict and write; returns how many images could not be read."""
-    from gpuaug.finetune.predictions import columns_of, csv_lines, gathered, stream, watched
+def given(command: Predict) -> dict[str, object]:
+    """The options of a model's predict: those of every task, and others where they were given."""
+    values = {field.name: (getattr(command, field.name), field.default) for field in fields(command)}
+    here = ("run", "inputs", "out", "format", "device", "runs")  # the command's own
+    every = ("batch_size", "workers")
+    return {
+        name: value
+        for name, (value, default) in values.items()
+        if name not in here and (name in every or value != default)
+    }
 
-    at_once = command.out is None and format == "csv" and not asked.several  # else the columns are not known yet
-    bar = sys.stderr.isatty() and not (at_once and sys.stdout.isatty())
-    chunks = watched(stream(asked, source, names), len(names), bar)
-    if not at_once:
-        made = gathered(asked, source, chunks)
-        if command.out is None:
-            put([made.as_csv() if format == "csv" else made.as_json()])
-        else:
-            print(f"wrote {made.save(command.out, format)}")
-        return len(made.bad)
+
+def written(command: Predict, format: str, asked: Asking, source, names: list[str]) -> int:
+    """Predict and write; returns of how many inputs there is no answer, as they could not be read."""
+    from gpuaug.finetune.asking import watched
+
     bad = 0
 
-    def counted() -> Iterator[Prediction]:
+    def counted() -> Iterator[tuple]:
         nonlocal bad
-        for some, _ in chunks:
-            bad += sum(bool(one.error) for one in some)
-            yield from some
+        for chunk in asked.stream(source, names):
+            bad += sum(bool(one.error) for one in chunk[0])
+            yield chunk
 
-    put(csv_lines(counted(), columns_of((), asked)))
+    at_once = asked.lines(()) is not None and command.out is None and format == "csv"
+    bar = sys.stderr.isatty() and not (at_once and sys.stdout.isatty())
+    chunks = watched(counted(), len(names), bar, asked.model.noun)
+    if at_once:
+        put(asked.lines(chunks))
+    elif command.out is None:
+        made = asked.gathered(source, chunks)
+        put([made.as_csv() if format == "csv" else made.as_json()])
+    else:
+        asked.saved(source, chunks, command.out, format)
+        print(f"wrote {command.out}")
     return bad
 
 
 def put(lines: Iterable[str]) -> None:
     """To stdout, as UTF-8; quietly no further where nobody reads on."""
-    from gpuaug.finetune.predictions import encoded
+    from gpuaug.finetune.asking import encoded
 
     try:
         for line in lines:

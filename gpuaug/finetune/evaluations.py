@@ -11,12 +11,11 @@ import torch
 
 from gpuaug.data import Parts, Source
 
-from . import beginning, corrupted, evaluating, feeds, page, predicting, runs, testing
+from . import beginning, corrupted, feeds, page, predicting, runs, testing, unused
 from .config import Config
 from .opening import chosen, environment, fingerprint
-from .report import store_predictions
 from .runs import Run
-from .saved import Classifier, weights_of
+from .saved import Classifier, Saved, weights_of
 from .testing import Alone, Data, Tested
 
 FOLDER = "evaluations"
@@ -56,7 +55,8 @@ class Made:
 
     Attributes:
         folder: where it lies. name: of the run. data: of the data set. told: where its images come from, and what is to
-            be said of their classes. tested: the figures. robustness: what robustness.json has, or None.
+            be said of their classes. tested: the figures. robustness: what robustness.json has, or None. model: whose
+            they are.
     """
 
     folder: Path
@@ -65,6 +65,7 @@ class Made:
     told: list[str]
     tested: Tested
     robustness: dict[str, Any] | None
+    model: Saved
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -85,21 +86,24 @@ def evaluate(asked: Asked, bar: Callable[[Iterable, str], Iterable] = lambda ste
     run = Run(weights.parent)
     model = ga.load(weights, device=asked.device)
     options, config = run.resolved.get("options", {}), run.config if run.asked else Config()
-    data = own(run, asked.part) if asked.data is None else testing.opened(asked.data, asked.part, config)
-    source, told = testing.matched(data, model.classes, model.about.several, asked.ignore_unknown)
+    data = own(run, asked.part) if asked.data is None else model.open_data(asked.data, asked.part, config)
+    source, told = model.matched(data, asked.ignore_unknown)
     precision = "no" if config.precision == "fp16" and model.device.type == "cpu" else config.precision
+    if asked.tta is not None and not model.tta:
+        unused.refuse("tta", f"task={model.about.task}")
     how = {
         "tta": asked.tta or config.tta, "workers": asked.workers, "precision": precision,
         "batch_size": asked.batch_size or options.get("batch_size") or testing.BATCH_SIZE,
     }  # fmt: skip
-    tested = testing.evaluate(model, source, progress=lambda feed: bar(feed, "images"), **how)
+    tested = model.tested(source, progress=lambda feed: bar(feed, f"{model.noun}s"), **how)
     n = len(source) if asked.robustness == "all" else asked.robustness
     measured = some = None
     if n:
-        measured, some = robustness_of(model, source, n, how, lambda passes: bar(passes, "robustness"))
+        measured, some = model.robustness(source, n, how, lambda passes: bar(passes, "robustness"))
     told = data.told + told
-    made = Made(runs.new(weights.parent / FOLDER, data.name), run_name(weights), data.name, told, tested, measured)
-    leave(made, model, asked, how, data, some)
+    folder = runs.new(weights.parent / FOLDER, data.name)
+    made = Made(folder, run_name(weights), data.name, told, tested, measured, model)
+    leave(made, asked, how, data, some)
     return made
 
 
@@ -138,15 +142,16 @@ def robustness_of(
     return corrupted.measure(answers, source, n, input, config, how["batch_size"], model.device, progress)
 
 
-def leave(made: Made, model: Classifier, asked: Asked, how: dict[str, Any], data: Data, some: Source | None) -> None:
+def leave(made: Made, asked: Asked, how: dict[str, Any], data: Data, some: Any) -> None:
     """The folder: config.json, predictions, figures, pictures, the page."""
-    run, about, tested = Run(made.folder), model.about, made.tested
+    run, model, about, tested = Run(made.folder), made.model, made.model.about, made.tested
     counts = {name: len(source) for name, source in data.pieces}
-    bad = [f"{len(tested.bad)} images cannot be read, and are left out"] if tested.bad else []
+    bad = [f"{len(tested.bad)} {model.noun}s cannot be read, and are left out"] if tested.bad else []
     facts = {
         "asked": {name: str(v) if isinstance(v, Path) else v for name, v in vars(asked).items()} | how,
         "resolved": {
-            "evaluated": {"run": made.name, "data": data.name}, "model": about.model, "recipe": about.recipe,
+            "evaluated": {"run": made.name, "data": data.name}, "task": about.task, "model": about.model,
+            "recipe": about.recipe, "details": about.details,
             "classes": list(model.classes), "images": counts, "several": about.several, "size": about.size,
             "resize": about.resize, "interpolation": about.interpolation, "mean": list(about.mean),
             "std": list(about.std), "decisions": made.told + bad, "left_out": tested.bad,
@@ -155,10 +160,7 @@ def leave(made: Made, model: Classifier, asked: Asked, how: dict[str, Any], data
         "environment": environment(Alone(model.device)),
     }  # fmt: skip
     run.write_json(runs.CONFIG, facts)
-    found = tested.predicted
-    store_predictions(made.folder, tested.source, found.ids, found.labels, found.outputs)
-    run.write_json(runs.EVALUATION, tested.evaluation.as_dict(), indent=None)
-    evaluating.write_mistakes(run.picture("mistakes"), run, model.classes, tested.source)
-    if some is not None:
-        corrupted.leave(run, made.robustness, some, testing.input_of(model))
+    model.leave(run, tested)
+    if made.robustness is not None:
+        model.leave_robustness(run, made.robustness, some)
     page.write(made.folder)

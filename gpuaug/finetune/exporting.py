@@ -25,7 +25,7 @@ from gpuaug.data import Loader, Source
 from gpuaug.messages import shown
 
 from . import runs
-from .predictions import LEFT_OUT
+from .asking import LEFT_OUT
 
 if TYPE_CHECKING:
     from .saved import Classifier
@@ -46,7 +46,8 @@ class Exported:
     Attributes:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
-        logits, probabilities: the greatest differences from the model's own.
+        logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
+            weights.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Exported:
     real: bool
     logits: float
     probabilities: float
+    input: str = ""
 
     def told(self) -> str:
         """In words."""
@@ -102,7 +104,9 @@ def export(
         greatest = compared(model, answer, x, fixed)
     check(greatest, f"{path}: as {format}")
     runs.write(path, content)
-    return Exported(path, format, len(x), found is not None, *greatest[:2])
+    size, batch = model.size, "B" if dynamic_batch else batch_size
+    words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
+    return Exported(path, format, len(x), found is not None, *greatest[:2], "" if format == "safetensors" else words)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------

@@ -162,6 +162,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
         "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
         "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
         "decisions": told + words, "given": given, "metrics": list(metrics or {}), "opened_with": opened_with,
+        "details": task.details(config, model, parts),
     }  # fmt: skip
     facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)

@@ -6,8 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import os
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,23 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gpuaug.data import DataError, Loader, Source, arrays, folder, header, read
-from gpuaug.data.items import Made, Slice
+from gpuaug.data import DataError, Loader, Source, header, read
 from gpuaug.messages import shown
 
 from . import runs
+from .asking import ON_CPU, ON_DEVICE, Asking, Chunk, encoded, format_of
 from .predicting import answered
 
 if TYPE_CHECKING:
     from .saved import Classifier
 
-ENDINGS = {".csv": "csv", ".json": "json", ".png": "sheet"}
 ON_SHEET = 120  # images at most
 THRESHOLD = 0.5
-ON_CPU, ON_DEVICE = 16, 64  # images of a batch
 ON_THE_WAY = 1  # batches whose answers a CUDA device still works on
 THUMBNAIL = 300  # pixels of the shorter side, at least, that an image is decoded to for the sheet
-LEFT_OUT = r"\d+ files were left out of epoch"  # what a Loader warns of; here the table says it
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -177,85 +172,14 @@ def csv_lines(made: Iterable[Prediction], columns: int) -> Iterator[str]:
         yield line()
 
 
-def encoded(text: str) -> bytes:
-    """UTF-8; names of files that are none come out as they were."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def format_of(path: Path | None, format: str | None) -> str:
-    """Of a file; CSV of none. Raises ValueError for an ending that says nothing, or something else."""
-    if format not in (None, *ENDINGS.values()):
-        raise ValueError(f"format must be one of {', '.join(ENDINGS.values())}; got {shown(format)}")
-    if path is not None and path.is_dir():
-        raise ValueError(f"{path}: a folder; name the file to be written (where runs lie is --runs)")
-    known = None if path is None else ENDINGS.get(path.suffix.lower())
-    if path is not None and known is None and format is None:
-        raise ValueError(f"{path}: no format by this ending; name it .csv, .json or .png, or say format")
-    if format == "sheet" and known != "sheet":
-        raise ValueError(f"{'stdout' if path is None else path}: a sheet is a PNG; give a file that ends in .png")
-    if format is not None and known not in (None, format):
-        raise ValueError(f"{path}: format {format} was asked for, and the ending says {known}; change one of both")
-    return format or known or "csv"
-
-
-# --- what goes in -----------------------------------------------------------------------------------------------------
-def listed(images: Any) -> tuple[Source, list[str]]:
-    """The images as a source whose ids are their places, and what each is called. ``images`` as for
-    :meth:`gpuaug.finetune.saved.Classifier.predict`. Raises ValueError where there are none, or no uint8."""
-    if isinstance(images, Source):
-        items = images.items
-    elif isinstance(images, np.ndarray | Tensor):
-        items = _of_array(images)
-    else:
-        several = isinstance(images, Iterable) and not isinstance(images, str | os.PathLike | bytes | bytearray)
-        several = several and not hasattr(images, "convert")  # a Pillow image
-        items = [item for one in (images if several else [images]) for item in _items(one)]
-    if not len(items):
-        raise ValueError("there are no images; name files or folders")
-    if not isinstance(items, Tensor):
-        items = [_named(items[i], i) for i in range(len(items))]
-    names = [f"image {i}" if isinstance(item, Tensor) else str(item) for i, item in enumerate(items)]
-    return Source(items, torch.arange(len(items))), names
-
-
-def _items(one: Any) -> Sequence[Any]:
-    if isinstance(one, str | os.PathLike) and Path(one).is_dir():
-        return folder(one, labelled=False).items
-    if isinstance(one, np.ndarray | Tensor):
-        return _of_array(one)
-    return [one]
-
-
-def _of_array(images: np.ndarray | Tensor) -> Sequence[Any]:
-    if str(images.dtype).removeprefix("torch.") != "uint8":
-        raise ValueError(
-            f"images are uint8, and this {type(images).__name__} is {images.dtype}; scale it to 0 .. 255, or call the "
-            "model itself with float32 [B, 3, size, size] of 0 to 1"
-        )
-    if images.ndim < 4:
-        return [images]
-    if isinstance(images, Tensor):
-        return images if images.ndim == 4 and images.shape[1] == 3 else list(images)
-    return arrays(images).items
-
-
-def _named(item: Any, i: int) -> Any:
-    """An item that errors call by its path, or by its place."""
-    if isinstance(item, str | os.PathLike):
-        return Path(item)
-    return item if isinstance(item, Slice | Made) else Made(lambda _: item, i, f"image {i}")
-
-
 # --- between ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Asked:
-    """What is wanted of a model, checked: see :meth:`gpuaug.finetune.saved.Classifier.predict`."""
+class Asked(Asking):
+    """What is wanted of a classifier, checked: see :meth:`gpuaug.finetune.saved.Classifier.predict`."""
 
     model: Classifier
     top: int | None = None
     threshold: float | None = None
-    batch_size: int | None = None
-    workers: int = 2
     tta: str = "none"
 
     def __post_init__(self) -> None:
@@ -268,9 +192,7 @@ class Asked:
             raise ValueError(f"threshold must be in 0 .. 1, got {self.threshold}")
         if self.tta not in ("none", "flip"):
             raise ValueError(f"tta must be one of none, flip; got {shown(self.tta)}")
-        for name, least in (("batch_size", 1), ("workers", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        super().__post_init__()
 
     @property
     def several(self) -> bool:
@@ -298,6 +220,30 @@ class Asked:
             for row in zip(values.tolist(), places.tolist(), strict=True)
         ]
 
+    def answered(
+        self, loader: Loader, names: Sequence[str]
+    ) -> Iterator[tuple[list[int], list[Prediction], Sequence[Tensor]]]:
+        """(places, predictions, probabilities float32 [K] of each) of those that could be read."""
+        for places, probabilities in _batches(self, loader):
+            made = zip(places, self.answers(probabilities), strict=True)
+            yield places, [Prediction(names[place], answers) for place, answers in made], probabilities.unbind()
+
+    def missing(self, name: str, error: str) -> Prediction:
+        return Prediction(name, error=error)
+
+    def gathered(self, source: Source, chunks: Iterable[Chunk]) -> Predictions:
+        chunks, none = list(chunks), torch.full((len(self.model.classes),), torch.nan)
+        made = [one for some, _ in chunks for one in some]
+        rows = [none if row is None else row for _, some in chunks for row in some]
+        return Predictions(made, self.model.classes, torch.stack(rows), self.columns(made), source)
+
+    def columns(self, made: Iterable[Prediction] = ()) -> int:
+        """How many answers a row has room for: of several labels as many as one image got, but one."""
+        return max((len(one.answers) for one in made), default=1) or 1 if self.several else self.most
+
+    def lines(self, chunks: Iterable[Chunk]) -> Iterator[str] | None:
+        return None if self.several else csv_lines((one for some, _ in chunks for one in some), self.columns())
+
 
 @torch.no_grad()
 def _batches(asked: Asked, loader: Loader) -> Iterator[tuple[list[int], Tensor]]:
@@ -318,72 +264,3 @@ def _batches(asked: Asked, loader: Loader) -> Iterator[tuple[list[int], Tensor]]
     for ids, probabilities, done in waiting:
         done.synchronize()
         yield ids.tolist(), probabilities
-
-
-class _Told:
-    """What a loader said of files that it left out, by name."""
-
-    def __init__(self, names: Sequence[str]):
-        self.names, self.known, self.others, self.read = frozenset(names), {}, deque(), 0
-
-    def why(self, name: str, bad: list[str]) -> str:
-        """What is wrong with one of them; ``bad``: all that was said so far."""
-        for message in bad[self.read :]:
-            parts = message.split(": ")
-            ends = (": ".join(parts[:i]) for i in range(len(parts) - 1, 0, -1))
-            of = next((end for end in ends if end in self.names), None)
-            if of is None:
-                self.others.append(message)  # of a file that an item led to
-            else:
-                self.known[of] = message[len(of) + 2 :]
-        self.read = len(bad)
-        return self.known.get(name) or (self.others.popleft() if self.others else "it cannot be read")
-
-
-def stream(asked: Asked, source: Source, names: Sequence[str]) -> Iterator[tuple[list[Prediction], Tensor]]:
-    """(predictions, probabilities float32 [B, K]) of a few images at a time, in order; see :func:`listed`."""
-    asked.model.eval()
-    loader, told, done, k = asked.loader(source), _Told(names), 0, len(asked.model.classes)
-
-    def missing(until: int) -> list[Prediction]:
-        return [Prediction(names[i], error=told.why(names[i], loader.report.bad)) for i in range(done, until)]
-
-    for places, probabilities in _batches(asked, loader):
-        made, rows = [], torch.full((places[-1] + 1 - done, k), torch.nan)
-        rows[torch.tensor(places) - done] = probabilities
-        for place, answers in zip(places, asked.answers(probabilities), strict=True):
-            made += [*missing(place), Prediction(names[place], answers)]
-            done = place + 1
-        yield made, rows
-    if done < len(names):
-        yield missing(len(names)), torch.full((len(names) - done, k), torch.nan)
-
-
-def predict(model: Classifier, images: Any, *, progress: bool = False, **options: Any) -> Predictions:
-    """See :meth:`gpuaug.finetune.saved.Classifier.predict`."""
-    asked = Asked(model, **options)
-    source, names = listed(images)
-    return gathered(asked, source, watched(stream(asked, source, names), len(names), progress))
-
-
-def gathered(asked: Asked, source: Source, chunks: Iterable[tuple[list[Prediction], Tensor]]) -> Predictions:
-    """What :func:`stream` gives, together."""
-    made, rows = zip(*chunks, strict=True)
-    made = [one for some in made for one in some]
-    return Predictions(made, asked.model.classes, torch.cat(rows), columns_of(made, asked), source)
-
-
-def columns_of(made: Iterable[Prediction], asked: Asked) -> int:
-    """How many answers a row has room for: of several labels as many as one image got, but one."""
-    return max((len(one.answers) for one in made), default=1) or 1 if asked.several else asked.most
-
-
-def watched(chunks: Iterable, total: int, progress: bool) -> Iterator:
-    """The chunks, with a bar on stderr if so asked; a loader's warning is left out."""
-    from tqdm.auto import tqdm
-
-    with warnings.catch_warnings(), tqdm(total=total, unit="image", leave=False, disable=not progress) as bar:
-        warnings.filterwarnings("ignore", LEFT_OUT)
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk[0]))

@@ -1,11 +1,13 @@
-"""What a run has saved, as something to work with: :class:`Classifier`."""
+"""What a run has saved, as something to work with: :class:`Saved`, and of the task classify :class:`Classifier`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +15,22 @@ from torch import Tensor, nn
 import gpuaug as ga
 from gpuaug.messages import shown, warn
 
-from . import models, runs
+from . import models, runs, unused
+from .asking import FORMATS
 from .feed import Input
 
 if TYPE_CHECKING:
     from gpuaug.data import Source
 
+    from .asking import Asking
+    from .config import Config
     from .exporting import Exported
     from .metrics import Evaluation
     from .predictions import Predictions
+    from .testing import Data, Tested
 
 FORMAT = 2  # of what a weights file says of itself
+CLASSES = {"classify": "gpuaug.finetune.saved:Classifier"}  # by the task; imported where one is asked for
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class About:
         model: its name, as ``Config.model``. recipe: which made it. classes: in the order of the logits.
         several: whether a sample may have several labels. size: side of the input in pixels.
         resize: the shorter side before the central crop, None for images of that size. interpolation: of the resize.
-        mean, std: of the channels, 0 to 1. task: what it has learned.
+        mean, std: of the channels, 0 to 1. task: what it has learned. details: what this task has to remember besides,
+            plain JSON: see :meth:`gpuaug.finetune.task.Task.details`.
     """
 
     model: str
@@ -47,6 +55,7 @@ class About:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     task: str = "classify"
+    details: dict[str, Any] = field(default_factory=dict)
 
     def dumped(self) -> dict[str, str]:
         """As the metadata of a safetensors file."""
@@ -61,6 +70,7 @@ class About:
                 f"{path}: it does not say which model and classes it is for; gpuaug finetune writes files that do, and "
                 "takes this one as --weights"
             )
+        said = {"details": {}} | said  # files from before it have none
         lacking = [field.name for field in fields(cls) if field.name not in said]
         if said.get("format") != FORMAT or lacking:
             raise ValueError(f"{path}: of format {said.get('format')}, and this gpuaug reads {FORMAT}; fine-tune again")
@@ -68,21 +78,27 @@ class About:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
 
-class Classifier(nn.Module):
-    """A fine-tuned model with its normalisation inside, in eval mode: what :func:`gpuaug.load` gives.
-
-    Called with images [B, 3, size, size], float of 0 to 1 or uint8, it gives logits [B, K].
+class Saved(nn.Module):
+    """A fine-tuned model with what belongs to it, in eval mode: what :func:`gpuaug.load` gives, of a class for each
+    task, which CLASSES names. The commands predict, evaluate and export ask it alone.
 
     Attributes:
-        model: of normalised images. about: classes, sizes, where it comes from. classes, size: of ``about``.
+        model: the network. about: classes, sizes, where it comes from. classes, size: of ``about``.
         path: the weights file, None of one that was put together.
+        noun: what it answers for, as the commands call it. formats: of predictions, by the ending of a file.
+        options: of :meth:`predict`, beside batch_size and workers. tta: whether it averages over mirror images.
     """
+
+    noun: ClassVar[str] = "image"
+    formats: ClassVar[Mapping[str, str]] = FORMATS
+    options: ClassVar[tuple[str, ...]] = ()
+    tta: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, about: About, path: Path | None = None):
         super().__init__()
         self.model, self.about, self.path = model, about, path
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(about, name)).view(3, 1, 1))
+            self.register_buffer(name, torch.tensor(getattr(about, name)).view(-1, 1, 1))
         self.eval()
 
     @property
@@ -97,10 +113,113 @@ class Classifier(nn.Module):
     def device(self) -> torch.device:
         return self.mean.device
 
-    def forward(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
+        """What ``model`` wants of images [..., 3, H, W], float of 0 to 1 or uint8."""
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
-        return self.model((images - self.mean) / self.std)
+        return (images - self.mean) / self.std
+
+    @classmethod
+    def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
+        """The network with the weights of a file; ``given``: one to be filled. Raises ValueError for another one."""
+        raise NotImplementedError
+
+    @staticmethod
+    def own(about: About, path: Path, given: nn.Module | None) -> None:
+        """Raises ValueError for a network that was made in Python, and is not ``given``."""
+        if given is None and ":" not in about.model and not models.known(about.model):
+            raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
+
+    # --- predict ------------------------------------------------------------------------------------------------------
+    def asked(self, **options: Any) -> Asking:
+        """What is wanted of :meth:`predict`, checked. Raises ValueError for what cannot be, or is of another task."""
+        for name in options:
+            if name not in (*self.options, "batch_size", "workers"):
+                unused.refuse(name, f"task={self.about.task}")
+        return self.asking()(self, **options)
+
+    def asking(self) -> type[Asking]:
+        """The class of what :meth:`asked` gives."""
+        raise NotImplementedError
+
+    def predict(self, inputs: Any, *, progress: bool = False, **options: Any) -> Any:
+        """What the model answers for ``inputs``, in their order; those that cannot be read say why."""
+        from .asking import predict
+
+        return predict(self, inputs, progress=progress, **options)
+
+    # --- evaluate -----------------------------------------------------------------------------------------------------
+    def open_data(self, data: str | Path | Source, part: str | None, config: Config | None = None) -> Data:
+        """A part of a data set; see :func:`gpuaug.finetune.testing.opened`."""
+        from . import testing
+
+        return testing.opened(data, part, config)
+
+    def matched(self, data: Data, ignore_unknown: bool = False) -> tuple[Source, list[str]]:
+        """(all samples with targets as the model's, what is to be said of them). Raises DataError for others."""
+        raise NotImplementedError
+
+    def tested(self, source: Source, **how: Any) -> Tested:
+        """Test on samples that :meth:`matched` gave; ``how``: tta, batch_size, workers, precision, and progress, which
+        wraps what is counted."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, data: str | Path | Source, part: str | None = None, *, ignore_unknown: bool = False, **how: Any
+    ) -> Any:
+        """How good the model is on a data set, whose classes are found by their names: see its task's."""
+        source, _ = self.matched(self.open_data(data, part), ignore_unknown)
+        found = self.tested(source, **how)
+        if found.bad:
+            warn(f"{len(found.bad)} of {len(source)} {self.noun}s were left out: {'; '.join(found.bad[:8])}")
+        return found.evaluation
+
+    def words(self, evaluation: Any) -> str:
+        """An evaluation for the screen."""
+        raise NotImplementedError
+
+    def robustness(
+        self, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable] = iter
+    ) -> tuple[dict[str, Any], Any]:
+        """(what robustness.json has, of ``n`` samples that :meth:`matched` gave; what :meth:`leave_robustness` wants).
+        Raises ValueError for a task of which it is not measured."""
+        raise ValueError(f"robustness: of the task {self.about.task} it is not measured; leave it out")
+
+    def leave(self, run: runs.Run, tested: Tested) -> None:
+        """Predictions, figures and pictures of an evaluation, in its folder."""
+        raise NotImplementedError
+
+    def leave_robustness(self, run: runs.Run, measured: dict[str, Any], some: Any) -> None:
+        """What :meth:`robustness` gave, in the folder of an evaluation."""
+        raise NotImplementedError
+
+    # --- export -------------------------------------------------------------------------------------------------------
+    def export(self, path: str | Path, format: str | None = None, **options: Any) -> Exported:
+        """Write the model for other programs. Raises ValueError where its task has no such export."""
+        raise ValueError(f"export: there is none of the task {self.about.task}; gpuaug.load gives its model in Python")
+
+    def extra_repr(self) -> str:
+        return f"{self.about.model}, {len(self.classes)} classes, {self.size}x{self.size}"
+
+
+class Classifier(Saved):
+    """The task classify's: called with images [B, 3, size, size], float of 0 to 1 or uint8, it gives logits [B, K]; the
+    normalisation is inside. Attributes as :class:`Saved`."""
+
+    options = ("top", "threshold", "tta")
+    tta = True
+
+    @classmethod
+    def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
+        cls.own(about, path, given)
+        if given is None:
+            return models.build(about.model, len(about.classes), str(path), about.size, classes=about.classes)[0]
+        models.adapt(given, len(about.classes))
+        models.fill(given, path, about.model, about.classes)
+        return given
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(self.normalised(images))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K] of logits [B, K]: by softmax; where a sample may have several labels, of each class on its own."""
@@ -145,10 +264,13 @@ class Classifier(nn.Module):
         Raises:
             ValueError: arguments that cannot be; no images.
         """
-        from .predictions import predict
-
         known = {"top": top, "threshold": threshold, "batch_size": batch_size, "workers": workers, "tta": tta}
-        return predict(self, images, progress=progress, **known)
+        return super().predict(images, progress=progress, **known)
+
+    def asking(self) -> type[Asking]:
+        from .predictions import Asked
+
+        return Asked
 
     def export(
         self, path: str | Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
@@ -193,37 +315,61 @@ class Classifier(nn.Module):
         Raises:
             DataError: there are no such data; they have no labels, or classes that the model does not know.
         """
+        how = {"tta": tta, "batch_size": batch_size, "workers": workers}
+        return super().evaluate(data, part, ignore_unknown=ignore_unknown, **how)
+
+    def matched(self, data: Data, ignore_unknown: bool = False) -> tuple[Source, list[str]]:
         from . import testing
 
-        opened = testing.opened(data, part)
-        source, _ = testing.matched(opened, self.classes, self.about.several, ignore_unknown)
-        found = testing.evaluate(self, source, tta=tta, batch_size=batch_size, workers=workers)
-        if found.bad:
-            warn(f"{len(found.bad)} of {len(source)} images were left out: {'; '.join(found.bad[:8])}")
-        return found.evaluation
+        return testing.matched(data, self.classes, self.about.several, ignore_unknown)
 
-    def extra_repr(self) -> str:
-        return f"{self.about.model}, {len(self.classes)} classes, {self.size}x{self.size}"
+    def tested(self, source: Source, **how: Any) -> Tested:
+        from . import testing
+
+        return testing.evaluate(self, source, **how)
+
+    def words(self, evaluation: Evaluation) -> str:
+        from .screen import evaluation_words
+
+        return evaluation_words(evaluation)
+
+    def robustness(
+        self, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable] = iter
+    ) -> tuple[dict[str, Any], Any]:
+        from .evaluations import robustness_of
+
+        return robustness_of(self, source, n, how, progress)
+
+    def leave(self, run: runs.Run, tested: Tested) -> None:
+        from . import evaluating, report
+
+        found = tested.predicted
+        report.store_predictions(run.folder, tested.source, found.ids, found.labels, found.outputs)
+        run.write_json(runs.EVALUATION, tested.evaluation.as_dict(), indent=None)
+        evaluating.write_mistakes(run.picture("mistakes"), run, self.classes, tested.source)
+
+    def leave_robustness(self, run: runs.Run, measured: dict[str, Any], some: Any) -> None:
+        from . import corrupted, testing
+
+        corrupted.leave(run, measured, some, testing.input_of(self))
 
 
 def opened(
     run: str | Path | int, out: str | Path = "runs", model: nn.Module | None = None, device: str | torch.device = "auto"
-) -> Classifier:
+) -> Saved:
     """See :func:`gpuaug.load`."""
     path = weights_of(run, out)
     about = About.read(path)
-    if about.task != "classify":
-        raise ValueError(
-            f"{path}: it is of the task {about.task}, and load, predict, evaluate and export know classify alone"
-        )
-    if model is None and ":" not in about.model and not models.known(about.model):
-        raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
-    if model is None:
-        model, _ = models.build(about.model, len(about.classes), str(path), about.size, classes=about.classes)
-    else:
-        models.adapt(model, len(about.classes))
-        models.fill(model, path, about.model, about.classes)
-    return Classifier(model, about, path).to(chosen_device(device))
+    kind = class_of(about.task, path)
+    return kind(kind.network(about, path, model), about, path).to(chosen_device(device))
+
+
+def class_of(task: str, path: Path | None = None) -> type[Saved]:
+    """Of the saved models of a task. Raises ValueError where there is none, with the ``path`` of such a model."""
+    if task not in CLASSES:
+        where = f"{path}: " if path else ""
+        raise ValueError(f"{where}it is of the task {task}, and this gpuaug loads {', '.join(CLASSES)}")
+    return pkgutil.resolve_name(CLASSES[task])
 
 
 def weights_of(run: str | Path | int, out: str | Path = "runs") -> Path:

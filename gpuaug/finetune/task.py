@@ -90,6 +90,11 @@ class Task(ABC):
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
         """Raises ValueError for a model that does not make of the input what the task wants."""
 
+    def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
+        """What a saved model of this task has to remember beside its classes and its input, plain JSON: it comes back
+        as ``About.details``. ``model``: as :meth:`open_model` gave it."""
+        return {}
+
     def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | None], list[str]]:
         """The feeds of the three parts, and what was decided for them; ``shared``: see :mod:`gpuaug.finetune.feeds`."""
         return feeds.image_feeds(*shared)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,7 +21,7 @@ from .config import Config
 from .corrupted import LEFT_OUT
 from .feed import Feed, Input
 from .metrics import Evaluation
-from .predicting import Predicted, predict
+from .predicting import predict
 from .task import with_validation
 
 if TYPE_CHECKING:
@@ -205,12 +205,13 @@ class Tested:
     """What a model made of a data set.
 
     Attributes:
-        evaluation: its figures. predicted: its logits. source: the samples. bad: what is wrong with each image that was
+        evaluation: its figures, of its task's class. predicted: its answers, as the task keeps them. source: the
+            samples. bad: what is wrong with each image that was
             left out.
     """
 
-    evaluation: Evaluation
-    predicted: Predicted
+    evaluation: Any
+    predicted: Any
     source: Source
     bad: list[str]
 
@@ -232,7 +233,7 @@ def evaluate(
     precision: str = "no",
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Tested:
-    """Test on samples that are labelled as :func:`matched` does; ``progress`` wraps the batches, as tqdm.
+    """Test a classifier on samples that are labelled as :func:`matched` does; ``progress`` wraps the batches, as tqdm.
 
     Images that cannot be read are left out. Raises DataError where none can.
     """
