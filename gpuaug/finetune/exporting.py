@@ -21,7 +21,7 @@ from safetensors.torch import save as safetensors
 from torch import Tensor, nn
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source
+from gpuaug.data import Loader
 from gpuaug.messages import shown
 
 from . import runs
@@ -47,7 +47,7 @@ class Exported:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
         logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
-            weights.
+            weights. noun: what one is called.
     """
 
     path: Path
@@ -57,10 +57,11 @@ class Exported:
     logits: float
     probabilities: float
     input: str = ""
+    noun: str = "image"
 
     def told(self) -> str:
         """In words."""
-        kind = "test images of the run" if self.real else "images of noise, as the run's are no files"
+        kind = f"test {self.noun}s of the run" if self.real else f"{self.noun}s of noise, as the run's are no files"
         return (
             f"checked on {self.images} {kind}: logits differ by at most {self.logits:.1e}, probabilities by "
             f"{self.probabilities:.1e}"
@@ -96,7 +97,7 @@ def export(
         )
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     found = None if model.path is None else of_run(model.path, model)
-    x = made(model.size) if found is None else found
+    x = made(model.shape) if found is None else found
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
     with quiet():
         content = MAKERS[format](model, fixed)
@@ -104,9 +105,10 @@ def export(
         greatest = compared(model, answer, x, fixed)
     check(greatest, f"{path}: as {format}")
     runs.write(path, content)
-    size, batch = model.size, "B" if dynamic_batch else batch_size
-    words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
-    return Exported(path, format, len(x), found is not None, *greatest[:2], "" if format == "safetensors" else words)
+    words = f"{wanted(model, 'B' if dynamic_batch else batch_size)}; the normalisation is inside"
+    return Exported(
+        path, format, len(x), found is not None, *greatest[:2], "" if format == "safetensors" else words, model.noun
+    )
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -114,23 +116,31 @@ def of_run(weights: Path, model: Classifier) -> Tensor | None:
     """Images float32 [N, 3, size, size] of 0 to 1: up to 100 of the test images that predictions.npz beside the weights
     names, where these are files; None where there are none."""
     stored = runs.Run(weights.parent).predictions or {}
-    files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).is_file()]
+    files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).exists()]
     files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
     if not files:
         return None
     plain = ga.Compose(model.pipeline().transforms[:-1])  # all but the normalisation
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
-        found = [x for x, *_ in Loader(Source(files, torch.arange(len(files))), IMAGES, plain, max_bad=1.0)]
+        found = [x for x, *_ in Loader(model.asked().listed(files)[0], IMAGES, plain, max_bad=1.0)]
     return torch.cat(found) if found else None
 
 
-def made(size: int) -> Tensor:
-    """100 smooth images with noise, float32 of 0 to 1, always the same."""
-    generator = torch.Generator().manual_seed(0)
+def wanted(model: Classifier, batch: int | str = "B") -> str:
+    """What the model is called with, in words."""
+    return f"{model.noun}s, float32 [{batch}, {', '.join(map(str, model.shape))}], RGB of 0 to 1"
+
+
+def made(shape: tuple[int, ...]) -> Tensor:
+    """100 smooth images with noise, float32 of 0 to 1, always the same; or clips that begin with each and move on."""
+    size, generator = shape[-1], torch.Generator().manual_seed(0)
     coarse = torch.rand(IMAGES, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic")
-    return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    images = (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    if len(shape) == 3:
+        return images
+    return torch.stack([images.roll((t, 2 * t), (2, 3)) for t in range(shape[0])], 1)
 
 
 @torch.no_grad()
@@ -176,9 +186,8 @@ def described(model: Classifier) -> dict[str, str]:
     about = model.about
     known = {name: json.dumps(getattr(about, name)) for name in ("classes", "mean", "std", "size", "resize", "several")}
     answer = "sigmoid of each" if about.several else "softmax over classes"
-    size = about.size
     return {
-        "input": f"images, float32 [B, 3, {size}, {size}], RGB of 0 to 1; the normalisation by mean and std is inside",
+        "input": f"{wanted(model)}; the normalisation by mean and std is inside",
         "output": f"logits, float32 [B, {len(about.classes)}], in the order of classes; probabilities: {answer}",
         "model": about.model,
         "interpolation": about.interpolation,
@@ -188,7 +197,7 @@ def described(model: Classifier) -> dict[str, str]:
 
 
 def _program(model: Classifier, fixed: int | None) -> torch.export.ExportedProgram:
-    x = torch.rand(fixed or 2, 3, model.size, model.size)
+    x = torch.rand(fixed or 2, *model.shape)
     dynamic = None if fixed else {"images": {0: torch.export.Dim("batch", min=1)}}
     try:
         return torch.export.export(model, (x,), dynamic_shapes=dynamic, strict=False)

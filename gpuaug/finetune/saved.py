@@ -17,7 +17,7 @@ from gpuaug.messages import shown, warn
 
 from . import models, runs, unused
 from .asking import FORMATS
-from .feed import Input
+from .feed import Feed, Input
 
 if TYPE_CHECKING:
     from gpuaug.data import Source
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from .config import Config
     from .exporting import Exported
     from .metrics import Evaluation
+    from .predicting import Predicted
     from .predictions import Predictions
     from .testing import Data, Tested
 
 FORMAT = 2  # of what a weights file says of itself
-CLASSES = {"classify": "gpuaug.finetune.saved:Classifier"}  # by the task; imported where one is asked for
+CLASSES = {
+    "classify": "gpuaug.finetune.saved:Classifier",
+    "video": "gpuaug.finetune.saved_video:ClipClassifier",
+}  # by the task; imported where one is asked for
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,7 @@ class Classifier(Saved):
 
     options = ("top", "threshold", "tta")
     tta = True
+    feed: ClassVar[type[Feed]] = Feed
 
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
@@ -220,6 +225,15 @@ class Classifier(Saved):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(self.normalised(images))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an input: 3, size, size."""
+        return 3, self.size, self.size
+
+    def collected(self, found: Predicted, source: Source) -> Predicted:
+        """What was found for a source, of its samples."""
+        return found
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K] of logits [B, K]: by softmax; where a sample may have several labels, of each class on its own."""

@@ -175,6 +175,12 @@ class Video(Classify):
         wanted = (len(parts.train.classes),)
         check_logits(model, name, input.size, 2, wanted, accelerator, "another size, or other frames", frames)
 
+    def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
+        source = parts.train
+        stride = FIT if source.clips is None else source.clips.stride
+        known = {"frames": video_data.frames_in(source), "stride": stride, "pooling": self.pooling}
+        return known | {"clips_per_video": config.clips_per_video}
+
     def open_feeds(self, model: nn.Module, *shared: Any) -> tuple[list[Feed | Features | None], list[str]]:
         config, recipe, parts, *rest = shared
         augment, screen, probe = rest[1], rest[3], recipe.name == "probe"

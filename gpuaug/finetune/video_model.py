@@ -80,13 +80,13 @@ class TemporalPool(nn.Module):
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         if clips.dim() != 5 or clips.shape[2] != 3:
             raise ValueError(f"the model takes clips [B, T, 3, H, W], got {list(clips.shape)}")
-        b, images = len(clips), clips.flatten(0, 1)
+        images = clips.flatten(0, 1)
         if self.pooling == "correlation":
             (maps,) = self.backbone.forward_intermediates(
                 images, indices=[self.level], stop_early=True, intermediates_only=True
             )
-            return self.head(maps.unflatten(0, (b, -1)))
-        features = self.backbone(images).unflatten(0, (b, -1))
+            return self.head(maps.unflatten(0, (-1, clips.shape[1])))
+        features = self.backbone(images).unflatten(0, (-1, clips.shape[1]))
         return self.head(features.amax(1) if self.pooling == "max" else features.mean(1))
 
 
@@ -119,7 +119,7 @@ class Correlation(nn.Module):
         )
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        b, t, _, h, w = maps.shape
+        t, h, w = maps.shape[1], *maps.shape[-2:]
         if t < 2:
             raise ValueError(f"motion takes clips of at least two frames, got {t}")
         gap, reach = min(self.gap, t - 1), range(2 * self.radius + 1)
@@ -127,7 +127,7 @@ class Correlation(nn.Module):
         before, after = maps[:, :-gap].flatten(0, 1), F.pad(maps[:, gap:].flatten(0, 1), [self.radius] * 4)
         alike = [(before * after[:, :, y : y + h, x : x + w]).sum(1) for y in reach for x in reach]
         moved = (torch.stack(alike, 1) * self.scale).softmax(1)
-        return self.body(moved).unflatten(0, (b, -1)).mean(1)
+        return self.body(moved).unflatten(0, (-1, t - gap)).mean(1)
 
 
 class Volume(nn.Module):
