@@ -65,10 +65,6 @@ def _motion(asked: Asked) -> bool:
     return asked.task == "video" and asked.config.data == "motion" and "parts" not in asked.python
 
 
-def _whole(asked: Asked) -> bool:
-    return asked.task == "video" and asked.config.stride in (None, "fit")
-
-
 def _of_clips(asked: Asked) -> bool:
     return str(asked.config.model).startswith("torchvision:")
 
@@ -109,7 +105,6 @@ RULES = (
     *(Rule(option, "another task than video", "", _other("video")) for option in OF_CLIPS),
     *(Rule(option, "parts=", "", lambda a: a.task == "video" and "parts" in a.python) for option in TAKEN),
     *(Rule(option, "data=motion", "its clips have as many frames as are asked for", _motion) for option in TAKEN[1:]),
-    Rule("clips_per_video", "stride=fit", "each clip spans the whole", _whole),
     Rule("pooling", "model=", "", _python("model")),
     Rule("pooling", "a model of clips", "it is for networks of images", _of_clips),
     # recipe probe

@@ -124,8 +124,10 @@ class Video(Classify):
         if config.data == video_data.MOTION:
             told = ["motion: camera motions over scikit-learn's two photos; parts of them that are not learned from"]
             return parts, [f"{told[0]} are the test"]
-        parts, words = video_data.looked_at(parts, taken, config)
         count = config.clips_per_video
+        if count > 1 and taken.stride == FIT:
+            unused.refuse("clips_per_video", "stride=fit", "each sample spans the whole clip")
+        parts, words = video_data.looked_at(parts, taken, config)
         held_out = {name: evenly(getattr(parts, name), count) for name in ("val", "test") if getattr(parts, name)}
         return replace(parts, **held_out), told + words
 

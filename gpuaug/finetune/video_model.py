@@ -47,13 +47,13 @@ class TemporalPool(nn.Module):
         (name, head), *others = heads(backbone).items()
         if others or not isinstance(head, nn.Linear):
             raise ValueError(f"{type(backbone).__name__}: time is pooled in front of one linear classifier")
+        parent, _, last = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), last, nn.Identity())
         if pooling == "correlation":
             self.level, over_time = _level(backbone), Correlation()
             linear = nn.Linear(over_time.features, num_classes)
             self.head = nn.Sequential(OrderedDict(over_time=over_time, linear=linear))
         else:
-            parent, _, last = name.rpartition(".")
-            setattr(backbone.get_submodule(parent), last, nn.Identity())
             self.head = head
         self.pretrained_cfg = {**(getattr(backbone, "pretrained_cfg", None) or {}), "classifier": "head"}
 
