@@ -90,7 +90,7 @@ def read_once(source: Source, input: Input, workers: int, whole: bool = True) ->
     good = source.subset([i for i, id in enumerate(source.ids.tolist()) if id in found])
     images = [found[id] for id in good.ids.tolist()]
     if len({image.shape for image in images}) == 1:
-        return replace(good, items=torch.stack(images))
+        return replace(good, items=torch.stack(images), clips=None)
     return replace(good, items=tuple(image.permute(1, 2, 0).contiguous().numpy() for image in images))
 
 

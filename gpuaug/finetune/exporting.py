@@ -21,7 +21,7 @@ from safetensors.torch import save as safetensors
 from torch import Tensor, nn
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source
+from gpuaug.data import Loader
 from gpuaug.messages import shown
 
 from . import models, runs
@@ -47,7 +47,7 @@ class Exported:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
         logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
-            weights. kind: of what it was checked on, where that is not images.
+            weights. kind: what it was checked on, in words.
     """
 
     path: Path
@@ -61,9 +61,8 @@ class Exported:
 
     def told(self) -> str:
         """In words."""
-        kind = self.kind or ("test images of the run" if self.real else "images of noise, as the run's are no files")
         return (
-            f"checked on {self.images} {kind}: logits differ by at most {self.logits:.1e}, probabilities by "
+            f"checked on {self.images} {self.kind}: logits differ by at most {self.logits:.1e}, probabilities by "
             f"{self.probabilities:.1e}"
         )
 
@@ -111,9 +110,9 @@ def export(
         differences = compared(model, answer, x, fixed)
     check(differences, f"{path}: as {format}")
     runs.write(path, content)
-    size, batch = model.size, "B" if dynamic_batch else batch_size
-    words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
-    return Exported(path, format, len(x), real, *differences[:2], "" if format == "safetensors" else words)
+    words = f"{wanted(model, 'B' if dynamic_batch else batch_size)}; the normalisation is inside"
+    kind = f"test {model.noun}s of the run" if real else f"{model.noun}s of noise, as the run's are no files"
+    return Exported(path, format, len(x), real, *differences[:2], "" if format == "safetensors" else words, kind)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -121,23 +120,32 @@ def of_run(weights: Path, model: Classifier) -> Tensor | None:
     """Images float32 [N, 3, size, size] of 0 to 1: up to 100 of the test images that predictions.npz beside the weights
     names, where these are files; None where there are none."""
     stored = runs.Run(weights.parent).predictions or {}
-    files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).is_file()]
+    files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).exists()]
     files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
     if not files:
         return None
     plain = ga.Compose(model.pipeline().transforms[:-1])  # all but the normalisation
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
-        found = [x for x, *_ in Loader(Source(files, torch.arange(len(files))), IMAGES, plain, max_bad=1.0)]
+        found = [x for x, *_ in Loader(model.asked().listed(files)[0], IMAGES, plain, max_bad=1.0)]
     return torch.cat(found) if found else None
 
 
-def made(size: int, images: int = IMAGES) -> Tensor:
-    """So many smooth images with noise, float32 of 0 to 1, always the same."""
-    generator = torch.Generator().manual_seed(0)
+def wanted(model: Classifier, batch: int | str = "B") -> str:
+    """What the model is called with, in words."""
+    return f"{model.noun}s, float32 [{batch}, {', '.join(map(str, model.shape))}], RGB of 0 to 1"
+
+
+def made(shape: tuple[int, ...], images: int = IMAGES) -> Tensor:
+    """So many smooth images with noise, float32 of 0 to 1, always the same; or clips that begin with each and move
+    on."""
+    size, generator = shape[-1], torch.Generator().manual_seed(0)
     coarse = torch.rand(images, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic")
-    return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    images = (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    if len(shape) == 3:
+        return images
+    return torch.stack([images.roll((t, 2 * t), (2, 3)) for t in range(shape[0])], 1)
 
 
 @torch.no_grad()
@@ -186,9 +194,8 @@ def described(model: Classifier) -> dict[str, str]:
     """What an exported program says of itself."""
     about = model.about
     known = {name: json.dumps(getattr(about, name)) for name in ("classes", "mean", "std", "size", "resize", "several")}
-    size = about.size
     return {
-        "input": f"images, float32 [B, 3, {size}, {size}], RGB of 0 to 1; the normalisation by mean and std is inside",
+        "input": f"{wanted(model)}; the normalisation by mean and std is inside",
         "output": f"logits, float32 {model.output()}",
         "model": about.model,
         "interpolation": about.interpolation,
@@ -198,7 +205,7 @@ def described(model: Classifier) -> dict[str, str]:
 
 
 def _program(model: Classifier, fixed: int | None) -> torch.export.ExportedProgram:
-    x = torch.rand(fixed or 2, 3, model.size, model.size)
+    x = torch.rand(fixed or 2, *model.shape)
     dynamic = None if fixed else {"images": {0: torch.export.Dim("batch", min=1)}}
     try:
         return torch.export.export(model, (x,), dynamic_shapes=dynamic, strict=False)

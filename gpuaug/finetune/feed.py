@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -223,6 +224,8 @@ def nbytes(source: Source) -> int:
     """Of all images, decoded as they are; judged by some of them."""
     if source.images is not None:
         return source.images.nbytes
+    if source.clips is not None:
+        return len(source) * math.prod(source.clips.shape)
     sizes = [3 * height * width for height, width in _sizes(source)]
     return len(source) * sum(sizes) // max(len(sizes), 1)
 

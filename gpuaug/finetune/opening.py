@@ -21,6 +21,7 @@ from torch import nn
 import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import has_polygons, kind_of
+from gpuaug.data.clips import are_clips
 from gpuaug.text.reading import is_text
 
 from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
@@ -34,6 +35,8 @@ from .screen import Screen, begin_words
 from .segment import Segment
 from .task import Task
 from .text import Text
+from .video import Video
+from .video_data import MOTION, is_of_clips
 
 
 @dataclass(eq=False)
@@ -94,7 +97,7 @@ class Job:
         return About(**{field.name: known[field.name] for field in fields(About)})
 
 
-TASKS = {task.name: task for task in (Classify, Detect, Segment, Text)}
+TASKS = {task.name: task for task in (Classify, Detect, Segment, Text, Video)}
 TASK_OF = {"masks": "segment", "coco": "detect", "voc": "detect", "text": "text"}
 
 
@@ -102,6 +105,8 @@ def chosen(config: Config, parts: Parts | None) -> Task:
     """The task of ``config``; where it says nothing, what its data are for, or the ``parts`` that were given."""
     if parts is not None:
         usual = of_parts(parts)
+    elif config.data == MOTION or are_clips(config.data):
+        usual = "video"
     else:
         kind = None if config.data == "digits" else kind_of(config.data) or ("text" if is_text(config.data) else None)
         usual = "segment" if kind == "coco" and has_polygons(config.data) else TASK_OF.get(kind, "classify")
@@ -111,6 +116,8 @@ def chosen(config: Config, parts: Parts | None) -> Task:
 def of_parts(parts: Parts) -> str:
     """The task that given parts are for."""
     train = parts.train
+    if is_of_clips(train):
+        return "video"
     if train.labels is not None or train.targets is None:
         return "classify"
     return "segment" if getattr(train.targets[0], "boxes", None) is None else "detect"
@@ -134,7 +141,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     task.run, screen.noun = run, task.noun
     config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes)
     usual = task.usual(config, fixed)
-    card, layout = task.card(config, model), layout_of(config, accelerator)
+    card, layout = task.card(config, model), task.layout(config, layout_of(config, accelerator))
     input = task.input(config, card, fixed, layout)
     pretrained = task.has_weights(config, model)
     each = len(parts.train) // accelerator.num_processes
@@ -187,7 +194,7 @@ def open_data(
     told = []
     if model is None:
         config, told = task.of_weights(config, given)
-    opened_with = {"task": task.name, "model": config.model, "size": config.size}
+    opened_with = {"task": task.name} | task.settled(config)
     parts, words = (given, ["parts as they were given"]) if given else task.open_parts(config)
     parts, bad = feeds.readable(parts, config)
     task.check_parts(parts, processes)

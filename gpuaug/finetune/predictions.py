@@ -204,10 +204,15 @@ class Asked(Asking):
         """Answers an image, at most."""
         return self.top or (len(self.model.classes) if self.several else 1)
 
+    @property
+    def usual_batch(self) -> int:
+        """Samples that the model gets at a time, where nothing is said."""
+        return ON_CPU if self.model.device.type == "cpu" else ON_DEVICE
+
     def loader(self, source: Source) -> Loader:
         """Of the model's input."""
         device = self.model.device
-        batch_size = self.batch_size or (ON_CPU if device.type == "cpu" else ON_DEVICE)
+        batch_size = self.batch_size or self.usual_batch
         pipeline = self.model._input(memory_format=models.layout(device)).plain()
         return Loader(source, batch_size, pipeline, device=device, workers=self.workers, max_bad=1.0)
 

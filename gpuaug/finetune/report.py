@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gpuaug.data import Loader, Source
+from gpuaug.data.clips import Clip
 from gpuaug.data.items import Made, Slice
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
@@ -104,7 +105,7 @@ def store_texts(folder: Path, source: Source, ids: torch.Tensor, labels: torch.T
 
 
 def _path(item: Any) -> str:
-    return str(item) if isinstance(item, str | os.PathLike | Slice | Made) else ""
+    return str(item) if isinstance(item, str | os.PathLike | Slice | Made | Clip) else ""
 
 
 def write_contact_sheet(

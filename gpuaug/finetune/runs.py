@@ -31,6 +31,7 @@ CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
 ANSWERS = "predictions.json"  # of detect: COCO's JSON of what was found in the test part
 STATE = "state.json"
+NOUNS = {"text": "text", "video": "clip"}  # of a task, what a sample is called where it is no image
 LAST = ".last-number"  # beside runs: the highest number of one that was removed
 EVALUATIONS = {"segment": SegmentEvaluation, "detect": DetectEvaluation}  # of a task, where it is no Evaluation
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
@@ -161,7 +162,7 @@ class Run:
     @property
     def noun(self) -> str:
         """What a sample is called."""
-        return "text" if self.resolved.get("task") == "text" else "image"
+        return NOUNS.get(self.resolved.get("task"), "image")
 
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, in order. A last line that was cut off is left out."""

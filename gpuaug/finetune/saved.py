@@ -17,7 +17,7 @@ from gpuaug.messages import shown, warn
 
 from . import models, runs, unused
 from .asking import FORMATS
-from .feed import Input
+from .feed import Feed, Input
 
 if TYPE_CHECKING:
     from gpuaug.data import Source
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .exporting import Exported
     from .metrics import Evaluation
+    from .predicting import Predicted
     from .predictions import Predictions
     from .testing import Data, Tested
 
@@ -35,6 +36,7 @@ CLASSES = {  # by the task; imported where one is asked for
     "detect": "gpuaug.finetune.saved_boxes:Detector",
     "segment": "gpuaug.finetune.saved_pixels:Segmenter",
     "text": "gpuaug.finetune.saved_text:SavedText",
+    "video": "gpuaug.finetune.saved_video:ClipClassifier",
 }
 
 
@@ -115,6 +117,11 @@ class Saved(nn.Module):
     @property
     def size(self) -> int:
         return self.about.size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an input: 3, size, size."""
+        return 3, self.size, self.size
 
     @property
     def device(self) -> torch.device:
@@ -233,6 +240,7 @@ class Classifier(Saved):
 
     options = ("top", "threshold", "tta")
     tta = True
+    feed: ClassVar[type[Feed]] = Feed
 
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
@@ -244,6 +252,10 @@ class Classifier(Saved):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(self.normalised(images))
+
+    def collected(self, found: Predicted, source: Source) -> Predicted:
+        """What was found for a source, of its samples."""
+        return found
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K] of logits [B, K]: by softmax; where a sample may have several labels, of each class on its own."""
@@ -381,7 +393,7 @@ class Classifier(Saved):
         from .exporting import made, of_run
 
         found = None if self.path is None else of_run(self.path, self)
-        return (made(self.size), False) if found is None else (found, True)
+        return (made(self.shape), False) if found is None else (found, True)
 
     def output(self) -> str:
         answer = "sigmoid of each" if self.about.several else "softmax over classes"

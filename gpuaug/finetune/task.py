@@ -58,10 +58,18 @@ class Task(ABC):
         """Whether the model comes with weights, which decides on the recipe."""
         return config.weights is not None or model is not None
 
+    def layout(self, config: Config, layout: torch.memory_format) -> torch.memory_format:
+        """Of images and weights; ``layout``: as it was asked for, or is usual on the device."""
+        return layout
+
     def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
         """(``config`` with the model and the size that a run's weights say, where they decide; in words what they
         did); ``given``: the parts that were given, if any. The data are opened by it."""
         return config, []
+
+    def settled(self, config: Config) -> dict[str, Any]:
+        """Options, as they are decided before the data are opened: a run that goes on takes them from here."""
+        return {"model": config.model, "size": config.size}
 
     @abstractmethod
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
@@ -80,7 +88,7 @@ class Task(ABC):
         """The data of a run in one line; ``known``: what was resolved, ``name``: of the data."""
         counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
         side = f"{known['size']}x{known['size']}"
-        return f"{name}: {counts} images of {len(known['classes'])} classes, {side}"
+        return f"{name}: {counts} {self.noun}s of {len(known['classes'])} classes, {side}"
 
     @abstractmethod
     def usual(self, config: Config, parts: Parts | None) -> str:
@@ -166,21 +174,30 @@ def with_validation(config: Config, parts: Parts, noun: str = "image") -> tuple[
 
 @torch.no_grad()
 def check_logits(
-    model: nn.Module, name: str, size: int, images: int, wanted: tuple[int, ...], accelerator: Accelerator, mend: str
+    model: nn.Module,
+    name: str,
+    size: int,
+    images: int,
+    wanted: tuple[int, ...],
+    accelerator: Accelerator,
+    mend: str,
+    frames: int | None = None,
 ) -> None:
-    """Raises ValueError for a model that does not make logits [B, *wanted] of images [B, 3, size, size], B being
-    ``images``; ``mend``: what to give where it takes none of that size."""
+    """Raises ValueError for a model that does not make logits [B, *wanted] of images [B, 3, size, size], or of clips
+    [B, frames, 3, size, size], B being ``images``; ``mend``: what to give where it takes none of that size."""
+    shape, what = (3, size, size), "images" if frames is None else f"clips of {frames} frames"
+    shape = shape if frames is None else (frames, *shape)
     training = model.training
     model.eval()
     try:
         with accelerator.autocast():
-            logits = model(torch.zeros(images, 3, size, size, device=accelerator.device))
+            logits = model(torch.zeros(images, *shape, device=accelerator.device))
     except Exception as error:  # whatever a model raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"model {name}: it takes no images of {size} x {size} ({reason}); give {mend}") from error
+        raise ValueError(f"model {name}: it takes no {what} of {size} x {size} ({reason}); give {mend}") from error
     finally:
         model.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (images, *wanted):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        many = f" of {images} images" if images > 1 else ""
+        many = f" of {images} {what}" if images > 1 else ""
         raise ValueError(f"model {name}: it must make logits {[images, *wanted]}{many}, and makes {got}")

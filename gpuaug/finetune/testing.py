@@ -49,7 +49,14 @@ class Data:
     told: list[str]
 
 
-def opened(data: str | Path | Source, part: str | None = None, config: Config | None = None) -> Data:
+def opened(
+    data: str | Path | Source,
+    part: str | None = None,
+    config: Config | None = None,
+    *,
+    read: Callable[[Path], Source] | None = None,
+    what: str = "images",
+) -> Data:
     """A part of a data set, "train", "val", "test" or "all".
 
     Args:
@@ -57,16 +64,18 @@ def opened(data: str | Path | Source, part: str | None = None, config: Config | 
         part: None: of data that have parts the test part, else all. Of class folders that are in no part, it is what
             finetune would set aside for it.
         config: of the run, which says what finetune would set aside to validate; None: nothing was said.
+        read: opens a folder of class folders that hold no images, but ``what``.
 
     Raises:
         DataError: there are no such data, or no such part in it.
     """
     if part not in (None, "all", *PARTS):
         raise ValueError(f"part must be one of {', '.join(PARTS)}, all; got {part!r}{meant(part, (*PARTS, 'all'))}")
+    own, read = read, read or (lambda place: folder(place, single=True))
     if isinstance(data, Source):
         if part not in (None, "all"):
             raise ValueError(f"part={part!r}: a Source has no parts; hand over the one that is meant, and leave it out")
-        return Data("images", [("all", data)], None, [])
+        return Data(what, [("all", data)], None, [])
     path = Path(data)
     if str(data) != "digits" and path.suffix.lower() in TABLES and not path.is_dir():
         return _of_table(path, part)
@@ -75,14 +84,14 @@ def opened(data: str | Path | Source, part: str | None = None, config: Config | 
         wanted = part or ("test" if there else "all")
         if wanted == "all":
             names = there.values() or [""]
-            pieces = [(one or "all", folder(path / one, single=True)) for one in names]
-            return Data(name, pieces, path, [f"all images: the folders {', '.join(names)}" if there else "all images"])
+            pieces = [(one or "all", read(path / one)) for one in names]
+            return Data(name, pieces, path, [f"all {what}: the folders {', '.join(names)}" if there else f"all {what}"])
         found = there.get(wanted) or (there.get("val") if wanted == "test" else None)
         if found is not None:
             lacking = "" if wanted in there else ", there is none of tests"
-            return Data(name, [(wanted, folder(path / found, single=True))], path, [f"the folder {found}{lacking}"])
-    parts, _ = with_validation(config or Config(), open_parts(data, None, 0.0))
-    return of_parts(parts, part or "test", "which finetune sets aside: the same images each time")
+            return Data(name, [(wanted, read(path / found))], path, [f"the folder {found}{lacking}"])
+    parts, _ = with_validation(config or Config(), open_parts(data, None, 0.0, opened=own))
+    return of_parts(parts, part or "test", "which finetune sets aside: the same ones each time")
 
 
 def of_parts(parts, part: str, words: str, noun: str = "image") -> Data:
@@ -182,7 +191,7 @@ def _joined(sources: Sequence[Source], root: Path | None) -> Source:
     items = torch.cat(items) if tensors else tuple(one for some in items for one in some)
     ids = torch.cat([source.ids for source in sources])
     if root is not None and not tensors:
-        ids = ids_of([Path(one).relative_to(root).as_posix() for one in items], root)
+        ids = ids_of([Path(getattr(one, "path", one)).relative_to(root).as_posix() for one in items], root)
     return replace(sources[0], items=items, ids=ids, labels=torch.cat([source.labels for source in sources]))
 
 
@@ -239,10 +248,11 @@ def evaluate(
         raise ValueError(f"tta must be one of none, flip; got {tta!r}")
     input = input_of(model, precision)
     loader = Loader(source, batch_size, input.plain(), device=model.device, workers=workers, max_bad=1.0)
-    feeding = _Counted(Feed(loader, input.size), progress)
+    feeding = _Counted(model.feed(loader, input.size), progress)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
         made = predict(model.model, feeding, Alone(model.device, precision), tta)
+    made = model.collected(made, source)
     return Tested(Evaluation.of(made.outputs, made.labels, model.classes), made, source, list(loader.report.bad))
 
 

@@ -198,10 +198,10 @@ class Text(Classify):
 
     # --- an epoch, validation, test -----------------------------------------------------------------------------------
     def step(self, learner: nn.Module, x: Any, targets: Tensor, loss: Callable) -> tuple[Tensor, Tensor]:
-        outputs = self.called(learner)(x)
+        outputs = self.outputs_of(learner)(x)
         return outputs, loss(outputs, targets)
 
-    def called(self, model: nn.Module) -> Callable:
+    def outputs_of(self, model: nn.Module) -> Callable:
         return lambda x: model(x) if isinstance(x, Tensor) else model(**x)
 
     def write_predictions(self, job: Job, predicted: Predicted) -> None:
