@@ -10,11 +10,12 @@ import torch
 
 from . import forms
 from .backends.engine import Key
-from .blending import hidden, soft_labels, soft_masks, there
+from .blending import hidden, lacking, soft_labels, soft_masks, there
 from .drawn import Drawn, laid_out
 from .inputs import moved
 from .iou_crop import draw_of_boxes
 from .kernels.shared import plan
+from .kernels.shared import points as classes
 from .labels import Found, with_labels
 from .masks import blended, move_listed, move_masks
 from .paste import paste
@@ -70,9 +71,11 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
     values: Values = [[leaf.value for leaf in batch.leaves] for _ in range(of.views)]
     first_images(batch, out, of, values)
     other_images(pipeline, batch, of, values)
-    trail = trail_of(of) if any(leaf.kind in ("boxes", "keypoints") for leaf in batch.leaves) else None
+    kinds = {leaf.kind for leaf in batch.leaves}
+    followed = "boxes" in kinds or "keypoints" in kinds or (of.tiles and "mask" in kinds)
+    trail = trail_of(of) if followed else None
     kept = points(batch, of, values, trail)
-    masks(batch, of, values)
+    masks(batch, of, values, trail)
     if of.recipe.mixes:
         soften(batch, of, values)
     elif of.tiles:
@@ -148,15 +151,16 @@ def other_images(pipeline, batch: Batch, of: Drawn, values: Values) -> None:
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
-def masks(batch: Batch, of: Drawn, values: Values) -> None:
+def masks(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> None:
     """Masks of a batch, in one tensor or a list of them, and those of samples."""
+    gone = ~tiled(trail, of) if of.tiles and trail is not None else None
     for number, leaf in enumerate(batch.leaves):
         if leaf.kind == "mask" and isinstance(leaf.value, torch.Tensor) and (leaf.sample is None or batch.single):
             given = leaf.value[None] if batch.single else leaf.value
             instances = given.dim() == 4 and not batch.clip
             found = by_view(move_masks(frames_taken(given, of), of, instances), of)
-            if instances and of.gathers and not of.tiles:
-                found = hidden(found, given.shape[1], of)
+            if instances and of.gathers:
+                found = hidden(found, given.shape[1], lacking(of) if gone is None else gone)
             if softens(of, instances):
                 found = list(soft_masks(torch.stack([one[None] if batch.single else one for one in found]), of))
                 found = [one[0] for one in found] if batch.single else found
@@ -170,8 +174,18 @@ def masks(batch: Batch, of: Drawn, values: Values) -> None:
         moved_by_view = move_listed(group.pieces, group.owners, of)
         if softens(of, group.pieces[0].dim() == 3):
             moved_by_view = [list(one) for one in soft_masks(torch.stack(list(map(torch.stack, moved_by_view))), of)]
+        if gone is not None and group.pieces[0].dim() == 3:
+            for here, one in zip(gone, moved_by_view, strict=True):
+                triples = zip(one, group.pieces, here[group.owners, None], strict=True)
+                one[:] = [hidden([m], len(piece), own)[0] for m, piece, own in triples]
         for view, one in zip(values, moved_by_view, strict=True):
             _put(group, batch, view, one)
+
+
+def tiled(trail: Trail, of: Drawn) -> torch.Tensor:
+    """On which outputs several samples were laid, bool [V, B]; elsewhere a mosaic was not drawn."""
+    found = (trail.active & (trail.code == classes.LAID)).any(1)
+    return found[: of.views * of.recipe.samples].view(of.views, -1)
 
 
 def softens(of: Drawn, instances: bool) -> bool:
@@ -255,7 +269,10 @@ def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, m
         given = given.index_select(0, on_device(laid.item, device))
     rows = on_device(np.concatenate([laid.rows(v, of) for v in range(of.views)]), device)
     went: Moved = move(trail, given.repeat(of.views, 1), rows, batch.leaves[group.leaves[0]], shapes)
-    if of.gathers and not of.tiles:
+    if of.tiles:
+        alone = ~tiled(trail, of)[:, on_device(laid.whose, device)]
+        went = without(went, (alone & (on_device(laid.layer, device) > 0)).flatten())
+    elif of.gathers:
         went = without(went, ~there(laid, of).flatten())
     kept = []
     for v, view in enumerate(values):
@@ -329,7 +346,7 @@ def gather_labels(batch: Batch, of: Drawn, values: Values) -> None:
 
 
 def _of_objects(leaf: Leaf, batch: Batch) -> bool:
-    """Whether the labels of a batch are those of its objects: a list, or whole numbers [B, N] beside boxes [B, N, .]."""
+    """Whether the labels of a batch are its objects': a list, or whole numbers [B, N] beside boxes [B, N, 4]."""
     if not isinstance(leaf.value, torch.Tensor):
         return isinstance(leaf.value, list)
     shapes = [other.value.shape[:-1] for other in batch.leaves if other.kind == "boxes" and _together(other)]

@@ -18,6 +18,7 @@ from .voc_xml import of_voc
 
 __all__ = ["Annotated", "Targets", "annotated", "coco", "images_in", "masks", "voc"]
 
+XML_FOLDERS = ("Annotations", "annotations")
 MASK_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 
 
@@ -31,8 +32,8 @@ def annotated(folder: str | Path, most: int | None = None) -> list[Annotated]:
     """The images of a folder with what is known of them, by name, or as the JSON has them.
 
     It looks for a COCO file (coco.json, annotations.json, _annotations.coco.json, or the only .json here or in
-    annotations/), whose images lie in images/ or here; or for images/ beside masks/ with files of the same names;
-    else the images lie here, and nothing is known of them.
+    annotations/), whose images lie in images/ or here; for images/ beside annotations/ with VOC's XML; or for images/
+    beside masks/ with files of the same names; else the images lie here, and nothing is known of them.
 
     Args:
         most: so many images where something is known of them; None for all.
@@ -44,6 +45,8 @@ def annotated(folder: str | Path, most: int | None = None) -> list[Annotated]:
     found = coco_file(folder)
     if found is not None:
         targets = of_coco(found, folder)[0]
+    elif any(any((folder / name).glob("*.xml")) for name in XML_FOLDERS):
+        targets = voc(folder).targets
     elif (folder / "images").is_dir():
         targets = _of_masks(folder, folder / "images", folder / "masks")
     else:
@@ -103,7 +106,7 @@ def voc(
     """
     folder = Path(folder)
     images = _inner(folder, images, ("JPEGImages", "images", "Images"))
-    annotations = _inner(folder, annotations, ("Annotations", "annotations"))
+    annotations = _inner(folder, annotations, XML_FOLDERS)
     return _source(folder, *of_voc(images_in(images), annotations, classes))
 
 

@@ -23,8 +23,14 @@ def kind_of(folder: str | Path) -> str | None:
     folder = Path(folder)
     if not folder.is_dir():
         return None
+    return _kind_here(training_part(folder))
+
+
+def training_part(folder: str | Path) -> Path:
+    """The folder of the training part, if there are parts; else the folder itself."""
+    folder = Path(folder)
     places = _places(folder)
-    return _kind_here(folder / places["train"] if places else folder)
+    return folder / places["train"] if places else folder
 
 
 def _kind_here(folder: Path) -> str | None:

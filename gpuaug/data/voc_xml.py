@@ -51,7 +51,7 @@ def of_voc(
     if not stems & files.keys():
         raise DataError(f"{annotations}: no XML file has the name of an image, such as {next(iter(stems), '')}.xml")
     if lonely := sorted(files.keys() - stems):
-        warn(f"{annotations}: {len(lonely):,} XML files have no image and are not used, such as {lonely[0]}.xml")
+        warn(f"{annotations}: {len(lonely):,} not used, as no image has their name, such as {lonely[0]}.xml")
     told = [read(files[path.stem]) if path.stem in files else Told() for path in images]
     found = sorted({name for one in told for name in one.names})
     places = {name: place for place, name in enumerate(found if classes is None else classes)}
