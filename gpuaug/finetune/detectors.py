@@ -167,8 +167,8 @@ def _faster_rcnn(body: nn.Module, classes: int, geometry: Geometry, size: int) -
 
 
 def _ssdlite(body: nn.Module, classes: int, geometry: Geometry, size: int) -> nn.Module:
-    from torchvision.models.detection import SSD
     from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+    from torchvision.models.detection.ssd import SSD
     from torchvision.models.detection.ssdlite import SSDLiteHead
 
     backbone = Steps(body, geometry.strides)
