@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         its = share[clock]
         met = "met" if its["feed"] <= TARGET else "MISSED"
         print(
-            f"share of a step by the {words}: feed {its['feed']:.1%} (target {TARGET:.0%}: {met}), of which the pipeline"
+            f"share of a step by the {words}: feed {its['feed']:.1%} (target {TARGET:.0%}: {met}), of it the pipeline"
         )
         print(f"{'':4s}{its['pipeline']:.1%}; torchvision's transforms {its['torchvision']:.1%}")
     whole = all(getattr(given, name) == value for name, value in WHOLE.items())

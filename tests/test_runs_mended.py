@@ -151,7 +151,7 @@ def test_a_half_written_picture_is_done_again(tmp_path, monkeypatch):
 def test_pages_and_evaluations_are_written_whole(tmp_path, monkeypatch, what):
     run, written = predicted(tmp_path / "run", photos(tmp_path, 0, 4)), []
     write = runs.write
-    for module, name in ((runs, "write"), (page, "write_file")):
+    for module, name in ((runs, "write"), (page, "write_file"), (page_comparison, "write_file")):
         monkeypatch.setattr(module, name, lambda path, content: (written.append(path.name), write(path, content)))
     if what == "page":
         page.write(run.folder)
