@@ -373,6 +373,9 @@ def test_what_cannot_be_is_refused_in_one_line(rectangles, tmp_path, capsys):
     refused("decoder has no effect with task=detect", decoder="fpn")
     refused("label_smoothing has no effect with task=detect", label_smoothing=0.2)
     refused("cannot be the backbone of a detector", model="vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match="augment=: a function moves no boxes"):
+        config = Config(data=str(rectangles), epochs=1, out=tmp_path, **TINY)
+        finetune(config, augment=lambda images, ids: images)
     source = Source(tuple(["a.png"]), torch.tensor([1]), classes=("a",), targets=[Annotated(Path("a.png"))])
     for boxes_, labels, words in (
         (np.zeros((0, 4)), [], "the train part has no boxes"),

@@ -202,6 +202,8 @@ class Detect(Task):
                 "the task detect has the recipes finetune and full, and no mixup, cutmix, balance or augment=auto; "
                 "leave them out"
             )
+        if not isinstance(shared[4], ga.Compose):
+            raise ValueError("augment=: a function moves no boxes; give the task detect a gpuaug.Compose")
         opened, told = feeds.image_feeds(*shared, kind=BoxFeed)
         geometry = getattr(model, "geometry", None)
         return opened, [*told, *([words_of(config, geometry, input.size)] if geometry else []), *left_out(parts)]
