@@ -19,7 +19,7 @@ from . import models
 
 CHANNELS, CONVS = 64, 2  # of the feature pyramid, and of the convolutions before each answer: made for CPUs
 FINEST, COARSEST, MOST_STRIDE = 4, 32, 128
-CELLS = 2  # so many steps of the finest map has a usual box of the smallest class
+CELLS = 1.5  # so many steps of the finest map has a usual box of the smallest class
 FITS = 0.9  # of a backbone's tensors that a file has to have
 SCORE, OVERLAP, MOST_BOXES = 0.02, 0.5, 100  # what is an answer: the least score, the IoU of two of one class, an image
 
