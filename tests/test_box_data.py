@@ -374,6 +374,21 @@ def test_the_eval_preset_says_the_way_back() -> None:
         )
 
 
+@pytest.mark.parametrize("spec", ["detection_eval", "detection_ssd:zoom=0.0,flip=0.0"])
+def test_boxes_that_end_with_their_image_stay(spec: str) -> None:
+    """A resize rounds the sides of some of them to a place outside of the output, where SanitizeBoundingBoxes alone
+    removes them."""
+    sizes = [(w * 3 // 4, w) for w in range(205, 420, 3)]
+    images = [torch.zeros(3, h, w, dtype=torch.uint8) for h, w in sizes]
+    boxes = [torch.tensor([[0.0, 0.0, w, h], [w - 30.0, h - 20.0, w, h]]) for h, w in sizes]
+    augment = presets.get(spec, size=200, seed=0)
+    if "ssd" in spec:
+        augment = ga.Compose([op for op in augment.transforms if not isinstance(op, ga.RandomIoUCrop)], seed=0)
+    less = ga.Compose([op for op in augment.transforms if not isinstance(op, ga.ClampBoundingBoxes)], seed=0)
+    assert all(len(one) == 2 for one in augment(images, boxes=boxes)[1])
+    assert any(len(one) < 2 for one in less(images, boxes=boxes)[1])
+
+
 # --- the sheet --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["coco", "voc"])
 def test_the_sheet_shows_boxes_of_both_formats(tmp_path: Path, kind: str) -> None:
