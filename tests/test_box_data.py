@@ -297,6 +297,22 @@ def test_two_processes_draw_what_one_does(cells: Path) -> None:
     assert all(torch.equal(a, b) for id in found[0] for a, b in zip(found[0][id], found[1][id], strict=True))
 
 
+def test_views_have_boxes_and_labels_of_their_own(cells: Path) -> None:
+    source = coco(cells)
+    for images, _, targets, ids in Loader(source, 3, square(), views=2):
+        for v in range(2):
+            places = [source.ids.tolist().index(id) for id in ids.tolist()]
+            known = [source.targets[i] for i in places]
+            raw = [torch.from_numpy(np.array(Image.open(one.path))).permute(2, 0, 1) for one in known]
+            boxes = [torch.from_numpy(one.boxes) for one in known]
+            labels = [torch.from_numpy(one.objects["labels"]) for one in known]
+            asked = {"ids": ids, "epoch": 0, "view": v}
+            again, moved, found = square()(raw, boxes=boxes, objects={"labels": labels}, **asked)
+            assert torch.equal(images[v], again)
+            assert all(torch.equal(a, b) for a, b in zip(targets["boxes"][v], moved, strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(targets["labels"][v], found["labels"], strict=True))
+
+
 def test_without_a_pipeline_targets_are_as_they_are(cells: Path) -> None:
     for images, _, targets, ids in Loader(coco(cells), 4):
         assert [tuple(image.shape[1:]) for image in images] == SIZES[:4] if len(ids) == 4 else len(ids) == 3
