@@ -46,7 +46,6 @@ OPTIONS: dict[str, Any] = {
 CHOSEN = "segmentation_train:degrees=180,vertical_flip=0.5"
 ARMS = {"with augmentation": {"augment": CHOSEN}, "without augmentation": {"augment": "none"}}
 CANDIDATES = {
-    "none": {"augment": "none"},
     "usual": {},
     "turned": {"augment": CHOSEN},
     "turned, more colour": {"augment": f"{CHOSEN},color_jitter=0.4"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any, Union  # of a tuple, which | cannot be
 
 try:
@@ -15,6 +16,8 @@ except ModuleNotFoundError as error:
     sys.exit("gpuaug: its commands need the fine-tuning extra: pip install 'gpuaug[finetune]'")
 
 from gpuaug.commands import COMMANDS, runs
+from gpuaug.commands.finetune import Refused
+from gpuaug.commands.terminal import as_options
 from gpuaug.messages import meant
 
 Command = Union[  # noqa: UP007
@@ -37,15 +40,22 @@ def main(args: Sequence[str] | None = None) -> int:
             args = ["runs", *runs.spelt(args[1:])]
         command = tyro.cli(Command, prog="gpuaug", args=args)
         return run(command)
-    except (ValueError, OSError) as error:  # OSError: a full disk, a missing permission
+    except (ValueError, Refused, OSError) as error:  # OSError: a full disk, a missing permission
         if os.environ.get("GPUAUG_DEBUG"):
             raise
         told = isinstance(error, OSError) and error.filename is not None and error.strerror
-        print(f"gpuaug: {f'{error.filename}: {error.strerror}' if told else error}", file=sys.stderr)
+        words = f"{error.filename}: {error.strerror}" if told else as_options(str(error), _options(args))
+        print(f"gpuaug: {words}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(f"gpuaug: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 130
+
+
+def _options(args: Sequence[str]) -> list[str]:
+    """Names of the options of the command in ``args``, as Python has them."""
+    kind = COMMANDS[args[0]][0] if args and args[0] in COMMANDS else None
+    return [] if kind is None else [field.name for field in fields(kind)]
 
 
 def run(command: Any) -> int:

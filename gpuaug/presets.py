@@ -279,13 +279,40 @@ def segmentation_train(
     return _finish([*ops, *jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
 
 
+@_preset()
+def video_train(
+    size: int = 112,
+    *,
+    scale: tuple[float, float] = (0.6, 1.0),
+    ratio: tuple[float, float] = (0.9, 10 / 9),
+    flip: float = 0.5,
+    color_jitter: float | Sequence[float] | None = (0.4, 0.4, 0.4, 0.1),
+    interpolation: str = "bilinear",
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """A crop, a flip and colour for clips [B, T, 3, H, W], one draw a clip: crop and flip as recipes for Kinetics have
+    them (PySlowFast of Feichtenhofer et al., arXiv 1812.03982; torchvision: ``VideoClassificationPresetTrain``), the
+    crop milder.
+
+    ``size``: side of the output in pixels. ``scale``, ``ratio``: range of the crop's area as a fraction of the frame,
+    and of its width over its height. ``flip``: probability; 0 where a mirror makes another class of a clip, as of what
+    goes to the left. ``color_jitter``: as :func:`imagenet_train` takes it. ``interpolation``: of the crop.
+    """
+    crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
+    ops = [crop, *([ga.RandomHorizontalFlip(flip)] if flip else []), *jittered("video_train", color_jitter)]
+    return _finish(ops, dtype, mean, std, compose)
+
+
 _DETECTION = ("train", "lsj", "ssd", "mosaic", "eval")
 detection_train, detection_lsj, detection_ssd, detection_mosaic, detection_eval = (
     _preset()(getattr(presets_detection, f"detection_{name}")) for name in _DETECTION
 )
 
 _CROPPED = (imagenet_train, photo_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
-_CROPPED += (timm_train, timm_eval, segmentation_train)
+_CROPPED += (timm_train, timm_eval, segmentation_train, video_train)
 _CROPPED += (detection_train, detection_lsj, detection_ssd, detection_mosaic, detection_eval)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
     f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)
@@ -342,6 +369,11 @@ def _keywords(text: str, before: int) -> list[ast.keyword]:
     if not call.keywords or text.rstrip().endswith(","):
         raise ValueError(f"character {before + len(text.rstrip()) + 1}: key=value must follow")
     return call.keywords
+
+
+def keywords_of(text: str) -> list[tuple[str, Any]]:
+    """``"deletion=0.1,crop=(0.5, 1)"`` -> its names and values, in order. Raises ValueError as :func:`parse`."""
+    return [(keyword.arg, _literal(keyword)) for keyword in _keywords(text, 0)]
 
 
 def _literal(keyword: ast.keyword) -> Any:

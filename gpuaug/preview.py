@@ -279,7 +279,7 @@ def annotated_rows(
         moved = dict(zip(given, values, strict=True))
         labels = moved.pop("objects", {}).get("labels")
         for i, (row, y) in enumerate(zip(rows, pixels, strict=True)):
-            mine = {name: value[i] for name, value in moved.items()}
+            mine = {name: _hard(value[i]) if name == "masks" else value[i] for name, value in moved.items()}
             marks = _marks(mine, known[i].labels if labels is None else labels[i].tolist(), known[i].classes)
             row.append(Tile(to_image(y, mean, std), caption(params.describe(i)), marks))
     return rows
@@ -300,6 +300,14 @@ def _scaled(one: Annotated, stored: int | None) -> tuple[torch.Tensor, dict[str,
     front = ga.Identity() if stored is None else ga.Resize(stored)
     image, *values = ga.Compose([front], seed=0)(image[None], **kinds)
     return image[0], {name: value[0] for name, value in zip(kinds, values, strict=True)}
+
+
+def _hard(value: torch.Tensor) -> torch.Tensor:
+    """Of masks [K, H, W] of shares, as mixing makes them, the class that has most of each pixel; 255 where none has
+    half. Masks of numbers as they are."""
+    if not (value.ndim == 3 and value.is_floating_point()):
+        return value
+    return value.argmax(0).to(torch.uint8).masked_fill(value.sum(0) < 0.5, 255)
 
 
 def _marks(kinds: dict[str, torch.Tensor], labels: Sequence[int], names: Sequence[str]) -> Marks:

@@ -4,6 +4,7 @@ run from folder to report, saved models."""
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import multiprocessing
@@ -37,16 +38,18 @@ CLASSES = ("red", "blue")
 
 # --- planted data -----------------------------------------------------------------------------------------------------
 def write_rectangles(folder: Path, n: int, seed: int) -> None:
-    """Red and blue rectangles on grey noise, images of different sizes, as COCO's JSON."""
+    """Red and blue rectangles on grey noise that do not touch, images of different sizes, as COCO's JSON."""
     rng, lines, images = np.random.default_rng(seed), [], []
     (folder / "images").mkdir(parents=True)
     for i in range(n):
         height, width = (int(one) for one in rng.integers(48, 80, 2))
-        image = rng.normal(90, 10, (height, width, 3))
-        for _ in range(int(rng.integers(1, 4))):
+        image, taken = rng.normal(90, 10, (height, width, 3)), np.zeros((height, width), bool)
+        for _ in range(4):
             w, h = (int(one) for one in rng.integers(12, 28, 2))
             x, y, k = int(rng.integers(width - w)), int(rng.integers(height - h)), int(rng.integers(2))
-            image[y : y + h, x : x + w] = ((220, 60, 60), (60, 60, 220))[k]
+            if taken[max(y - 2, 0) : y + h + 2, max(x - 2, 0) : x + w + 2].any():
+                continue
+            image[y : y + h, x : x + w], taken[y : y + h, x : x + w] = ((220, 60, 60), (60, 60, 220))[k], True
             box = {"category_id": k + 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
             lines.append({"id": len(lines) + 1, "image_id": i + 1, **box})
         name = f"{i:03d}.png"
@@ -194,9 +197,8 @@ def test_the_surest_candidates_are_what_the_detector_answers(detector, small):
     torch.manual_seed(0)
     geometry = Geometry((8, 16, 32), ((10, 14), (20, 28), (40, 56)), (0.7, 1.0, 1.4))
     model, _ = detectors.build("test_resnet", 2, detector, geometry, 64)
-    for name, parameter in model.named_parameters():
-        if "head" in name and parameter.ndim == 1 and "cls" in name:
-            torch.nn.init.normal_(parameter)  # else all scores are alike
+    for parameter in model.head.classification_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)  # else all scores are alike
     model.eval()
     model.score_thresh, x = 0.0, torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -302,6 +304,17 @@ def test_classes_go_by_their_names(run, rectangles, tmp_path):
         model.evaluate(tmp_path)
     one = model.evaluate(tmp_path, ignore_unknown=True)
     assert [line["objects"] > 0 for line in one.per_class] == [True, False]
+
+
+def test_the_example(rectangles, tmp_path, small, capsys):
+    place = Path(__file__).resolve().parents[1] / "examples" / "detection_finetune.py"
+    spec = importlib.util.spec_from_file_location("detection_finetune", place)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    done = example.main(str(rectangles), epochs=1, out=tmp_path, **TINY)
+    words = capsys.readouterr().out
+    assert "mAP@50" in words and "000.png" in words
+    assert (done.run / "found.json").exists() and (done.run / "found.png").exists()
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "ssdlite", "faster_rcnn"])

@@ -346,7 +346,7 @@ def test_the_page_is_of_an_evaluation(run, pages, data):
         ("{1} --data {0}/nowhere", "nowhere: no such folder"),
         ("{1} --data {0}/nowhere.csv", "nowhere.csv: cannot be read as CSV"),
         ("{1} --robustness -1", "robustness must be at least 0, got -1"),
-        ("{1} --batch-size 0", "batch_size must be at least 1, got 0"),
+        ("{1} --batch-size 0", "--batch-size must be at least 1, got 0"),
         ("{1} --device cuda:99", "device 'cuda:99' cannot be used"),
     ],
 )

@@ -118,6 +118,13 @@ def test_text_tokens(data_dir: Path) -> None:
     assert found[-1] < found[0] and float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 56
 
 
+def test_text_finetune(data_dir: Path, tmp_path: Path) -> None:
+    needs("tokenizers", "accelerate", "timm", "tqdm", "matplotlib")
+    folder = needed(data_dir / "text" / "sentence_polarity")
+    text = run("text_finetune", folder, "--each", 100, "--epochs", 4, "--out", tmp_path)
+    assert float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 54 and "a moving film" in text
+
+
 def test_each_is_short(tracked: list[Path]) -> None:
     long = {
         p.name: n

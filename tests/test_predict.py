@@ -268,7 +268,7 @@ def test_a_sheet_shows_images_with_their_answers(weights, tmp_path, capsys, monk
         ("{1}/photos --format json --out x.csv", "format json was asked for, and the ending says csv"),
         ("{1}/photos --top 7", "top must be in 1 .. 6, the classes of resnet20; got 7"),
         ("{1}/photos --threshold 0.5", "threshold is for models of several labels"),
-        ("{1}/photos --batch-size 0", "batch_size must be at least 1, got 0"),
+        ("{1}/photos --batch-size 0", "--batch-size must be at least 1, got 0"),
         ("{1}/photos --workers -1", "workers must be at least 0, got -1"),
         ("{1}/photos --device cuda:99", "device 'cuda:99' cannot be used"),
         ("{0}", "no images in this folder"),

@@ -387,6 +387,14 @@ def test_only_what_a_run_made_is_deleted(made, out, tmp_path, capsys):
     assert not (out / "001-first").exists() and target.read_text() == "mine" and (foreign / "config.json").is_file()
 
 
+def test_the_number_of_a_run_that_is_gone_is_not_given_again(out):
+    assert runs.new(out, "a").name == "011-a"
+    (out / "011-a" / runs.CONFIG).write_text('{"asked": {}, "resolved": {}}')
+    for number in (11, 10):
+        runs.remove(runs.find(out, number))
+    assert runs.new(out, "b").name == "012-b" and [run.name for run in runs.every(out)] == ["001-first", "002-second"]
+
+
 def test_a_deletion_that_is_cut_short_can_be_done_again(out, monkeypatch):
     def full(path, *arguments):
         raise OSError(5, "Input/output error", str(path))
@@ -415,6 +423,14 @@ def test_deleting_checkpoints_alone(out, capsys):
 
 
 # In Python
+
+
+def test_deleting_what_a_run_began_with(out, capsys):
+    start = out / "002-second" / runs.START
+    start.write_bytes(bytes(2_000_000))
+    shutil.rmtree(out / "002-second" / runs.CHECKPOINTS, ignore_errors=True)
+    text = told(capsys, "delete", "2", "--checkpoints", "--yes", "--out", str(out))
+    assert text == "deleted the checkpoints of 002-second (done): 2.0 MB freed\n" and not start.exists()
 
 
 def test_every_run_in_python(out):

@@ -26,7 +26,7 @@ from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import DataError, Loader, Source, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
-from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, recipes, runs  # noqa: E402
+from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, recipes, runs, segmenters  # noqa: E402
 from gpuaug.finetune.page import write_comparison  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
 from gpuaug.finetune.screen import Screen  # noqa: E402
@@ -302,20 +302,33 @@ def test_its_bar_counts_pixels():
     assert shown == ["loss 0.500  pixels 75.0%  2 images/s"]
 
 
-def test_its_weights_are_of_no_classifier(run):
-    with pytest.raises(ValueError, match="it is of the task segment"):
+def test_a_model_that_was_made_in_python_is_handed_over_again(run, discs):
+    with pytest.raises(ValueError, match="its model, Tiny, was made in Python; hand one over"):
         ga.load(run[0].folder)
+    model = ga.load(run[0].folder, model=Tiny(), device="cpu")
+    assert model.evaluate(discs, workers=0, batch_size=4).iou == pytest.approx(run[1].after, abs=1e-6)
+    with pytest.raises(ValueError, match="not the weights of this model, Tiny: "):
+        ga.load(run[0].folder, model=Bare(), device="cpu")
 
 
 def test_what_segmentation_has_not_is_told(discs, tmp_path):
     options = {"data": str(discs), "size": 64, "device": "cpu", "quiet": True, "out": tmp_path}
-    for wrong in ({"recipe": "probe"}, {"mixup": 0.2}, {"balance": "sampling"}):
+    for wrong in ({"recipe": "probe"}, {"augment": "auto"}, {"balance": "sampling"}):
         with pytest.raises(ValueError, match="the task segment has the recipes finetune and full"):
             finetune(Config(**options, **wrong), model=Tiny())
     with pytest.raises(ValueError, match=r"it must make logits \[1, 2, 64, 64\]"):
         finetune(Config(**options), model=nn.Sequential(nn.Conv2d(3, 2, 3, 2)))
     with pytest.raises(ValueError, match="there is no decoder 'unett'"):
         finetune(Config(**options, decoder="unett"))
+
+
+@pytest.mark.parametrize("decoder", ["fpn", "linknet", "deeplabv3plus", "deeplabv3", "fcn"])
+def test_decoders_of_both_libraries(decoder):
+    pytest.importorskip("segmentation_models_pytorch", reason="the extra gpuaug[segment] is not installed")
+    model, words = segmenters.build("test_efficientnet", 3, decoder)
+    assert words.startswith("random weights") and models.head_prefixes(model) == ("decoder.", "segmentation_head.")
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 3, 64, 96)).shape == (1, 3, 64, 96)
 
 
 @pytest.mark.parametrize(

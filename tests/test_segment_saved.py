@@ -31,7 +31,7 @@ from gpuaug.finetune.segmenters import windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND  # noqa: E402
 
 QUICK = {"model": "test_efficientnet", "size": 64, "device": "cpu", "workers": 0, "quiet": True, "batch_size": 4}
-QUICK |= {"recipe": "full", "optimizer": "adamw", "lr": 0.01, "epochs": 4, "keep": 0}
+QUICK |= {"recipe": "full", "optimizer": "adamw", "lr": 0.01, "epochs": 15, "keep": 0}
 
 
 @pytest.fixture(scope="module")
@@ -294,26 +294,27 @@ def test_the_loss_of_shares_is_that_of_classes():
 def broken(tmp_path: Path, change) -> dict:
     root = tmp_path / "data"
     write_discs(root / "train", 6, 3, objects=False)
-    change(root / "train")
+    write_discs(root / "test", 4, 4, objects=False)
+    change(root)
     return {"data": str(root), "out": tmp_path / "runs", "val_fraction": 0.0} | QUICK | {"epochs": 1}
 
 
 def another_size(root: Path) -> None:
-    Image.new("L", (5, 7)).save(root / "masks" / "003.png")
+    Image.new("L", (5, 7)).save(root / "test" / "masks" / "003.png")
 
 
 def no_masks_file(root: Path) -> None:
-    (root / "masks" / "003.png").unlink()
+    (root / "test" / "masks" / "003.png").unlink()
 
 
 def above(root: Path) -> None:
-    mask = np.asarray(Image.open(root / "masks" / "003.png")).copy()
+    mask = np.asarray(Image.open(root / "test" / "masks" / "003.png")).copy()
     mask[0, 0] = 40
-    Image.fromarray(mask).save(root / "masks" / "003.png")
+    Image.fromarray(mask).save(root / "test" / "masks" / "003.png")
 
 
 def empty(root: Path) -> None:
-    for path in (root / "masks").iterdir():
+    for path in (root / "train" / "masks").iterdir():
         Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
 
 
@@ -322,7 +323,7 @@ def empty(root: Path) -> None:
     [
         (another_size, {}, r"003.png: it has \d+ x \d+ pixels and its mask 5 x 7; make them alike"),
         (no_masks_file, {}, r"003.png: it has no mask; add one of the same name, or remove the image"),
-        (above, {"masks": "classes"}, r"a mask has .*|003.png: its mask has the number 40"),
+        (above, {"masks": "classes"}, r"test.images.003.png: its mask has the number 40, and there are 3 classes"),
         (empty, {}, r"have no number but 0: nothing to be learned"),
     ],
 )

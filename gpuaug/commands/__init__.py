@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gpuaug.finetune.config import Config
-
 from . import bench, demo, evaluate, export, finetune, predict, preview, resume, runs
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
-    "finetune": (Config, finetune.run),
+    "finetune": (finetune.Finetune, finetune.run),
     "resume": (resume.Resume, resume.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
     "predict": (predict.Predict, predict.run),

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predict:
-    """Tell what a fine-tuned model sees in images: a row of CSV each, or JSON, or a contact sheet.
+    """Tell what a fine-tuned model sees in images, or makes of texts: a row of CSV each, or JSON, or a contact sheet.
 
     Of images that cannot be read the column error says why; the exit status is 1 then.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Its folder, or its name or number in --runs; or a .safetensors file that it wrote."""
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
-    """Image files, or folders of them at any depth."""
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")] = ()
+    """Image files, or folders of them at any depth; of text .csv, .tsv, .jsonl, .parquet, or .txt, a text a line."""
+    text: tuple[str, ...] = ()
+    """Of text: such a text itself, in quotes."""
+    text_column: str | None = None
+    """Of text: the column of texts, by default one of the usual names."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """A .csv, .json or .png file; by default rows of CSV go to stdout."""
-    format: Literal["csv", "json", "sheet"] | None = None
-    """By default what --out ends in. sheet: a PNG of at most 120 images."""
+    """A .csv, .json or .png file, of a segmenter also a folder for masks; by default rows of CSV go to stdout."""
+    format: Literal["csv", "json", "sheet", "masks"] | None = None
+    """By default what --out ends in. sheet: a PNG, of at most 120 images, 40 with masks. masks: of a
+    segmenter, a folder with a PNG of classes for each image."""
     top: int | None = None
     """Answers an image, the surest first; by default 1. Where an image may have several labels, the most."""
     threshold: float | None = None
@@ -58,15 +63,16 @@ def run(command: Predict) -> int:
     asked = model.asked(**given(command))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        source, names = asked.listed(list(command.inputs))
+        source, names = asked.listed(model.inputs(command.inputs, command.text))
     for one in told:  # files in folders that are no images
         print(f"gpuaug: {one.message}", file=sys.stderr)
-    if format == "sheet" and len(names) > ON_SHEET:
+    most = min(ON_SHEET, model.on_sheet)
+    if format == "sheet" and len(names) > most:
         print(
-            f"gpuaug: a sheet shows the first {ON_SHEET} of {len(names):,} {model.noun}s; csv and json take all",
+            f"gpuaug: a sheet shows the first {most} of {len(names):,} {model.noun}s; csv and json take all",
             file=sys.stderr,
         )
-        source, names = source.subset(range(ON_SHEET)), names[:ON_SHEET]
+        source, names = source.subset(range(most)), names[:most]
     bad = written(command, format, asked, source, names)
     if bad:
         many = f"{bad:,} of {len(names):,} {model.noun}s"
@@ -77,7 +83,7 @@ def run(command: Predict) -> int:
 def given(command: Predict) -> dict[str, object]:
     """The options of a model's predict: those of every task, and others where they were given."""
     values = {field.name: (getattr(command, field.name), field.default) for field in fields(command)}
-    here = ("run", "inputs", "out", "format", "device", "runs")  # the command's own
+    here = ("run", "inputs", "text", "out", "format", "device", "runs")  # the command's own
     every = ("batch_size", "workers")
     return {
         name: value

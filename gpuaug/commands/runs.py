@@ -354,13 +354,12 @@ def delete(command: Delete) -> None:
         runs.check_run(run)
         _check_state(run, line, command.checkpoints)
     if command.checkpoints:
-        there = [(run, line) for run, line in there if run.path(runs.CHECKPOINTS).is_dir()]
+        there = [(run, line) for run, line in there if any(path.exists() for path in runs.goes_on_from(run))]
     if not there:
         print("nothing to delete: no run that is done has checkpoints")
         return
     what = "the checkpoints of" if command.checkpoints else "all of"
-    folders = [run.path(runs.CHECKPOINTS) if command.checkpoints else run.folder for run, _ in there]
-    size = sum(map(runs.size_of, folders))
+    size = sum(runs.size_of(*(runs.goes_on_from(run) if command.checkpoints else [run.folder])) for run, _ in there)
     names = ", ".join(f"{plain(line.name)} ({line.state})" for _, line in there)
     if not command.yes and not _confirmed(f"delete {what} {names}: {size / 1e6:,.1f} MB? [y/N] "):
         print("nothing is deleted")

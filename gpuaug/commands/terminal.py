@@ -20,6 +20,19 @@ def plain(text: object) -> str:
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in ESCAPED else c for c in str(text))
 
 
+def as_options(message: str, names: Sequence[str]) -> str:
+    """A message of the library's, with the options called as a shell does: ``--max-bad=0.1`` of ``max_bad=0.1``.
+
+    Named are those with a value behind "=", those of several words, and the one that the message begins with.
+    """
+    for name in names:
+        option = "--" + name.replace("_", "-")
+        message = re.sub(rf"(?<![\w.'-]){name}(?==[^\s,)=])", option, message)
+        message = re.sub(rf"(?<![\w.'/-]){name}(?![\w='/.]|-\w)", option, message) if "_" in name else message
+        message = re.sub(rf"^{name}(?= (must|has no effect|cannot) )", option, message)
+    return message
+
+
 def columns() -> int | None:
     """How wide the screen is; None where there is none to fit, as in a pipe."""
     if os.environ.get("COLUMNS", "").isdecimal() or sys.stdout.isatty():

@@ -195,10 +195,10 @@ def format_of(path: Path | None, format: str | None, known: Mapping[str, str] = 
     that says nothing, or something else, and for a format that is not among them."""
     if format not in (None, *known.values()):
         raise ValueError(f"format must be one of {', '.join(known.values())}; got {shown(format)}")
-    folders = "" in known
+    ending = None if path is None else known.get(path.suffix.lower())
+    folders = "" in known and (format or ending) == known[""]
     if path is not None and path.is_dir() and not folders:
         raise ValueError(f"{path}: a folder; name the file to be written (where runs lie is --runs)")
-    ending = None if path is None else known.get(path.suffix.lower())
     if path is not None and ending is None and format is None:
         *others, last = (one for one in known if one)
         raise ValueError(f"{path}: no format by this ending; name it {', '.join(others)} or {last}, or say format")

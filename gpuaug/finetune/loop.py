@@ -136,7 +136,7 @@ def close(job: Job) -> Result:
     line = next(line for line in reversed(job.lines) if line["event"] == "after")
     before, after = unnamed("test", job.lines[0]), unnamed("test", line)
     history = [line for line in job.lines if line["event"] == "epoch"]
-    job.screen.say(f"\n{screen.closing_table(before, after)}\nweights of epoch {line['best_epoch']}")
+    job.screen.say(f"\n{screen.closing_table(before, after)}\n{screen.closing_words(job.facts['resolved'], line)}")
     report.after(job)
     if job.main:
         runs.finish(job.run, job.config.keep_done)

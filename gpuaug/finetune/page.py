@@ -16,15 +16,17 @@ from string import Template
 from typing import Any
 
 import gpuaug
+from gpuaug.text.marking import Piece, as_html
 
 from . import pictures
 from .boxes import DetectEvaluation
 from .comparing import Read, against, data_of, differences, figures, head_of, read, remarks, worded
-from .evaluating import complete, measures
-from .metrics import Evaluation, confusions, percent, weakest
+from .evaluating import MOST_MISTAKES, answers, complete, measures
+from .metrics import Evaluation, confusions, mistakes, percent, weakest
 from .pixels import SegmentEvaluation
 from .runs import REPORT
 from .runs import write as write_file
+from .text_samples import SAMPLES
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -65,6 +67,7 @@ div.scroll { max-height: 85vh; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 6px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th.left, td.left { text-align: left; }
+ins { color: var(--blue); } del { color: var(--orange); } mark { background: #f5d76e; color: #1d2127; }
 table.words td, table.words th { text-align: left; } table.words td { white-space: normal; min-width: 180px; }
 thead th { position: sticky; top: 0; background: var(--box); font-weight: 600; }
 tbody tr:last-child td { border-bottom: 0; }
@@ -121,6 +124,10 @@ def write_comparison(runs: Sequence[str | Path], path: str | Path) -> Path:
     return path
 
 
+class Html(str):
+    """What is HTML already, and is not escaped."""
+
+
 # --- pieces of HTML ---------------------------------------------------------------------------------------------------
 def _page(title: str, body: str) -> str:
     return PAGE.substitute(title=escape(title), body=body, style=STYLE, version=gpuaug.__version__)
@@ -131,7 +138,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], words: bool = Fal
 
     def line(cells: Sequence[Any], tag: str) -> str:
         sides = ("" if i >= left else ' class="left"' for i in range(len(cells)))
-        return "".join(f"<{tag}{side}>{escape(worded(c))}</{tag}>" for c, side in zip(cells, sides, strict=True))
+        told = (c if isinstance(c, Html) else escape(worded(c)) for c in cells)
+        return "".join(f"<{tag}{side}>{c}</{tag}>" for c, side in zip(told, sides, strict=True))
 
     kind, top = ' class="words"' if words else "", line(head, "th")
     body = "".join(f"<tr>{line(row, 'td')}</tr>\n" for row in rows)
@@ -180,7 +188,7 @@ def _head(run: Read) -> str:
         name = f"{evaluation.score_name} on {evaluation.n:,} {run.tested}, 95%: {100 * low:.1f} to {100 * high:.1f}"
         cards.append((percent(evaluation.score), name))
     elif (after := run.event("after").get("test_accuracy")) is not None:
-        cards.append((percent(after), "accuracy on the test images"))
+        cards.append((percent(after), f"accuracy on the {run.tested}"))
     if (before := run.event("before").get("test_accuracy")) is not None:
         cards.append((percent(before), "before fine-tuning"))
     if run.robustness:
@@ -190,7 +198,7 @@ def _head(run: Read) -> str:
         words = "epoch" if len(run.history) == 1 else "epochs"
         cards.append((str(len(run.history)), words if best is None else f"{words}, weights of epoch {best}"))
     if (rate := run.mean_of("images_per_second")) is not None:
-        cards.append((f"{rate:,.0f}", "training images a second"))
+        cards.append((f"{rate:,.0f}", f"training {run.noun}s a second"))
     return f"<h1>{escape(run.name)}</h1>\n{_say(said)}\n{_ended(run)}{_cards(cards)}"
 
 
@@ -212,12 +220,9 @@ def _asked(run: Read) -> str:
     known, parts = run.resolved, ["<h2>Asked and decided</h2>"]
     images = ", ".join(f"{n:,} {part}" for part, n in known.get("images", {}).items())
     facts = {
-        "images": images or None,
+        f"{run.noun}s": images or None,
         "classes": f"{len(known['classes'])}: {', '.join(known['classes'])}" if "classes" in known else None,
-        "input": f"{known['size']} x {known['size']} pixels" if "size" in known else None,
-        "shorter side before the crop": known.get("resize"),
-        "mean": known.get("mean"),
-        "std": known.get("std"),
+        **_input(run),
         "weights": known.get("weights"),
     }
     if known.get("decisions"):
@@ -238,6 +243,19 @@ def _asked(run: Read) -> str:
     return "\n".join(parts)
 
 
+def _input(run: Read) -> dict[str, Any]:
+    """What the model gets, in words."""
+    known = run.resolved
+    if run.noun == "text":
+        return {"input": f"up to {known['size']} tokens" if "size" in known else None}
+    return {
+        "input": f"{known['size']} x {known['size']} pixels" if "size" in known else None,
+        "shorter side before the crop": known.get("resize"),
+        "mean": known.get("mean"),
+        "std": known.get("std"),
+    }
+
+
 def _searched(found: dict[str, Any]) -> str:
     """The search of augment=auto: a row an arm, a column a rung."""
     rungs, name = found["rungs"], found["metric"]
@@ -254,14 +272,34 @@ def _training(run: Read) -> str:
     if run.history:
         names = list(dict.fromkeys(name for line in run.history for name in line if name not in ("event", "shares")))
         rows = [[line.get(name) for name in names] for line in run.history]
-        parts.append(_folded("Every epoch in numbers", _table([name.replace("_", " ") for name in names], rows)))
+        parts.append(_folded("Every epoch in numbers", _table([_column(run, name) for name in names], rows)))
     return "\n".join(parts)
 
 
+def _column(run: Read, name: str) -> str:
+    return name.replace("images", f"{run.noun}s").replace("_", " ")
+
+
 def _samples(run: Read) -> str:
+    if run.noun == "text":
+        return f"<h2>What the model saw</h2>\n{_seen(run)}"
     missing = "There is no pictures/contact_sheet.png in this run's folder."
     sheet = _picture(run, "contact_sheet", "training images, and what the model saw of them", missing, "photo")
     return f"<h2>What the model saw</h2>\n{sheet}"
+
+
+def _seen(run: Read) -> str:
+    """A few training texts, and what the augmentation made of them."""
+    rows = run.json(SAMPLES)
+    if not rows:
+        return _say("There is no samples.json in this run's folder: texts as they are, or a function of one's own.")
+    head = ["class", "text", *(f"epoch {i + 1}" for i in range(len(rows[0]["seen"])))]
+    cells = [
+        [", ".join(row["classes"]), row["text"], *(Html(as_html([Piece(*p) for p in one])) for one in row["seen"])]
+        for row in rows
+    ]
+    told = "<del>left out</del>, <ins>put in</ins>, <mark>replaced</mark>, <em>moved</em>"
+    return f"<p>{told}</p>{_table(head, cells, words=True)}"
 
 
 def _evaluation(run: Read) -> str:
@@ -276,17 +314,17 @@ def _evaluation(run: Read) -> str:
     rows = [(name, percent(value, interval)) for name, value, interval in found.shares if value is not None]
     rows += [("loss (cross entropy)", found.loss), (run.tested, f"{found.n:,}")]
     parts = ["<h2>Evaluation</h2>", _table(("", f"on {run.tested} (interval of 95%)"), rows)]
-    parts.append(_say("Intervals: Wilson's of accuracies, else by bootstrap over the images."))
+    parts.append(_say(f"Intervals: Wilson's of accuracies, else by bootstrap over the {run.noun}s."))
     if found.confusion is not None:
         kind = "chart own" if len(found.classes) > WIDE else "chart"
         missing = "There is no pictures/confusion.png in this run's folder."
         parts += ["<h3>What is taken for what</h3>", _picture(run, "confusion", "confusion matrix", missing, kind)]
         if pairs := confusions(found):
             rows = [(p["true"], p["predicted"], p["n"], percent(p["share"])) for p in pairs]
-            parts.append(_table(("true class", "taken for", "images", "of the class"), rows, left=2))
+            parts.append(_table(("true class", "taken for", f"{run.noun}s", "of the class"), rows, left=2))
     missing = "There is no pictures/calibration.png in this run's folder."
     sure = _picture(run, "calibration", "calibration curve", missing, "chart narrow")
-    return "\n".join([*parts, _classes(found), f"<h3>How sure it is</h3>\n{sure}"])
+    return "\n".join([*parts, _classes(found, run.noun), f"<h3>How sure it is</h3>\n{sure}"])
 
 
 def _pixels(run: Read, found: SegmentEvaluation) -> str:
@@ -320,7 +358,7 @@ def _boxes(run: Read, found: DetectEvaluation) -> str:
     return "\n".join(parts)
 
 
-def _classes(found: Evaluation) -> str:
+def _classes(found: Evaluation, noun: str) -> str:
     """Each class, the weakest first; those without samples last."""
     several = found.top1 is None
     head = [
@@ -329,7 +367,7 @@ def _classes(found: Evaluation) -> str:
         "precision",
         "F1",
         *(["average precision"] if several else []),
-        "images",
+        f"{noun}s",
     ]
     rows = []
     for line in weakest(found):
@@ -345,7 +383,9 @@ def _robustness(run: Read) -> str:
     parts.append(_picture(run, "robustness", "score against strength of corruption", "Its picture is missing."))
     names = dict.fromkeys(line["name"] for line in measured["corruptions"])
     clean, mean = measured["clean"], measured["mean"]
-    words = f"{measured['metric']} {percent(clean['score'], clean['interval'])} on the {measured['n']:,} clean images"
+    words = (
+        f"{measured['metric']} {percent(clean['score'], clean['interval'])} on the {measured['n']:,} clean {run.noun}s"
+    )
     parts.append(f"<p>{escape(words)}, {percent(mean)} on corrupted ones (mean).</p>")
     rows = []
     for name in names:
@@ -353,6 +393,11 @@ def _robustness(run: Read) -> str:
         cells = [f"{percent(line['score'])} at {line['words']}" for _, line in sorted(lines.items())]
         rows.append([name, *cells, *[None] * (5 - len(cells))])
     parts.append(_table((measured["metric"], *(f"strength {s}" for s in range(1, 6))), rows))
+    for one in measured.get("shown", ()):
+        rows = [[name, *one[name]] for name in one if name != "text"]
+        parts.append(
+            _folded(f"As in: {one['text']}", _table(("", *(f"strength {s}" for s in range(1, 6))), rows, words=True))
+        )
     if (sheet := run.picture("corruptions")).is_file():
         image = _image(sheet.read_bytes(), "corrupted test images", "photo")
         parts.append(_folded("What these strengths look like", image))
@@ -360,6 +405,15 @@ def _robustness(run: Read) -> str:
 
 
 def _mistakes(run: Read) -> str:
+    stored = run.predictions or {}
+    if run.noun == "text":
+        rows = []
+        if "texts" in stored and run.evaluation is not None:
+            wrong = mistakes(*answers(stored), run.evaluation.classes, MOST_MISTAKES)
+            rows = [(stored["texts"][w["index"]], w["predicted"], percent(w["confidence"]), w["true"]) for w in wrong]
+        missing = "None: every answer was right." if "texts" in stored else "There is no predictions.npz with texts."
+        table = _table(("text", "said", "sure", "is"), rows, words=True) if rows else _say(missing)
+        return f"<h2>Worst mistakes</h2>\n{_say('Wrong answers, the surest first.') if rows else ''}{table}"
     missing = "There is no pictures/mistakes.png in this run's folder."
     return f"<h2>Worst mistakes</h2>\n{_picture(run, 'mistakes', 'wrong answers, the surest first', missing, 'photo')}"
 
@@ -369,7 +423,7 @@ def _speed(run: Read) -> str:
     if rate is None and not shares:
         return "<h2>Speed</h2>" + _say("This run's metrics.jsonl says nothing of speed.")
     seconds = [line["seconds"] for line in run.history if line.get("seconds") is not None]
-    rows = [("images a second, mean of the epochs", f"{rate:,.0f}")] if rate is not None else []
+    rows = [(f"{run.noun}s a second, mean of the epochs", f"{rate:,.0f}")] if rate is not None else []
     if seconds:
         rows += [("seconds of an epoch, mean", sum(seconds) / len(seconds)), ("seconds of all epochs", sum(seconds))]
     rows.append(("device", run.environment.get("device")))
@@ -378,7 +432,9 @@ def _speed(run: Read) -> str:
         bars = "".join(f'<i class="{name}" style="width:{100 * share:.2f}%"></i>' for name, share in shares.items())
         keys = (f'<i class="key {name}"></i>{name} {100 * share:.1f}%' for name, share in shares.items())
         parts.append(f'<h3>Where the time goes</h3><div class="bar">{bars}</div><p>{" &nbsp; ".join(keys)}</p>')
-        parts.append(_say("waiting: for images; augment: the augmentation; model: forward, backward and the step."))
+        parts.append(
+            _say(f"waiting: for {run.noun}s; augment: the augmentation; model: forward, backward and the step.")
+        )
     return "\n".join(parts)
 
 

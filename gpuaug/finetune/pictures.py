@@ -218,7 +218,7 @@ def write_curves(
         for ax in rest:
             ax.remove()
         for ax in axes[:n]:
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             if ax.get_legend_handles_labels()[0] and not ax.get_legend():
                 ax.legend(frameon=False, fontsize=8)
 

@@ -7,7 +7,8 @@ import csv
 import io
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from gpuaug.data import DataError, Loader, Source, header, read
 from gpuaug.messages import shown
 
-from . import runs
+from . import models, runs
 from .asking import ON_CPU, ON_DEVICE, Asking, Chunk, encoded, format_of
 from .predicting import answered
 
@@ -155,10 +156,10 @@ def thumbnail(item: Any):
     return Image.new("RGB", (THUMBNAIL, THUMBNAIL), (225, 225, 225))
 
 
-def csv_lines(made: Iterable[Prediction], columns: int) -> Iterator[str]:
-    """A line of CSV with the names of the columns, and one for each image."""
+def csv_lines(made: Iterable[Prediction], columns: int, kind: type[Prediction] = Prediction) -> Iterator[str]:
+    """A line of CSV with the names of the columns of such a ``kind``, and one for each of them."""
     content = io.StringIO()
-    writer = csv.DictWriter(content, Prediction("").as_row(columns), lineterminator="\n")
+    writer = csv.DictWriter(content, kind("").as_row(columns), lineterminator="\n")
 
     def line() -> str:
         text = content.getvalue()
@@ -203,11 +204,16 @@ class Asked(Asking):
         """Answers an image, at most."""
         return self.top or (len(self.model.classes) if self.several else 1)
 
+    @property
+    def usual_batch(self) -> int:
+        """Samples that the model gets at a time, where nothing is said."""
+        return ON_CPU if self.model.device.type == "cpu" else ON_DEVICE
+
     def loader(self, source: Source) -> Loader:
-        """Of the model's input. Convolutions are faster with channels innermost."""
+        """Of the model's input."""
         device = self.model.device
-        batch_size = self.batch_size or (ON_CPU if device.type == "cpu" else ON_DEVICE)
-        pipeline = self.model._input(memory_format=torch.channels_last).plain()
+        batch_size = self.batch_size or self.usual_batch
+        pipeline = self.model._input(memory_format=models.layout(device)).plain()
         return Loader(source, batch_size, pipeline, device=device, workers=self.workers, max_bad=1.0)
 
     def answers(self, probabilities: Tensor) -> list[tuple[tuple[str, float], ...]]:
@@ -245,22 +251,59 @@ class Asked(Asking):
         return None if self.several else csv_lines((one for some, _ in chunks for one in some), self.columns())
 
 
-@torch.no_grad()
 def _batches(asked: Asked, loader: Loader) -> Iterator[tuple[list[int], Tensor]]:
-    """(places, probabilities float32 [B, K] on the host) of those that could be read. On CUDA the next batch is
-    launched before the last one's answers are waited for."""
-    model, waiting = asked.model, deque()
-    for x, _, ids in loader:
-        probabilities = model.probabilities(answered(model.model, x, asked.tta).float())
-        if x.device.type != "cuda":
+    """(places, probabilities float32 [B, K] on the host) of those that could be read."""
+    model = asked.model
+
+    @torch.no_grad()
+    def made(x: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        return ids, model.probabilities(answered(model.model, x, asked.tta).float())
+
+    batches = ((x, ids) for x, _, ids in loader)
+    if model.device.type == "cpu":
+        found = on_cores(made, batches, len(loader.source) // loader.batch_size)
+    else:
+        found = _one_ahead(made, batches)
+    with contextlib.closing(found):
+        for ids, probabilities in found:
             yield ids.tolist(), probabilities.cpu()
+
+
+def on_cores(made: Callable[..., Any], batches: Iterator[tuple], several: int) -> Iterator[Any]:
+    """What ``made`` makes of each batch on a CPU, in order. Where there are ``several`` for each core, a batch has one
+    to itself, so that none waits for another at every layer, or for one that decodes."""
+    threads = torch.get_num_threads()
+    if threads == 1 or several < 2 * threads:
+        yield from (made(*batch) for batch in batches)
+        return
+    pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
+    waiting: deque[Future] = deque()
+    try:
+        for batch in batches:
+            waiting.append(pool.submit(made, *batch))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # each thread has a number of its own, and MKL one for all
+
+
+def _one_ahead(made: Callable[..., Any], batches: Iterator[tuple]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same, on a device: on CUDA the next batch is launched before the last one's answers are waited for."""
+    waiting: deque[tuple] = deque()
+    for batch in batches:
+        found = made(*batch)
+        if found[0].device.type != "cuda":
+            yield found
             continue
-        known = [one.to("cpu", non_blocking=True) for one in (ids, probabilities)]
-        waiting.append((*known, torch.cuda.current_stream().record_event()))
+        known = [one.to("cpu", non_blocking=True) for one in found]
+        waiting.append((known, torch.cuda.current_stream().record_event()))
         if len(waiting) > ON_THE_WAY:
-            ids, probabilities, done = waiting.popleft()
+            known, done = waiting.popleft()
             done.synchronize()  # SYNC: once a batch, of the one before
-            yield ids.tolist(), probabilities
-    for ids, probabilities, done in waiting:
+            yield known
+    for known, done in waiting:
         done.synchronize()
-        yield ids.tolist(), probabilities
+        yield known

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 WINDOWS = 8  # that the model gets at a time
 IMAGES = 4  # that are decoded together
-ON_SHEET = 40  # images at most
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -111,9 +110,9 @@ class Masks(Sequence):
         """A list with an object an image: path, shares, error."""
         return json.dumps([one.as_dict() for one in self.made], indent=1) + "\n"
 
-    def as_sheet(self) -> bytes:
+    def as_sheet(self, most: int = 40) -> bytes:
         """A PNG: each image, and its mask over it; of the first 40, which its title then says."""
-        some = list(zip(self.made, self.source.items, strict=True))[:ON_SHEET]
+        some = list(zip(self.made, self.source.items, strict=True))[:most]
         title = f"{len(self):,} image{'s' * (len(self) != 1)}"
         if len(self) > len(some):
             title = f"The first {len(some)} of {len(self):,} images"

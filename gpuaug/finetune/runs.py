@@ -31,12 +31,15 @@ CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
 ANSWERS = "predictions.json"  # of detect: COCO's JSON of what was found in the test part
 STATE = "state.json"
+NOUNS = {"text": "text", "video": "clip"}  # of a task, what a sample is called where it is no image
+LAST = ".last-number"  # beside runs: the highest number of one that was removed
 EVALUATIONS = {"segment": SegmentEvaluation, "detect": DetectEvaluation}  # of a task, where it is no Evaluation
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
 
 
 def new(out: str | Path, name: str) -> Path:
-    """A folder ``out/NNN-name`` that was not there before; NNN counts up. Safe against a second run starting now.
+    """A folder ``out/NNN-name`` that was not there before; NNN counts up, past the numbers of removed runs, so that one
+    means one run. Safe against a second run starting now.
 
     Raises ValueError where none can be made.
     """
@@ -44,7 +47,7 @@ def new(out: str | Path, name: str) -> Path:
     name = re.sub(r"[^A-Za-z0-9_.=-]+", "-", name).strip("-")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        number = max((number_of(entry) for entry in out.iterdir()), default=0) + 1
+        number = max(_removed(out), *(number_of(entry) for entry in out.iterdir()), 0) + 1
         while True:
             path = out / f"{number:03d}-{name}"
             try:
@@ -54,6 +57,14 @@ def new(out: str | Path, name: str) -> Path:
                 number += 1
     except OSError as error:
         raise ValueError(f"{out}: no run's folder can be made here ({error.strerror}); choose another --out") from None
+
+
+def _removed(out: Path) -> int:
+    """The highest number of a run that was removed from ``out``, as far as that is written down."""
+    try:
+        return int((out / LAST).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def number_of(folder: Path) -> int:
@@ -148,6 +159,11 @@ class Run:
         spec = self.resolved.get("auto", {}).get("chosen", self.asked.get("augment"))
         return self.resolved.get("recipe") != "probe" and (own or spec != "none")
 
+    @property
+    def noun(self) -> str:
+        """What a sample is called."""
+        return NOUNS.get(self.resolved.get("task"), "image")
+
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, in order. A last line that was cut off is left out."""
         path, found = self.path(METRICS), []
@@ -188,7 +204,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
-        """predictions.npz of the test part: ids, labels, logits, and paths if it has them."""
+        """predictions.npz of the test part: ids, labels, logits, and paths or texts if it has them."""
         path = self.path(PREDICTIONS)
         if not path.is_file():
             return None
@@ -252,7 +268,9 @@ def remove(run: Run) -> int:
     Raises ValueError for a folder that is none of a run, or is only a link to one.
     """
     check_run(run)
-    size = size_of(run.folder)
+    size, out, number = size_of(run.folder), run.folder.parent, number_of(run.folder)
+    if number > _removed(out):
+        write(out / LAST, str(number).encode())
     for path in run.folder.iterdir():
         if path.name != CONFIG:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -265,14 +283,19 @@ def remove_checkpoints(run: Run) -> int:
     """Remove all that a run would go on from, its checkpoints and the weights that it began with; returns how many
     bytes these had. For a run that is done. Raises ValueError as `remove`."""
     check_run(run)
-    folder, start = run.path(CHECKPOINTS), run.path(START)
+    folder, start = goes_on_from(run)
     if folder.is_symlink():
         raise ValueError(f"{folder}: a link, whose target is left alone; remove it yourself")
-    size = size_of(folder) + (start.lstat().st_size if start.exists() else 0)
+    size = size_of(folder, start)
     if folder.is_dir():
         shutil.rmtree(folder)
     start.unlink(missing_ok=True)
     return size
+
+
+def goes_on_from(run: Run) -> tuple[Path, Path]:
+    """The folder and the file that `remove_checkpoints` removes, where they are."""
+    return run.path(CHECKPOINTS), run.path(START)
 
 
 def check_run(run: Run) -> None:
@@ -295,9 +318,10 @@ def files_of(folder: Path) -> Iterable[Path]:
     return (Path(place) / name for place, _, names in os.walk(folder) for name in names)
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of a folder's files."""
-    return sum(path.lstat().st_size for path in files_of(folder))
+def size_of(*places: Path) -> int:
+    """Bytes of files, and of folders' files; 0 of what is not there."""
+    files = (path for place in places for path in ([place] if place.is_file() else files_of(place)))
+    return sum(path.lstat().st_size for path in files)
 
 
 def finish(run: Path, keep: bool) -> None:

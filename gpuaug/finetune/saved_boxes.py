@@ -225,7 +225,7 @@ class Detector(Saved):
         """Images of noise: candidates are many, and each is compared."""
         from .exporting import made
 
-        return made(self.size, CHECKED), False
+        return made(self.shape, CHECKED), False
 
     def output(self) -> str:
         n = len(self.classes)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .testing import Data, Tested
 
 BATCH_SIZE = 8  # windows
+ON_SHEET = 40  # images at most
 DECODER = "unet"  # of files that do not say it
 CHECKED = 16  # windows on which an export is
 
@@ -38,13 +39,14 @@ class Segmenter(Saved):
     gives logits [B, K, H, W]; the normalisation is inside. Attributes as :class:`gpuaug.finetune.saved.Saved`."""
 
     formats: ClassVar = FORMATS | {"": "masks"}
+    on_sheet: ClassVar = ON_SHEET
 
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
         if given is None:
             given, _ = segmenters.build(about.model, len(about.classes), about.details.get("decoder", DECODER))
         segmenters.fill(given, path, about.model)
-        return given
+        return given.to(memory_format=torch.channels_last)  # as the run had it, where nothing was said
 
     @staticmethod
     def by_hand(about: About) -> bool:
@@ -65,6 +67,7 @@ class Segmenter(Saved):
     def input(self, dtype: torch.dtype | None = None, **compose: Any) -> Whole:
         """What the model wants."""
         known = {name: getattr(self.about, name) for name in ("size", "resize", "mean", "std", "interpolation")}
+        compose = {"memory_format": torch.channels_last} | compose
         return Whole(**known, dtype=dtype or self.mean.dtype, compose=compose)
 
     def asking(self) -> type[Asked]:
@@ -189,7 +192,7 @@ class Segmenter(Saved):
         from .exporting import made
 
         found = None if self.path is None else self._of_run()
-        return (made(self.size, CHECKED), False) if found is None else (found, True)
+        return (made(self.shape, CHECKED), False) if found is None else (found, True)
 
     def _of_run(self) -> Tensor | None:
         from .evaluations import own
@@ -198,8 +201,10 @@ class Segmenter(Saved):
             ((_, source),) = own(runs.Run(self.path.parent), "test").pieces
         except ValueError:  # there is no run beside the weights, or its data are no longer there
             return None
-        some = source.subset(range(0, len(source), max(1, len(source) // CHECKED))[:CHECKED])
-        plain = ga.Compose([*self.input().plain().transforms[:-2], ga.CenterCrop(self.size), ga.ToDtype(scale=True)])
+        some = source.subset(list(range(0, len(source), max(1, len(source) // CHECKED))[:CHECKED]))
+        plain = ga.Compose(
+            [*self.input().plain().transforms[:-2], ga.CenterCrop(self.size), ga.ToDtype(torch.float32, scale=True)]
+        )
         with _quiet():
             found = [x for x, *_ in Loader(replace(some, targets=None), CHECKED, plain, max_bad=1.0)]
         return torch.cat(found) if found else None

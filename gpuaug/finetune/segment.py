@@ -140,7 +140,7 @@ class Segment(Task):
     def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
         """decoder: its name, None of a model of one's own. masks: what numbers in them mean, "objects", "classes" or
         "polygons"."""
-        named = model.pretrained_cfg.get("classifier") == segmenters.HEAD
+        named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") == segmenters.HEAD
         meaning = getattr(parts.train.targets, "whole", parts.train.targets)
         return {
             "decoder": config.decoder if named else None,
@@ -148,7 +148,7 @@ class Segment(Task):
         }
 
     def called(self, config: Config, name: str) -> str:
-        return f"segment: encoder {name}, decoder {config.decoder}"
+        return f"segment: encoder {name}, decoder {config.decoder}" if models.known(name) else f"segment: {name}"
 
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
         wanted, mend = (len(parts.train.classes), input.size, input.size), f"a size that {STRIDE} divides"

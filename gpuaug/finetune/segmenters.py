@@ -1,12 +1,15 @@
-"""Models that say of each pixel what it is: an encoder of timm under a decoder of segmentation_models_pytorch."""
+"""Models that say of each pixel what it is: an encoder of timm, and a decoder of segmentation_models_pytorch or
+torchvision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gpuaug.messages import meant
 
@@ -17,7 +20,7 @@ HEAD = ("decoder", "segmentation_head")
 FITS = 0.9  # of an encoder's tensors that a file has to have
 
 
-def decoders() -> dict[str, type[nn.Module]]:
+def decoders() -> dict[str, Callable[..., nn.Module]]:
     """Architectures by name. Raises ValueError where the extra is not installed."""
     try:
         import segmentation_models_pytorch as smp
@@ -26,7 +29,28 @@ def decoders() -> dict[str, type[nn.Module]]:
     return {
         "unet": smp.Unet, "unetplusplus": smp.UnetPlusPlus, "fpn": smp.FPN, "linknet": smp.Linknet,
         "deeplabv3plus": smp.DeepLabV3Plus, "upernet": smp.UPerNet,
+        "deeplabv3": functools.partial(Headed, "DeepLabHead"), "fcn": functools.partial(Headed, "FCNHead"),
     }  # fmt: skip
+
+
+class Headed(nn.Module):
+    """One of torchvision's heads, "DeepLabHead" (Chen et al., 2017) or "FCNHead" (Long et al., 2015), on the coarsest
+    features of an encoder, 32 pixels a side each; its logits are scaled up, bilinear. Arguments as those of
+    segmentation_models_pytorch."""
+
+    def __init__(self, head: str, encoder_name: str, encoder_weights: str | None = None, classes: int = 2):
+        from segmentation_models_pytorch.encoders import get_encoder
+        from torchvision.models import segmentation
+
+        super().__init__()
+        self.encoder = get_encoder(encoder_name, weights=encoder_weights)
+        kind = {"DeepLabHead": segmentation.deeplabv3.DeepLabHead, "FCNHead": segmentation.fcn.FCNHead}[head]
+        *layers, last = kind(self.encoder.out_channels[-1], classes)
+        self.decoder, self.segmentation_head = nn.Sequential(*layers), last
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.segmentation_head(self.decoder(self.encoder(x)[-1]))
+        return F.interpolate(made, x.shape[-2:], mode="bilinear")
 
 
 def build(name: str, classes: int, decoder: str = "unet", weights: str | None = None) -> tuple[nn.Module, str]:

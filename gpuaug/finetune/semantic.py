@@ -41,18 +41,13 @@ class Meaning:
     def __call__(self, known: Annotated) -> Annotated:
         """The same with masks uint8 [H, W]. Raises DataError for an image without a mask, a mask of another size, and
         numbers without class."""
-        about = header(known.path)
         if known.masks is None and self.painted and not len(known.labels):
+            about = header(known.path)
             return Annotated(known.path, masks=np.zeros((about.height, about.width), np.uint8), classes=self.classes)
         if known.masks is None:
             lacks = "objects with boxes and no polygons" if self.painted else "no mask; add one of the same name"
             raise DataError(f"{known.path}: it has {lacks}, or remove the image")
-        height, width = known.masks.shape[-2:]
-        if (height, width) != (about.height, about.width):
-            raise DataError(
-                f"{known.path}: it has {about.width} x {about.height} pixels and its mask {width} x {height}; make "
-                "them alike, or remove both"
-            )
+        _check_size(known)
         if self.painted:
             mask = np.zeros(known.masks.shape[1:], np.uint8)
             for one, label in sorted(
@@ -116,6 +111,18 @@ def meaning_of(source: Source, objects: bool | None) -> tuple[Meaning, str]:
         return Meaning(FOREGROUND, objects=True), f"masks: their numbers are objects ({why}), which are foreground"
     names = FOREGROUND if max(highest) == 1 else tuple(map(str, range(max(highest) + 1)))
     return Meaning(names), f"masks: their numbers are classes ({why}); {IGNORED} is of none"
+
+
+def _check_size(known: Annotated) -> None:
+    """Raises DataError for a mask that is not as large as its image; an image that is not there its reader tells."""
+    if not Path(known.path).is_file():
+        return
+    about, (height, width) = header(known.path), known.masks.shape[-2:]
+    if (height, width) != (about.height, about.width):
+        raise DataError(
+            f"{known.path}: it has {about.width} x {about.height} pixels and its mask {width} x {height}; make them "
+            "alike, or remove both"
+        )
 
 
 def check_polygons(source: Source) -> None:
