@@ -243,6 +243,24 @@ def test_coco_as_it_is_published(tmp_path: Path, inner: str) -> None:
     assert len(first_annotated(tmp_path, 3)) == 3 and list(held_annotated(tmp_path)) == ["train", "val"]
 
 
+def test_voc_as_it_is_published(tmp_path: Path) -> None:
+    """With masks of some images, and lists of those of each part."""
+    write_voc(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "JPEGImages"), (tmp_path / "annotations").rename(tmp_path / "Annotations")
+    (tmp_path / "SegmentationClass").mkdir(), (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    Image.new("L", (80, 60)).save(tmp_path / "SegmentationClass" / "0.png")
+    lists = {"train": "5\n0\n4\n", "val": "1\n\n", "disc_train": "5 -1\n0 1\n"}
+    for part, text in lists.items():
+        (tmp_path / "ImageSets" / "Main" / f"{part}.txt").write_text(text)
+    assert kind_of(tmp_path) == "voc"
+    parts = open_annotated(tmp_path, 0.0)
+    assert [path.stem for path in parts.train.items] == ["5", "0", "4"] and [p.stem for p in parts.test.items] == ["1"]
+    assert [len(one.boxes) for one in parts.train.targets] == [len(planted()[i]) for i in (5, 0, 4)]
+    (tmp_path / "ImageSets" / "Main" / "val.txt").write_text("1\n99\n")
+    with pytest.raises(DataError, match="no image of the name 99, which a list of images has"):
+        open_annotated(tmp_path, 0.0)
+
+
 def test_real_cells(data_dir: Path) -> None:
     if not (data_dir / "blood_cells").is_dir():
         pytest.skip(f"no folder {data_dir / 'blood_cells'}: set GPUAUG_DATA to the folder of the real data")
