@@ -164,6 +164,14 @@ def test_it_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> None:
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_network_of_volumes(folder: Path, tmp_path: Path) -> None:
+    known = options(tmp_path, model="torchvision:r3d_18", size=32, epochs=1, batch_size=16, resident=False)
+    done = Run(finetune(Config(data=str(folder), **known)).run)
+    assert done.resolved["mean"] == pytest.approx([0.43216, 0.394666, 0.37645]) and "streamed" in repr(done.resolved)
+    found = ga.load(done.folder, device="cpu").predict(folder / "test" / "wild")
+    assert len(found) == 4 and not found.bad
+
+
 def test_its_weights_say_how_clips_are_taken(run: Run, folder: Path, tmp_path: Path) -> None:
     weights = str(run.folder / "best.safetensors")
     known = options(tmp_path, model=None, size=None, frames=None, weights=weights, epochs=1, lr=1e-6)

@@ -39,7 +39,6 @@ class ClipClassifier(Classifier):
 
     @classmethod
     def network(cls, about, path: Path, given: nn.Module | None) -> nn.Module:
-        cls.own(about, path, given)
         if given is not None:
             models.fill(given, path, about.model, about.classes)
             return given
