@@ -165,7 +165,7 @@ def test_it_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_network_of_volumes(folder: Path, tmp_path: Path) -> None:
-    known = options(tmp_path, model="torchvision:r3d_18", size=32, epochs=1, batch_size=16, resident=False)
+    known = options(tmp_path, model="torchvision:r3d_18", size=32, epochs=1, batch_size=16, resident=False, keep=0)
     done = Run(finetune(Config(data=str(folder), **known)).run)
     assert done.resolved["mean"] == pytest.approx([0.43216, 0.394666, 0.37645]) and "streamed" in repr(done.resolved)
     found = ga.load(done.folder, device="cpu").predict(folder / "test" / "wild")
