@@ -325,5 +325,8 @@ def test_the_embedded_motions(tmp_path: Path) -> None:
     task.check_parts(parts, 1)
     assert task.usual(job, None) == "video_train:flip=0"
     assert task.chosen(job, None, parts)[0].size == 64 and task.pooling == "correlation"
+    bare = task.chosen(Config(data="motion", epochs=2), None, parts)[0]
+    assert (bare.recipe, bare.freeze, bare.epochs, bare.model) == ("finetune", "backbone", 2, "resnet20")
+    assert task.chosen(Config(data="motion", recipe="full"), None, parts)[0].freeze is None
     assert evaluating.measures(Run(tmp_path)) == ("accuracy", "accuracy") and math.isclose(sum(parts.test.labels), 420)
     assert json.loads(json.dumps(task.details(job, None, parts)))["stride"] == "fit"

@@ -88,7 +88,7 @@ class Classify(Task):
         return feeds.probe_feeds(model, *shared) if recipe.name == "probe" else feeds.image_feeds(*shared)
 
     def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
-        return corrupted.decided(config, recipe, parts)
+        return corrupted.decided(config, recipe, parts, noun=self.noun)
 
     def losses(
         self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any

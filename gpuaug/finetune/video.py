@@ -31,6 +31,9 @@ FRAMES, SIZE, MOTION_SIZE = 8, 112, 64  # where nothing is said; 112: of recipes
 MARGIN = 8 / 7  # by which clips are decoded larger than they are cropped
 USUAL, NO_FLIP = "video_train", "video_train:flip=0"
 SHOWN_EPOCHS = 2  # on the contact sheet
+EXAMPLE = {  # of motion, where nothing is said
+    "recipe": "finetune", "freeze": "backbone", "head_epochs": 0, "epochs": 4, "lr": 5e-3, "batch_size": 32,
+}  # fmt: skip
 SETTLED = ("frames", "stride", "pooling")
 
 
@@ -144,7 +147,17 @@ class Video(Classify):
         self.opposite = video_data.exchanged(parts.train.classes, video_data.OPPOSITE)
 
     def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
-        config, told = models.chosen(replace(config, size=self.size(config, given)), None, None)
+        example = config.data == video_data.MOTION and given is None
+        if example and all(getattr(config, name) is None for name in ("model", "weights", "recipe", "freeze")):
+            lacking = {name: value for name, value in EXAMPLE.items() if getattr(config, name) is None}
+            config = replace(config, model=models.SMALL, **lacking)
+            told = [
+                f"model {models.SMALL}, which stays as it begins, at random: to read how its feature maps move is "
+                "learned soon; --recipe full trains all of it"
+            ]
+        else:
+            config, told = models.chosen(config, None, None)
+        config = replace(config, size=self.size(config, given))
         if config.model.startswith(video_model.TORCHVISION):
             return config, told
         self.pooling = self.settled(config)["pooling"] or ("correlation" if self.opposite else "mean")
