@@ -13,8 +13,8 @@ from PIL import Image
 import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, Loader, Source, decode
-from gpuaug.data.annotated import Annotated, annotated
-from gpuaug.data.annotated_parts import training_part
+from gpuaug.data.annotated import Annotated
+from gpuaug.data.annotated_parts import first_annotated
 from gpuaug.data.decode import read
 from gpuaug.drawing import PAPER, Marks, Tile, contact_sheet
 
@@ -317,7 +317,7 @@ def _marks(kinds: dict[str, torch.Tensor], labels: Sequence[int], names: Sequenc
 def _known(paths: Sequence[str | Path], most: int) -> list[Annotated]:
     known: list[Annotated] = []
     for path in map(Path, paths):
-        known += annotated(training_part(path), most) if path.is_dir() else [Annotated(path)]
+        known += first_annotated(path, most) if path.is_dir() else [Annotated(path)]
     if not known:
         raise DataError("name at least one photo")
     return known

@@ -20,7 +20,7 @@ import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, Loader, Source, coco, voc
 from gpuaug.data.annotated import annotated
-from gpuaug.data.annotated_parts import kind_of, open_annotated
+from gpuaug.data.annotated_parts import first_annotated, held_annotated, kind_of, open_annotated
 from gpuaug.finetune.feed_boxes import BoxFeed
 from gpuaug.preview import preview
 
@@ -134,8 +134,8 @@ def test_boxes_are_cut_at_the_border_and_told_of(tmp_path: Path) -> None:
     n = sum(map(len, planted()))
     assert str(told[0].message) == (
         f"{tmp_path / 'coco.json'}: 1 of {n} boxes without area left out (annotation 2 of 0.png); 1 of {n} boxes "
-        f"outside of the image left out (annotation 3 of 0.png); 2 of {n} boxes that reach out of the image cut at its border "
-        "(annotation 0 of 0.png)"
+        f"outside of the image left out (annotation 3 of 0.png); 2 of {n} boxes that reach out of the image cut at its "
+        "border (annotation 0 of 0.png)"
     )
     first, second = source.targets[0], source.targets[1]
     assert first.boxes.tolist() == [[0, 3, 15, 12], [76, 2, 80, 11]] and len(first.labels) == 2
@@ -224,6 +224,23 @@ def test_parts_of_xml_files_share_their_classes(tmp_path: Path) -> None:
     assert parts.test.classes == parts.train.classes == tuple(sorted(CLASSES))
     for one, objects in zip(parts.test.targets, few, strict=True):
         assert [parts.test.classes[k] for k in one.labels] == [CLASSES[k] for k, _, _ in objects]
+
+
+@pytest.mark.parametrize("inner", [".", "images"])
+def test_coco_as_it_is_published(tmp_path: Path, inner: str) -> None:
+    (tmp_path / "annotations").mkdir()
+    for name in ("train2017", "val2017"):
+        write_coco(tmp_path / "made")
+        (tmp_path / inner).mkdir(exist_ok=True)
+        (tmp_path / "made" / "images").rename(tmp_path / inner / name)
+        (tmp_path / "made" / "coco.json").rename(tmp_path / "annotations" / f"instances_{name}.json")
+    (tmp_path / "annotations" / "captions_val2017.json").write_text("{}")
+    assert kind_of(tmp_path) == "coco"
+    parts = open_annotated(tmp_path, 0.0)
+    assert parts.val is None and len(parts.train) == len(parts.test) == len(SIZES)
+    assert parts.train.items[0].parent.name == "train2017" and parts.test.items[0].parent.name == "val2017"
+    assert all(len(one.boxes) == len(objects) for one, objects in zip(parts.test.targets, planted(), strict=True))
+    assert len(first_annotated(tmp_path, 3)) == 3 and list(held_annotated(tmp_path)) == ["train", "val"]
 
 
 def test_real_cells(data_dir: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_preset_gives_the_model_what_it_wants(name):
     y = presets.get(name, size=size, seed=0, mean=[0.5] * 3, std=[0.25] * 3)(images, **given)
     y = y[0] if given else y
     assert y.shape == (3, 3, size, size) and y.dtype == torch.float32
-    assert y.amin() >= -2 and y.amax() <= 2 and y.std() > 0.5
+    assert y.amin() >= -2 and y.amax() <= 2 and y.std() > (0.4 if given else 0.5)  # a canvas of one colour
 
 
 def test_the_preset_none_changes_nothing_but_the_scale():

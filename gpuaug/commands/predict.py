@@ -58,6 +58,9 @@ def run(command: Predict) -> int:
     from gpuaug.finetune.asking import format_of
     from gpuaug.finetune.predictions import ON_SHEET
 
+    if command.inputs and not any(os.path.exists(path) for path in command.inputs):
+        others = ", and none of the others is there" if len(command.inputs) > 1 else ""
+        raise ValueError(f"{command.inputs[0]}: there is no such file or folder{others}; name files, or folders")
     model = ga.load(command.run, out=command.runs, device=command.device)
     format = format_of(command.out, command.format, model.formats)
     asked = model.asked(**given(command))

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from .annotated import coco, images_in, masks, voc
+from .annotated import Annotated, annotated, coco, images_in, masks, voc
 from .coco_json import coco_file
 from .errors import DataError
 from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
@@ -23,7 +23,7 @@ def kind_of(folder: str | Path) -> str | None:
     folder = Path(folder)
     if not folder.is_dir():
         return None
-    return _kind_here(training_part(folder))
+    return "coco" if published(folder) else _kind_here(training_part(folder))
 
 
 def training_part(folder: str | Path) -> Path:
@@ -31,6 +31,21 @@ def training_part(folder: str | Path) -> Path:
     folder = Path(folder)
     places = _places(folder)
     return folder / places["train"] if places else folder
+
+
+def published(folder: str | Path) -> dict[str, tuple[Path, Path]]:
+    """COCO as it is published, by part: (the folder of its images, its JSON). These are train2017/ or
+    images/train2017/, and annotations/instances_train2017.json; {} where there is none for training."""
+    folder, found = Path(folder), {}
+    for file in sorted((folder / "annotations").glob("instances_*.json")):
+        name = file.stem.removeprefix("instances_")
+        part, images = part_of(name.rstrip("0123456789")), (folder / name, folder / "images" / name)
+        place = next((one for one in images if one.is_dir()), None)
+        if part and place is not None:
+            if part in found:
+                raise DataError(f"{folder}: {found[part][1].name} and {file.name} are both the {part} part; remove one")
+            found[part] = place, file
+    return found if "train" in found else {}
 
 
 def _kind_here(folder: Path) -> str | None:
@@ -48,9 +63,8 @@ def _kind_here(folder: Path) -> str | None:
 
 def has_polygons(folder: str | Path) -> bool:
     """Whether the COCO file of a folder, or of its training part, tells objects' outlines, not their boxes alone."""
-    root = Path(folder)
-    places = _places(root)
-    path = coco_file(root / places["train"] if places else root)
+    whole = published(folder)
+    path = whole["train"][1] if whole else coco_file(training_part(folder))
     try:
         lines = json.loads(path.read_text(encoding="utf-8")).get("annotations", [])
         return any(isinstance(one.get("segmentation"), list) and one["segmentation"] for one in lines)
@@ -62,7 +76,7 @@ def open_annotated(
     data: str | Path, val_fraction: float, test_fraction: float = 0.2, seed: int = 0, kind: str | None = None
 ) -> Parts:
     """The parts of a folder: train/, val/ and test/ in it by any usual names, or the folder itself, of which
-    ``test_fraction`` is set aside. Each has images/ and masks/, COCO's JSON, or VOC's XML.
+    ``test_fraction`` is set aside. Each has images/ and masks/, COCO's JSON, or VOC's XML. Or COCO as it is published.
 
     Where there is no validation part, ``val_fraction`` of the training part becomes it (0: none). Splits depend on
     ``seed`` alone.
@@ -80,15 +94,14 @@ def open_annotated(
     if kind is None:
         raise DataError(
             f"{root}: no images with masks or boxes: images/ beside masks/ (of the same names), a COCO file "
-            f"(coco.json), or images/ beside annotations/*.xml; each here or in train/, val/ and test/"
+            f"(coco.json), or images/ beside annotations/*.xml; each here or in train/, val/ and test/; or COCO as it "
+            f"is published (train2017/, annotations/instances_train2017.json)"
         )
-    read = READERS[kind]
-    places, val = _places(root, told=True), None
-    if "train" in places:
-        train = read(root / places["train"])
-        if kind == "voc":  # a small part may lack a class
-            read = functools.partial(voc, classes=train.classes)
-        held_out = {part: read(root / places[part]) for part in ("test", "val") if part in places}
+    read, val = _readers(root, kind), None
+    if "train" in read:
+        train = read["train"]()
+        more = {"classes": train.classes} if kind == "voc" else {}  # a small part may lack a class
+        held_out = {part: read[part](**more) for part in ("test", "val") if part in read}
         for part, other in held_out.items():
             if other.classes != train.classes:
                 odd = sorted(set(other.classes) ^ set(train.classes)) or list(other.classes)
@@ -98,7 +111,7 @@ def open_annotated(
         test, *rest = held_out.values() or [None]
         val = rest[0] if rest else None
     else:
-        train, test = read(root), None
+        train, test = read["all"](), None
     if test is None:
         train, test = train.split(test_fraction, seed, "test")
     if val is None and val_fraction > 0:
@@ -117,8 +130,25 @@ def held_annotated(data: str | Path) -> dict[str, Source]:
     kind = kind_of(root)
     if kind is None:
         raise DataError(f"{root}: no images with masks or boxes in it, nor in train/ and test/ there")
+    return {part: read() for part, read in _readers(root, kind).items()}
+
+
+def first_annotated(folder: str | Path, most: int | None) -> list[Annotated]:
+    """As :func:`gpuaug.data.annotated.annotated`, of the training part where a folder has parts."""
+    whole = published(folder)
+    if not whole:
+        return annotated(training_part(folder), most)
+    targets = coco(whole["train"][0], file=whole["train"][1]).targets
+    return [targets[i] for i in range(len(targets))[:most]]
+
+
+def _readers(root: Path, kind: str) -> dict[str, Callable[..., Source]]:
+    """What reads each part of a folder, or "all" of it."""
+    if kind == "coco" and (whole := published(root)):
+        return {part: functools.partial(coco, place, file=file) for part, (place, file) in whole.items()}
     places = _places(root, told=True)
-    return {part: READERS[kind](root / name) for part, name in places.items()} or {"all": READERS[kind](root)}
+    found = {part: functools.partial(READERS[kind], root / name) for part, name in places.items()}
+    return found or {"all": functools.partial(READERS[kind], root)}
 
 
 def _places(root: Path, told: bool = False) -> dict[str, str]:
