@@ -302,7 +302,7 @@ def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
 def test_short_clips_are_told(folder: Path) -> None:
     parts = Parts("some", clips(folder / "train", 8, 1, 16), None, clips(folder / "test", 8, 1, 16))
     _, told = video_data.looked_at(parts, parts.train.clips, Config(workers=0))
-    assert "clips of 6 to 7 frames" in told[0] and "24 of 24 clips have fewer than 8 frames" in told[1]
+    assert "clips of 6 to 7, mostly about " in told[0] and "24 of 24 clips have fewer than 8 frames" in told[1]
 
 
 def test_probabilities_of_a_video_are_averaged(folder: Path) -> None:

@@ -167,8 +167,8 @@ class Video(Classify):
             told.append(f"pooling correlation: {_both(self.opposite[0])} differ by how things move")
         elif config.pooling is None:
             told.append(
-                "pooling mean: it tells what is in a clip, in whatever order; how things move tell pooling=correlation "
-                "and model=torchvision:r3d_18"
+                "pooling mean: it tells what is in a clip, in whatever order; how things move is told by "
+                "pooling=correlation, and by model=torchvision:r3d_18"
             )
         return config, told
 
