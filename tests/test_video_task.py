@@ -172,6 +172,21 @@ def test_a_network_of_volumes(folder: Path, tmp_path: Path) -> None:
     assert len(found) == 4 and not found.bad
 
 
+def test_patches_of_pixels_have_a_model(tmp_path: Path) -> None:
+    """And their maps are what a loop over places gathers, less the mean of each patch and channel."""
+    from gpuaug.finetune.video_model import Patches
+
+    x = torch.rand(1, 3, 24, 28)
+    (maps,) = Patches(2).forward_intermediates(x)
+    small = torch.nn.functional.avg_pool2d(x, 4)
+    patch = small[0, :, 1:6, 2:7]
+    torch.testing.assert_close(maps[0, :, 3, 4], (patch - patch.mean((1, 2), keepdim=True)).flatten())
+    done = finetune(Config(**options(tmp_path, model="patches", frames=None, size=None, epochs=1)), parts=planted())
+    model = ga.load(done.run, device="cpu")
+    assert model.about.details["pooling"] == "correlation" and len(model.predict(planted().test.images)) == 8
+    assert not any(name.startswith("backbone") for name in load_file(done.run / "best.safetensors"))
+
+
 def test_its_weights_say_how_clips_are_taken(run: Run, folder: Path, tmp_path: Path) -> None:
     weights = str(run.folder / "best.safetensors")
     known = options(tmp_path, model=None, size=None, frames=None, weights=weights, epochs=1, lr=1e-6)
@@ -326,7 +341,7 @@ def test_the_embedded_motions(tmp_path: Path) -> None:
     assert task.usual(job, None) == "video_train:flip=0"
     assert task.chosen(job, None, parts)[0].size == 64 and task.pooling == "correlation"
     bare = task.chosen(Config(data="motion", epochs=2), None, parts)[0]
-    assert (bare.recipe, bare.freeze, bare.epochs, bare.model) == ("finetune", "backbone", 2, "resnet20")
-    assert task.chosen(Config(data="motion", recipe="full"), None, parts)[0].freeze is None
+    assert (bare.recipe, bare.epochs, bare.model) == ("finetune", 2, "patches")
+    assert task.chosen(Config(data="motion", recipe="full"), None, parts)[0].model == "resnet20"
     assert evaluating.measures(Run(tmp_path)) == ("accuracy", "accuracy") and math.isclose(sum(parts.test.labels), 420)
     assert json.loads(json.dumps(task.details(job, None, parts)))["stride"] == "fit"

@@ -45,6 +45,10 @@ class ClipClassifier(Classifier):
         options = {"pooling": about.details["pooling"], "weights": str(path), "size": about.size}
         return video_model.video_model(about.model, len(about.classes), classes=about.classes, **options)[0]
 
+    @classmethod
+    def by_hand(cls, about) -> bool:
+        return about.model != video_model.PATCHES and super().by_hand(about)
+
     @property
     def taken(self) -> Sampling:
         """Which frames of a clip it wants, and to which size they are decoded."""
