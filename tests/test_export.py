@@ -240,7 +240,7 @@ def test_the_command_checks_on_the_runs_own_images(run, capfd):
         ("", "say --format, or give an --out that ends in .pt2, .onnx, .safetensors"),
         ("--out {0}/model.bin", "model.bin: no format by this ending"),
         ("--out {0}/model.pt2 --format onnx", "format onnx was asked for, and the ending says torch-export"),
-        ("--format torch-export --no-dynamic-batch --batch-size 0 --out {0}/m.pt2", "batch_size must be at least 1"),
+        ("--format torch-export --no-dynamic-batch --batch-size 0 --out {0}/m.pt2", "batch-size must be at least 1"),
         ("--format onnx --runs {0}", "there is no run '4'; there are: none"),
     ],
 )
