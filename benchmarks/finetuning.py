@@ -179,11 +179,11 @@ def kept(path: Path, table: str) -> list[dict]:
     return [run for run in runs if (run["arm"], run["options"]) in known]
 
 
-def write(path: Path, table: str, runs: list[dict]) -> None:
-    """The whole file."""
+def write(path: Path, table: str, runs: list[dict], reached: dict[str, Any] | None = None) -> None:
+    """The whole file. ``reached``: what :func:`judged` says, of another table than those here."""
     made = list(rows(runs))
     result = {
-        "table": table, "rows": made, "targets": judged(table, made), "runs": runs,
+        "table": table, "rows": made, "targets": reached or judged(table, made), "runs": runs,
         "hardware": device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "versions": {
             "python": platform.python_version(), "gpuaug": ga.__version__, "torch": torch.__version__,

@@ -61,7 +61,7 @@ def classifier(name: str, weights: Path, device: torch.device) -> Classifier:
     model, _ = models.build(name, classes, str(weights / file))
     card, names = models.card(name), tuple(map(str, range(classes)))
     about = About(name, "full", names, False, size, resize, card.interpolation, card.mean, card.std)
-    return Classifier(model, about).to(device)
+    return Classifier(model, about).to(device, memory_format=models.layout(device))
 
 
 def waited(device: torch.device) -> None:

@@ -5,6 +5,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
+from typing import TYPE_CHECKING  # noqa: E402
+
 from . import (  # noqa: E402
     functional,
     presets,
@@ -20,8 +22,15 @@ from .multicrop import MultiCrop, pad_to_batch  # noqa: E402
 from .transforms import *  # noqa: E402, F403
 from .transforms import __all__ as _transforms  # noqa: E402
 
+if TYPE_CHECKING:
+    from . import text
+
 
 def __getattr__(name: str):
+    if name == "text":  # what images do not need is imported when it is asked for
+        from importlib import import_module
+
+        return import_module(f"{__name__}.text")
     from .messages import no_attribute
 
     raise no_attribute(__name__, name, __all__)
@@ -48,6 +57,7 @@ __all__ = [
     "load",
     "pad_to_batch",
     "presets",
+    "text",
     "v2",
     "xp",
     *_transforms,

@@ -21,7 +21,8 @@ from .messages import shown
 from .samples import is_plain, read
 from .structure import are_images, collated, holds_samples, is_container
 
-Given = dict[str, Any]  # what goes with the images by keyword: labels, masks, boxes, keypoints; none of them None
+Given = dict[str, Any]  # what goes with the images by keyword: labels, masks, boxes, keypoints, objects; none is None
+CARRIED = ("labels", "objects")  # of these, what passes by a callable that does not take it
 
 
 class Crops(tuple):
@@ -76,17 +77,20 @@ def call(barrier: Any, inputs: tuple, given: Given) -> Any:
         return _by_sample(lambda *one, **kinds: _with_kinds(barrier, one, kinds, _called), inputs, given)
     taken = {name: value for name, value in given.items() if _takes(barrier, name)}
     left = [name for name in given if name not in taken]
-    if any(name != "labels" for name in left):
+    missed = [name for name in left if name not in CARRIED]
+    if missed:
         raise TypeError(
-            f"{name_of(barrier)}: takes no {left[-1]}=, which the pipeline was given; give it a parameter of that name "
-            f"and let it return (images, {', '.join(given)}), or hand in tv_tensors beside the images"
+            f"{name_of(barrier)}: takes no {missed[-1]}=, which the pipeline was given; give it a parameter of that "
+            f"name and let it return (images, {', '.join(given)}), or hand in tv_tensors beside the images"
         )
     function = barrier.forward if getattr(barrier, "barrier", "") == "forward" else barrier
     result = _cropped(inputs, function(*map(_tuples, inputs), **taken))
     if not left:
         return result
     found = (result,) if len(inputs) == 1 and not taken else tuple(result)
-    return (*found[: len(inputs)], given["labels"], *found[len(inputs) :])
+    k = len(inputs)
+    first, last = ([given[name]] if name in left else [] for name in CARRIED)  # as they stand in `given`
+    return (*found[:k], *first, *found[k:], *last)
 
 
 def _is_torchvisions(barrier: Any) -> bool:
@@ -126,6 +130,9 @@ def _cropped(inputs: tuple, result: Any) -> Any:
 
 def _by_sample(function: Callable, inputs: tuple, given: Given) -> Any:
     """What a transform that draws once a call makes of a list of images or samples: each for itself."""
+    if "objects" in given:
+        rest = {name: value for name, value in given.items() if name != "objects"}
+        return (*_by_sample(function, inputs, rest), given["objects"])  # boxes= is there, so it is a tuple
     if len(inputs) == 1 and type(inputs[0]) is tuple and not given and inputs[0] and _listed(inputs[0]):
         return _by_sample(function, inputs[0], given)
     if not _listed(inputs):
@@ -200,7 +207,8 @@ def _unmarked(found: Any, like: Any) -> Any:
     if form not in ("tensor", "array"):
         return found
     found = found.as_subclass(torch.Tensor)
-    found = found.reshape(*like.shape[:-1], -1) if found.numel() == np.prod(like.shape) and found.dim() == 2 else found
+    if found.numel() == np.prod(like.shape) and found.dim() == 2:
+        found = found.reshape(*like.shape[:-1], found.shape[-1])
     return found.numpy() if form == "array" else found
 
 

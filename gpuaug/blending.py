@@ -57,15 +57,19 @@ def there(laid: Laid, of: Drawn) -> torch.Tensor:
     return ~partners | ((share[:, whose] > 0.0) & ~own)
 
 
-def hidden(masks: Sequence[torch.Tensor], n: int, of: Drawn) -> list[torch.Tensor]:
-    """Masks of instances by view, [B, 2 N, OH, OW] or [2 N, OH, OW]: those behind the first N are empty where a partner
-    has no share."""
+def lacking(of: Drawn) -> torch.Tensor:
+    """Whose partner has no share, or is the sample itself, bool [V, B]."""
     alone = torch.tensor([of.on(i)[1] == i for i in range(of.recipe.samples)], device="cpu")
-    own = moved(alone, of.table.device, torch.bool)
-    gone, found = (shares(of) <= 0.0) | own, []
+    return (shares(of) <= 0.0) | moved(alone, of.table.device, torch.bool)
+
+
+def hidden(masks: Sequence[torch.Tensor], n: int, gone: torch.Tensor) -> list[torch.Tensor]:
+    """Masks of instances by view, [B, N', OH, OW] or [N', OH, OW]: those behind the first N are empty where the other
+    samples are gone, bool [V, B]."""
+    found = []
     for one, here in zip(masks, gone, strict=True):
-        partners = torch.arange(2 * n, device=one.device) >= n
-        found.append(one.masked_fill((here.view(*one.shape[:-3], 1) & partners)[..., None, None], 0))
+        others = torch.arange(one.shape[-3], device=one.device) >= n
+        found.append(one.masked_fill((here.view(*one.shape[:-3], 1) & others)[..., None, None], 0))
     return found
 
 

@@ -39,7 +39,7 @@ from .stages import Stage, chain_of, streams_of
 from .state import Stated
 from .undo import undone
 
-CALL = ("labels", "masks", "boxes", "keypoints", "ids", "epoch", "views", "view", "index")  # keywords of a call
+CALL = ("labels", "masks", "boxes", "keypoints", "objects", "ids", "epoch", "views", "view", "index")  # of a call
 FORMATS = (torch.contiguous_format, torch.channels_last, torch.preserve_format)
 
 
@@ -123,6 +123,7 @@ class Compose(Listed, Stated, nn.Module):
         masks=None,
         boxes=None,
         keypoints=None,
+        objects=None,
         ids=None,
         epoch: int | None = None,
         views: int | None = None,
@@ -145,6 +146,10 @@ class Compose(Listed, Stated, nn.Module):
             boxes: floating point, left, top, right, bottom in pixels, [B, N, 4], where rows of NaN are padding, or a
                 list of [N, 4]; or tv_tensors.BoundingBoxes of any format.
             keypoints: floating point (x, y) in pixels, [B, N, 2] or [B, N, K, 2], or a list.
+            objects: a dict of what else there is one of for each of `boxes`, such as "labels" and "crowd": tensors
+                [B, N, ...] beside boxes of one tensor, lists of [N, ...] beside a list. Boxes that are removed, or come
+                from other samples, take or bring theirs; the values stay as they are. In a tensor the place of a box
+                that is removed stays, the box is NaN.
             ids: the samples' ids in the data set: whole numbers of 64 bits, a tensor [B] or a sequence.
             epoch: overrides `set_epoch`.
             views: how many independent draws each sample gets, views 0 .. V - 1; the result has an axis V in front.
@@ -154,15 +159,15 @@ class Compose(Listed, Stated, nn.Module):
 
         Returns:
             What came in, moved, each thing in the form in which it came (see `forms.give_back`): the images, or the
-            structure; and behind them what was given by keyword, in the order labels, masks, boxes, keypoints. Where
-            not all have one size, as it follows from the inputs' or is drawn, a list of [C, OH, OW] takes the place of
-            a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it. Structures of
-            several views come back as a list of them.
+            structure; and behind them what was given by keyword, in the order labels, masks, boxes, keypoints, objects.
+            Where not all have one size, as it follows from the inputs' or is drawn, a list of [C, OH, OW] takes the
+            place of a tensor. For a drawn size the host must know the draw: on a GPU such a call waits for it.
+            Structures of several views come back as a list of them.
         """
         if unknown:
             check_keywords("Compose", unknown, CALL)
-        if masks is not None or boxes is not None or keypoints is not None or not is_plain(inputs):
-            kinds = {"masks": masks, "boxes": boxes, "keypoints": keypoints}
+        kinds = {"masks": masks, "boxes": boxes, "keypoints": keypoints, "objects": objects}
+        if any(value is not None for value in kinds.values()) or not is_plain(inputs):
             asked = asked_for(views, view)
             return apart(self._moved)(inputs, {"labels": labels, **kinds}, asked, ids=ids, epoch=epoch, index=index)
         images = inputs[0]
@@ -288,6 +293,7 @@ class Compose(Listed, Stated, nn.Module):
         masks=None,
         boxes=None,
         keypoints=None,
+        objects=None,
         out: torch.Tensor | None = None,
         view: int | None = None,
         index=None,
@@ -297,7 +303,7 @@ class Compose(Listed, Stated, nn.Module):
         Args:
             images: or a structure, as the call's first input.
             params: drawn by this pipeline, or one that draws the same, for as many images of the same size.
-            labels, masks, boxes, keypoints, index: as for the call.
+            labels, masks, boxes, keypoints, objects, index: as for the call.
             out: a buffer for the result, of its shape, dtype and device, with any strides; it shares no memory with the
                 images. For images alone.
             view: of params of several views, the only one to apply.
@@ -307,10 +313,9 @@ class Compose(Listed, Stated, nn.Module):
         """
         table = params.table if view is None else one_view(params, view)
         asked = asked_for(None if table.dim() == 2 else table.shape[0], None)
+        given = {"labels": labels, "masks": masks, "boxes": boxes, "keypoints": keypoints, "objects": objects}
         if self._recipes.is_staged(self.transforms):
-            kinds = {"labels": labels, "masks": masks, "boxes": boxes, "keypoints": keypoints}
-            return apart(foreseen().apply)(self._staged(), images, params, table, kinds, asked, out, index)
-        given = {"labels": labels, "masks": masks, "boxes": boxes, "keypoints": keypoints}
+            return apart(foreseen().apply)(self._staged(), images, params, table, given, asked, out, index)
         if any(value is not None for value in given.values()) or not is_plain((images,)):
             if out is not None:
                 raise TypeError("out takes images alone, in tensors; leave it out beside others")

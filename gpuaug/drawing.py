@@ -16,6 +16,7 @@ from gpuaug.messages import warn
 
 INK, FAINT, PAPER = (32, 34, 40), (120, 124, 134), (255, 255, 255)
 GAP, MARGIN, TEXT, LINE = 10, 24, 11, 15  # pixels; the last two of captions
+NAME = 9  # pixels; of class names in boxes
 VEIL = 0.45  # how much of a mask's colour covers its pixels
 Colour = tuple[int, int, int]
 
@@ -101,12 +102,14 @@ class Marks:
         classes: of the boxes, whole numbers that choose their colours.
         masks: [H, W] of numbers, 0 for none, or [N, H, W], one for each object.
         keypoints: [..., 2], (x, y); those outside of the picture are left out.
+        names: of the classes; one stands in each box that is wide enough for it.
     """
 
     boxes: np.ndarray | None = None
     classes: Sequence[int] | None = None
     masks: np.ndarray | None = None
     keypoints: np.ndarray | None = None
+    names: Sequence[str] = ()
 
 
 def colour_of(number: int) -> Colour:
@@ -137,15 +140,23 @@ def marked(image: Image.Image, marks: Marks, side: int) -> Image.Image:
         classes = marks.classes if marks.classes is not None else [0] * len(marks.boxes)
         for box, number in zip(np.asarray(marks.boxes, float), classes, strict=True):
             if np.isfinite(box).all() and (box[2:] > box[:2]).all():
-                left, top, right, bottom = (box.reshape(2, 2) * scale).ravel()
-                pen.rectangle(
-                    (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour_of(number), width=2
-                )
+                _box(pen, (box.reshape(2, 2) * scale).ravel(), number, marks.names)
     if marks.keypoints is not None:
         for i, (x, y) in enumerate(np.asarray(marks.keypoints, float).reshape(-1, 2) * scale):
             if 0 <= x <= picture.width and 0 <= y <= picture.height:
                 pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=colour_of(i), outline=PAPER, width=1)
     return picture
+
+
+def _box(pen: ImageDraw.ImageDraw, box: np.ndarray, number: int, names: Sequence[str]) -> None:
+    """A box of a class in pixels of the picture, with its name where there is room for it."""
+    left, top, right, bottom = box
+    pen.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour_of(number), width=2)
+    name = names[number] if number < len(names) else ""
+    wide = width_of(name, NAME) + 6
+    if name and wide <= right - left and bottom - top >= NAME + 8:
+        pen.rectangle((left, top, left + wide, top + NAME + 4), fill=colour_of(number))
+        write(pen, left + 3, top + 1, name, PAPER, NAME)
 
 
 def _veiled(picture: Image.Image, masks: np.ndarray, classes: Sequence[int] | None) -> Image.Image:

@@ -10,11 +10,12 @@ import torch
 
 from . import forms
 from .backends.engine import Key
-from .blending import hidden, soft_labels, soft_masks, there
+from .blending import hidden, lacking, soft_labels, soft_masks, there
 from .drawn import Drawn, laid_out
 from .inputs import moved
 from .iou_crop import draw_of_boxes
 from .kernels.shared import plan
+from .kernels.shared import points as classes
 from .labels import Found, with_labels
 from .masks import blended, move_listed, move_masks
 from .paste import paste
@@ -70,9 +71,11 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
     values: Values = [[leaf.value for leaf in batch.leaves] for _ in range(of.views)]
     first_images(batch, out, of, values)
     other_images(pipeline, batch, of, values)
-    trail = trail_of(of) if any(leaf.kind in ("boxes", "keypoints") for leaf in batch.leaves) else None
+    kinds = {leaf.kind for leaf in batch.leaves}
+    followed = "boxes" in kinds or "keypoints" in kinds or (of.tiles and "mask" in kinds)
+    trail = trail_of(of) if followed else None
     kept = points(batch, of, values, trail)
-    masks(batch, of, values)
+    masks(batch, of, values, trail)
     if of.recipe.mixes:
         soften(batch, of, values)
     elif of.tiles:
@@ -87,7 +90,8 @@ def finished(pipeline, batch: Batch, out: Images, of: Drawn) -> Any:
         return batch.rebuild(back[0])
     if not batch.by_keyword_alone or of.recipes.reforms:
         return [batch.rebuild(view) for view in back]
-    return batch.rebuild([out if i in batch.firsts else joined(one) for i, one in enumerate(zip(*back, strict=True))])
+    by_leaf = enumerate(zip(*back, strict=True))
+    return batch.rebuild([out if i in batch.firsts else joined(one, batch.goes_with_boxes(i)) for i, one in by_leaf])
 
 
 def by_view(value: Any, of: Drawn) -> list:
@@ -95,11 +99,11 @@ def by_view(value: Any, of: Drawn) -> list:
     return [value] if of.recipe.views is None else list(value)
 
 
-def joined(by_view: Sequence[Any]) -> Any:
+def joined(by_view: Sequence[Any], each: bool = False) -> Any:
     """Values of several views with an axis for them in front, where all are tensors of one shape; labels that have no
-    part in the draws once."""
+    part in the draws once, unless those of `each` are wanted."""
     first = by_view[0]
-    if all(value is first for value in by_view):
+    if not each and all(value is first for value in by_view):
         return first
     if all(isinstance(value, torch.Tensor) and value.shape == first.shape for value in by_view):
         return torch.stack(list(by_view))
@@ -147,15 +151,16 @@ def other_images(pipeline, batch: Batch, of: Drawn, values: Values) -> None:
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------
-def masks(batch: Batch, of: Drawn, values: Values) -> None:
+def masks(batch: Batch, of: Drawn, values: Values, trail: Trail | None) -> None:
     """Masks of a batch, in one tensor or a list of them, and those of samples."""
+    gone = ~tiled(trail, of) if of.tiles and trail is not None else None
     for number, leaf in enumerate(batch.leaves):
         if leaf.kind == "mask" and isinstance(leaf.value, torch.Tensor) and (leaf.sample is None or batch.single):
             given = leaf.value[None] if batch.single else leaf.value
             instances = given.dim() == 4 and not batch.clip
             found = by_view(move_masks(frames_taken(given, of), of, instances), of)
-            if instances and of.gathers and not of.tiles:
-                found = hidden(found, given.shape[1], of)
+            if instances and of.gathers:
+                found = hidden(found, given.shape[1], lacking(of) if gone is None else gone)
             if softens(of, instances):
                 found = list(soft_masks(torch.stack([one[None] if batch.single else one for one in found]), of))
                 found = [one[0] for one in found] if batch.single else found
@@ -169,8 +174,18 @@ def masks(batch: Batch, of: Drawn, values: Values) -> None:
         moved_by_view = move_listed(group.pieces, group.owners, of)
         if softens(of, group.pieces[0].dim() == 3):
             moved_by_view = [list(one) for one in soft_masks(torch.stack(list(map(torch.stack, moved_by_view))), of)]
+        if gone is not None and group.pieces[0].dim() == 3:
+            for here, one in zip(gone, moved_by_view, strict=True):
+                triples = zip(one, group.pieces, here[group.owners, None], strict=True)
+                one[:] = [hidden([m], len(piece), own)[0] for m, piece, own in triples]
         for view, one in zip(values, moved_by_view, strict=True):
             _put(group, batch, view, one)
+
+
+def tiled(trail: Trail, of: Drawn) -> torch.Tensor:
+    """On which outputs several samples were laid, bool [V, B]; elsewhere a mosaic was not drawn."""
+    found = (trail.active & (trail.code == classes.LAID)).any(1)
+    return found[: of.views * of.recipe.samples].view(of.views, -1)
 
 
 def softens(of: Drawn, instances: bool) -> bool:
@@ -254,7 +269,10 @@ def _move(group: Group, batch: Batch, of: Drawn, values: Values, trail: Trail, m
         given = given.index_select(0, on_device(laid.item, device))
     rows = on_device(np.concatenate([laid.rows(v, of) for v in range(of.views)]), device)
     went: Moved = move(trail, given.repeat(of.views, 1), rows, batch.leaves[group.leaves[0]], shapes)
-    if of.gathers and not of.tiles:
+    if of.tiles:
+        alone = ~tiled(trail, of)[:, on_device(laid.whose, device)]
+        went = without(went, (alone & (on_device(laid.layer, device) > 0)).flatten())
+    elif of.gathers:
         went = without(went, ~there(laid, of).flatten())
     kept = []
     for v, view in enumerate(values):
@@ -315,31 +333,49 @@ def gather_labels(batch: Batch, of: Drawn, values: Values) -> None:
     found = [(i, leaf) for i, leaf in enumerate(batch.leaves) if leaf.kind == "labels"]
     pieces: dict[int, Any] = {}
     for _, leaf in found:
-        items = enumerate(leaf.value) if leaf.sample is None and isinstance(leaf.value, list) else []
+        items = enumerate(leaf.value) if leaf.sample is None and _of_objects(leaf, batch) else []
         pieces |= dict(items if leaf.sample is None else [(leaf.sample, leaf.value)])
     if not pieces or not all(isinstance(p, torch.Tensor) and p.dim() for p in pieces.values()):
         return
     b, layers = of.recipe.samples, of.recipe.program.mix.layers
     gathered = {i: torch.cat([pieces[j] for j in ((i - k) % b for k in range(layers)) if j in pieces]) for i in pieces}
     for number, leaf in found:
+        many = [gathered[i] for i in sorted(gathered)] if leaf.sample is None else gathered[leaf.sample]
         for view in values:
-            view[number] = gathered[leaf.sample] if leaf.sample is not None else [gathered[i] for i in sorted(gathered)]
+            view[number] = torch.stack(many) if leaf.sample is None and isinstance(leaf.value, torch.Tensor) else many
+
+
+def _of_objects(leaf: Leaf, batch: Batch) -> bool:
+    """Whether the labels of a batch are its objects': a list, or whole numbers [B, N] beside boxes [B, N, 4]."""
+    if not isinstance(leaf.value, torch.Tensor):
+        return isinstance(leaf.value, list)
+    shapes = [other.value.shape[:-1] for other in batch.leaves if other.kind == "boxes" and _together(other)]
+    return not leaf.value.is_floating_point() and leaf.value.shape in shapes
+
+
+def _together(leaf: Leaf) -> bool:
+    return leaf.sample is None and isinstance(leaf.value, torch.Tensor)
 
 
 def gather_objects(batch: Batch, of: Drawn, values: Values) -> None:
-    """What a labels_getter found beside the labels, where an output has the objects of several samples.
+    """What else there is one of for each box, where an output has the objects of several samples.
 
     Raises:
-        ValueError: the pipeline pastes objects, each with a mask, a box and a label.
+        ValueError: the pipeline pastes objects, and a labels_getter found more than their labels.
     """
-    if of.recipe.program.pastes is not None:
+    found = [(i, leaf) for i, leaf in enumerate(batch.leaves) if leaf.kind == "objects"]
+    if of.recipe.program.pastes is not None and not all(batch.goes_with_boxes(i) for i, _ in found):
         raise ValueError("CopyPaste: labels_getter may find labels alone, as pasted objects have nothing else")
     if not of.gathers:
         return
     places: dict[int, list[int]] = {}
-    for number, leaf in enumerate(batch.leaves):
-        if leaf.kind == "objects":
+    for number, leaf in found:
+        if leaf.sample is not None:
             places.setdefault(leaf.sample, []).append(number)
+            continue
+        gathered = [torch.cat([leaf.value[j] for j in of.on(i)]) for i in range(of.recipe.samples)]
+        for view in values:
+            view[number] = torch.stack(gathered) if _together(leaf) else gathered
     for numbers in zip(*places.values(), strict=True):
         pieces = {batch.leaves[number].sample: batch.leaves[number].value for number in numbers}
         for number in numbers:
@@ -351,8 +387,8 @@ def gather_objects(batch: Batch, of: Drawn, values: Values) -> None:
 
 
 def sanitize(batch: Batch, kept: Kept, found: Found, values: Values) -> None:
-    """Drop what goes with the boxes and keypoints that were dropped: with boxes masks, too, and labels unless `found`
-    says what there is."""
+    """Drop what goes with the boxes and keypoints that were dropped: with boxes masks and what was given as their
+    objects, too, and labels unless `found` says what there is."""
 
     def left(value: Any, keep: torch.Tensor | None) -> Any:
         if (
@@ -367,8 +403,8 @@ def sanitize(batch: Batch, kept: Kept, found: Found, values: Values) -> None:
     for kind, by_view in kept.items():
         for view, keeps in zip(values, by_view, strict=True):
             for number, leaf in enumerate(batch.leaves):
-                goes = kind == "boxes" and leaf.kind in ("mask", "labels")
-                if kind in found and leaf.kind != "mask":
+                goes = kind == "boxes" and (leaf.kind in ("mask", "labels") or batch.goes_with_boxes(number))
+                if kind in found and leaf.kind != "mask" and not batch.goes_with_boxes(number):
                     goes = number in found[kind]
                 value = view[number]
                 if not goes:

@@ -43,10 +43,11 @@ def paste(batch: Batch, of: Drawn, values: Values) -> None:
     if any(leaf.kind == "keypoints" for leaf in batch.leaves) or len(_leaves(batch, "image")) > len(batch.firsts):
         raise ValueError("CopyPaste: takes one image for each sample, masks, boxes and labels; leave out the others")
     table = of.recipe.own(of.table).view(of.views, b, -1)[..., entry.column : entry.column + 3]
+    along = [_only(batch, "labels"), *([number] for number in _leaves(batch, "objects"))]
     for view, drawn in zip(values, table, strict=True):
         images, planes = _by_sample(batch, _leaves(batch, "image"), view, b), _by_sample(batch, masks, view, b)
         boxes = _by_sample(batch, _only(batch, "boxes"), view, b)
-        labels = _by_sample(batch, _only(batch, "labels"), view, b)
+        columns = [_by_sample(batch, leaves, view, b) for leaves in along]
         if any(mask is None or mask.dim() != 3 for mask in planes):
             raise ValueError("CopyPaste: each sample needs a mask [N, H, W], one plane an object")
         for i, (mask, box) in enumerate(zip(planes, boxes, strict=True)):
@@ -55,17 +56,17 @@ def paste(batch: Batch, of: Drawn, values: Values) -> None:
                     f"CopyPaste: sample {i} has {len(mask)} masks and {len(box)} boxes; give each object both"
                 )
         padded = isinstance(batch.leaves[masks[0]].value, torch.Tensor) and batch.leaves[masks[0]].sample is None
-        found = [_pasted(i, drawn[i], images, planes, boxes, labels, padded, batch) for i in range(b)]
+        found = [_pasted(i, drawn[i], images, planes, boxes, columns, padded, batch) for i in range(b)]
         for leaves, results in zip(
-            (_leaves(batch, "image"), masks, _only(batch, "boxes"), _only(batch, "labels")),
+            (_leaves(batch, "image"), masks, _only(batch, "boxes"), *along),
             zip(*found, strict=True),
             strict=True,
         ):
             _put(batch, leaves, view, results)
 
 
-def _pasted(i: int, drawn, images, masks, boxes, labels, padded: bool, batch: Batch) -> tuple:
-    """(image, masks, boxes, labels) of sample i with objects of the one in front."""
+def _pasted(i: int, drawn, images, masks, boxes, columns: Sequence[list], padded: bool, batch: Batch) -> tuple:
+    """(image, masks, boxes, what is along in each column) of sample i with objects of the one in front."""
     j = (i - 1) % len(images)
     own, other, image = masks[i], masks[j], images[i]
     taken = chosen(drawn[:2], len(other)) & (drawn[2] > 0.0) & (i != j)
@@ -83,12 +84,12 @@ def _pasted(i: int, drawn, images, masks, boxes, labels, padded: bool, batch: Ba
         found = torch.cat((left, other * taken[:, None, None].to(other.dtype)))
         if both is not None:
             both = [torch.where(keep[:, None], one, torch.nan) for one, keep in zip(both, (alive, taken), strict=True)]
-        labels = _both(labels[i], labels[j], len(own))
+        along = [_both(column[i], column[j], len(own)) for column in columns]
     else:
         found = torch.cat((left[alive], other[taken]))
         both = None if both is None else [both[0][alive], both[1][taken]]
-        labels = _both(labels[i], labels[j], len(own), alive, taken)
-    return image, found, None if both is None else torch.cat(both), labels
+        along = [_both(column[i], column[j], len(own), alive, taken) for column in columns]
+    return image, found, None if both is None else torch.cat(both), *along
 
 
 def _both(own: Any, other: Any, n: int, alive: Any = slice(None), taken: Any = slice(None)) -> Any:

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 import gpuaug as ga
-from gpuaug import presets_timm
+from gpuaug import presets_detection, presets_timm
 from gpuaug.compose import Compose
 from gpuaug.messages import check_keywords, meant, no_attribute, shown
+from gpuaug.presets_detection import jittered
 from gpuaug.transforms.arguments import whole
 
 OPEN = {"image": 0, "mask": 255}  # what is outside of an image
@@ -48,16 +49,6 @@ def _preset(like: Callable | None = None, fixed: Sequence[str] = ()) -> Callable
 
 def _finish(ops: list, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float], compose: dict) -> ga.Compose:
     return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], **compose)
-
-
-def _jittered(name: str, color_jitter: float | Sequence[float] | None) -> list:
-    """ColorJitter as presets take it: one number for brightness, contrast and saturation, or up to four, hue last."""
-    if color_jitter is None:
-        return []
-    several = isinstance(color_jitter, list | tuple)
-    if several and len(color_jitter) > 4:
-        raise ValueError(f"{name}: color_jitter must be one to four numbers, got {shown(color_jitter)}")
-    return [ga.ColorJitter(*(color_jitter if several else [color_jitter] * 3))]
 
 
 @_preset()
@@ -101,7 +92,7 @@ def imagenet_train(
         raise ValueError(f"imagenet_train: policy must be a list of ops, got {shown(policy)}")
     crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
     ops = [crop, ga.RandomHorizontalFlip(flip), *policy]
-    ops += _jittered("imagenet_train", color_jitter)
+    ops += jittered("imagenet_train", color_jitter)
     ops += [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)]
     return ga.Compose([*ops, ga.RandomErasing(erase)] if erase else ops, **compose)
 
@@ -285,11 +276,44 @@ def segmentation_train(
         ga.RandomHorizontalFlip(flip),
         ga.RandomVerticalFlip(vertical_flip),
     ]
-    return _finish([*ops, *_jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
+    return _finish([*ops, *jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
 
+
+@_preset()
+def video_train(
+    size: int = 112,
+    *,
+    scale: tuple[float, float] = (0.6, 1.0),
+    ratio: tuple[float, float] = (0.9, 10 / 9),
+    flip: float = 0.5,
+    color_jitter: float | Sequence[float] | None = (0.4, 0.4, 0.4, 0.1),
+    interpolation: str = "bilinear",
+    dtype: torch.dtype = torch.float32,
+    mean: Sequence[float] = ga.IMAGENET_MEAN,
+    std: Sequence[float] = ga.IMAGENET_STD,
+    **compose: Any,
+) -> ga.Compose:
+    """A crop, a flip and colour for clips [B, T, 3, H, W], one draw a clip: crop and flip as recipes for Kinetics have
+    them (PySlowFast of Feichtenhofer et al., arXiv 1812.03982; torchvision: ``VideoClassificationPresetTrain``), the
+    crop milder.
+
+    ``size``: side of the output in pixels. ``scale``, ``ratio``: range of the crop's area as a fraction of the frame,
+    and of its width over its height. ``flip``: probability; 0 where a mirror makes another class of a clip, as of what
+    goes to the left. ``color_jitter``: as :func:`imagenet_train` takes it. ``interpolation``: of the crop.
+    """
+    crop = ga.RandomResizedCrop(size, scale=scale, ratio=ratio, interpolation=interpolation, antialias=True)
+    ops = [crop, *([ga.RandomHorizontalFlip(flip)] if flip else []), *jittered("video_train", color_jitter)]
+    return _finish(ops, dtype, mean, std, compose)
+
+
+_DETECTION = ("train", "lsj", "ssd", "mosaic", "eval")
+detection_train, detection_lsj, detection_ssd, detection_mosaic, detection_eval = (
+    _preset()(getattr(presets_detection, f"detection_{name}")) for name in _DETECTION
+)
 
 _CROPPED = (imagenet_train, photo_train, randaugment, trivialaugment, autoaugment, three_augment, imagenet_eval)
-_CROPPED += (timm_train, timm_eval, segmentation_train)
+_CROPPED += (timm_train, timm_eval, segmentation_train, video_train)
+_CROPPED += (detection_train, detection_lsj, detection_ssd, detection_mosaic, detection_eval)
 PRESETS: dict[str, Callable[..., ga.Compose]] = {
     f.__name__: f for f in (none, rotate_shift, geometric, cifar_train, *_CROPPED)
 }
@@ -345,6 +369,11 @@ def _keywords(text: str, before: int) -> list[ast.keyword]:
     if not call.keywords or text.rstrip().endswith(","):
         raise ValueError(f"character {before + len(text.rstrip()) + 1}: key=value must follow")
     return call.keywords
+
+
+def keywords_of(text: str) -> list[tuple[str, Any]]:
+    """``"deletion=0.1,crop=(0.5, 1)"`` -> its names and values, in order. Raises ValueError as :func:`parse`."""
+    return [(keyword.arg, _literal(keyword)) for keyword in _keywords(text, 0)]
 
 
 def _literal(keyword: ast.keyword) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from PIL import Image
 import gpuaug as ga
 from gpuaug import presets
 from gpuaug.data import DataError, Loader, Source, decode
-from gpuaug.data.annotated import Annotated, annotated
+from gpuaug.data.annotated import Annotated
+from gpuaug.data.annotated_parts import first_annotated
 from gpuaug.data.decode import read
 from gpuaug.drawing import PAPER, Marks, Tile, contact_sheet
 
@@ -144,17 +146,19 @@ def preview(
     draws: int = 6,
     seed: int = 0,
     size: int = 224,
-    side: int = 160,
+    side: int | None = None,
     most: int = 8,
 ) -> Path:
     """Write a contact sheet of photos under a preset, as fine-tuning would decode and augment them; returns its path.
 
     Where a folder has boxes, masks or keypoints, they are moved and drawn with its images (see
-    :func:`gpuaug.data.annotated.annotated`), which then are not cut to a square before.
+    :func:`gpuaug.data.annotated.annotated`; where it has train/, that of its training part), which then are not cut to
+    a square before.
 
     ``paths``: image files, or folders of them. ``augment``: a preset of :mod:`gpuaug.presets`. ``size``: of the
-    model's input, pixels. ``side``: of a tile. ``most``: images of an annotated folder. Raises :class:`DataError` for
-    a file that is no image, and ValueError for an unknown preset or an output that is not an image file.
+    model's input, pixels. ``side``: of a tile; None: 160, with boxes 240. ``most``: images of an annotated folder.
+    Raises :class:`DataError` for a file that is no image, and ValueError for an unknown preset or an output that is not
+    an image file.
     """
     out = check_sheet(out)
     if draws < 1 or most < 1:
@@ -163,18 +167,30 @@ def preview(
     known = _known(paths, most)
     mean, std = ga.IMAGENET_MEAN, ga.IMAGENET_STD
     pipeline = presets.get(augment, size=size, seed=seed, mean=mean, std=std)
-    rows, stored, legend = [], presets.stored_size(augment, size), ()
-    for r, one in enumerate(known):
-        ids = range(r * draws, (r + 1) * draws)
-        if one.boxes is None and one.masks is None and one.keypoints is None:
-            image = decode(one.path, stored)
-            rows.append([Tile(to_image(image), one.path.stem), *draw_tiles(image, pipeline, ids, mean, std)])
-        else:
-            rows.append(annotated_row(one, pipeline, ids, stored, mean, std))
-            legend = one.classes or legend
+    stored = presets.stored_size(augment, size)
+    rows = _rows(known, pipeline, draws, stored, mean, std)
+    legend = next((one.classes for one in known[::-1] if one.classes), ())
+    side = side or (160 if all(one.boxes is None for one in known) else 240)
     out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows, augment, one_line(pipeline), side, legend).save(out)
     return out
+
+
+def _rows(known: Sequence[Annotated], pipeline: ga.Compose, draws: int, stored: int, mean, std) -> list[list[Tile]]:
+    """A row for each image, with its own draws; those of which the same is known are a batch, and mixed as such."""
+    found: dict[int, list[Tile]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for r, one in enumerate(known):
+        if names := tuple(_kinds(one)):
+            groups.setdefault(names, []).append(r)
+            continue
+        image, ids = decode(one.path, stored), range(r * draws, (r + 1) * draws)
+        found[r] = [Tile(to_image(image), one.path.stem), *draw_tiles(image, pipeline, ids, mean, std)]
+    for places in groups.values():
+        ids = [range(r * draws, (r + 1) * draws) for r in places]
+        rows = annotated_rows([known[r] for r in places], pipeline, ids, stored, mean, std)
+        found |= dict(zip(places, rows, strict=True))
+    return [found[r] for r in range(len(known))]
 
 
 def preview_clips(
@@ -235,41 +251,73 @@ def annotated_row(
 ) -> list[Tile]:
     """An image with what is known of it, its shorter side scaled to ``stored`` (None: as it is), and what becomes of
     both."""
+    return annotated_rows([one], pipeline, [ids], stored, mean, std, epoch)[0]
+
+
+def annotated_rows(
+    known: Sequence[Annotated],
+    pipeline: ga.Compose,
+    ids: Sequence[Sequence[int]],
+    stored: int | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+    epoch: int = 0,
+) -> list[list[Tile]]:
+    """As :func:`annotated_row` of images of which the same is known; those of a column are one batch."""
+    plain = [_scaled(one, stored) for one in known]
+    rows = [
+        [Tile(to_image(image), one.path.stem, _marks(kinds, one.labels, one.classes))]
+        for one, (image, kinds) in zip(known, plain, strict=True)
+    ]
+    images, names = [image for image, _ in plain], list(plain[0][1])
+    given: dict[str, Any] = {name: [kinds[name] for _, kinds in plain] for name in names}
+    if "boxes" in given:
+        given["objects"] = {"labels": [torch.from_numpy(one.objects["labels"]) for one in known]}
+    for column in zip(*ids, strict=True):
+        params = pipeline.sample(images, boxes=given.get("boxes"), ids=list(column), epoch=epoch)
+        pixels, *values = pipeline.apply(images, params, **given)
+        moved = dict(zip(given, values, strict=True))
+        labels = moved.pop("objects", {}).get("labels")
+        for i, (row, y) in enumerate(zip(rows, pixels, strict=True)):
+            mine = {name: _hard(value[i]) if name == "masks" else value[i] for name, value in moved.items()}
+            marks = _marks(mine, known[i].labels if labels is None else labels[i].tolist(), known[i].classes)
+            row.append(Tile(to_image(y, mean, std), caption(params.describe(i)), marks))
+    return rows
+
+
+def _kinds(one: Annotated) -> dict[str, np.ndarray]:
+    """What is known of an image, in the order in which a pipeline gives it back."""
+    kinds = {"masks": one.masks, "boxes": one.boxes, "keypoints": one.keypoints}
+    return {name: value for name, value in kinds.items() if value is not None}
+
+
+def _scaled(one: Annotated, stored: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """An image and what is known of it, its shorter side scaled to ``stored``."""
     image = torch.from_numpy(np.array(read(one.path))).permute(2, 0, 1)
-    kinds = {"boxes": one.boxes, "masks": one.masks, "keypoints": one.keypoints}
-    kinds = {name: torch.from_numpy(value)[None] for name, value in kinds.items() if value is not None}
+    kinds = {name: torch.from_numpy(value)[None] for name, value in _kinds(one).items()}
     if "masks" in kinds and kinds["masks"].shape[-2:] != image.shape[-2:]:
         raise DataError(f"{one.path}: its mask has the size {tuple(kinds['masks'].shape[-2:])}, not its own")
     front = ga.Identity() if stored is None else ga.Resize(stored)
     image, *values = ga.Compose([front], seed=0)(image[None], **kinds)
-    kinds = dict(zip(sorted(kinds, key=("masks", "boxes", "keypoints").index), values, strict=True))
-    tiles = [Tile(to_image(image[0]), one.path.stem, _marks({k: v[0] for k, v in kinds.items()}, one.labels))]
-    several = {name: value.expand(len(ids), *value.shape[1:]) for name, value in kinds.items()}
-    batch = image.expand(len(ids), -1, -1, -1)
-    params = pipeline.sample(batch, ids=list(ids), epoch=epoch)
-    pixels, *values = pipeline.apply(batch, params, **several)
-    for i, y in enumerate(pixels):
-        moved = {name: _hard(value[i]) for name, value in zip(kinds, values, strict=True)}
-        tiles.append(Tile(to_image(y, mean, std), caption(params.describe(i)), _marks(moved, one.labels)))
-    return tiles
+    return image[0], {name: value[0] for name, value in zip(kinds, values, strict=True)}
 
 
 def _hard(value: torch.Tensor) -> torch.Tensor:
     """Of masks [K, H, W] of shares, as mixing makes them, the class that has most of each pixel; 255 where none has
-    half. All else as it is."""
+    half. Masks of numbers as they are."""
     if not (value.ndim == 3 and value.is_floating_point()):
         return value
     return value.argmax(0).to(torch.uint8).masked_fill(value.sum(0) < 0.5, 255)
 
 
-def _marks(kinds: dict[str, torch.Tensor], labels: Sequence[int]) -> Marks:
-    return Marks(**{name: value.numpy() for name, value in kinds.items()}, classes=list(labels) or None)
+def _marks(kinds: dict[str, torch.Tensor], labels: Sequence[int], names: Sequence[str]) -> Marks:
+    return Marks(**{name: value.numpy() for name, value in kinds.items()}, classes=list(labels) or None, names=names)
 
 
 def _known(paths: Sequence[str | Path], most: int) -> list[Annotated]:
     known: list[Annotated] = []
     for path in map(Path, paths):
-        known += annotated(path, most) if path.is_dir() else [Annotated(path)]
+        known += first_annotated(path, most) if path.is_dir() else [Annotated(path)]
     if not known:
         raise DataError("name at least one photo")
     return known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +62,7 @@ class Batch:
     _part: Part | None = field(default=None, repr=False)
     _keywords: int = field(default=0, repr=False)
     _several: bool = field(default=False, repr=False)
+    _objects: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def bare(self) -> bool:
@@ -75,14 +76,22 @@ class Batch:
 
     def rebuild(self, values: Sequence[Any]) -> Any:
         """What came in, with a value in place of each leaf: the positional structure, and behind it what was given by
-        keyword, in the order labels, masks, boxes, keypoints."""
+        keyword, in the order labels, masks, boxes, keypoints, objects."""
         if len(values) != len(self.leaves):
             raise ValueError(f"{len(values)} values for {len(self.leaves)} leaves")
         at = len(values) - self._keywords
         found = values[0] if self._part is None else self._part.filled(iter(values[:at]))
-        if not self._keywords:
+        behind = list(values[at:])
+        if self._objects is not None:
+            first = len(behind) - len(self._objects)
+            behind[first:] = [dict(zip(self._objects, behind[first:], strict=True))]
+        if not behind:
             return found
-        return (*found, *values[at:]) if self._several else (found, *values[at:])
+        return (*found, *behind) if self._several else (found, *behind)
+
+    def goes_with_boxes(self, number: int) -> bool:
+        """Whether a leaf was given in ``objects``."""
+        return number >= len(self.leaves) - len(self._objects or ())
 
 
 def is_plain(inputs: tuple) -> bool:
@@ -119,7 +128,14 @@ def twice(labels: Any) -> None:
     raise TypeError("labels were given twice, behind the images and as labels=")
 
 
-def read(inputs: tuple, labels: Any = None, masks: Any = None, boxes: Any = None, keypoints: Any = None) -> Batch:
+def read(
+    inputs: tuple,
+    labels: Any = None,
+    masks: Any = None,
+    boxes: Any = None,
+    keypoints: Any = None,
+    objects: Mapping[str, Any] | None = None,
+) -> Batch:
     """What the positional inputs and those by keyword hold.
 
     Positional inputs follow torchvision.transforms.v2: any nesting of tuples, lists, dicts and what else is registered
@@ -134,6 +150,8 @@ def read(inputs: tuple, labels: Any = None, masks: Any = None, boxes: Any = None
         masks: [B, H, W] or [B, N, H, W], or a list of [H, W] or [N, H, W].
         boxes: float XYXY [B, N, 4], or a list of [N, 4]; or tv_tensors, which know their format.
         keypoints: float [B, N, 2] or [B, N, K, 2], or a list of such without B.
+        objects: by name, what there is one of for each of `boxes`: tensors [B, N, ...] beside those of one tensor,
+            lists of [N, ...] beside a list.
 
     All are without the batch's axis beside one image, with one more for the frames of clips, and may be arrays; masks
     Pillow images, too.
@@ -153,6 +171,8 @@ def read(inputs: tuple, labels: Any = None, masks: Any = None, boxes: Any = None
         if value is not None:
             batch.leaves.append(_by_keyword(name, value, batch))
             batch._keywords += 1
+    if objects is not None:
+        batch._objects = _with_objects(objects, boxes, batch)
     return batch
 
 
@@ -264,6 +284,36 @@ def _by_keyword(name: str, value: Any, batch: Batch) -> Leaf:
     if len(value) != len(batch.images):
         raise ValueError(f"{name} must go with {len(batch.images)} images, got a list of {len(value)}")
     return Leaf(kind, [_tensor(name, kind, x, False, batch.clip) for x in value], None, value)
+
+
+def _with_objects(objects: Any, boxes: Any, batch: Batch) -> tuple[str, ...]:
+    """Add a leaf for each thing that the boxes by keyword have one of; returns the names."""
+    if not isinstance(objects, Mapping) or not all(isinstance(name, str) for name in objects):
+        raise TypeError(f'objects must be a dict such as {{"labels": ...}}, got {shown(objects)}')
+    if boxes is None or batch.clip:
+        raise TypeError("objects goes with boxes=, beside images: each of these has one" + " of a clip" * batch.clip)
+    given = next(leaf.value for leaf in batch.leaves[::-1] if leaf.kind == "boxes")
+    for name, value in objects.items():
+        told = f"objects[{name!r}]"
+        if isinstance(given, torch.Tensor):
+            _check_rows(told, value, given.shape[:-1])
+        elif type(value) not in (list, tuple) or len(value) != len(given):
+            raise TypeError(f"{told} must be a list of {len(given)} tensors, as boxes is, got {shown(value)}")
+        else:
+            for i, one in enumerate(value):
+                _check_rows(f"{told}[{i}]", one, given[i].shape[:-1])
+        value = value if isinstance(value, torch.Tensor) else list(value)
+        batch.leaves.append(Leaf("objects", value, 0 if batch.single else None, value))
+    batch._keywords += len(objects)
+    return tuple(objects)
+
+
+def _check_rows(told: str, value: Any, rows: torch.Size) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{told} must be a tensor, got {shown(value)}; torch.as_tensor makes one")
+    if value.shape[: len(rows)] != rows:
+        wanted = ", ".join(map(str, rows))
+        raise ValueError(f"{told} must be [{wanted}, ...], one for each box, got the shape {tuple(value.shape)}")
 
 
 def _tensor(name: str, kind: str, value: Any, batched: bool, clip: bool) -> torch.Tensor:

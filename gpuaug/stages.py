@@ -28,7 +28,7 @@ from .samples import is_plain
 if TYPE_CHECKING:
     from .compose import Compose
 
-ORDER = ("labels", "masks", "boxes", "keypoints")
+ORDER = ("labels", "masks", "boxes", "keypoints", "objects")
 RESERVED = 64  # streams of an op of which no trial says how many it takes
 Path = tuple[int, ...]
 

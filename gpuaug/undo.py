@@ -23,7 +23,7 @@ def matrix_of_params(params: Params) -> torch.Tensor:
     program, table = params.program, params.table
     if program.tiles:
         raise ValueError("Mosaic: lays several samples on one canvas, which no matrix says")
-    flat = table.reshape(-1, table.shape[-1])
+    flat = table.reshape(table.shape[:-1].numel(), table.shape[-1])  # which may have no columns
     rows = torch.zeros((len(flat), plan.ROW), dtype=torch.int64, device="cpu")
     sizes = torch.tensor(params.sizes, dtype=torch.int64, device="cpu").view(-1, 2)
     rows[:, [plan.ROW_H, plan.ROW_W]] = sizes.repeat(len(flat) // max(len(sizes), 1), 1)

@@ -2,8 +2,8 @@
 
 Each process leaves what its model saw and what came out, as OUT/rank.json. In FINETUNING are further options as JSON,
 and "stop": [rank, batch] presses Ctrl-C there; "wait" is for so many seconds before each batch; "report": false leaves
-none; "agree": seconds between two questions whether to stop; "kill": n ends the process by SIGKILL at the n-th of its
-moments, which is noted in OUT/moments.
+none; "clips": true takes clips; "agree": seconds between two questions whether to stop; "kill": n ends the process by
+SIGKILL at the n-th of its moments, which is noted in OUT/moments.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
-from gpuaug.data import Parts, digits
-from gpuaug.finetune import Config, Interrupted, feed, feeds, finetune, loop, report, resume, sharing
+from gpuaug.data import Parts, Source, digits
+from gpuaug.finetune import Config, Interrupted, feed, feeds, finetune, loop, report, resume, sharing, video
 
 HEAVY = ["gpuaug.finetune.loop", "timm.optim", "sklearn.datasets", "scipy.stats", "matplotlib.figure"]  # imports
 seen: dict[str, float] = {}
@@ -44,6 +44,10 @@ class Noted(feed.Feed):
                 if Noted.stop == [int(os.environ.get("RANK", 0)), Noted.steps]:
                     signal.raise_signal(signal.SIGINT)
             yield x, labels, ids
+
+
+class NotedClips(Noted, video.ClipFeed):
+    """The same, of clips."""
 
 
 class Moments:
@@ -79,6 +83,19 @@ def few() -> Parts:
     return Parts("few", train.subset(range(100)), val, test)
 
 
+def few_clips() -> Parts:
+    """The same digits as clips: each goes to the left or the right, which is its class."""
+    parts = few()
+
+    def moving(source: Source) -> Source:
+        labels = source.ids % 2
+        images = torch.stack([source.images.roll(t, 3) for t in range(3)], 1)
+        images[labels == 0] = images[labels == 0].flip(1)
+        return Source(images, source.ids, labels, ("to_left", "to_right"))
+
+    return Parts("few", *(moving(part) for part in (parts.train, parts.val, parts.test)))
+
+
 def main(out: Path, batch_size: int, run: str | None = None) -> None:
     torch.set_num_threads(1)
     made = loop.Trainer.__init__
@@ -89,7 +106,7 @@ def main(out: Path, batch_size: int, run: str | None = None) -> None:
             held[name] = (value.to_local() if hasattr(value, "to_local") else value).numel()
 
     loop.Trainer.__init__ = noted
-    feeds.Feed = Noted
+    feeds.Feed, video.ClipFeed = Noted, NotedClips
     options = {
         "model": "test_resnet",
         "recipe": "finetune",
@@ -107,10 +124,11 @@ def main(out: Path, batch_size: int, run: str | None = None) -> None:
         Noted.moments = Moments(out, options.pop("kill"))
     if not options.pop("report", True):
         report.after = lambda job: None
+    parts = few_clips() if options.pop("clips", False) else few()
     if run is None:
-        result = finetune(Config(**{"batch_size": batch_size} | options), parts=few())
+        result = finetune(Config(**{"batch_size": batch_size} | options), parts=parts)
     else:
-        result = resume(run, parts=few())
+        result = resume(run, parts=parts)
     found = {"seen": seen, "held": held, "history": result.history, "metrics": result.metrics, "run": str(result.run)}
     (out / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(found))
 

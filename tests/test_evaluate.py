@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: E402
 import gpuaug as ga  # noqa: E402
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import DataError, Parts, Source, digits, folder  # noqa: E402
-from gpuaug.finetune import Config, Run, evaluations, finetune, page, testing  # noqa: E402
+from gpuaug.finetune import Config, Run, evaluations, finetune, page_comparison, testing  # noqa: E402
 from gpuaug.finetune.evaluations import Asked  # noqa: E402
 from gpuaug.finetune.metrics import wilson  # noqa: E402
 
@@ -335,7 +335,9 @@ def test_the_page_is_of_an_evaluation(run, pages, data):
     content = (made.folder / "report.html").read_text(encoding="utf-8")
     assert f"An evaluation of the run {run.folder.name}." in content and "test images" not in content
     assert "<h2>Evaluation</h2>" in content and "<h2>Training</h2>" not in content and "<h2>Speed</h2>" not in content
-    both = page.write_comparison([run.folder, made.folder], run.folder / "both.html").read_text(encoding="utf-8")
+    both = page_comparison.write_comparison([run.folder, made.folder], run.folder / "both.html").read_text(
+        encoding="utf-8"
+    )
     assert "+0.0 points (+0.0 to +0.0)" in both
 
 
@@ -346,7 +348,7 @@ def test_the_page_is_of_an_evaluation(run, pages, data):
         ("{1} --data {0}/nowhere", "nowhere: no such folder"),
         ("{1} --data {0}/nowhere.csv", "nowhere.csv: cannot be read as CSV"),
         ("{1} --robustness -1", "robustness must be at least 0, got -1"),
-        ("{1} --batch-size 0", "batch_size must be at least 1, got 0"),
+        ("{1} --batch-size 0", "--batch-size must be at least 1, got 0"),
         ("{1} --device cuda:99", "device 'cuda:99' cannot be used"),
     ],
 )

@@ -61,6 +61,12 @@ def test_video_clips() -> None:
     assert len(losses(text)) == 1 and re.search(r"test accuracy [\d.]+%", text)
 
 
+def test_video_finetune(tmp_path: Path) -> None:
+    text = run("video_finetune", "--clips", 2, "--size", 32, "--epochs", 1, "--out", tmp_path)
+    assert "no flip: it would make pan_left and pan_right of each other" in text
+    assert re.search(r"clip 0: \w+ \(\d+%\), is pan_down", text) and re.search(r"test accuracy [\d.]+%", text)
+
+
 def test_detection(data_dir: Path) -> None:
     text = run("detection", needed(data_dir / "blood_cells" / "test"), "--size", 96, "--batch-size", 2)
     assert len(losses(text)) == 1 and int(re.search(r"(\d+) boxes", text)[1]) > 0
@@ -116,6 +122,13 @@ def test_text_tokens(data_dir: Path) -> None:
     text = run("text_tokens", needed(data_dir / "text" / "sentence_polarity"), "--each", 300, "--epochs", 4)
     found = losses(text)
     assert found[-1] < found[0] and float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 56
+
+
+def test_text_finetune(data_dir: Path, tmp_path: Path) -> None:
+    needs("tokenizers", "accelerate", "timm", "tqdm", "matplotlib")
+    folder = needed(data_dir / "text" / "sentence_polarity")
+    text = run("text_finetune", folder, "--each", 100, "--epochs", 4, "--out", tmp_path)
+    assert float(re.search(r"accuracy ([\d.]+)%", text)[1]) > 54 and "a moving film" in text
 
 
 def test_each_is_short(tracked: list[Path]) -> None:

@@ -135,7 +135,7 @@ def test_another_process_answers_as_the_model_does(name, format, tmp_path):
 
 
 def test_weights_load_again_and_say_what_they_are(tmp_path):
-    model = classifier("test_resnet", None, 32, several=True, resize=40)
+    model = classifier("test_resnet", None, 32, several=True, resize=40).to(memory_format=torch.channels_last)
     done = model.export(tmp_path / "copy.safetensors")
     again = ga.load(done.path, device="cpu")
     assert again.about == model.about and done.logits == 0
@@ -240,7 +240,7 @@ def test_the_command_checks_on_the_runs_own_images(run, capfd):
         ("", "say --format, or give an --out that ends in .pt2, .onnx, .safetensors"),
         ("--out {0}/model.bin", "model.bin: no format by this ending"),
         ("--out {0}/model.pt2 --format onnx", "format onnx was asked for, and the ending says torch-export"),
-        ("--format torch-export --no-dynamic-batch --batch-size 0 --out {0}/m.pt2", "batch-size must be at least 1"),
+        ("--format torch-export --no-dynamic-batch --batch-size 0 --out {0}/m.pt2", "--batch-size must be at least 1"),
         ("--format onnx --runs {0}", "there is no run '4'; there are: none"),
     ],
 )

@@ -135,9 +135,11 @@ def test_wrong_weights_are_refused(tmp_path):
 def test_a_preset_gives_the_model_what_it_wants(name):
     images = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     size = 32 if name in ("cifar_train", "imagenet_train", "imagenet_eval") else 40
-    y = presets.get(name, size=size, seed=0, mean=[0.5] * 3, std=[0.25] * 3)(images)
+    given = {"boxes": torch.tensor([[[8.0, 8.0, 30.0, 36.0]]] * 3)} if name == "detection_ssd" else {}
+    y = presets.get(name, size=size, seed=0, mean=[0.5] * 3, std=[0.25] * 3)(images, **given)
+    y = y[0] if given else y
     assert y.shape == (3, 3, size, size) and y.dtype == torch.float32
-    assert y.amin() >= -2 and y.amax() <= 2 and y.std() > 0.5
+    assert y.amin() >= -2 and y.amax() <= 2 and y.std() > (0.4 if given else 0.5)  # a canvas of one colour
 
 
 def test_the_preset_none_changes_nothing_but_the_scale():

@@ -106,6 +106,16 @@ def test_two_processes_come_to_what_one_comes_to(context, tmp_path, alone, way):
         )
 
 
+def test_two_processes_see_the_same_clips(context, tmp_path):
+    options = {"clips": True, "model": "resnet20", "pooling": "mean", "epochs": 2, "lr": 0.001}
+    alone = Launched(context, tmp_path / "alone", 1, 20, **options).end()
+    first = Launched(context, tmp_path / "two", 2, 10, **options).end()
+    second = json.loads((tmp_path / "two" / "1.json").read_text())
+    assert not first["seen"].keys() & second["seen"].keys() and first["seen"] | second["seen"] == alone["seen"]
+    assert len({name.split()[2] for name in alone["seen"]}) == 202, "each clip of the three parts"
+    close(alone, first)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_one_is_stopped_and_all_stop_after_the_same_step_and_go_on(context, tmp_path, way):
     options = {"way": WAYS[way], "epochs": 2, "frozen_bn": False}

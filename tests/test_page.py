@@ -25,7 +25,7 @@ for needed in ("accelerate", "matplotlib", "scipy", "sklearn", "timm"):
 from PIL import Image  # noqa: E402
 
 from gpuaug.data import digits  # noqa: E402
-from gpuaug.finetune import evaluating, page, pictures, robustness  # noqa: E402
+from gpuaug.finetune import evaluating, page, page_comparison, pictures, robustness  # noqa: E402
 from gpuaug.finetune.metrics import Evaluation, mistakes, paired, wilson  # noqa: E402
 from gpuaug.finetune.runs import Run  # noqa: E402
 from gpuaug.gallery import sample_photos  # noqa: E402
@@ -369,7 +369,7 @@ def test_no_such_run(tmp_path):
 
 
 def test_several_runs_on_one_page(run, other, tmp_path):
-    path = page.write_comparison([run, other], tmp_path / "new" / "comparison.html")
+    path = page_comparison.write_comparison([run, other], tmp_path / "new" / "comparison.html")
     seen = Seen(path)
     assert len(seen.alts) == 2 and all(source.startswith("data:") for source in seen.fetched)
     assert "2 runs side by side" in seen.text and seen.text.count(other.name) == 3
@@ -391,16 +391,16 @@ def test_runs_on_other_images_are_named_so(run, tmp_path):
     facts["resolved"]["data"]["fingerprint"] = "ffff"
     (other / "config.json").write_text(json.dumps(facts))
     (other / "predictions.npz").unlink()
-    seen = Seen(page.write_comparison([run, other], tmp_path / "c.html"))
+    seen = Seen(page_comparison.write_comparison([run, other], tmp_path / "c.html"))
     assert "different images" in seen.text and "McNemar" not in seen.text and "Without an evaluation.json" in seen.text
     assert str(other) in seen.text, "two runs of one name are not told apart"
 
 
 def test_a_comparison_of_nothing(tmp_path):
     with pytest.raises(ValueError, match="name at least one run"):
-        page.write_comparison([], tmp_path / "c.html")
+        page_comparison.write_comparison([], tmp_path / "c.html")
     (tmp_path / "8").mkdir()
-    seen = Seen(page.write_comparison([tmp_path / "8"], tmp_path / "c.html"))
+    seen = Seen(page_comparison.write_comparison([tmp_path / "8"], tmp_path / "c.html"))
     assert "None of these runs has a robustness.json" in seen.text
 
 
@@ -472,7 +472,7 @@ def looked_at(pages: list[Path], widths: tuple[int, ...], folder: Path) -> dict[
 
 def test_a_browser_shows_the_pages_and_nothing_overflows(run, other, tmp_path):
     browser()
-    pages = [page.write(run), page.write_comparison([run, other] * 3, tmp_path / "comparison.html")]
+    pages = [page.write(run), page_comparison.write_comparison([run, other] * 3, tmp_path / "comparison.html")]
     found = looked_at(pages, (400, 1400), tmp_path)
     assert sorted(found) == ["comparison-1400", "comparison-400", "report-1400", "report-400"]
     for name, line in found.items():

@@ -272,6 +272,8 @@ def test_a_sheet_shows_images_with_their_answers(weights, tmp_path, capsys, monk
         ("{1}/photos --workers -1", "workers must be at least 0, got -1"),
         ("{1}/photos --device cuda:99", "device 'cuda:99' cannot be used"),
         ("{0}", "no images in this folder"),
+        ("{0}/fotos", "fotos: there is no such file or folder; name files, or folders"),
+        ("{0}/a.jpg {0}/b.jpg", "a.jpg: there is no such file or folder, and none of the others is there"),
     ],
 )
 def test_bad_input_gets_one_line(weights, photos, place, tmp_path, capsys, args, words):

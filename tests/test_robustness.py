@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug.data import DataError, Loader, Parts, Source, arrays  # noqa: E402
-from gpuaug.finetune import Config, Run, corrupted, evaluations, finetune, page, recipes, robustness  # noqa: E402
+from gpuaug.finetune import Config, Run, corrupted, evaluations, finetune, page_comparison, recipes, robustness  # noqa: E402
 from gpuaug.finetune.feed import Input  # noqa: E402
 from gpuaug.finetune.metrics import wilson  # noqa: E402
 from gpuaug.finetune.robustness import CORRUPTIONS, STRENGTHS, measure, pipelines  # noqa: E402
@@ -315,6 +315,8 @@ def test_a_run_decides_and_says_so(tmp_path):
     again = Run(finetune(Config(**quick, seed=1, out=tmp_path), parts=few()).run)
     said = f"These were not measured on the same images ({run.folder.name} on 40, {other.folder.name} on 20)"
     path = tmp_path / "both.html"
-    assert said in page.write_comparison([run.folder, other.folder, none.folder], path).read_text()
+    assert said in page_comparison.write_comparison([run.folder, other.folder, none.folder], path).read_text()
     assert f"Without a robustness.json: {none.folder.name}." in path.read_text()
-    assert "not measured on the same" not in page.write_comparison([run.folder, again.folder], path).read_text()
+    assert (
+        "not measured on the same" not in page_comparison.write_comparison([run.folder, again.folder], path).read_text()
+    )

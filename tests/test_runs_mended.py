@@ -21,7 +21,7 @@ import gpuaug as ga  # noqa: E402
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import Source  # noqa: E402
 from gpuaug.data.items import Made, Slice  # noqa: E402
-from gpuaug.finetune import Config, evaluating, page, pictures, report, robustness, runs, screen  # noqa: E402
+from gpuaug.finetune import Config, evaluating, page, page_comparison, pictures, report, robustness, runs, screen  # noqa: E402
 
 PLAIN = ga.Compose([ga.Resize((16, 16)), ga.ToDtype(torch.float32, scale=True), ga.Normalize((0.5,) * 3, (0.5,) * 3)])
 CLASSES = ("cat", "dog")
@@ -151,12 +151,12 @@ def test_a_half_written_picture_is_done_again(tmp_path, monkeypatch):
 def test_pages_and_evaluations_are_written_whole(tmp_path, monkeypatch, what):
     run, written = predicted(tmp_path / "run", photos(tmp_path, 0, 4)), []
     write = runs.write
-    for module, name in ((runs, "write"), (page, "write_file")):
+    for module, name in ((runs, "write"), (page, "write_file"), (page_comparison, "write_file")):
         monkeypatch.setattr(module, name, lambda path, content: (written.append(path.name), write(path, content)))
     if what == "page":
         page.write(run.folder)
     elif what == "comparison":
-        page.write_comparison([run.folder], tmp_path / "new" / "both.html")
+        page_comparison.write_comparison([run.folder], tmp_path / "new" / "both.html")
     else:
         evaluating.complete(run.folder)
     wanted = {"page": "report.html", "comparison": "both.html", "evaluation": "evaluation.json"}[what]

@@ -27,7 +27,7 @@ from gpuaug.data import DataError, Loader, Source, coco, masks  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
 from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, recipes, runs, segmenters  # noqa: E402
-from gpuaug.finetune.page import write_comparison  # noqa: E402
+from gpuaug.finetune.page_comparison import write_comparison  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
 from gpuaug.finetune.screen import Screen  # noqa: E402
 from gpuaug.finetune.segment import Segment, Segmented, pixel_loss  # noqa: E402

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -380,6 +381,13 @@ def test_coco_voc_and_masks(data_dir):
     by_id = dict(zip(boxes.ids.tolist(), boxes.targets, strict=True))
     for one, target in zip(xmls.ids.tolist(), xmls.targets, strict=True):
         other = by_id[one]
+        if len(target.boxes) > len(other.boxes):  # one pixel in the XML, no area in the JSON
+            kept = (target.boxes[:, 2:] - target.boxes[:, :2] > 1).all(1)
+            target = replace(
+                target,
+                boxes=target.boxes[kept],
+                labels=[k for k, keep in zip(target.labels, kept, strict=True) if keep],
+            )
         assert target.path.name == other.path.name and len(target.boxes) == len(other.boxes)
         names = sorted(target.classes[k] for k in target.labels)
         assert names == sorted(other.classes[k] for k in other.labels)

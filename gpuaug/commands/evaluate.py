@@ -75,5 +75,5 @@ def words(made: Made) -> str:
         lines.append(f"damaged  {len(bad):,} {made.model.noun}s are left out: {'; '.join(bad[:NAMED])}{more}")
     lines += ["", made.model.words(found), ""]
     if made.robustness:
-        lines.append(f"robust   {robustness_words(made.robustness)}")
+        lines.append(f"robust   {robustness_words(made.robustness, made.model.noun)}")
     return "\n".join([*lines, f"wrote    {made.folder}/: {', '.join(sorted(p.name for p in made.folder.iterdir()))}"])

@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predict:
-    """Tell what a fine-tuned model sees in images: a row of CSV each, or JSON, or a contact sheet.
+    """Tell what a fine-tuned model sees in images, or makes of texts: a row of CSV each, or JSON, or a contact sheet.
 
     Of images that cannot be read the column error says why; the exit status is 1 then.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Its folder, or its name or number in --runs; or a .safetensors file that it wrote."""
-    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
-    """Image files, or folders of them at any depth."""
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")] = ()
+    """Image files, or folders of them at any depth; of text .csv, .tsv, .jsonl, .parquet, or .txt, a text a line."""
+    text: tuple[str, ...] = ()
+    """Of text: such a text itself, in quotes."""
+    text_column: str | None = None
+    """Of text: the column of texts, by default one of the usual names."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """A .csv, .json or .png file, of a segmenter also a folder for masks; by default rows of CSV go to stdout."""
     format: Literal["csv", "json", "sheet", "masks"] | None = None
@@ -54,12 +58,15 @@ def run(command: Predict) -> int:
     from gpuaug.finetune.asking import format_of
     from gpuaug.finetune.predictions import ON_SHEET
 
+    if command.inputs and not any(os.path.exists(path) for path in command.inputs):
+        others = ", and none of the others is there" if len(command.inputs) > 1 else ""
+        raise ValueError(f"{command.inputs[0]}: there is no such file or folder{others}; name files, or folders")
     model = ga.load(command.run, out=command.runs, device=command.device)
     format = format_of(command.out, command.format, model.formats)
     asked = model.asked(**given(command))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        source, names = asked.listed(list(command.inputs))
+        source, names = asked.listed(model.inputs(command.inputs, command.text))
     for one in told:  # files in folders that are no images
         print(f"gpuaug: {one.message}", file=sys.stderr)
     most = min(ON_SHEET, model.on_sheet)
@@ -79,7 +86,7 @@ def run(command: Predict) -> int:
 def given(command: Predict) -> dict[str, object]:
     """The options of a model's predict: those of every task, and others where they were given."""
     values = {field.name: (getattr(command, field.name), field.default) for field in fields(command)}
-    here = ("run", "inputs", "out", "format", "device", "runs")  # the command's own
+    here = ("run", "inputs", "text", "out", "format", "device", "runs")  # the command's own
     every = ("batch_size", "workers")
     return {
         name: value

@@ -215,7 +215,7 @@ def _write_newest(command: List, there: list[tuple[Run, Summary]]) -> None:
 
 
 def _write_page(folders: Sequence[Path], html: str, out: Path) -> None:
-    from gpuaug.finetune.page import write_comparison
+    from gpuaug.finetune.page_comparison import write_comparison
 
     path = Path(html) if html else out / PAGE
     if path.suffix.lower() not in (".html", ".htm"):

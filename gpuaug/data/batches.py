@@ -351,7 +351,7 @@ class Maker:
         their `index`, of a data set."""
         labels, targets, ids = self.beside(positions)
         if self.augment is None:
-            return (images, labels, ids) if targets is None else (images, labels, targets, ids)
+            return (images, labels, ids) if targets is None else (images, labels, named_alike(targets), ids)
         keywords = {"index": index, "ids": ids, "epoch": epoch}
         if isinstance(self.augment, MultiCrop):
             return self.augment(images, **keywords), labels, ids
@@ -364,17 +364,24 @@ class Maker:
         labels = None if source.labels is None else moved(source.labels[index], self.device, source.labels.dtype)
         return labels, self._targets(positions), moved(source.ids[index], self.device, torch.int64)
 
-    def _targets(self, positions: np.ndarray) -> dict[str, list[torch.Tensor]] | None:
-        """What is beside images by kind, each a list with a tensor for each sample."""
+    def _targets(self, positions: np.ndarray) -> dict[str, Any] | None:
+        """What is beside images by kind, each a list with a tensor for each sample; "objects" a dict of such lists."""
         if self.source.targets is None:
             return None
         known = [self.source.targets[i] for i in positions.tolist()]
         found = {kind: [getattr(one, kind) for one in known] for kind in KINDS}
         found = {kind: values for kind, values in found.items() if all(value is not None for value in values)}
-        return {
-            kind: [moved(torch.as_tensor(value), self.device, torch.as_tensor(value).dtype) for value in values]
-            for kind, values in found.items()
-        }
+        found: dict[str, Any] = {kind: self._beside(values) for kind, values in found.items()}
+        if "boxes" in found:
+            objects = [getattr(one, "objects", {}) for one in known]
+            names = [name for name in objects[0] if all(name in one for one in objects)]
+            if names:
+                found["objects"] = {name: self._beside([one[name] for one in objects]) for name in names}
+        return found
+
+    def _beside(self, values: Sequence[Any]) -> list[torch.Tensor]:
+        tensors = [torch.as_tensor(value) for value in values]
+        return [moved(tensor, self.device, tensor.dtype) for tensor in tensors]
 
 
 def _leave_out(batch: Batch, bad: dict[int, str]) -> None:
@@ -408,4 +415,9 @@ def sample(found: Any, labels: Any, targets: dict | None, ids: torch.Tensor) -> 
     labels = None if labels is None else rest.pop(0)
     if targets is None:
         return images, labels, ids
-    return images, labels, {kind: rest.pop(0) for kind in targets}, ids
+    return images, labels, named_alike({kind: rest.pop(0) for kind in targets}), ids
+
+
+def named_alike(targets: dict[str, Any]) -> dict[str, Any]:
+    """What is beside images, that of boxes by its own names beside them."""
+    return {**{kind: value for kind, value in targets.items() if kind != "objects"}, **targets.get("objects", {})}

@@ -18,7 +18,7 @@ from ..kernels.torch import dialect
 from . import video
 from .decode import cover
 from .errors import DataError, named
-from .folders import ENDINGS, Walk, classes_in, ids_below, labelled_paths, open_parts
+from .folders import ENDINGS, Walk, classes_in, folders_in, ids_below, labelled_paths, open_parts, part_of
 from .sources import Parts, Source, copied
 
 VIDEOS = frozenset((".mp4", ".m4v", ".avi", ".mov", ".webm", ".mkv", ".gif", ".mpg", ".mpeg"))
@@ -180,6 +180,39 @@ def by_video(values: torch.Tensor, ids: torch.Tensor, source: Source) -> tuple[t
     total.index_add_(0, which.to(values.device), values)
     counts = torch.bincount(which).to(values)
     return total / counts.view(-1, *[1] * (values.dim() - 1)), found
+
+
+def are_clips(root: str | Path) -> bool:
+    """Whether it is plain that the class folders in a folder, or in its training part, hold clips: none has images
+    right in it, and each has video files (GIFs are images, too), or folders of images that are counted without a gap
+    from 0 or 1."""
+    root = Path(root)
+    if not root.is_dir():
+        return False
+    train = [name for name in folders_in(root) if part_of(name) == "train" and folders_in(root / name)]
+    top = root / train[0] if train else root
+    classes = folders_in(top)
+    return bool(classes) and all(_holds_clips(top / name) for name in classes)
+
+
+def _holds_clips(folder: Path) -> bool:
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    endings = {os.path.splitext(name)[1].lower() for name in names}
+    if endings & FRAMES:
+        return False
+    if endings & (VIDEOS - ENDINGS):
+        return True
+    inner = folders_in(folder)
+    return bool(inner) and all(_are_counted(folder / name) for name in inner)
+
+
+def _are_counted(folder: Path) -> bool:
+    names = [path.name for path in folder.iterdir() if path.suffix.lower() in FRAMES and path.name[0] != "."]
+    parts = [re.split(r"([0-9]+)(?=[^0-9]*$)", os.path.splitext(name)[0]) for name in names]
+    if len(names) < 2 or len({tuple(part[::2]) for part in parts}) != 1 or len(parts[0]) != 3:
+        return False
+    numbers = sorted(int(part[1]) for part in parts)
+    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _grouped(paths: Sequence[Path], top: Path) -> list[Clip]:

@@ -56,7 +56,9 @@ class Report:
 
 
 class Loader:
-    """Batches (images, labels, ids) of a source, augmented, on the device.
+    """Batches (images, labels, ids) of a source, augmented, on the device; (images, labels, targets, ids) where it has
+    targets: a dict with "masks", "boxes" and "keypoints", as far as they are known, and beside boxes of what there is
+    one of for each of them, such as "labels"; each a list with a tensor for each image.
 
     A draw is a function of (seed, epoch, id). So the loader first asks the pipeline which part of each image it will
     read, and decodes no more than that. Workers do, ahead of the loop, and no more than a few batches.

@@ -45,19 +45,23 @@ class Classify(Task):
     def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
         return models.of_weights(config, given.train.size if given else None)
 
+    def opened(self, config: Config) -> Parts:
+        """The parts of ``config.data`` as they lie there."""
+        return open_parts(config.data, config.size, val_fraction=0.0)
+
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
-        parts, words = with_validation(config, open_parts(config.data, config.size, val_fraction=0.0))
+        parts, words = with_validation(config, self.opened(config), self.noun)
         root, told = Path(config.data), [words] if words else []
         for name, part in (("validation", parts.val), ("test", parts.test)):
             if part is None:
                 continue
-            folder = None if config.data == "digits" else _top(part, root)
+            folder = _top(part, root) if part.images is None else None
             if folder is not None and part_of(folder) and folder != _top(parts.train, root):
                 if name == "validation" and config.val_fraction not in (0, unused.DEFAULTS["val_fraction"]):
                     unused.refuse("val_fraction", f"the folder {folder} in the data", "it is the validation part")
                 told.append(f"{name}: the folder {folder}")
             else:
-                told.append(f"{name}: {len(part):,} images set aside, the same ones each time")
+                told.append(f"{name}: {len(part):,} {self.noun}s set aside, the same ones each time")
         return parts, told
 
     def check_parts(self, parts: Parts, processes: int) -> None:
@@ -84,7 +88,7 @@ class Classify(Task):
         return feeds.probe_feeds(model, *shared) if recipe.name == "probe" else feeds.image_feeds(*shared)
 
     def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
-        return corrupted.decided(config, recipe, parts)
+        return corrupted.decided(config, recipe, parts, noun=self.noun)
 
     def losses(
         self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any
@@ -112,14 +116,22 @@ class Classify(Task):
     def hits(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return hits(outputs, targets, self.several).sum()
 
+    def answers(self, job: Job, model: nn.Module, feed: Feed) -> Predicted:
+        """What the model says of the samples of a feed."""
+        return predict(model, feed, job.accelerator, job.config.tta, self.outputs_of(model))
+
     def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Predicted]:
-        found = predict(model, feed, job.accelerator, job.config.tta)
+        found = self.answers(job, model, feed)
         logits, labels, device = found.outputs, found.labels, job.accelerator.device
         loss = float(job.judged(logits.to(device), labels.to(device)))
         scores = {"accuracy": hits(logits, labels, self.several).mean().item(), "loss": loss}
         best = job.best.removeprefix("-")
         scores |= {best: metrics.averages(logits, labels)[best]} if best in self.further else {}
         return scores | {name: float(function(logits, labels)) for name, function in job.metrics.items()}, found
+
+    def outputs_of(self, model: nn.Module) -> Callable:
+        """What makes outputs of a feed's batches."""
+        return model
 
     def write_predictions(self, job: Job, predicted: Predicted) -> None:
         if job.main:
@@ -152,4 +164,5 @@ def hits(logits: Tensor, labels: Tensor, several: bool) -> Tensor:
 
 
 def _top(part: Source, root: Path) -> str:
-    return part.items[0].relative_to(root).parts[0]
+    item = part.items[0]
+    return getattr(item, "path", item).relative_to(root).parts[0]

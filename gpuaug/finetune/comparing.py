@@ -112,7 +112,15 @@ def data_of(run: Run) -> str | None:
 
 
 # --- the best ---------------------------------------------------------------------------------------------------------
-FIELDS = {"accuracy": "top1", "mAP": "map", "IoU": "iou", "iou": "iou"}
+FIELDS = {
+    "accuracy": "top1",
+    "mAP": "map",
+    "map": "map",
+    "mAP@50": "map50",
+    "map50": "map50",
+    "IoU": "iou",
+    "iou": "iou",
+}
 FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
 SHARES = (*(name for name in FIELDS if name != "loss"), "robustness")  # are of 0 to 1
@@ -222,8 +230,8 @@ class Read(Run):
 
     @property
     def tested(self) -> str:
-        """What its images are called."""
-        return "images" if self.evaluated else "test images"
+        """What its samples are called."""
+        return f"{self.noun}s" if self.evaluated else f"test {self.noun}s"
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -245,23 +253,23 @@ def figures(found: Sequence[Read]) -> list[tuple]:
     known = dict.fromkeys(
         name for run in found if run.evaluation for name, value, _ in run.evaluation.shares if value is not None
     )
-    columns = [_figures_of(run, known) for run in found]
+    columns = [_figures_of(run, known, found[0].noun) for run in found]
     return [(name, *(column.get(name) for column in columns)) for name in columns[0]]
 
 
-def _figures_of(run: Read, known: Iterable[str]) -> dict[str, Any]:
+def _figures_of(run: Read, known: Iterable[str], noun: str) -> dict[str, Any]:
     found, measured, rate = run.evaluation, run.robustness, run.mean_of("images_per_second")
     shares = {name: percent(v, i) for name, v, i in found.shares} if found else {}
     seconds = [line["seconds"] for line in run.history if line.get("seconds") is not None]
     return {
         "model": run.resolved.get("model"),
         "recipe": run.resolved.get("recipe"),
-        "test images": found and f"{found.n:,}",
+        f"test {noun}s": found and f"{found.n:,}",
         **{name: shares.get(name) for name in known},
-        "on corrupted images, mean": measured and percent(measured["mean"]),
+        f"on corrupted {noun}s, mean": measured and percent(measured["mean"]),
         "epochs": len(run.history),
         "seconds": sum(seconds) or None,
-        "images a second": rate and f"{rate:,.0f}",
+        f"{noun}s a second": rate and f"{rate:,.0f}",
         "augmentation, of the time": percent(run.shares().get("augment")),
     }
 

@@ -18,6 +18,8 @@ AUTO = "auto"  # of augment: the run chooses
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
     "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0, "robustness": 0,
+    "max_tokens": 3, "vocab_size": 64,
+    "frames": 1, "stride": 1, "clips_per_video": 1,
 }  # fmt: skip
 POSITIVE = ("lr", "head_lr", "clip", "auto_budget")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
@@ -26,33 +28,41 @@ FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema", "
 
 @dataclass(frozen=True)
 class Config:
-    """Fine-tune an image classifier, or a segmenter, on augmented images.
+    """Fine-tune an image classifier, a detector or a segmenter on augmented images.
 
     An option that is not given has the recipe's default, or is decided by what the data and the model are; the run
     says what was decided. Raises ValueError for values that cannot be.
     """
 
     data: str = "digits"
-    """A folder of class folders, or one with train/ and test/ (or val/) in it; "digits" is embedded in scikit-learn."""
+    """A folder of class folders, or one with train/ and test/ (or val/) in it; "digits" is embedded in scikit-learn,
+    "motion" are clips of camera motions, made of its two photos. Of texts a folder with train.csv and test.csv, or
+    .tsv, .jsonl, .parquet; or one such file."""
     model: str | None = None
     """Any model of timm by its name; resnet20, the small one of CIFAR-10; or module:function of your own, which is
     called with num_classes=. By default the one that the weights file names; tf_efficientnet_lite0 where they are
-    "pretrained"; resnet20 otherwise. Of segment timm's model is the encoder, by default tf_efficientnet_lite0."""
+    "pretrained"; resnet20 otherwise. Of segment timm's model is the encoder, by default tf_efficientnet_lite0.
+    Of text hf:NAME_OR_FOLDER, an encoder of Hugging Face's with its weights; by default subwords, small and quick. Of
+    video also torchvision:r3d_18 and the like, and patches, which compares pixels and is the default of motion."""
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
-    task: Literal["classify", "segment"] | None = None
-    """What is learned; by default what the data are for: masks beside images are to be segmented."""
+    task: Literal["classify", "detect", "segment", "text", "video"] | None = None
+    """What is learned; by default what the data are for: masks beside images and COCO's polygons are to be segmented,
+    boxes alone (COCO's JSON, VOC's XML) to be detected; of tables with texts, train.csv and the like, the classes are
+    told; class folders of video files, or of folders of counted frames, are of clips."""
     recipe: Literal["probe", "finetune", "full"] | None = None
     """probe: a linear classifier on features that are computed once. finetune: first the classifier, then everything,
-    early layers with smaller steps. full: everything at one rate. Of segment finetune and full. By default finetune
-    where the model has weights, and full where it begins at random."""
+    early layers with smaller steps. full: everything at one rate. Of detect and segment finetune and full. By
+    default finetune where the model has weights, and full where it begins at random."""
     augment: str | None = None
     """A preset of gpuaug.presets, with arguments if need be: none, geometric, imagenet_train, geometric:degrees=30. By
     default rotate_shift for the digits, and photo_train for images: mild crops, rotations and light, and a flip; for
     images that a mirror changes (text, digits) take rotate_shift or photo_train:flip=0; segmentation_train for images
-    with masks. auto: by successive halving the run chooses, on the validation part, one of a dozen presets and
-    strengths for such data; not of segment."""
+    with masks, detection_train for those with boxes; video_train for clips, without its flip where that makes another
+    class of one. auto: by successive halving the run chooses, on the validation part, one of a dozen presets and
+    strengths for such data; of classify alone. Of text none, text_light (by default), text_medium, text_strong, or
+    rates: deletion=0.1,swap=(0, 0.2)."""
     auto_budget: float | None = None
     """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
     are so few images that three folds judge, and more where a run has fewer than 80 batches."""
@@ -125,7 +135,8 @@ class Config:
     (patience, plateau, best), else 0."""
     best: str | None = None
     """The validation's metric that chooses: accuracy (by default), balanced_accuracy, f1 or loss; or one of
-    finetune(metrics=), with a minus in front where less is better. Of segment iou (by default), dice or loss."""
+    finetune(metrics=), with a minus in front where less is better. Of segment iou (by default), dice or loss, of
+    detect map (by default), map50 or loss."""
     patience: int | None = None
     """Stop after so many epochs without a better one."""
     tta: Literal["none", "flip"] = "none"
@@ -142,7 +153,8 @@ class Config:
 
     size: int | None = None
     """Side of the model's input in pixels; by default 32 for the digits, the model's own for its weights, and where
-    these begin at random 32 for small images and 64 for larger ones; 256 of segment."""
+    these begin at random 32 for small images and 64 for larger ones; 256 of segment; of detect 320, which the longer
+    side of images becomes."""
     resize: int | None = None
     """The shorter side before the central crop in validation and test; by default as the model was published. Of
     segment that of all images, which by default keep their size."""
@@ -180,11 +192,38 @@ class Config:
     tensorboard: bool = False
     """Also write curves, pictures and options for TensorBoard, into events/ of the run's folder."""
 
+    # of detect
+    detector: str = "fcos"
+    """fcos (without anchors), retinanet, ssdlite or faster_rcnn, torchvision's, on a model of timm; strides and anchors
+    follow from the boxes."""
+    # of text
+    text_column: str | None = None
+    """The column of texts; by default text, sentence, review and others that are usual."""
+    label_column: str | None = None
+    """The column of classes; by default label, category, class and others that are usual."""
+    max_tokens: int | None = None
+    """What is behind so many tokens of a text is cut off; by default as many as the model takes, 512 at most."""
+    vocab_size: int | None = None
+    """Tokens of the vocabulary that is learned from the training texts, for subwords; by default 4,000."""
+    # of video
+    frames: int | None = None
+    """Of video: frames that are taken of each clip; by default 8, and 16 for a model that wants so many."""
+    stride: int | Literal["fit"] | None = None
+    """Of video: from each frame to the next. A number: where they begin is drawn anew each epoch. fit, the default:
+    they span the whole clip, which then is decoded once and kept where all fit in memory."""
+    pooling: Literal["mean", "max", "correlation"] | None = None
+    """Of video, how a network of images becomes one of clips. mean, max: of the frames' features, for what is in a
+    clip; correlation: of their feature maps, for how things move, and nothing else. By default correlation for motion,
+    and where classes differ in left and right or the like alone, else mean."""
+    clips_per_video: int = 1
+    """Of video, in validation and test: so many samples of each clip, from its beginning to its end, whose
+    probabilities are averaged; with a stride that is a number."""
+
     def __post_init__(self) -> None:
         for name, kinds in _kinds().items():
             _check_kind(name, getattr(self, name), kinds)
         for name, least in AT_LEAST.items():
-            if self._given(name) and getattr(self, name) < least:
+            if self._given(name) and not isinstance(getattr(self, name), str) and getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS, "layer_decay"):
             if self._given(name) and not math.isfinite(getattr(self, name)):
@@ -247,8 +286,11 @@ def _check_kind(name: str, value: Any, kinds: tuple) -> None:
     words = [kind for kind in kinds if isinstance(kind, str)]
     if value is None and type(None) in kinds:
         return
-    if words and value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(words)}; got {shown(value)}{meant(value, words)}")
+    if value in words or (words and int in kinds and type(value) is int):
+        return
+    if words:
+        said = "a whole number, or " if int in kinds else ""
+        raise ValueError(f"{name} must be {said}one of {', '.join(words)}; got {shown(value)}{meant(value, words)}")
     takes = {bool: (bool, "True or False"), int: (int, "a whole number"), float: (int | float, "a number")}
     for kind, (types, said) in takes.items():
         if kind in kinds and (not isinstance(value, types) or isinstance(value, bool) != (kind is bool)):

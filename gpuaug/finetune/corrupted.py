@@ -35,11 +35,14 @@ LEFT_OUT = r"\d+ files were left out of epoch"  # what a Loader warns of
 
 
 # --- which images -----------------------------------------------------------------------------------------------------
-def decided(config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
+def decided(
+    config: Config, recipe: Recipe, parts: Parts, passes: int = PASSES, noun: str = "image"
+) -> tuple[int, list[str]]:
     """(how many test images are corrupted, what was decided, in words).
 
-    Where nothing is said so many that looking at them 31 times is a tenth of the training's work, which is three looks
-    at each training image in each epoch, or with the recipe probe one at every image; at least 40, at most 1,000.
+    Where nothing is said so many that looking at them ``passes`` times is a tenth of the training's work, which is
+    three looks at each training image in each epoch, or with the recipe probe one at every image; at least 40, at most
+    1,000.
     """
     there = len(parts.test)
     if config.robustness is not None:
@@ -48,10 +51,10 @@ def decided(config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str
     looks = BACKWARD * recipe.epochs * len(parts.train)
     if recipe.name == "probe":
         looks = sum(len(part) for part in every if part is not None)
-    n = min(max(int(SHARE * looks / PASSES), LEAST), MOST, there)
-    which, share = f"all {n:,}" if n == there else f"{n:,} of the {there:,}", PASSES * n / looks
+    n = min(max(int(SHARE * looks / passes), LEAST), MOST, there)
+    which, share = f"all {n:,}" if n == there else f"{n:,} of the {there:,}", passes * n / looks
     least = "; fewer would say nothing, robustness=0 leaves it out" if share > 2 * SHARE else ""
-    return n, [f"robustness: {which} test images under {PASSES - 1} corruptions, {share:.0%} more work{least}"]
+    return n, [f"robustness: {which} test {noun}s under {passes - 1} corruptions, {share:.0%} more work{least}"]
 
 
 def spread(source: Source, n: int) -> Source:
@@ -87,7 +90,7 @@ def read_once(source: Source, input: Input, workers: int, whole: bool = True) ->
     good = source.subset([i for i, id in enumerate(source.ids.tolist()) if id in found])
     images = [found[id] for id in good.ids.tolist()]
     if len({image.shape for image in images}) == 1:
-        return replace(good, items=torch.stack(images))
+        return replace(good, items=torch.stack(images), clips=None)
     return replace(good, items=tuple(image.permute(1, 2, 0).contiguous().numpy() for image in images))
 
 
@@ -176,7 +179,7 @@ def of_run_pixels(job: Job, run: runs.Run, n: int) -> None:
     )
     if job.main:
         leave(run, measured, some, job.input)
-    job.screen.say(f"robust   {words(measured)}")
+    job.screen.say(f"robust   {words(measured, job.task.noun)}")
 
 
 @torch.no_grad()
@@ -197,13 +200,13 @@ def of_run(job: Job, run: runs.Run, n: int) -> None:
     )
     if job.main:
         leave(run, measured, some, job.input)
-    job.screen.say(f"robust   {words(measured)}")
+    job.screen.say(f"robust   {words(measured, job.task.noun)}")
 
 
-def words(measured: dict[str, Any]) -> str:
+def words(measured: dict[str, Any], noun: str = "image") -> str:
     """What was measured, in one line."""
     clean = percent(measured["clean"]["score"], measured["clean"]["interval"])
     return (
-        f"{measured['metric']} {clean} on {measured['n']:,} clean images, {percent(measured['mean'])} on corrupted "
+        f"{measured['metric']} {clean} on {measured['n']:,} clean {noun}s, {percent(measured['mean'])} on corrupted "
         f"ones (mean of {len(measured['corruptions'])})"
     )

@@ -16,12 +16,13 @@ from .metrics import Evaluation, mistakes
 from .runs import Run
 
 MOST_MISTAKES = 24
-CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels")}  # of a task: in validation, in training
+CURVES = {"classify": ("accuracy", "accuracy"), "segment": ("iou", "pixels"), "detect": ("map", "map")}
+# of a task: in validation, in training
 
 
 def measures(run: Run) -> tuple[str, str]:
     """(what is measured in validation and test, what in training), as in CURVES, by a run's task."""
-    return CURVES[run.resolved.get("task", "classify")]
+    return CURVES.get(run.resolved.get("task"), CURVES["classify"])
 
 
 def answers(stored: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +73,13 @@ def _drawings(run: Run) -> dict[str, tuple[str, Callable[[Path], None]]]:
     if measured := run.robustness:
         name = run.folder.name
         found["robustness"] = runs.ROBUSTNESS, lambda path: pictures.write_robustness(path, {name: measured})
-    if evaluation is not None and run.predictions is not None and len(run.predictions.get("paths", ())):
+    of_clips = run.resolved.get("task") == "video"  # its sheet is drawn with the clips at hand
+    if (
+        evaluation is not None
+        and not of_clips
+        and run.predictions is not None
+        and len(run.predictions.get("paths", ()))
+    ):
         found["mistakes"] = runs.PREDICTIONS, lambda path: write_mistakes(path, run, evaluation.classes)
     return found
 
@@ -97,8 +104,11 @@ def write_mistakes(path: Path, run: Run, classes: Sequence[str], source: Source 
 
 
 def image_of(source: Source, id: int) -> torch.Tensor:
+    """uint8 [3, H, W]; of a clip in memory its middle frame. Raises DataError for what cannot be read."""
     one = source.subset((source.ids == id).nonzero().flatten().tolist())
-    return _image(one.items[0]) if one.images is None else one.images[0]
+    if one.images is None:
+        return _image(one.items[0])
+    return one.images[0] if one.images.ndim == 4 else one.images[0, one.images.shape[1] // 2]
 
 
 def _image(item: Any) -> torch.Tensor:

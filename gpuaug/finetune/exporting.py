@@ -14,17 +14,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save as safetensors
 from torch import Tensor, nn
 
 import gpuaug as ga
-from gpuaug.data import Loader, Source
+from gpuaug.data import Loader
 from gpuaug.messages import shown
 
-from . import runs
+from . import models, runs
 from .asking import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Exported:
         path: the file. format: "torch-export", "onnx" or "safetensors".
         images: on how many it was checked. real: whether they are the run's test images, not made ones.
         logits, probabilities: the greatest differences from the model's own. input: what it wants, in words; "" of
-            weights.
+            weights. kind: what it was checked on, in words.
     """
 
     path: Path
@@ -57,12 +57,12 @@ class Exported:
     logits: float
     probabilities: float
     input: str = ""
+    kind: str = ""
 
     def told(self) -> str:
         """In words."""
-        kind = "test images of the run" if self.real else "images of noise, as the run's are no files"
         return (
-            f"checked on {self.images} {kind}: logits differ by at most {self.logits:.1e}, probabilities by "
+            f"checked on {self.images} {self.kind}: logits differ by at most {self.logits:.1e}, probabilities by "
             f"{self.probabilities:.1e}"
         )
 
@@ -80,10 +80,8 @@ def format_of(path: Path | None, format: str | None) -> str:
     return format or known
 
 
-def export(
-    model: Classifier, path: Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
-) -> Exported:
-    """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
+def checked(path: Path, format: str | None, batch_size: int) -> str:
+    """The format that is asked for. Raises ValueError for what cannot be, ModuleNotFoundError for what it needs."""
     format = format_of(path, format)
     if path.is_dir():
         raise ValueError(f"{path}: a folder; name the file to be written")
@@ -94,18 +92,27 @@ def export(
         raise ModuleNotFoundError(
             f"format {format} needs {', '.join(lacking)}: pip install 'gpuaug[export]'", name=lacking[0]
         )
-    model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    return format
+
+
+def export(
+    model: Classifier, path: Path, format: str | None = None, *, dynamic_batch: bool = True, batch_size: int = 1
+) -> Exported:
+    """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
+    format = checked(path, format, batch_size)
+    cpu = torch.device("cpu")
+    model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu, model)).eval()
     x, real = model.examples()
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
     with quiet():
         content = MAKERS[format](model, fixed)
         answer = READERS[format](content, model)
-        greatest = compared(model, answer, x, fixed)
-    check(greatest, f"{path}: as {format}")
+        differences = compared(model, answer, x, fixed)
+    check(differences, f"{path}: as {format}")
     runs.write(path, content)
-    size, batch = model.size, "B" if dynamic_batch else batch_size
-    words = f"images, float32 [{batch}, 3, {size}, {size}], RGB of 0 to 1; the normalisation is inside"
-    return Exported(path, format, len(x), real, *greatest[:2], "" if format == "safetensors" else words)
+    words = f"{wanted(model, 'B' if dynamic_batch else batch_size)}; the normalisation is inside"
+    kind = f"test {model.noun}s of the run" if real else f"{model.noun}s of noise, as the run's are no files"
+    return Exported(path, format, len(x), real, *differences[:2], "" if format == "safetensors" else words, kind)
 
 
 # --- parity -----------------------------------------------------------------------------------------------------------
@@ -113,23 +120,32 @@ def of_run(weights: Path, model: Classifier) -> Tensor | None:
     """Images float32 [N, 3, size, size] of 0 to 1: up to 100 of the test images that predictions.npz beside the weights
     names, where these are files; None where there are none."""
     stored = runs.Run(weights.parent).predictions or {}
-    files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).is_file()]
+    files = [Path(path) for path in stored.get("paths", ()) if path and Path(path).exists()]
     files = files[:: max(1, len(files) // IMAGES)][:IMAGES]
     if not files:
         return None
     plain = ga.Compose(model.pipeline().transforms[:-1])  # all but the normalisation
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
-        found = [x for x, *_ in Loader(Source(files, torch.arange(len(files))), IMAGES, plain, max_bad=1.0)]
+        found = [x for x, *_ in Loader(model.asked().listed(files)[0], IMAGES, plain, max_bad=1.0)]
     return torch.cat(found) if found else None
 
 
-def made(size: int, images: int = IMAGES) -> Tensor:
-    """So many smooth images with noise, float32 of 0 to 1, always the same."""
-    generator = torch.Generator().manual_seed(0)
+def wanted(model: Classifier, batch: int | str = "B") -> str:
+    """What the model is called with, in words."""
+    return f"{model.noun}s, float32 [{batch}, {', '.join(map(str, model.shape))}], RGB of 0 to 1"
+
+
+def made(shape: tuple[int, ...], images: int = IMAGES) -> Tensor:
+    """So many smooth images with noise, float32 of 0 to 1, always the same; or clips that begin with each and move
+    on."""
+    size, generator = shape[-1], torch.Generator().manual_seed(0)
     coarse = torch.rand(images, 3, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic")
-    return (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    images = (smooth + 0.05 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    if len(shape) == 3:
+        return images
+    return torch.stack([images.roll((t, 2 * t), (2, 3)) for t in range(shape[0])], 1)
 
 
 @torch.no_grad()
@@ -142,15 +158,19 @@ def compared(model: Classifier, answer: Callable[[Tensor], Tensor], x: Tensor, f
     else:
         sizes = [size for size in BATCHES if sum(BATCHES[: BATCHES.index(size) + 1]) <= len(x)]
         sizes += [len(x) - sum(sizes)] * (len(x) > sum(sizes))
-    logits = probabilities = largest = 0.0
+    found = (0.0, 0.0, 0.0)
     for part in x.split(sizes):
-        own, other = model(part), answer(part)
-        if own.shape != other.shape:
-            return float("nan"), float("nan"), 0.0
-        logits = _greatest(logits, (own - other).abs())
-        probabilities = _greatest(probabilities, (model.probabilities(own) - model.probabilities(other)).abs())
-        largest = _greatest(largest, own.abs())
-    return logits, probabilities, largest
+        found = greatest(found, model, model(part), answer(part))
+    return found
+
+
+def greatest(found: tuple[float, float, float], model: Any, own: Tensor, other: Tensor) -> tuple[float, float, float]:
+    """The greatest differences so far, and those of a call: of logits, of probabilities; and the largest logit. NaN of
+    another shape."""
+    if own.shape != other.shape:
+        return float("nan"), float("nan"), 0.0
+    likely = (model.probabilities(own) - model.probabilities(other)).abs()
+    return tuple(map(_greatest, found, ((own - other).abs(), likely, own.abs())))
 
 
 def _greatest(value: float, others: Tensor) -> float:
@@ -174,9 +194,8 @@ def described(model: Classifier) -> dict[str, str]:
     """What an exported program says of itself."""
     about = model.about
     known = {name: json.dumps(getattr(about, name)) for name in ("classes", "mean", "std", "size", "resize", "several")}
-    size = about.size
     return {
-        "input": f"images, float32 [B, 3, {size}, {size}], RGB of 0 to 1; the normalisation by mean and std is inside",
+        "input": f"{wanted(model)}; the normalisation by mean and std is inside",
         "output": f"logits, float32 {model.output()}",
         "model": about.model,
         "interpolation": about.interpolation,
@@ -186,7 +205,7 @@ def described(model: Classifier) -> dict[str, str]:
 
 
 def _program(model: Classifier, fixed: int | None) -> torch.export.ExportedProgram:
-    x = torch.rand(fixed or 2, 3, model.size, model.size)
+    x = torch.rand(fixed or 2, *model.shape)
     dynamic = None if fixed else {"images": {0: torch.export.Dim("batch", min=1)}}
     try:
         return torch.export.export(model, (x,), dynamic_shapes=dynamic, strict=False)

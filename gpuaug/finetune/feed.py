@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -179,13 +180,13 @@ def of_digits(config: Config, parts: Parts | None) -> bool:
     return parts is None and config.data == "digits"
 
 
-def checked(parts: Parts, processes: int) -> None:
+def checked(parts: Parts, processes: int, noun: str = "image") -> None:
     """Raises ValueError where a part has no labels, or not a sample for each process."""
     for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if part is not None and part.labels is None:
             raise ValueError(f"the {name} part has no labels; there is nothing to learn, or to test")
         if part is not None and len(part) < processes:
-            raise ValueError(f"the {name} part has {len(part)} image(s), fewer than the {processes} processes")
+            raise ValueError(f"the {name} part has {len(part)} {noun}(s), fewer than the {processes} processes")
 
 
 def counts(source: Source) -> torch.Tensor:
@@ -223,6 +224,8 @@ def nbytes(source: Source) -> int:
     """Of all images, decoded as they are; judged by some of them."""
     if source.images is not None:
         return source.images.nbytes
+    if source.clips is not None:
+        return len(source) * math.prod(source.clips.shape)
     sizes = [3 * height * width for height, width in _sizes(source)]
     return len(source) * sum(sizes) // max(len(sizes), 1)
 

@@ -22,9 +22,9 @@ HEADERS, NAMED = 20_000, 8  # files of a part that are looked at before the run,
 
 
 def image_feeds(
-    config, recipe, parts, input, augment, accelerator, screen, shuffle=True, kind=None
+    config, recipe, parts, input, augment, accelerator, screen, shuffle=True, kind=None, what="images"
 ) -> tuple[list[Feed | None], list[str]]:
-    """Feeds of images, of a ``kind`` of Feed, and what was decided for them."""
+    """Feeds of images, or ``what`` they are, of a ``kind`` of Feed, and what was decided for them."""
     rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     train = feed.balanced(parts.train, config.seed) if config.balance == "sampling" else parts.train
     each = len(train) // world
@@ -38,7 +38,7 @@ def image_feeds(
     bad: list[str] = []
 
     def open_feed(name: str, source: Source, pipeline, function=None, **keywords) -> Feed:
-        resident = feed.fits(source, config, device)
+        resident = feed.fits(source, config, device) and source.clips is None
         cache = None if resident else config.cache
         keywords |= {"resident": resident, "cache": cache, **shared}
         loader = Loader(source, recipe.batch_size, None if function else pipeline, **keywords)
@@ -54,14 +54,15 @@ def image_feeds(
         feeds.append(open_feed(name, part, input.plain()) if part else None)
     told = left_out(bad)
     if len(train) > len(parts.train):
-        told.append(f"{len(train):,} images an epoch: those of small classes come several times, each time drawn anew")
+        told.append(f"{len(train):,} {what} an epoch: those of small classes come several times, each time drawn anew")
     if drops:
-        told.append(f"a last batch of {each % recipe.batch_size} is left out each epoch, other images each time")
+        told.append(f"a last batch of {each % recipe.batch_size} is left out each epoch, other {what} each time")
     if feeds[0].loader.resident:
-        told.append(f"training images resident in memory, {feed.nbytes(train) / 1e6:,.1f} MB")
+        told.append(f"training {what} resident in memory, {feed.nbytes(train) / 1e6:,.1f} MB")
     else:
         where = f", and kept in {config.cache}" if config.cache else " as far as the pipeline reads them"
-        told.append(f"training images streamed: {config.workers} threads decode them{where}")
+        where = where if what == "images" else ", for each epoch others of their frames"
+        told.append(f"training {what} streamed: {config.workers} threads decode them{where}")
     return feeds, told
 
 
@@ -95,18 +96,18 @@ def _unreadable(item: PathLike) -> str:
     return ""
 
 
-def check_bad(part: str, bad: Sequence[str], images: int, most: float) -> None:
-    """Raises DataError where more than ``most`` of a part's images cannot be read."""
+def check_bad(part: str, bad: Sequence[str], images: int, most: float, what: str = "images") -> None:
+    """Raises DataError where more than ``most`` of a part's images, or ``what`` they are, cannot be read."""
     if len(bad) > most * images:
         raise DataError(
-            f"{len(bad)} of {images:,} {part} images cannot be read, more than max_bad={most:g} allows; mend or remove "
+            f"{len(bad)} of {images:,} {part} {what} cannot be read, more than max_bad={most:g} allows; mend or remove "
             f"them, or raise it: {_named(bad)}"
         )
 
 
-def left_out(bad: Sequence[str]) -> list[str]:
+def left_out(bad: Sequence[str], what: str = "image") -> list[str]:
     """In words, if there are any."""
-    return [f"{len(bad)} unreadable image{'s' * (len(bad) > 1)} left out: {_named(bad)}"] if bad else []
+    return [f"{len(bad)} unreadable {what}{'s' * (len(bad) > 1)} left out: {_named(bad)}"] if bad else []
 
 
 def _named(bad: Sequence[str]) -> str:
@@ -114,20 +115,21 @@ def _named(bad: Sequence[str]) -> str:
 
 
 def probe_feeds(
-    model, config, recipe, parts, input, augment, accelerator, screen
+    model, config, recipe, parts, input, augment, accelerator, screen, kind=None, what="images"
 ) -> tuple[list[Features | None], list[str]]:
-    """Feeds of features, which the model makes of every image once."""
+    """Feeds of features, which the model makes of every image once; ``kind``, ``what``: see :func:`image_feeds`."""
     if config.balance == "sampling":
         feed.check_balance(parts.train)
     once = replace(config, balance="no")
-    feeds, told = image_feeds(once, recipe, parts, input, augment, accelerator, screen, shuffle=False)
+    shared = (recipe, parts, input, augment, accelerator, screen)
+    feeds, told = image_feeds(once, *shared, shuffle=False, kind=kind, what=what)
     order = {"seed": config.seed, "rank": accelerator.process_index, "world": accelerator.num_processes}
     device, found = accelerator.device, []
     for name, images in zip(("train", "val", "test"), feeds, strict=True):
         if images is None:
             found.append(None)
             continue
-        screen.say(f"features {len(images.loader.source):,} {name} images go through the model once")
+        screen.say(f"features {len(images.loader.source):,} {name} {what} go through the model once")
         with models.backbone(model) as features:
             made = predict(model, images, accelerator, "none" if name == "train" else config.tta, features)
         ids, labels, x = made.ids, made.labels, made.outputs
@@ -137,5 +139,5 @@ def probe_feeds(
         inputs = [value.to(device) for value in (x, labels, ids)]
         found.append(Features(*inputs, recipe.batch_size, shuffle=name == "train", **order))
     told = [words for words in told if "unreadable" in words]
-    numbers = found[0].x.shape[1]
-    return found, [*told, f"features of {numbers} numbers, computed once and kept in memory; images as they are"]
+    numbers = found[0].x[0].numel()
+    return found, [*told, f"features of {numbers} numbers, computed once and kept in memory; {what} as they are"]

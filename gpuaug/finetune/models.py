@@ -140,6 +140,13 @@ def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config,
     return config, told
 
 
+def layout(device: torch.device, model: nn.Module | None = None) -> torch.memory_format:
+    """In which convolutions are fastest; as they are for a ``model`` of volumes, which has no such layout."""
+    if model is not None and any(parameter.ndim == 5 for parameter in model.parameters()):
+        return torch.preserve_format
+    return torch.channels_last if device.type in ("cuda", "cpu") else torch.preserve_format
+
+
 def of_weights(config: Config, given: int | None) -> tuple[Config, list[str]]:
     """The part of :func:`chosen` that hangs on no images: (``config`` with the model and the size that a run's weights
     file says, where none were asked for; in words what was decided)."""
@@ -261,9 +268,19 @@ def heads(model: nn.Module) -> dict[str, nn.Module]:
 
 def _from_zero(model: nn.Module) -> None:
     """A new classifier knows nothing: it gives every class as much."""
-    for head in heads(model).values():
-        for parameter in head.parameters():
+    for layer in _last_layers(model).values():
+        for parameter in layer.parameters():
             nn.init.zeros_(parameter)
+
+
+def _last_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The classifier's own last layers, whose rows are classes, by name."""
+    found = {}
+    for name, head in heads(model).items():
+        within = [(part, one) for part, one in head.named_modules() if list(one.parameters(recurse=False))]
+        part, layer = within[-1]
+        found[".".join(filter(None, (name, part)))] = layer
+    return found
 
 
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
@@ -272,13 +289,13 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def backbone(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    """What the model hands to its classifier, as a function of its input: float [B, D].
+def backbone(model: nn.Module) -> Iterator[Callable[..., torch.Tensor]]:
+    """What the model hands to its classifier, as a function of its input: float [B, D]; of clips maybe feature maps.
 
     Raises ValueError for a model with several classifiers, or one that is no linear layer.
     """
     (name, head), *others = heads(model).items()
-    if others or not isinstance(head, nn.Linear):
+    if others or not isinstance(head, nn.Linear | nn.Sequential):  # of clips, it may read feature maps
         raise ValueError(
             f"recipe probe wants a model with one linear classifier, and {type(model).__name__} has "
             f"{', '.join(heads(model))}; take recipe finetune with freeze=backbone"
@@ -286,8 +303,8 @@ def backbone(model: nn.Module) -> Iterator[Callable[[torch.Tensor], torch.Tensor
     kept = []
     hook = head.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
 
-    def features(x: torch.Tensor) -> torch.Tensor:
-        model(x)
+    def features(*inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+        model(*inputs, **named)
         return kept.pop()
 
     try:
@@ -340,7 +357,8 @@ def fill(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None)
 
     about = said(path)
     state, own = load_file(path), model.state_dict()
-    new, words = _fit_head(state, own, head_prefixes(model), about.get("classes"), classes)
+    rows = tuple(f"{last}." if last else "" for last in _last_layers(model))
+    new, words = _fit_head(state, own, rows, about.get("classes"), classes)
     wrong = sorted(
         k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
     )

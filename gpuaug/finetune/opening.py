@@ -20,17 +20,23 @@ from torch import nn
 
 import gpuaug as ga
 from gpuaug.data import Parts
-from gpuaug.data.annotated_parts import kind_of
+from gpuaug.data.annotated_parts import has_polygons, kind_of
+from gpuaug.data.clips import are_clips
+from gpuaug.text.reading import is_text
 
 from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
 from .classify import Classify
 from .config import AUTO, Config
+from .detect import Detect
 from .feed import Features, Feed, Input
 from .recipes import Recipe
 from .saved import About
 from .screen import Screen, begin_words
 from .segment import Segment
 from .task import Task
+from .text import Text
+from .video import Video
+from .video_data import MOTION, is_of_clips
 
 
 @dataclass(eq=False)
@@ -91,17 +97,30 @@ class Job:
         return About(**{field.name: known[field.name] for field in fields(About)})
 
 
-TASKS = {task.name: task for task in (Classify, Segment)}
-TASK_OF = {"masks": "segment"}
+TASKS = {task.name: task for task in (Classify, Detect, Segment, Text, Video)}
+TASK_OF = {"masks": "segment", "coco": "detect", "voc": "detect", "text": "text"}
 
 
 def chosen(config: Config, parts: Parts | None) -> Task:
     """The task of ``config``; where it says nothing, what its data are for, or the ``parts`` that were given."""
     if parts is not None:
-        usual = "classify" if parts.train.labels is not None or parts.train.targets is None else "segment"
+        usual = of_parts(parts)
+    elif config.data == MOTION or are_clips(config.data):
+        usual = "video"
     else:
-        usual = TASK_OF.get(None if config.data == "digits" else kind_of(config.data), "classify")
+        kind = None if config.data == "digits" else kind_of(config.data) or ("text" if is_text(config.data) else None)
+        usual = "segment" if kind == "coco" and has_polygons(config.data) else TASK_OF.get(kind, "classify")
     return TASKS[config.task or usual]()
+
+
+def of_parts(parts: Parts) -> str:
+    """The task that given parts are for."""
+    train = parts.train
+    if is_of_clips(train):
+        return "video"
+    if train.labels is not None or train.targets is None:
+        return "classify"
+    return "segment" if getattr(train.targets[0], "boxes", None) is None else "detect"
 
 
 def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None) -> Job:
@@ -119,12 +138,14 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     asked = config.as_dict() | ({"data": parts.name} if parts else {})
     config, fixed = beginning.as_begun(config, run), parts
     task = chosen(config, parts)
+    task.run, screen.noun = run, task.noun
     config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes)
     usual = task.usual(config, fixed)
-    card, layout = task.card(config, model), layout_of(config, accelerator)
+    card, layout = task.card(config, model), task.layout(config, layout_of(config, accelerator))
     input = task.input(config, card, fixed, layout)
-    pretrained = config.weights is not None or model is not None
-    recipe, decided = recipes.resolve(config, pretrained, len(parts.train) // accelerator.num_processes)
+    pretrained = task.has_weights(config, model)
+    each = len(parts.train) // accelerator.num_processes
+    recipe, decided = recipes.resolve(config, pretrained, each, task.batch, task.noun)
     corrupted, words = task.corrupted(config, recipe, parts)
     told, new = decided + told + words, run is None
     if new:
@@ -173,7 +194,7 @@ def open_data(
     told = []
     if model is None:
         config, told = task.of_weights(config, given)
-    opened_with = {"task": task.name, "model": config.model, "size": config.size}
+    opened_with = {"task": task.name} | task.settled(config)
     parts, words = (given, ["parts as they were given"]) if given else task.open_parts(config)
     parts, bad = feeds.readable(parts, config)
     task.check_parts(parts, processes)
@@ -188,7 +209,8 @@ def begin(job: Job, run: Path | None) -> None:
     """Make the run's folder, or take the one of a run that goes on; and say what is about to happen."""
     known = job.facts["resolved"]
     start = None
-    if run is None and job.config.keep and (job.config.weights is not None or "model" in known["given"]):
+    given = job.model if "model" in known["given"] else None
+    if run is None and job.config.keep and job.task.has_weights(job.config, given):
         start = sharing.whole(job.model.state_dict())  # of each process, its part
     if run is not None:
         before = runs.Run(run).resolved
@@ -197,14 +219,14 @@ def begin(job: Job, run: Path | None) -> None:
         if job.main:
             runs.clean(run)
     elif job.main:
-        job.run = run = runs.new(job.config.out, f"{known['model']}-{job.parts.name}-{known['recipe']}")
+        job.run = run = runs.new(
+            job.config.out, f"{known['model'].rpartition('/')[2]}-{job.parts.name}-{known['recipe']}"
+        )
         if start is not None:
             known["start"] = beginning.write(run, start)
         runs.Run(run).write_json(runs.CONFIG, job.facts)
     job.run = broadcast_object_list([run])[0]
-    counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
-    side = f"{job.input.size}x{job.input.size}"
-    data = f"{job.parts.name}: {counts} images of {len(known['classes'])} classes, {side}"
+    data = job.task.described(known, job.parts.name)
     millions = sum(p.numel() for p in job.model.parameters()) / 1e6
     called = job.task.called(job.config, known["model"])
     model = f"{called}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
@@ -265,9 +287,10 @@ def _accelerator(config: Config, **keywords: bool) -> Accelerator:
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
-    """channels_last on CUDA and CPUs, where its convolutions are faster, if nothing else is said."""
-    wanted = accelerator.device.type in ("cuda", "cpu") if config.channels_last is None else config.channels_last
-    return torch.channels_last if wanted else torch.preserve_format
+    """What the config says, else the fastest."""
+    if config.channels_last is None:
+        return models.layout(accelerator.device)
+    return torch.channels_last if config.channels_last else torch.preserve_format
 
 
 def data_facts(parts: Parts, input: Input) -> dict[str, Any]:

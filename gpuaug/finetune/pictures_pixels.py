@@ -14,7 +14,7 @@ from PIL import Image
 import gpuaug as ga
 from gpuaug.data import DataError, Source, read
 from gpuaug.drawing import Marks, Tile, colour_of, contact_sheet
-from gpuaug.preview import annotated_row, one_line
+from gpuaug.preview import annotated_rows, one_line
 
 from . import pictures, runs
 from .metrics import percent
@@ -41,19 +41,23 @@ def write_contact_sheet(
     """A few training images with their masks, and what the model sees of them in its first epochs."""
     if not isinstance(augment, ga.Compose):
         return
-    epochs, rows, classes = epochs if augmented else 1, [], ()
+    epochs, known, ids = epochs if augmented else 1, [], []
     for i in range(0, len(source), max(1, len(source) // images)):
         try:
-            known, id = source.targets[i], int(source.ids[i])
-            seen = [annotated_row(known, augment, [id], None, mean, std, epoch) for epoch in range(epochs)]
+            one = source.targets[i]
+            read(one.path)
         except DataError:
             continue  # the loader has told
-        rows.append([seen[0][0], *(row[1] for row in seen)])
-        classes = known.classes
+        known.append(one)
+        ids.append([int(source.ids[i])])
+    known, ids = known[:images], ids[:images]
+    seen = [annotated_rows(known, augment, ids, None, mean, std, epoch) for epoch in range(epochs if known else 0)]
+    rows = [[row[0], *(other[n][1] for other in seen)] for n, row in enumerate(seen[0] if seen else [])]
     when = f"epochs 1 to {epochs}" if augmented else "every epoch"
     title = f"{name}: training images with their masks, and what the model sees of them in {when}"
     if rows:
-        pictures.write_image(path, contact_sheet(rows[:images], title, one_line(augment), legend=classes[1:], first=1))
+        legend = {"legend": known[0].classes[1:], "first": 1}
+        pictures.write_image(path, contact_sheet(rows, title, one_line(augment), **legend))
 
 
 def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:

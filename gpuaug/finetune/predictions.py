@@ -20,7 +20,7 @@ from torch import Tensor
 from gpuaug.data import DataError, Loader, Source, header, read
 from gpuaug.messages import shown
 
-from . import runs
+from . import models, runs
 from .asking import ON_CPU, ON_DEVICE, Asking, Chunk, encoded, format_of
 from .predicting import answered
 
@@ -156,10 +156,10 @@ def thumbnail(item: Any):
     return Image.new("RGB", (THUMBNAIL, THUMBNAIL), (225, 225, 225))
 
 
-def csv_lines(made: Iterable[Prediction], columns: int) -> Iterator[str]:
-    """A line of CSV with the names of the columns, and one for each image."""
+def csv_lines(made: Iterable[Prediction], columns: int, kind: type[Prediction] = Prediction) -> Iterator[str]:
+    """A line of CSV with the names of the columns of such a ``kind``, and one for each of them."""
     content = io.StringIO()
-    writer = csv.DictWriter(content, Prediction("").as_row(columns), lineterminator="\n")
+    writer = csv.DictWriter(content, kind("").as_row(columns), lineterminator="\n")
 
     def line() -> str:
         text = content.getvalue()
@@ -204,11 +204,16 @@ class Asked(Asking):
         """Answers an image, at most."""
         return self.top or (len(self.model.classes) if self.several else 1)
 
+    @property
+    def usual_batch(self) -> int:
+        """Samples that the model gets at a time, where nothing is said."""
+        return ON_CPU if self.model.device.type == "cpu" else ON_DEVICE
+
     def loader(self, source: Source) -> Loader:
-        """Of the model's input. Convolutions are faster with channels innermost."""
+        """Of the model's input."""
         device = self.model.device
-        batch_size = self.batch_size or (ON_CPU if device.type == "cpu" else ON_DEVICE)
-        pipeline = self.model._input(memory_format=torch.channels_last).plain()
+        batch_size = self.batch_size or self.usual_batch
+        pipeline = self.model._input(memory_format=models.layout(device)).plain()
         return Loader(source, batch_size, pipeline, device=device, workers=self.workers, max_bad=1.0)
 
     def answers(self, probabilities: Tensor) -> list[tuple[tuple[str, float], ...]]:

@@ -50,10 +50,13 @@ FULL = Recipe("full", 30, 128, "sgd", 0.1, "onecycle", 0.0, 5e-4, 1.0, 1.0, 0, 0
 RECIPES = {recipe.name: recipe for recipe in (PROBE, FINETUNE, FULL)}
 
 
-def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list[str]]:
+def resolve(
+    config: Config, pretrained: bool, images: int, largest: int | None = None, noun: str = "image"
+) -> tuple[Recipe, list[str]]:
     """(the recipe with what ``config`` says in place of its defaults, what was decided, in words).
 
-    ``pretrained``: the model has weights. ``images``: in the training part, of each process.
+    ``pretrained``: the model has weights. ``images``: in the training part, of each process, called ``noun``.
+    ``largest``: batch where nothing is said.
     """
     name = config.recipe or ("finetune" if pretrained else "full")
     why = "" if config.recipe else ": the model has weights" if pretrained else ": the weights begin at random"
@@ -62,15 +65,17 @@ def resolve(config: Config, pretrained: bool, images: int) -> tuple[Recipe, list
         told.append("features of random weights say little: --weights FILE or --weights pretrained probes learned ones")
     asked = {f.name: getattr(config, f.name) for f in fields(Recipe) if f.name != "name"}
     recipe = replace(RECIPES[name], **{option: value for option, value in asked.items() if value is not None})
+    if config.batch_size is None and largest is not None:
+        recipe = replace(recipe, batch_size=min(recipe.batch_size, largest))
     few = max(SMALLEST_BATCH, images // EPOCH_STEPS[name])
     if config.batch_size is None and few < recipe.batch_size:
         recipe = replace(recipe, batch_size=few)
-        told.append(f"batches of {few}: {images:,} images make {max(1, images // few)} steps an epoch then")
+        told.append(f"batches of {few}: {images:,} {noun}s make {max(1, images // few)} steps an epoch then")
     steps = max(1, images // (recipe.batch_size * config.accumulate))
     epochs = min(-(-RUN_STEPS[name] // steps), MOST_EPOCHS * recipe.epochs)
     if config.epochs is None and epochs > recipe.epochs:
         recipe = replace(recipe, epochs=epochs)
-        told.append(f"{epochs} epochs: {epochs * steps:,} steps, as one of {images:,} images has {steps}")
+        told.append(f"{epochs} epochs: {epochs * steps:,} steps, as one of {images:,} {noun}s has {steps}")
     if config.warmup_epochs is None:
         recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
     if recipe.head_epochs >= recipe.epochs and config.head_epochs is None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gpuaug.data import Loader, Source
+from gpuaug.data.clips import Clip
 from gpuaug.data.items import Made, Slice
 from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import draw_tiles, one_line, to_image
@@ -24,6 +25,8 @@ from . import evaluating, page, pictures, runs, tensorboard
 if TYPE_CHECKING:
     from .checkpoint import Interrupt
     from .opening import Job
+
+LETTERS = 300  # of a text that are kept beside its prediction
 
 
 def device_name(device: torch.device) -> str:
@@ -92,8 +95,17 @@ def store_predictions(
     runs.write(folder / runs.PREDICTIONS, content)
 
 
+def store_texts(folder: Path, source: Source, ids: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> None:
+    """As :func:`store_predictions`, of texts: the beginning of each in place of a path."""
+    content = io.BytesIO()
+    text_of = dict(zip(source.ids.tolist(), source.items, strict=True))
+    texts = np.array([text_of[id][:LETTERS] for id in ids.tolist()])
+    np.savez_compressed(content, ids=ids.numpy(), labels=labels.numpy(), logits=logits.numpy(), texts=texts)
+    runs.write(folder / runs.PREDICTIONS, content)
+
+
 def _path(item: Any) -> str:
-    return str(item) if isinstance(item, str | os.PathLike | Slice | Made) else ""
+    return str(item) if isinstance(item, str | os.PathLike | Slice | Made | Clip) else ""
 
 
 def write_contact_sheet(

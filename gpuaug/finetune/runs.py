@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .boxes import DetectEvaluation
 from .config import Config
 from .metrics import Evaluation
 from .pixels import SegmentEvaluation
@@ -28,8 +29,11 @@ CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
     "config.json", "metrics.jsonl", "start.safetensors", "best.safetensors", "checkpoints", "pictures"
 )  # fmt: skip
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
+ANSWERS = "predictions.json"  # of detect: COCO's JSON of what was found in the test part
 STATE = "state.json"
+NOUNS = {"text": "text", "video": "clip"}  # of a task, what a sample is called where it is no image
 LAST = ".last-number"  # beside runs: the highest number of one that was removed
+EVALUATIONS = {"segment": SegmentEvaluation, "detect": DetectEvaluation}  # of a task, where it is no Evaluation
 HALF = re.compile(r"\..+\.\d+")  # what `write` is writing: the name, and the process's number
 
 
@@ -155,6 +159,11 @@ class Run:
         spec = self.resolved.get("auto", {}).get("chosen", self.asked.get("augment"))
         return self.resolved.get("recipe") != "probe" and (own or spec != "none")
 
+    @property
+    def noun(self) -> str:
+        """What a sample is called."""
+        return NOUNS.get(self.resolved.get("task"), "image")
+
     def lines(self) -> list[dict[str, Any]]:
         """metrics.jsonl, in order. A last line that was cut off is left out."""
         path, found = self.path(METRICS), []
@@ -195,7 +204,7 @@ class Run:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
-        """predictions.npz of the test part: ids, labels, logits, and paths if it has them."""
+        """predictions.npz of the test part: ids, labels, logits, and paths or texts if it has them."""
         path = self.path(PREDICTIONS)
         if not path.is_file():
             return None
@@ -203,10 +212,10 @@ class Run:
             return {name: stored[name] for name in stored.files}
 
     @cached_property
-    def evaluation(self) -> Evaluation | SegmentEvaluation | None:
+    def evaluation(self) -> Evaluation | SegmentEvaluation | DetectEvaluation | None:
         """evaluation.json. Raises ValueError for one of another version, too."""
         facts = self.json(EVALUATION)
-        kind = SegmentEvaluation if self.resolved.get("task") == "segment" else Evaluation
+        kind = EVALUATIONS.get(self.resolved.get("task"), Evaluation)
         try:
             return None if facts is None else kind.from_dict(facts)
         except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,7 @@ from gpuaug.messages import shown, warn
 
 from . import models, runs, unused
 from .asking import FORMATS
-from .feed import Input
+from .feed import Feed, Input
 
 if TYPE_CHECKING:
     from gpuaug.data import Source
@@ -26,13 +26,17 @@ if TYPE_CHECKING:
     from .config import Config
     from .exporting import Exported
     from .metrics import Evaluation
+    from .predicting import Predicted
     from .predictions import Predictions
     from .testing import Data, Tested
 
 FORMAT = 2  # of what a weights file says of itself
 CLASSES = {  # by the task; imported where one is asked for
     "classify": "gpuaug.finetune.saved:Classifier",
+    "detect": "gpuaug.finetune.saved_boxes:Detector",
     "segment": "gpuaug.finetune.saved_pixels:Segmenter",
+    "text": "gpuaug.finetune.saved_text:SavedText",
+    "video": "gpuaug.finetune.saved_video:ClipClassifier",
 }
 
 
@@ -115,6 +119,11 @@ class Saved(nn.Module):
         return self.about.size
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an input: 3, size, size."""
+        return 3, self.size, self.size
+
+    @property
     def device(self) -> torch.device:
         return self.mean.device
 
@@ -146,6 +155,12 @@ class Saved(nn.Module):
             if name not in (*self.options, "batch_size", "workers"):
                 unused.refuse(name, f"task={self.about.task}")
         return self.asking()(self, **options)
+
+    def inputs(self, files: Sequence[str], texts: Sequence[str]) -> list[Any]:
+        """What the command predict was given, as :meth:`predict` takes it."""
+        if texts:
+            unused.refuse("text", f"task={self.about.task}", "it is of text")
+        return list(files)
 
     def asking(self) -> type[Asking]:
         """The class of what :meth:`asked` gives."""
@@ -225,6 +240,7 @@ class Classifier(Saved):
 
     options = ("top", "threshold", "tta")
     tta = True
+    feed: ClassVar[type[Feed]] = Feed
 
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
@@ -237,6 +253,10 @@ class Classifier(Saved):
     def forward(self, images: Tensor) -> Tensor:
         return self.model(self.normalised(images))
 
+    def collected(self, found: Predicted, source: Source) -> Predicted:
+        """What was found for a source, of its samples."""
+        return found
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """[B, K] of logits [B, K]: by softmax; where a sample may have several labels, of each class on its own."""
         return logits.sigmoid() if self.about.several else logits.softmax(1)
@@ -245,11 +265,11 @@ class Classifier(Saved):
         """What makes the input of ``model`` of images of any sizes: resize, central crop, normalise."""
         return self._input(backend=backend).plain()
 
-    def _input(self, **compose: Any) -> Input:
+    def _input(self, dtype: torch.dtype | None = None, **compose: Any) -> Input:
         """For images of any sizes: those that are of the right one already a resize leaves as they are."""
         known = {name: getattr(self.about, name) for name in ("size", "mean", "std", "interpolation")}
         resize = self.about.resize or self.size
-        return Input(**known, resize=resize, dtype=self.mean.dtype, compose=compose)
+        return Input(**known, resize=resize, dtype=dtype or self.mean.dtype, compose=compose)
 
     def predict(
         self,
@@ -373,7 +393,7 @@ class Classifier(Saved):
         from .exporting import made, of_run
 
         found = None if self.path is None else of_run(self.path, self)
-        return (made(self.size), False) if found is None else (found, True)
+        return (made(self.shape), False) if found is None else (found, True)
 
     def output(self) -> str:
         answer = "sigmoid of each" if self.about.several else "softmax over classes"
@@ -389,7 +409,9 @@ def opened(
     kind = class_of(about.task, path)
     if model is None and kind.by_hand(about):
         raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
-    return kind(kind.network(about, path, model), about, path).to(chosen_device(device))
+    device = chosen_device(device)
+    made = kind(kind.network(about, path, model), about, path)
+    return made.to(device, memory_format=models.layout(device, made))
 
 
 def class_of(task: str, path: Path | None = None) -> type[Saved]:

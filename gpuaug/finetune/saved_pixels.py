@@ -192,7 +192,7 @@ class Segmenter(Saved):
         from .exporting import made
 
         found = None if self.path is None else self._of_run()
-        return (made(self.size, CHECKED), False) if found is None else (found, True)
+        return (made(self.shape, CHECKED), False) if found is None else (found, True)
 
     def _of_run(self) -> Tensor | None:
         from .evaluations import own

@@ -21,7 +21,7 @@ class Screen:
     """``quiet``: nothing. ``as_json``: events alone, a line of JSON each. ``main``: of several processes one shows."""
 
     def __init__(self, quiet: bool, as_json: bool, main: bool):
-        self.words, self.json = main and not quiet and not as_json, main and as_json
+        self.words, self.json, self.noun = main and not quiet and not as_json, main and as_json, "image"
 
     def say(self, words: str) -> None:
         """A line, above a bar if there is one."""
@@ -39,14 +39,14 @@ class Screen:
 
     def bar(self, epoch: int, total: int, done: int = 0, hit: str | None = "accuracy") -> Bar:
         """``hit``: see :class:`gpuaug.finetune.task.Task`."""
-        return Bar(epoch, total, done, self.words, hit)
+        return Bar(epoch, total, done, self.words, hit, self.noun)
 
 
 class Bar:
     """One epoch's bar; none where the screen is a file."""
 
-    def __init__(self, epoch: int, total: int, done: int, shown: bool, hit: str | None):
-        self.hit = hit
+    def __init__(self, epoch: int, total: int, done: int, shown: bool, hit: str | None, noun: str):
+        self.hit, self.noun = hit, noun
         self.bar = tqdm(
             total=total, initial=done, desc=f"epoch {epoch}", leave=False, disable=None if shown else True,
             unit="batch", dynamic_ncols=True,
@@ -69,7 +69,7 @@ class Bar:
         if numbers and numbers[2]:
             total, right, n = numbers[:3]
             hits = f"  {self.hit} {right / n:.1%}" if self.hit else ""
-            words = f"loss {total / n:.3f}{hits}  {n / seconds:,.0f} images/s{share_words(shares)}"
+            words = f"loss {total / n:.3f}{hits}  {n / seconds:,.0f} {self.noun}s/s{share_words(shares)}"
             self.bar.set_postfix_str(words, refresh=False)
 
 
@@ -99,7 +99,7 @@ def epoch_words(line: dict[str, Any], epochs: int, task: Any, chosen: str, best:
         train = f"  train {line[f'train_{task.hit}']:6.1%}"
     return (
         f"epoch {line['epoch']:2d}/{epochs}  loss {line['train_loss']:.3f}{train}"
-        f"  {line['images_per_second']:7,.0f} images/s{share_words(line['shares'])}{val}"
+        f"  {line['images_per_second']:7,.0f} {task.noun}s/s{share_words(line['shares'])}{val}"
     )
 
 
@@ -126,9 +126,9 @@ def closing_words(known: dict[str, Any], line: dict[str, Any]) -> str:
     return f"before: {known['weights']}; after: the weights of epoch {line['best_epoch']}"
 
 
-def evaluation_words(found: Evaluation) -> str:
+def evaluation_words(found: Evaluation, noun: str = "image") -> str:
     """All figures with their intervals, the weakest classes, and what is most often taken for what."""
-    lines = [f"{f'{found.n:,} images':28}│{'':>8} │ interval of 95%", f"{'─' * 28}┼{'─' * 9}┼{'─' * 16}"]
+    lines = [f"{f'{found.n:,} {noun}s':28}│{'':>8} │ interval of 95%", f"{'─' * 28}┼{'─' * 9}┼{'─' * 16}"]
     for name, value, interval in found.shares:
         if value is not None:
             ends = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""

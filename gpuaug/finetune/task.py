@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -30,12 +31,17 @@ class Task(ABC):
         name: of the task. metrics: what validation and test always have; the first one chooses the best weights where
             nothing is said. further: those that are computed only where one of them chooses.
         hits: what :meth:`hits` is the mean of, as the screen calls it; None where training has no such thing.
+        batch: images a step, where nothing is said, at most; None: as the recipe has it.
+        noun: what a sample is, as the screen and the page call it. run: the folder of a run that goes on.
     """
 
     name: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     further: ClassVar[tuple[str, ...]] = ()
     hit: ClassVar[str | None] = None
+    batch: ClassVar[int | None] = None
+    noun: ClassVar[str] = "image"
+    run: Path | None = None
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
     def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
@@ -48,10 +54,22 @@ class Task(ABC):
         """What the model wants; ``parts``: those that were given."""
         return Input.of(config, card, parts, layout)
 
+    def has_weights(self, config: Config, model: nn.Module | None) -> bool:
+        """Whether the model comes with weights, which decides on the recipe."""
+        return config.weights is not None or model is not None
+
+    def layout(self, config: Config, layout: torch.memory_format) -> torch.memory_format:
+        """Of images and weights; ``layout``: as it was asked for, or is usual on the device."""
+        return layout
+
     def of_weights(self, config: Config, given: Parts | None) -> tuple[Config, list[str]]:
         """(``config`` with the model and the size that a run's weights say, where they decide; in words what they
         did); ``given``: the parts that were given, if any. The data are opened by it."""
         return config, []
+
+    def settled(self, config: Config) -> dict[str, Any]:
+        """Options, as they are decided before the data are opened: a run that goes on takes them from here."""
+        return {"model": config.model, "size": config.size}
 
     @abstractmethod
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
@@ -65,6 +83,12 @@ class Task(ABC):
     @abstractmethod
     def check_parts(self, parts: Parts, processes: int) -> None:
         """Raises ValueError for parts without targets, or without a sample for each process."""
+
+    def described(self, known: dict[str, Any], name: str) -> str:
+        """The data of a run in one line; ``known``: what was resolved, ``name``: of the data."""
+        counts = ", ".join(f"{n:,} {part}" for part, n in known["images"].items())
+        side = f"{known['size']}x{known['size']}"
+        return f"{name}: {counts} {self.noun}s of {len(known['classes'])} classes, {side}"
 
     @abstractmethod
     def usual(self, config: Config, parts: Parts | None) -> str:
@@ -136,13 +160,13 @@ class Task(ABC):
         """What the run leaves once it is done, beside its numbers."""
 
 
-def with_validation(config: Config, parts: Parts) -> tuple[Parts, str | None]:
+def with_validation(config: Config, parts: Parts, noun: str = "image") -> tuple[Parts, str | None]:
     """(parts of which the training part has given some to validation, if it has enough; words where there is none)."""
     if parts.val is not None:
         return parts, None
     fraction, few = held_out(config, len(parts.train))
     if not fraction:
-        why = ", too few images to set some aside and choose by them" * few
+        why = f", too few {noun}s to set some aside and choose by them" * few
         return parts, f"no validation{why}: the last weights are kept"
     train, val = parts.train.split(fraction, 0, "validation")
     return replace(parts, train=train, val=val), None
@@ -150,21 +174,30 @@ def with_validation(config: Config, parts: Parts) -> tuple[Parts, str | None]:
 
 @torch.no_grad()
 def check_logits(
-    model: nn.Module, name: str, size: int, images: int, wanted: tuple[int, ...], accelerator: Accelerator, mend: str
+    model: nn.Module,
+    name: str,
+    size: int,
+    images: int,
+    wanted: tuple[int, ...],
+    accelerator: Accelerator,
+    mend: str,
+    frames: int | None = None,
 ) -> None:
-    """Raises ValueError for a model that does not make logits [B, *wanted] of images [B, 3, size, size], B being
-    ``images``; ``mend``: what to give where it takes none of that size."""
+    """Raises ValueError for a model that does not make logits [B, *wanted] of images [B, 3, size, size], or of clips
+    [B, frames, 3, size, size], B being ``images``; ``mend``: what to give where it takes none of that size."""
+    shape, what = (3, size, size), "images" if frames is None else f"clips of {frames} frames"
+    shape = shape if frames is None else (frames, *shape)
     training = model.training
     model.eval()
     try:
         with accelerator.autocast():
-            logits = model(torch.zeros(images, 3, size, size, device=accelerator.device))
+            logits = model(torch.zeros(images, *shape, device=accelerator.device))
     except Exception as error:  # whatever a model raises
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"model {name}: it takes no images of {size} x {size} ({reason}); give {mend}") from error
+        raise ValueError(f"model {name}: it takes no {what} of {size} x {size} ({reason}); give {mend}") from error
     finally:
         model.train(training)
     if not isinstance(logits, Tensor) or logits.shape != (images, *wanted):
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        many = f" of {images} images" if images > 1 else ""
+        many = f" of {images} {what}" if images > 1 else ""
         raise ValueError(f"model {name}: it must make logits {[images, *wanted]}{many}, and makes {got}")

@@ -16,7 +16,7 @@ from gpuaug.data.folders import held_parts
 from gpuaug.data.sources import ids_of
 from gpuaug.messages import meant
 
-from . import feed
+from . import feed, models
 from .config import Config
 from .corrupted import LEFT_OUT
 from .feed import Feed, Input
@@ -49,7 +49,14 @@ class Data:
     told: list[str]
 
 
-def opened(data: str | Path | Source, part: str | None = None, config: Config | None = None) -> Data:
+def opened(
+    data: str | Path | Source,
+    part: str | None = None,
+    config: Config | None = None,
+    *,
+    read: Callable[[Path], Source] | None = None,
+    what: str = "images",
+) -> Data:
     """A part of a data set, "train", "val", "test" or "all".
 
     Args:
@@ -57,16 +64,18 @@ def opened(data: str | Path | Source, part: str | None = None, config: Config | 
         part: None: of data that have parts the test part, else all. Of class folders that are in no part, it is what
             finetune would set aside for it.
         config: of the run, which says what finetune would set aside to validate; None: nothing was said.
+        read: opens a folder of class folders that hold no images, but ``what``.
 
     Raises:
         DataError: there are no such data, or no such part in it.
     """
     if part not in (None, "all", *PARTS):
         raise ValueError(f"part must be one of {', '.join(PARTS)}, all; got {part!r}{meant(part, (*PARTS, 'all'))}")
+    own, read = read, read or (lambda place: folder(place, single=True))
     if isinstance(data, Source):
         if part not in (None, "all"):
             raise ValueError(f"part={part!r}: a Source has no parts; hand over the one that is meant, and leave it out")
-        return Data("images", [("all", data)], None, [])
+        return Data(what, [("all", data)], None, [])
     path = Path(data)
     if str(data) != "digits" and path.suffix.lower() in TABLES and not path.is_dir():
         return _of_table(path, part)
@@ -75,17 +84,17 @@ def opened(data: str | Path | Source, part: str | None = None, config: Config | 
         wanted = part or ("test" if there else "all")
         if wanted == "all":
             names = there.values() or [""]
-            pieces = [(one or "all", folder(path / one, single=True)) for one in names]
-            return Data(name, pieces, path, [f"all images: the folders {', '.join(names)}" if there else "all images"])
+            pieces = [(one or "all", read(path / one)) for one in names]
+            return Data(name, pieces, path, [f"all {what}: the folders {', '.join(names)}" if there else f"all {what}"])
         found = there.get(wanted) or (there.get("val") if wanted == "test" else None)
         if found is not None:
             lacking = "" if wanted in there else ", there is none of tests"
-            return Data(name, [(wanted, folder(path / found, single=True))], path, [f"the folder {found}{lacking}"])
-    parts, _ = with_validation(config or Config(), open_parts(data, None, 0.0))
-    return of_parts(parts, part or "test", "which finetune sets aside: the same images each time")
+            return Data(name, [(wanted, read(path / found))], path, [f"the folder {found}{lacking}"])
+    parts, _ = with_validation(config or Config(), open_parts(data, None, 0.0, opened=own))
+    return of_parts(parts, part or "test", "which finetune sets aside: the same ones each time")
 
 
-def of_parts(parts, part: str, words: str) -> Data:
+def of_parts(parts, part: str, words: str, noun: str = "image") -> Data:
     """A part of opened ones. Raises DataError where there is none."""
     every = {"train": parts.train, "val": parts.val, "test": parts.test}
     pieces = [(name, one) for name, one in every.items() if one is not None and part in (name, "all")]
@@ -93,7 +102,7 @@ def of_parts(parts, part: str, words: str) -> Data:
         raise DataError(
             f"{parts.name}: there is no {part} part, as finetune sets none aside here; choose part=test or part=all"
         )
-    return Data(parts.name, pieces, None, ["all images" if part == "all" else f"the {part} part, {words}"])
+    return Data(parts.name, pieces, None, [f"all {noun}s" if part == "all" else f"the {part} part, {words}"])
 
 
 def _of_table(path: Path, part: str | None) -> Data:
@@ -107,7 +116,7 @@ def _of_table(path: Path, part: str | None) -> Data:
 
 # --- the classes ------------------------------------------------------------------------------------------------------
 def matched(
-    data: Data, classes: Sequence[str], several: bool, ignore_unknown: bool = False
+    data: Data, classes: Sequence[str], several: bool, ignore_unknown: bool = False, noun: str = "image"
 ) -> tuple[Source, list[str]]:
     """(all samples, labelled by their places in ``classes``, what is to be said of it).
 
@@ -120,20 +129,20 @@ def matched(
     found, told = [], []
     for _, source in data.pieces:
         if source.labels is None:
-            raise DataError(f"{data.name}: its images have no labels; gpuaug predict tells their classes")
+            raise DataError(f"{data.name}: its {noun}s have no labels; gpuaug predict tells their classes")
         there = feed.counts(source) > 0
         unknown = [c for c, has in zip(source.classes, there.tolist(), strict=True) if has and c not in classes]
         if unknown and not ignore_unknown:
-            raise DataError(_unknown(data.name, unknown, classes))
+            raise DataError(_unknown(data.name, unknown, classes, noun))
         found.append(_relabelled(data.name, source, classes, several))
         if unknown:
             left = len(source) - len(found[-1])
-            told.append(f"left out: {left:,} images of classes that the model does not know, {_listed(unknown)}")
+            told.append(f"left out: {left:,} {noun}s of classes that the model does not know, {_listed(unknown)}")
         if several and source.labels.ndim == 1:
-            told.append("each image has one class, and counts as none of the others")
+            told.append(f"each {noun} has one class, and counts as none of the others")
     joined = found[0] if len(found) == 1 else _joined(found, data.root)
     if not len(joined):
-        raise DataError(f"{data.name}: no image is of a class that the model knows: {_listed(classes)}")
+        raise DataError(f"{data.name}: no {noun} is of a class that the model knows: {_listed(classes)}")
     there = (feed.counts(joined) > 0).tolist()
     if not all(there):
         some = [name for name, has in zip(classes, there, strict=True) if has]
@@ -146,10 +155,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f", ... ({len(names)})" if len(names) > NAMED else "")
 
 
-def _unknown(name: str, unknown: Sequence[str], classes: Sequence[str]) -> str:
+def _unknown(name: str, unknown: Sequence[str], classes: Sequence[str], noun: str) -> str:
     return (
         f"{name}: the model does not know the class{'es' * (len(unknown) > 1)} {_listed(unknown)}"
-        f"{meant(unknown[0], classes)}; it knows {_listed(classes)}. Rename what is meant, or leave the images out: "
+        f"{meant(unknown[0], classes)}; it knows {_listed(classes)}. Rename what is meant, or leave the {noun}s out: "
         "--ignore-unknown"
     )
 
@@ -182,7 +191,7 @@ def _joined(sources: Sequence[Source], root: Path | None) -> Source:
     items = torch.cat(items) if tensors else tuple(one for some in items for one in some)
     ids = torch.cat([source.ids for source in sources])
     if root is not None and not tensors:
-        ids = ids_of([Path(one).relative_to(root).as_posix() for one in items], root)
+        ids = ids_of([Path(getattr(one, "path", one)).relative_to(root).as_posix() for one in items], root)
     return replace(sources[0], items=items, ids=ids, labels=torch.cat([source.labels for source in sources]))
 
 
@@ -218,9 +227,7 @@ class Tested:
 
 def input_of(model: Classifier, precision: str = "no") -> Input:
     """What the model wants, of images of any sizes: a resize leaves those of the right one as they are."""
-    known = {name: getattr(model.about, name) for name in ("size", "interpolation", "mean", "std")}
-    resize = model.about.resize or model.size
-    return Input(**known, resize=resize, dtype=feed.DTYPES[precision], compose={"backend": "auto"})
+    return model._input(feed.DTYPES[precision], memory_format=models.layout(model.device))
 
 
 def evaluate(
@@ -241,10 +248,11 @@ def evaluate(
         raise ValueError(f"tta must be one of none, flip; got {tta!r}")
     input = input_of(model, precision)
     loader = Loader(source, batch_size, input.plain(), device=model.device, workers=workers, max_bad=1.0)
-    feeding = _Counted(Feed(loader, input.size), progress)
+    feeding = _Counted(model.feed(loader, input.size), progress)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
         made = predict(model.model, feeding, Alone(model.device, precision), tta)
+    made = model.collected(made, source)
     return Tested(Evaluation.of(made.outputs, made.labels, model.classes), made, source, list(loader.report.bad))
 
 

@@ -55,7 +55,29 @@ def _recipe(asked: Asked) -> bool:
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
-CLASSIFY, SEGMENT = "task=classify", "task=segment"
+CLASSIFY, DETECT, SEGMENT, TEXT = "task=classify", "task=detect", "task=segment", "task=text"
+VIDEO = "task=video"
+OF_IMAGES = (
+    "tta", "mixup", "cutmix", "size", "resize", "mean", "std", "channels_last", "drop_path", "masks", "decoder",
+    "detector", "resident", "cache", "workers", "max_bad", "frozen_bn",
+)  # fmt: skip
+OF_TEXT = ("text_column", "label_column", "max_tokens", "vocab_size")
+TAKEN = ("frames", "stride", "clips_per_video")  # of clips
+OF_CLIPS = (*TAKEN, "pooling")
+
+
+def _other(name: str) -> Callable[[Asked], bool]:
+    return lambda asked: asked.task != name
+
+
+def _motion(asked: Asked) -> bool:
+    return asked.task == "video" and asked.config.data == "motion" and "parts" not in asked.python
+
+
+def _of_clips(asked: Asked) -> bool:
+    return str(asked.config.model).startswith("torchvision:")
+
+
 ONCE = "features are computed once, of images as they are"
 HEAD = "it trains the classifier alone"
 backbone = _option("freeze", "backbone")
@@ -80,6 +102,32 @@ RULES = (
     Rule("drop_path", SEGMENT, "", _task("segment")),
     Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
     Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
+    Rule("detector", CLASSIFY, "it is of detect", _task("classify")),
+    Rule("detector", SEGMENT, "it is of detect", _task("segment")),
+    Rule("detector", "model=", "", _python("model")),
+    Rule("metrics=", DETECT, "its own are map, map50 and loss", _task("detect")),
+    Rule("tta", DETECT, "", _task("detect")),
+    Rule("dropout", DETECT, "", _task("detect")),
+    Rule("drop_path", DETECT, "", _task("detect")),
+    Rule("decoder", DETECT, "it is of segment", _task("detect")),
+    Rule("masks", DETECT, "it is of segment", _task("detect")),
+    Rule("label_smoothing", DETECT, "a detector has losses of its own", _task("detect")),
+    *(Rule(option, TEXT, "it is of images", _task("text")) for option in OF_IMAGES),
+    *(Rule(option, "another task than text", "", _other("text")) for option in OF_TEXT),
+    Rule("text_column", "parts=", "", _python("parts")),
+    Rule("label_column", "parts=", "", _python("parts")),
+    Rule("decoder", VIDEO, "it is of segment", _task("video")),
+    Rule("masks", VIDEO, "it is of segment", _task("video")),
+    Rule("detector", VIDEO, "it is of detect", _task("video")),
+    Rule("tta", VIDEO, "a mirror may make another class of a clip", _task("video")),
+    Rule("dropout", VIDEO, "", _task("video")),
+    Rule("drop_path", VIDEO, "", _task("video")),
+    Rule("cache", VIDEO, "clips are kept in memory, or decoded for each epoch anew", _task("video")),
+    *(Rule(option, "another task than video", "", _other("video")) for option in OF_CLIPS),
+    *(Rule(option, "parts=", "", lambda a: a.task == "video" and "parts" in a.python) for option in TAKEN),
+    *(Rule(option, "data=motion", "its clips have as many frames as are asked for", _motion) for option in TAKEN[1:]),
+    Rule("pooling", "model=", "", _python("model")),
+    Rule("pooling", "a model of clips", "it is for networks of images", _of_clips),
     # recipe probe
     Rule("augment", PROBE, ONCE, _recipe),
     Rule("augment=", PROBE, ONCE, _recipe),

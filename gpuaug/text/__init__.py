@@ -1,13 +1,14 @@
 """Augmentation of tokens: a batch at once, where it lies, each sample with its own draw."""
 
+from . import presets
 from .compose import Compose
 from .model import TextClassifier
 from .ops import RandomDeletion, RandomInsertion, RandomMask, RandomReplacement, RandomSwap, SpanCrop
 from .sources import Candidates, Neighbours, Synonyms, Uniform
 
 # What reads files needs the extra text, and is imported when it is asked for
-LATER = {"BPETokenizer": "tokenizer", "TextParts": "reading", "Texts": "reading", "open_parts": "reading"}
-LATER |= {"read": "reading"}
+LATER = {"BPETokenizer": "tokenizer", "Tokenizer": "tokenizer"}
+LATER |= dict.fromkeys(("TextParts", "Texts", "open_parts", "read"), "reading")
 
 __all__ = [
     "BPETokenizer",
@@ -24,8 +25,10 @@ __all__ = [
     "TextClassifier",
     "TextParts",
     "Texts",
+    "Tokenizer",
     "Uniform",
     "open_parts",
+    "presets",
     "read",
 ]
 

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 SHORTEST, LONGEST = 2, 5  # letters of a token's parts
+AT_ONCE = 256  # texts that are counted at a time
 
 
 def parts_of(token: str) -> list[str]:
@@ -43,27 +44,26 @@ class TextClassifier(nn.Module):
         for token, number in sorted(vocab.items(), key=lambda item: item[1]):
             if number not in special:
                 pairs += [(known.setdefault(part, len(known)), number) for part in parts_of(token)]
-        rows, columns = torch.tensor(pairs).T if pairs else torch.zeros(2, 0, dtype=torch.int64)
-        matrix = torch.zeros(max(len(known), 1), size)
-        matrix.index_put_((rows, columns), torch.ones(len(pairs)), accumulate=True)
         self.scale, self.size = scale, size
-        self.register_buffer("parts", matrix, persistent=False)
-        self.register_buffer("idf", torch.ones(len(matrix)))
-        self.head = nn.Linear(len(matrix), classes)
+        self.register_buffer("parts", _listed(pairs, size, max(len(known), 1)), persistent=False)
+        self.register_buffer("idf", torch.ones(max(len(known), 1)))
+        self.head = nn.Linear(max(len(known), 1), classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def counts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """How often each part occurs, float32 [B, F]."""
-        tokens = torch.zeros(len(input_ids), self.size, device=input_ids.device)
-        tokens.scatter_add_(1, input_ids.long().clamp(max=self.size - 1), attention_mask.float())
-        return tokens @ self.parts.T
+        parts = self.parts[input_ids.long().clamp(max=self.size - 1)]  # [B, T, P]
+        there = attention_mask.to(self.idf.dtype)[:, :, None].expand(parts.shape)
+        counts = there.new_zeros(parts.shape[0], len(self.idf) + 1)  # one more, for what is no part
+        return counts.scatter_add(1, parts.flatten(1), there.flatten(1))[:, :-1]
 
     @torch.no_grad()
     def count(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> TextClassifier:
         """Take the weights of parts from the training texts: log((1 + N) / (1 + n)) + 1 for one that n of N have.
         Returns itself."""
-        there = (self.counts(input_ids, attention_mask) > 0).sum(0)
+        pairs = zip(input_ids.split(AT_ONCE), attention_mask.split(AT_ONCE), strict=True)
+        there = sum((self.counts(*some) > 0).sum(0) for some in pairs)
         self.idf.copy_(math.log(1 + len(input_ids)) - torch.log1p(there.float()) + 1)
         return self
 
@@ -76,3 +76,12 @@ class TextClassifier(nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits float32 [B, classes] of tokens [B, T] and their mask."""
         return self.head(self.features(input_ids, attention_mask))
+
+
+def _listed(pairs: list[tuple[int, int]], size: int, none: int) -> torch.Tensor:
+    """The parts of each of ``size`` tokens, int64 [V, P], of (part, token); ``none`` where a token has fewer."""
+    lists: list[list[int]] = [[] for _ in range(size)]
+    for part, token in pairs:
+        lists[token].append(part)
+    most = max(map(len, lists), default=0)
+    return torch.tensor([row + [none] * (most - len(row)) for row in lists], dtype=torch.int64).reshape(size, most)

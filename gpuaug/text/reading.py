@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..data.errors import DataError
-from ..data.folders import part_of
+from ..data.folders import folders_in, part_of
 from ..data.sources import checked, id_of, labels_of
 
 NAMES = {  # by which a column is known, where it is not named
@@ -135,10 +135,21 @@ def open_parts(root: str | Path, *, columns: Mapping[str, str] | None = None, cl
     return TextParts(train, **rest)
 
 
+def is_text(root: str | Path) -> bool:
+    """Whether a data set is one of texts: a file of :func:`read`, or a folder with one called train, as `open_parts`
+    takes it, and with no folders in it, as images have."""
+    root = Path(root)
+    if root.is_file():
+        return root.suffix.lower() in ENDINGS
+    if not root.is_dir() or folders_in(root):
+        return False
+    return any(part_of(path.stem) == "train" and path.suffix.lower() in ENDINGS for path in root.iterdir())
+
+
 Rows = tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]  # names of columns; a line's number, and it
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path) -> str:
     """A file's text; what is not UTF-8 is told by its line."""
     content = path.read_bytes()
     try:
@@ -149,7 +160,7 @@ def _text_of(path: Path) -> str:
 
 
 def _csv(path: Path) -> Rows:
-    lines = _text_of(path).splitlines(keepends=True)
+    lines = text_of(path).splitlines(keepends=True)
     head = lines[0] if lines else ""
     reader = csv.reader(lines, delimiter=max(",;\t", key=head.count), strict=True)
     names = next(reader, [])
@@ -175,7 +186,7 @@ def _csv(path: Path) -> Rows:
 
 def _jsonl(path: Path) -> Rows:
     rows = []
-    for number, line in enumerate(_text_of(path).split("\n"), 1):
+    for number, line in enumerate(text_of(path).split("\n"), 1):
         if line.strip():
             try:
                 rows.append((number, json.loads(line)))
@@ -211,7 +222,7 @@ def _columns(names: list[str], given: Mapping[str, str] | None, path: Path) -> d
     found = {kind: next((lower[one] for one in usual if one in lower), None) for kind, usual in NAMES.items()} | given
     if found["text"] is None:
         told = f"no column of texts among {', '.join(map(str, names))}; name it"
-        raise DataError(f"{path}: {told}: columns={{'text': ..., 'label': ...}}")
+        raise DataError(f"{path}: {told}: columns={{'text': ...}}, or --text-column")
     return found
 
 

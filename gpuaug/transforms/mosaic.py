@@ -14,6 +14,7 @@ from ..tree import Event
 from .arguments import Fills, fills_argument, pair, probability
 from .base import Transform, fills
 from .geometry import CenterCrop
+from .padding import PadIfNeeded
 
 CENTER = ("center_x", "center_y")
 
@@ -56,6 +57,7 @@ class Mosaic(Transform):
         build.either(self.p, partial(self._lower_tiles, build), partial(self._lower_alone, build), shared=True)
 
     def _lower_alone(self, build: Lowering) -> None:
+        PadIfNeeded(self.size, self.fill).lower(build)
         CenterCrop(self.size).lower(build)
 
     def _lower_tiles(self, build: Lowering) -> None:
