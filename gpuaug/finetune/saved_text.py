@@ -217,8 +217,8 @@ class TextPrediction(Prediction):
 class TextPredictions(Predictions):
     """One :class:`TextPrediction` for each text, in the order given; attributes as :class:`Predictions`."""
 
-    def __repr__(self) -> str:
-        return f"TextPredictions({len(self)} texts)"
+    def counted(self) -> str:
+        return f"{len(self)} texts"
 
     def as_csv(self) -> str:
         return "".join(csv_lines(self.made, self.columns, TextPrediction))
