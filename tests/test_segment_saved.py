@@ -79,7 +79,7 @@ def test_it_is_loaded_with_its_decoder(run, model):
         inside, outside = model(x), model.model((x / 255 - model.mean) / model.std)
     assert inside.shape == (2, 2, 64, 96)
     torch.testing.assert_close(inside, outside, rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match="it is of the task sing, and this gpuaug loads classify, segment"):
+    with pytest.raises(ValueError, match="it is of the task sing, and this gpuaug loads classify, detect, segment"):
         class_of("sing")
 
 
@@ -294,7 +294,7 @@ def test_the_loss_of_shares_is_that_of_classes():
 
 
 def test_the_example_writes_masks(discs, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "finetune_masks.py")
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "segmentation_finetune.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     options = QUICK | {"epochs": 1, "out": tmp_path / "runs"}
@@ -351,7 +351,7 @@ def test_what_is_wrong_with_masks_names_the_file(tmp_path, change, options, word
 def test_boxes_are_no_masks(tmp_path):
     write_discs(tmp_path / "train", 6, 4)
     names = [path.name for path in sorted((tmp_path / "train" / "images").iterdir())]
-    known = {"images": [{"id": i, "file_name": name, "width": 40, "height": 40} for i, name in enumerate(names)]}
+    known = {"images": [{"id": i, "file_name": name} for i, name in enumerate(names)]}
     boxes = [{"image_id": i, "category_id": 1, "bbox": [2, 2, 9, 9]} for i in range(6)]
     (tmp_path / "train" / "coco.json").write_text(
         json.dumps(known | {"annotations": boxes, "categories": [{"id": 1, "name": "disc"}]})

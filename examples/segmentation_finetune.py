@@ -1,6 +1,6 @@
 """Fine-tune a segmenter on a folder of images and masks, then write masks for other images.
 
-    python examples/finetune_masks.py FOLDER IMAGES MASKS [WEIGHTS.safetensors]
+    python examples/segmentation_finetune.py FOLDER IMAGES MASKS [WEIGHTS.safetensors]
 
 FOLDER holds images/ and masks/ of the same names; or train/ and test/ with such folders in them. IMAGES are other ones,
 a file or a folder, of any sizes; their masks come to lie in MASKS. WEIGHTS are those of a classifier, whose encoder is
