@@ -61,6 +61,12 @@ def test_video_clips() -> None:
     assert len(losses(text)) == 1 and re.search(r"test accuracy [\d.]+%", text)
 
 
+def test_video_finetune(tmp_path: Path) -> None:
+    text = run("video_finetune", "--clips", 2, "--size", 32, "--epochs", 1, "--out", tmp_path)
+    assert "no flip: it would make pan_left and pan_right of each other" in text
+    assert re.search(r"clip 0: \w+ \(\d+%\), is pan_down", text) and re.search(r"test accuracy [\d.]+%", text)
+
+
 def test_detection(data_dir: Path) -> None:
     text = run("detection", needed(data_dir / "blood_cells" / "test"), "--size", 96, "--batch-size", 2)
     assert len(losses(text)) == 1 and int(re.search(r"(\d+) boxes", text)[1]) > 0

@@ -164,6 +164,29 @@ def test_it_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> None:
     assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_a_network_of_volumes(folder: Path, tmp_path: Path) -> None:
+    known = options(tmp_path, model="torchvision:r3d_18", size=32, epochs=1, batch_size=16, resident=False, keep=0)
+    done = Run(finetune(Config(data=str(folder), **known)).run)
+    assert done.resolved["mean"] == pytest.approx([0.43216, 0.394666, 0.37645]) and "streamed" in repr(done.resolved)
+    found = ga.load(done.folder, device="cpu").predict(folder / "test" / "wild")
+    assert len(found) == 4 and not found.bad
+
+
+def test_patches_of_pixels_have_a_model(tmp_path: Path) -> None:
+    """And their maps are what a loop over places gathers, less the mean of each patch and channel."""
+    from gpuaug.finetune.video_model import Patches
+
+    x = torch.rand(1, 3, 24, 28)
+    (maps,) = Patches(2).forward_intermediates(x)
+    small = torch.nn.functional.avg_pool2d(x, 4)
+    patch = small[0, :, 1:6, 2:7]
+    torch.testing.assert_close(maps[0, :, 3, 4], (patch - patch.mean((1, 2), keepdim=True)).flatten())
+    done = finetune(Config(**options(tmp_path, model="patches", frames=None, size=None, epochs=1)), parts=planted())
+    model = ga.load(done.run, device="cpu")
+    assert model.about.details["pooling"] == "correlation" and len(model.predict(planted().test.images)) == 8
+    assert not any(name.startswith("backbone") for name in load_file(done.run / "best.safetensors"))
+
+
 def test_its_weights_say_how_clips_are_taken(run: Run, folder: Path, tmp_path: Path) -> None:
     weights = str(run.folder / "best.safetensors")
     known = options(tmp_path, model=None, size=None, frames=None, weights=weights, epochs=1, lr=1e-6)
@@ -294,7 +317,7 @@ def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
 def test_short_clips_are_told(folder: Path) -> None:
     parts = Parts("some", clips(folder / "train", 8, 1, 16), None, clips(folder / "test", 8, 1, 16))
     _, told = video_data.looked_at(parts, parts.train.clips, Config(workers=0))
-    assert "clips of 6 to 7 frames" in told[0] and "24 of 24 clips have fewer than 8 frames" in told[1]
+    assert "clips of 6 to 7, mostly about " in told[0] and "24 of 24 clips have fewer than 8 frames" in told[1]
 
 
 def test_probabilities_of_a_video_are_averaged(folder: Path) -> None:
@@ -317,5 +340,8 @@ def test_the_embedded_motions(tmp_path: Path) -> None:
     task.check_parts(parts, 1)
     assert task.usual(job, None) == "video_train:flip=0"
     assert task.chosen(job, None, parts)[0].size == 64 and task.pooling == "correlation"
+    bare = task.chosen(Config(data="motion", epochs=2), None, parts)[0]
+    assert (bare.recipe, bare.epochs, bare.model) == ("finetune", 2, "patches")
+    assert task.chosen(Config(data="motion", recipe="full"), None, parts)[0].model == "resnet20"
     assert evaluating.measures(Run(tmp_path)) == ("accuracy", "accuracy") and math.isclose(sum(parts.test.labels), 420)
     assert json.loads(json.dumps(task.details(job, None, parts)))["stride"] == "fit"

@@ -50,7 +50,7 @@ class Classify(Task):
         return open_parts(config.data, config.size, val_fraction=0.0)
 
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
-        parts, words = with_validation(config, self.opened(config))
+        parts, words = with_validation(config, self.opened(config), self.noun)
         root, told = Path(config.data), [words] if words else []
         for name, part in (("validation", parts.val), ("test", parts.test)):
             if part is None:
@@ -88,7 +88,7 @@ class Classify(Task):
         return feeds.probe_feeds(model, *shared) if recipe.name == "probe" else feeds.image_feeds(*shared)
 
     def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
-        return corrupted.decided(config, recipe, parts)
+        return corrupted.decided(config, recipe, parts, noun=self.noun)
 
     def losses(
         self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any

@@ -42,7 +42,8 @@ class Config:
     """Any model of timm by its name; resnet20, the small one of CIFAR-10; or module:function of your own, which is
     called with num_classes=. By default the one that the weights file names; tf_efficientnet_lite0 where they are
     "pretrained"; resnet20 otherwise. Of segment timm's model is the encoder, by default tf_efficientnet_lite0.
-    Of text hf:NAME_OR_FOLDER, an encoder of Hugging Face's with its weights; by default subwords, small and quick."""
+    Of text hf:NAME_OR_FOLDER, an encoder of Hugging Face's with its weights; by default subwords, small and quick. Of
+    video also torchvision:r3d_18 and the like, and patches, which compares pixels and is the default of motion."""
     weights: str | None = None
     """A .safetensors file, or "pretrained" for the weights that timm publishes (a download), behind which the
     classifier is always new. None starts at random."""
@@ -107,7 +108,7 @@ class Config:
     label_smoothing: float | None = None
     mixup: float | None = None
     """Mix each image with another, by Beta(mixup, mixup); 0.2 and 0.8 are usual, 0: not. With cutmix, one of both
-    is drawn."""
+    is drawn. Of segment masks are mixed as their images are."""
     cutmix: float | None = None
     """Lay a rectangle of another image over each, its area by Beta(cutmix, cutmix); 1 is usual, 0: not."""
     balance: Literal["no", "weights", "sampling"] = "no"

@@ -179,7 +179,7 @@ def of_run_pixels(job: Job, run: runs.Run, n: int) -> None:
     )
     if job.main:
         leave(run, measured, some, job.input)
-    job.screen.say(f"robust   {words(measured)}")
+    job.screen.say(f"robust   {words(measured, job.task.noun)}")
 
 
 @torch.no_grad()
@@ -200,7 +200,7 @@ def of_run(job: Job, run: runs.Run, n: int) -> None:
     )
     if job.main:
         leave(run, measured, some, job.input)
-    job.screen.say(f"robust   {words(measured)}")
+    job.screen.say(f"robust   {words(measured, job.task.noun)}")
 
 
 def words(measured: dict[str, Any], noun: str = "image") -> str:

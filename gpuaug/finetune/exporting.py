@@ -101,7 +101,7 @@ def export(
     """See :meth:`gpuaug.finetune.saved.Classifier.export`."""
     format = checked(path, format, batch_size)
     cpu = torch.device("cpu")
-    model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu)).eval()
+    model = copy.deepcopy(model).to(cpu, torch.float32, memory_format=models.layout(cpu, model)).eval()
     x, real = model.examples()
     fixed = None if dynamic_batch or format == "safetensors" else batch_size
     with quiet():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from gpuaug.drawing import Tile, contact_sheet
 from gpuaug.preview import caption, one_line, strip
 
 from . import evaluating, pictures, runs
+from .corrupted import LEFT_OUT
 from .metrics import mistakes
 
 SIDE, CLIPS, MOST, FRAMES = 400, 8, 16, 8  # pixels of a strip; clips on a contact sheet, mistakes; frames of a strip
@@ -40,7 +43,7 @@ def write_contact_sheet(
     step = max(1, len(source) // CLIPS)
     by_class = torch.argsort(source.labels, stable=True)[step // 2 :: step][:CLIPS]
     rows = []
-    for clip, labels, ids in Loader(source.subset(by_class.tolist()), 1, device=device, workers=0, max_bad=1.0):
+    for clip, labels, ids in _quietly(Loader(source.subset(by_class.tolist()), 1, device=device, workers=0, max_bad=1)):
         row = [Tile(strip(shown(clip[0])), f"{source.classes[int(labels[0])]}  #{int(ids)}")]
         for epoch in range(epochs):
             params = augment.sample(clip, ids=ids, epoch=epoch)
@@ -51,6 +54,13 @@ def write_contact_sheet(
     title = f"{name}: training clips, and what the model sees of them in {when}"
     if rows:
         pictures.write_image(path, contact_sheet(rows, title, one_line(augment), SIDE))
+
+
+def _quietly(loader: Loader) -> Iterator[tuple]:
+    """Its batches; the run has told already what cannot be read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", LEFT_OUT)
+        yield from loader
 
 
 def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:

@@ -410,7 +410,8 @@ def opened(
     if model is None and kind.by_hand(about):
         raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
     device = chosen_device(device)
-    return kind(kind.network(about, path, model), about, path).to(device, memory_format=models.layout(device))
+    made = kind(kind.network(about, path, model), about, path)
+    return made.to(device, memory_format=models.layout(device, made))
 
 
 def class_of(task: str, path: Path | None = None) -> type[Saved]:

@@ -39,12 +39,15 @@ class ClipClassifier(Classifier):
 
     @classmethod
     def network(cls, about, path: Path, given: nn.Module | None) -> nn.Module:
-        cls.own(about, path, given)
         if given is not None:
             models.fill(given, path, about.model, about.classes)
             return given
         options = {"pooling": about.details["pooling"], "weights": str(path), "size": about.size}
         return video_model.video_model(about.model, len(about.classes), classes=about.classes, **options)[0]
+
+    @classmethod
+    def by_hand(cls, about) -> bool:
+        return about.model != video_model.PATCHES and super().by_hand(about)
 
     @property
     def taken(self) -> Sampling:

@@ -31,6 +31,9 @@ FRAMES, SIZE, MOTION_SIZE = 8, 112, 64  # where nothing is said; 112: of recipes
 MARGIN = 8 / 7  # by which clips are decoded larger than they are cropped
 USUAL, NO_FLIP = "video_train", "video_train:flip=0"
 SHOWN_EPOCHS = 2  # on the contact sheet
+EXAMPLE = {  # of motion, where nothing is said
+    "model": video_model.PATCHES, "recipe": "finetune", "head_epochs": 0, "epochs": 8, "lr": 5e-3, "batch_size": 32,
+}  # fmt: skip
 SETTLED = ("frames", "stride", "pooling")
 
 
@@ -64,6 +67,8 @@ class Video(Classify):
         if model is not None:
             published = getattr(model, "pretrained_cfg", None) or {}
             return models.ModelCard.of(published if "mean" in published else None)
+        if config.model == video_model.PATCHES:
+            return models.ModelCard.of(None)
         return video_model.card(config.model) or super().card(config, None)
 
     def layout(self, config: Config, layout: torch.memory_format) -> torch.memory_format:
@@ -144,20 +149,36 @@ class Video(Classify):
         self.opposite = video_data.exchanged(parts.train.classes, video_data.OPPOSITE)
 
     def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
-        config, told = models.chosen(replace(config, size=self.size(config, given)), None, None)
+        example = config.data == video_data.MOTION and given is None
+        if example and all(getattr(config, name) is None for name in ("model", "weights", "recipe")):
+            lacking = {name: value for name, value in EXAMPLE.items() if getattr(config, name) is None}
+            config = replace(config, **lacking)
+            told = [
+                f"model {config.model}: pixels are compared as they are, so that this example takes a minute; --model "
+                "takes a network of images"
+            ]
+        else:
+            config, told = models.chosen(config, None, None)
+        config = replace(config, size=self.size(config, given))
         if config.model.startswith(video_model.TORCHVISION):
             return config, told
-        self.pooling = self.settled(config)["pooling"] or ("correlation" if self.opposite else "mean")
+        self.pooling = self.settled(config)["pooling"] or self.usual_pooling(config)
         if config.pooling is None and "pooling" in self.said:
             told.append(f"pooling {self.pooling}: that of the weights")
+        elif config.pooling is None and config.model == video_model.PATCHES:
+            pass  # it has no other
         elif config.pooling is None and self.opposite:
             told.append(f"pooling correlation: {_both(self.opposite[0])} differ by how things move")
         elif config.pooling is None:
             told.append(
-                "pooling mean: it tells what is in a clip, in whatever order; how things move tell pooling=correlation "
-                "and model=torchvision:r3d_18"
+                "pooling mean: it tells what is in a clip, in whatever order; how things move is told by "
+                "pooling=correlation, and by model=torchvision:r3d_18"
             )
         return config, told
+
+    def usual_pooling(self, config: Config) -> str:
+        """Where nothing is said."""
+        return "correlation" if self.opposite or config.model == video_model.PATCHES else "mean"
 
     def usual(self, config: Config, parts: Parts | None) -> str:
         return NO_FLIP if self.sided else USUAL

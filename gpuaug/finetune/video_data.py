@@ -105,7 +105,8 @@ def _short(lengths: Sequence[int], taken: Sampling) -> list[str]:
     span = taken.frames if taken.stride == "fit" else (taken.frames - 1) * taken.stride + 1
     few = sum(n < span for n in lengths)
     usual = sorted(lengths)[len(lengths) // 2]
-    told = [f"clips of {min(lengths)} to {max(lengths)} frames, {usual} as a rule; {_words(taken)}"]
+    many = f"{usual}" if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}, mostly about {usual},"
+    told = [f"clips of {many} frames; {_words(taken)}"]
     if few:
         mend = "; fewer --frames" + " or a smaller --stride" * (taken.stride != "fit")
         told.append(

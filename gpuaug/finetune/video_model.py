@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from .models import NEW, ModelCard, adapt, build, fill, heads, said
 
 POOLINGS = ("correlation", "mean", "max")
 REDUCTION, RADIUS, GAP, CELLS, WIDTH = 4, 3, 3, 4, 32
+PATCHES, PATCH = "patches", 5
 TORCHVISION, TASK = "torchvision:", "video"
 
 
@@ -130,6 +132,28 @@ class Correlation(nn.Module):
         return self.body(moved).unflatten(0, (-1, t - gap)).mean(1)
 
 
+class Patches(nn.Module):
+    """In place of a network of images: the pixels around each place, as "correlation" compares them. There is nothing
+    to learn in it, and nothing to load.
+
+    Maps are [B, 75, h, w] at a quarter of the image's size, of the 5 x 5 means around a place, less their own mean, so
+    that comparing them is a normalised cross-correlation.
+    """
+
+    feature_info = [{"num_chs": 3 * PATCH**2, "reduction": REDUCTION, "module": "patches"}]
+
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.linear = nn.Linear(3 * PATCH**2, num_classes)  # what a network of images has, and "correlation" removes
+
+    def forward_intermediates(self, x: torch.Tensor, **_: Any) -> list[torch.Tensor]:
+        """The maps, as timm's models give theirs."""
+        small = F.pad(F.avg_pool2d(x, REDUCTION), [PATCH // 2] * 4, mode="replicate")
+        h, w = (side - PATCH + 1 for side in small.shape[2:])
+        around = F.unfold(small, PATCH).unflatten(1, (3, PATCH**2)).unflatten(3, (h, w))
+        return [(around - around.mean(2, keepdim=True)).flatten(1, 2)]
+
+
 class Volume(nn.Module):
     """A model of [B, 3, T, H, W], as torchvision's are, that takes [B, T, 3, H, W]."""
 
@@ -153,9 +177,9 @@ def video_model(
     """(model of clips [B, T, 3, H, W], one sentence on where its weights come from).
 
     Args:
-        name: a network of images, as `models.build` takes it, pooled as :class:`TemporalPool` says; or one of
-            torchvision's of clips: ``torchvision:r3d_18``, ``torchvision:mvit_v1_b``, ``torchvision:s3d``.
-            Any T will do, but for torchvision's mvit, which take 16 frames of 224 pixels.
+        name: a network of images, as `models.build` takes it, pooled as :class:`TemporalPool` says; ``patches``, see
+            :class:`Patches`; or one of torchvision's of clips: ``torchvision:r3d_18``, ``torchvision:mvit_v1_b``. Any T
+            will do, but for torchvision's mvit, which take 16 frames of 224 pixels.
         weights: as `models.build` takes them, or a file that a run of such a model has saved; of torchvision's
             ``"pretrained"`` (Kinetics-400) is another choice.
         size, classes: as `models.build` takes them.
@@ -165,7 +189,11 @@ def video_model(
     """
     own = weights not in (None, "pretrained") and said(Path(weights)).get("task") == TASK
     begun = None if own else weights
-    if name.startswith(TORCHVISION):
+    if name == PATCHES and (pooling != "correlation" or begun is not None):
+        raise ValueError(f"{PATCHES} goes with pooling=correlation, and has no weights of its own")
+    if name == PATCHES:
+        model, sentence = TemporalPool(Patches(num_classes), num_classes), "random weights"
+    elif name.startswith(TORCHVISION):
         model, sentence = _of_torchvision(name, num_classes, begun)
     else:
         image, sentence = build(name, num_classes, begun, size, classes=classes)
