@@ -40,8 +40,9 @@ def main(args: Sequence[str] | None = None) -> int:
             args = ["runs", *runs.spelt(args[1:])]
         command = tyro.cli(Command, prog="gpuaug", args=args)
         return run(command)
-    except (ValueError, Refused, OSError) as error:  # OSError: a full disk, a missing permission
-        if os.environ.get("GPUAUG_DEBUG"):
+    except (ValueError, Refused, OSError, ModuleNotFoundError) as error:  # OSError: a full disk, no permission
+        lacking = isinstance(error, ModuleNotFoundError) and "pip install" not in str(error)  # which names an extra
+        if lacking or os.environ.get("GPUAUG_DEBUG"):
             raise
         told = isinstance(error, OSError) and error.filename is not None and error.strerror
         words = f"{error.filename}: {error.strerror}" if told else as_options(str(error), _options(args))

@@ -201,11 +201,17 @@ def heights_of(tiles: Sequence[Tile], side: int) -> tuple[int, int]:
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Tile]], title: str, subtitle: str = "", side: int = 160, legend: Sequence[str] = ()
+    rows: Sequence[Sequence[Tile]],
+    title: str,
+    subtitle: str = "",
+    side: int = 160,
+    legend: Sequence[str] = (),
+    first: int = 0,
 ) -> Image.Image:
     """A sheet with a row of tiles for each image, the original first, set apart from what became of it.
 
-    ``side``: of a tile in pixels. Images are scaled to fit, keeping their shape. ``legend``: the classes' names.
+    ``side``: of a tile in pixels. Images are scaled to fit, keeping their shape. ``legend``: the classes' names, from
+    the number ``first`` on.
     """
     columns = max(len(row) for row in rows)
     width = 2 * MARGIN + columns * side + columns * GAP  # one gap more after the originals
@@ -229,7 +235,7 @@ def contact_sheet(
     for i, line in enumerate(notes):
         write(pen, MARGIN, MARGIN - 4 + 34 * len(titles) + 20 * i, line, FAINT, TEXT + 2)
     for number, (x, y, lines) in enumerate(spots):
-        pen.rectangle((MARGIN + x, y + 2, MARGIN + x + 12, y + 14), fill=colour_of(number))
+        pen.rectangle((MARGIN + x, y + 2, MARGIN + x + 12, y + 14), fill=colour_of(first + number))
         for i, line in enumerate(lines):
             write(pen, MARGIN + x + 20, y + 20 * i, line, INK, TEXT + 2)
     y = head

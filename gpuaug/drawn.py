@@ -105,15 +105,15 @@ class Laid(NamedTuple):
         return (self.layer * of.views + view) * b + self.whose if of.tiles else view * b + self.source
 
 
-def laid_out(owners: Sequence[int], counts: Sequence[int], of: Drawn) -> Laid:
-    """Of so many objects of each of the samples `owners`."""
+def laid_out(owners: Sequence[int], counts: Sequence[int], of: Drawn, alone: bool = False) -> Laid:
+    """Of so many objects of each of the samples `owners`; `alone`: without those of others that lie on it."""
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     place = {owner: k for k, owner in enumerate(owners)}
     none = np.zeros(0, np.int64)
     item, source, layer, found = [none], [none], [none], []
     for k, owner in enumerate(owners):
         before = len(item)
-        for number, sample in enumerate(of.on(owner)):
+        for number, sample in enumerate([owner] if alone else of.on(owner)):
             at = k if number == 0 else place.get(sample)
             if at is not None:
                 item.append(np.arange(starts[at], starts[at + 1]))

@@ -55,10 +55,11 @@ def move_listed(masks: Sequence[torch.Tensor], owners: Sequence[int], of: Drawn)
             raise ValueError("masks [H, W] are blended as their images are: give each sample of the batch one")
         out = _run_listed([in_bytes(mask) for mask in masks], None, dtype, of)
         return [[of_bytes(one, dtype) for one in part] for part in out]
-    laid = laid_out(owners, [math.prod(mask.shape[:-2]) for mask in masks], of)
+    alone = masks[0].dim() == 2 and not of.tiles  # of classes: the caller blends them
+    laid = laid_out(owners, [math.prod(mask.shape[:-2]) for mask in masks], of, alone)
     planes = [in_bytes(plane) for mask in masks for plane in mask.reshape(-1, *mask.shape[-2:])]
     out = _run_listed(planes, laid, dtype, of) if len(laid.item) else [[]] * of.views
-    return [_gathered(part, laid, masks, v, of) for v, part in enumerate(out)]
+    return [_gathered(part, laid, masks, v, of, alone) for v, part in enumerate(out)]
 
 
 def blended(program: Program) -> bool:
@@ -141,12 +142,14 @@ def _run_listed(
     return [list(part) for part in ([out] if recipe.views is None else out)]
 
 
-def _gathered(planes: list[torch.Tensor], laid: Laid, masks: Sequence[torch.Tensor], view: int, of: Drawn):
+def _gathered(
+    planes: list[torch.Tensor], laid: Laid, masks: Sequence[torch.Tensor], view: int, of: Drawn, alone: bool
+) -> list[torch.Tensor]:
     """Planes uint8 [bytes, OH, OW] as one mask for each owner; the planes of one lie behind each other."""
     found, at = [], 0
     for owner, n, mask in zip(laid.owners, laid.counts, masks, strict=True):
         size = of.size(view, owner)
-        shape = (n,) if of.gathers else mask.shape[:-2]
+        shape = (n,) if not alone and of.gathers else mask.shape[:-2]
         if n:
             first = planes[at]
             step = planes[at + 1].storage_offset() - first.storage_offset() if n > 1 else first.numel()

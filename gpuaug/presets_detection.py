@@ -17,8 +17,10 @@ def outside(mean: Sequence[float]) -> dict[str, Any]:
 
 
 def finish(ops: list, dtype: torch.dtype, mean: Sequence[float], std: Sequence[float], compose: dict) -> ga.Compose:
-    """Cast and normalise; boxes of less than a pixel a side, or outside, are removed with their labels."""
-    last = [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std), ga.SanitizeBoundingBoxes()]
+    """Cast and normalise; boxes of less than a pixel a side, or outside, are removed with their labels. Not those that
+    rounding has carried over the border, as a resize may do with boxes that end there."""
+    boxes = [ga.ClampBoundingBoxes(), ga.SanitizeBoundingBoxes()]
+    last = [ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std), *boxes]
     return ga.Compose([*ops, *last], **compose)
 
 

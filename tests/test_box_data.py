@@ -243,6 +243,24 @@ def test_coco_as_it_is_published(tmp_path: Path, inner: str) -> None:
     assert len(first_annotated(tmp_path, 3)) == 3 and list(held_annotated(tmp_path)) == ["train", "val"]
 
 
+def test_voc_as_it_is_published(tmp_path: Path) -> None:
+    """With masks of some images, and lists of those of each part."""
+    write_voc(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "JPEGImages"), (tmp_path / "annotations").rename(tmp_path / "Annotations")
+    (tmp_path / "SegmentationClass").mkdir(), (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    Image.new("L", (80, 60)).save(tmp_path / "SegmentationClass" / "0.png")
+    lists = {"train": "5\n0\n4\n", "val": "1\n\n", "disc_train": "5 -1\n0 1\n"}
+    for part, text in lists.items():
+        (tmp_path / "ImageSets" / "Main" / f"{part}.txt").write_text(text)
+    assert kind_of(tmp_path) == "voc"
+    parts = open_annotated(tmp_path, 0.0)
+    assert [path.stem for path in parts.train.items] == ["5", "0", "4"] and [p.stem for p in parts.test.items] == ["1"]
+    assert [len(one.boxes) for one in parts.train.targets] == [len(planted()[i]) for i in (5, 0, 4)]
+    (tmp_path / "ImageSets" / "Main" / "val.txt").write_text("1\n99\n")
+    with pytest.raises(DataError, match="no image of the name 99, which a list of images has"):
+        open_annotated(tmp_path, 0.0)
+
+
 def test_real_cells(data_dir: Path) -> None:
     if not (data_dir / "blood_cells").is_dir():
         pytest.skip(f"no folder {data_dir / 'blood_cells'}: set GPUAUG_DATA to the folder of the real data")
@@ -295,6 +313,22 @@ def test_two_processes_draw_what_one_does(cells: Path) -> None:
         found.append(each)
     assert len(found[0]) == 6 and found[0].keys() == found[1].keys()
     assert all(torch.equal(a, b) for id in found[0] for a, b in zip(found[0][id], found[1][id], strict=True))
+
+
+def test_views_have_boxes_and_labels_of_their_own(cells: Path) -> None:
+    source = coco(cells)
+    for images, _, targets, ids in Loader(source, 3, square(), views=2):
+        for v in range(2):
+            places = [source.ids.tolist().index(id) for id in ids.tolist()]
+            known = [source.targets[i] for i in places]
+            raw = [torch.from_numpy(np.array(Image.open(one.path))).permute(2, 0, 1) for one in known]
+            boxes = [torch.from_numpy(one.boxes) for one in known]
+            labels = [torch.from_numpy(one.objects["labels"]) for one in known]
+            asked = {"ids": ids, "epoch": 0, "view": v}
+            again, moved, found = square()(raw, boxes=boxes, objects={"labels": labels}, **asked)
+            assert torch.equal(images[v], again)
+            assert all(torch.equal(a, b) for a, b in zip(targets["boxes"][v], moved, strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(targets["labels"][v], found["labels"], strict=True))
 
 
 def test_without_a_pipeline_targets_are_as_they_are(cells: Path) -> None:
@@ -372,6 +406,21 @@ def test_the_eval_preset_says_the_way_back() -> None:
         assert max(h, w) * (boxes[:, 2] - boxes[:, 0]).sum() == pytest.approx(
             float(96 * (wanted[:, 2] - wanted[:, 0]).sum()), rel=0.05
         )
+
+
+@pytest.mark.parametrize("spec", ["detection_eval", "detection_ssd:zoom=0.0,flip=0.0"])
+def test_boxes_that_end_with_their_image_stay(spec: str) -> None:
+    """A resize rounds the sides of some of them to a place outside of the output, where SanitizeBoundingBoxes alone
+    removes them."""
+    sizes = [(w * 3 // 4, w) for w in range(205, 420, 3)]
+    images = [torch.zeros(3, h, w, dtype=torch.uint8) for h, w in sizes]
+    boxes = [torch.tensor([[0.0, 0.0, w, h], [w - 30.0, h - 20.0, w, h]]) for h, w in sizes]
+    augment = presets.get(spec, size=200, seed=0)
+    if "ssd" in spec:
+        augment = ga.Compose([op for op in augment.transforms if not isinstance(op, ga.RandomIoUCrop)], seed=0)
+    less = ga.Compose([op for op in augment.transforms if not isinstance(op, ga.ClampBoundingBoxes)], seed=0)
+    assert all(len(one) == 2 for one in augment(images, boxes=boxes)[1])
+    assert any(len(one) < 2 for one in less(images, boxes=boxes)[1])
 
 
 # --- the sheet --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ run from folder to report, saved models."""
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import multiprocessing
@@ -37,16 +38,18 @@ CLASSES = ("red", "blue")
 
 # --- planted data -----------------------------------------------------------------------------------------------------
 def write_rectangles(folder: Path, n: int, seed: int) -> None:
-    """Red and blue rectangles on grey noise, images of different sizes, as COCO's JSON."""
+    """Red and blue rectangles on grey noise that do not touch, images of different sizes, as COCO's JSON."""
     rng, lines, images = np.random.default_rng(seed), [], []
     (folder / "images").mkdir(parents=True)
     for i in range(n):
         height, width = (int(one) for one in rng.integers(48, 80, 2))
-        image = rng.normal(90, 10, (height, width, 3))
-        for _ in range(int(rng.integers(1, 4))):
+        image, taken = rng.normal(90, 10, (height, width, 3)), np.zeros((height, width), bool)
+        for _ in range(4):
             w, h = (int(one) for one in rng.integers(12, 28, 2))
             x, y, k = int(rng.integers(width - w)), int(rng.integers(height - h)), int(rng.integers(2))
-            image[y : y + h, x : x + w] = ((220, 60, 60), (60, 60, 220))[k]
+            if taken[max(y - 2, 0) : y + h + 2, max(x - 2, 0) : x + w + 2].any():
+                continue
+            image[y : y + h, x : x + w], taken[y : y + h, x : x + w] = ((220, 60, 60), (60, 60, 220))[k], True
             box = {"category_id": k + 1, "bbox": [x, y, w, h], "area": w * h, "iscrowd": 0}
             lines.append({"id": len(lines) + 1, "image_id": i + 1, **box})
         name = f"{i:03d}.png"
@@ -63,12 +66,6 @@ def rectangles(tmp_path_factory):
     write_rectangles(root / "train", 32, 0)
     write_rectangles(root / "test", 8, 1)
     return root
-
-
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr(detectors, "CHANNELS", 32)
-    monkeypatch.setattr(detectors, "CONVS", 1)
 
 
 def drawn(n: int, seed: int = 0, crowds: bool = False, ties: bool = True) -> tuple[list[Boxes], list[Boxes]]:
@@ -187,16 +184,15 @@ def test_boxes_come_back_in_the_pixels_of_the_image():
 
 
 @pytest.mark.parametrize("detector", ["fcos", "retinanet", "ssdlite"])
-def test_the_surest_candidates_are_what_the_detector_answers(detector, small):
+def test_the_surest_candidates_are_what_the_detector_answers(detector):
     """The export's candidates, after a non-maximum suppression, against torchvision's own answers."""
     from torchvision.ops import batched_nms
 
     torch.manual_seed(0)
     geometry = Geometry((8, 16, 32), ((10, 14), (20, 28), (40, 56)), (0.7, 1.0, 1.4))
     model, _ = detectors.build("test_resnet", 2, detector, geometry, 64)
-    for name, parameter in model.named_parameters():
-        if "head" in name and parameter.ndim == 1 and "cls" in name:
-            torch.nn.init.normal_(parameter)  # else all scores are alike
+    for parameter in model.head.classification_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)  # else all scores are alike
     model.eval()
     model.score_thresh, x = 0.0, torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -214,14 +210,8 @@ def test_the_surest_candidates_are_what_the_detector_answers(detector, small):
 # --- runs -------------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def run(rectangles, tmp_path_factory):
-    before = detectors.CHANNELS, detectors.CONVS
-    detectors.CHANNELS, detectors.CONVS = 32, 1
-    try:
-        out = tmp_path_factory.mktemp("runs")
-        done = finetune(Config(data=str(rectangles), augment="none", epochs=30, out=out, **TINY))
-        yield done
-    finally:
-        detectors.CHANNELS, detectors.CONVS = before
+    out = tmp_path_factory.mktemp("runs")
+    return finetune(Config(data=str(rectangles), augment="none", epochs=30, out=out, **TINY))
 
 
 def test_a_small_detector_finds_planted_rectangles(run):
@@ -280,7 +270,7 @@ def test_a_saved_detector_predicts_is_evaluated_and_exported(run, rectangles, tm
     with pytest.raises(ValueError, match="threshold must be in 0 .. 1"):
         model.predict(rectangles / "test" / "images", threshold=2)
     with pytest.raises(ValueError, match="top has no effect with task=detect"):
-        model.predict(rectangles / "test" / "images", top=2)
+        model.asked(top=2)
 
 
 def test_a_detector_is_exported(run, tmp_path):
@@ -304,15 +294,26 @@ def test_classes_go_by_their_names(run, rectangles, tmp_path):
     assert [line["objects"] > 0 for line in one.per_class] == [True, False]
 
 
+def test_the_example(rectangles, tmp_path, capsys):
+    place = Path(__file__).resolve().parents[1] / "examples" / "detection_finetune.py"
+    spec = importlib.util.spec_from_file_location("detection_finetune", place)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    done = example.main(str(rectangles), epochs=1, out=tmp_path, **TINY)
+    words = capsys.readouterr().out
+    assert "mAP@50" in words and "000.png" in words
+    assert (done.run / "found.json").exists() and (done.run / "found.png").exists()
+
+
 @pytest.mark.parametrize("detector", ["retinanet", "ssdlite", "faster_rcnn"])
-def test_every_detector_learns(detector, rectangles, tmp_path, small):
+def test_every_detector_learns(detector, rectangles, tmp_path):
     done = finetune(Config(data=str(rectangles), augment="none", epochs=2, detector=detector, out=tmp_path, **TINY))
     first, last = (line["train_loss"] for line in done.history)
     assert last < first
     assert np.isfinite(done.metrics["loss"])
 
 
-def test_a_run_that_was_stopped_ends_as_if_it_had_not(rectangles, tmp_path, small):
+def test_a_run_that_was_stopped_ends_as_if_it_had_not(rectangles, tmp_path):
     config = {"data": str(rectangles), "augment": "geometric", "epochs": 3, "keep_done": True, **TINY}
     whole = finetune(Config(out=tmp_path / "whole", **config))
 
@@ -356,7 +357,7 @@ def test_two_processes_come_to_what_one_comes_to(rectangles, tmp_path):
     assert first["metrics"] == second["metrics"] == pytest.approx(one["metrics"], rel=1e-3, abs=1e-3)
 
 
-def test_what_cannot_be_is_refused_in_one_line(rectangles, tmp_path, small, capsys):
+def test_what_cannot_be_is_refused_in_one_line(rectangles, tmp_path, capsys):
     def refused(words: str, **options) -> None:
         with pytest.raises(ValueError, match=words) as told:
             finetune(Config(**({"data": str(rectangles), "epochs": 1, "out": tmp_path} | TINY | options)))
@@ -372,6 +373,9 @@ def test_what_cannot_be_is_refused_in_one_line(rectangles, tmp_path, small, caps
     refused("decoder has no effect with task=detect", decoder="fpn")
     refused("label_smoothing has no effect with task=detect", label_smoothing=0.2)
     refused("cannot be the backbone of a detector", model="vit_tiny_patch16_224")
+    with pytest.raises(ValueError, match="augment=: a function moves no boxes"):
+        config = Config(data=str(rectangles), epochs=1, out=tmp_path, **TINY)
+        finetune(config, augment=lambda images, ids: images)
     source = Source(tuple(["a.png"]), torch.tensor([1]), classes=("a",), targets=[Annotated(Path("a.png"))])
     for boxes_, labels, words in (
         (np.zeros((0, 4)), [], "the train part has no boxes"),

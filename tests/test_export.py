@@ -257,6 +257,6 @@ def test_a_missing_package_names_the_extra(run, tmp_path, capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else found(name, *a))
     assert main(["export", str(run), "-o", str(tmp_path / "m.onnx")]) == 2
-    assert capsys.readouterr().err == ("gpuaug: export: format onnx needs onnxscript: pip install 'gpuaug[export]'\n")
+    assert capsys.readouterr().err == ("gpuaug: format onnx needs onnxscript: pip install 'gpuaug[export]'\n")
     with pytest.raises(ModuleNotFoundError, match=re.escape("gpuaug[export]")):
         ga.load(run).export(tmp_path / "m.onnx")

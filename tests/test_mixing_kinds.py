@@ -49,6 +49,8 @@ def test_masks_of_classes(backend: str) -> None:
         asked = {"ids": range(b), "epoch": epoch}
         params, of_cut = mixed.sample(x, **asked), cut.sample(x, **asked)
         _, target, soft = mixed(x, torch.arange(b, device=device) % 4, masks=m, **asked)
+        _, _, one_by_one = mixed(x, torch.arange(b, device=device) % 4, masks=list(m), **asked)
+        assert torch.equal(torch.stack(list(one_by_one)), soft)
         _, hard = cut(x, masks=m, **asked)
         _, listed = cut(x, masks=list(m), **asked)
         own = before(x, masks=m, **asked)[1].cpu()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 from pathlib import Path
@@ -24,12 +25,14 @@ from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import DataError, Source, masks  # noqa: E402
 from gpuaug.finetune import Config, Run, comparing, evaluations, finetune, pixels, runs  # noqa: E402
 from gpuaug.finetune.evaluations import Asked  # noqa: E402
+from gpuaug.finetune.pictures_pixels import colours  # noqa: E402
 from gpuaug.finetune.saved import class_of  # noqa: E402
 from gpuaug.finetune.saved_pixels import Segmenter  # noqa: E402
 from gpuaug.finetune.segment import pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"model": "test_efficientnet", "size": 64, "device": "cpu", "workers": 0, "quiet": True, "batch_size": 4}
 QUICK |= {"recipe": "full", "optimizer": "adamw", "lr": 0.01, "epochs": 15, "keep": 0}
 
@@ -125,7 +128,7 @@ def test_masks_a_table_and_a_sheet(run, model, discs, tmp_path, capsys):
     for row, mask in zip(table, wanted.values(), strict=False):
         with Image.open(tmp_path / "masks" / row["mask"]) as picture:
             assert picture.mode == "P" and np.array_equal(np.asarray(picture), mask)
-            assert picture.convert("RGB").getpixel(tuple(np.argwhere(mask == 0)[0][::-1].tolist())) == (0, 0, 0)
+            assert np.array_equal(np.asarray(picture.convert("RGB")), colours()[mask])
     assert main([*args, "-o", str(tmp_path / "sheet.png")]) == 1
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert len(sheet.convert("RGB").resize((300, 300)).getcolors(1 << 20)) > 50
@@ -141,7 +144,7 @@ def test_masks_a_table_and_a_sheet(run, model, discs, tmp_path, capsys):
         (["--top", "2"], "top has no effect with task=segment: leave it out"),
         (["--tta", "flip"], "tta has no effect with task=segment: leave it out"),
         (["-o", "x.txt"], "x.txt: no format by this ending; name it .csv, .json or .png, or say format"),
-        (["--batch-size", "0"], "batch_size must be at least 1, got 0"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
     ],
 )
 def test_wrong_options_get_one_line(run, discs, capsys, args, words):
@@ -288,6 +291,18 @@ def test_the_loss_of_shares_is_that_of_classes():
         torch.testing.assert_close(pixel_loss(logits, shares, **options), pixel_loss(logits, target, **options))
     half = (shares + shares.flip(0)) / 2
     assert pixel_loss(logits, half).isfinite()
+
+
+def test_the_example_writes_masks(discs, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "finetune_masks.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    options = QUICK | {"epochs": 1, "out": tmp_path / "runs"}
+    images = discs / "test" / "images"
+    result = example.main(str(discs), str(images), str(tmp_path / "masks"), **options)
+    said = capsys.readouterr().out
+    assert f"{100 * result.after:.1f}% after" in said and f"wrote {tmp_path / 'masks'}" in said
+    assert stored(tmp_path / "masks").keys() == {path.name for path in images.iterdir()}
 
 
 # --- what is wrong with data ------------------------------------------------------------------------------------------

@@ -42,10 +42,7 @@ def run(command: Export) -> None:
     out = command.out or weights.with_name(f"model{ENDINGS[format]}")
     model = opened(weights, device="cpu")
     options = {"dynamic_batch": command.dynamic_batch, "batch_size": command.batch_size}
-    try:
-        done = model.export(out, format, **options)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"export: {error}") from None
+    done = model.export(out, format, **options)
     print(f"wrote {done.path}: {done.told()}")
     if done.input:
         print(f"input: {done.input}")

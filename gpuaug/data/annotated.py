@@ -92,6 +92,7 @@ def voc(
     images: str | Path | None = None,
     annotations: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Source:
     """Images with boxes in Pascal VOC's XML: an XML of the same name for each, in annotations/ beside images/
     (Annotations/ beside JPEGImages/). An image without one has no boxes. Their pixels count from 1 and are inclusive,
@@ -100,6 +101,7 @@ def voc(
     Args:
         images, annotations: the folders; None takes those of the usual names.
         classes: names that there may be, in this order; None takes those in the files, sorted.
+        names: of the images that are taken, without ending, as ImageSets/Main/*.txt lists them; None takes all.
 
     Returns:
         As :func:`coco`, with "difficult" in place of "crowd".
@@ -107,7 +109,7 @@ def voc(
     folder = Path(folder)
     images = _inner(folder, images, ("JPEGImages", "images", "Images"))
     annotations = _inner(folder, annotations, XML_FOLDERS)
-    return _source(folder, *of_voc(images_in(images), annotations, classes))
+    return _source(folder, *of_voc(images_in(images), annotations, classes, names))
 
 
 def masks(folder: str | Path, *, images: str | Path | None = None, masks: str | Path | None = None) -> Source:

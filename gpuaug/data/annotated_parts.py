@@ -14,6 +14,7 @@ from .errors import DataError
 from .folders import BOX_FOLDERS, IMAGE_FOLDERS, MASK_FOLDERS, folders_in, part_of
 from .sources import Parts, Source
 
+LISTS = "ImageSets"
 READERS: dict[str, Callable[[Path], Source]] = {"coco": coco, "masks": masks, "voc": voc}
 
 
@@ -48,15 +49,28 @@ def published(folder: str | Path) -> dict[str, tuple[Path, Path]]:
     return found if "train" in found else {}
 
 
+def listed(folder: Path) -> dict[str, list[str]]:
+    """The images of each part of VOC as it is published, by ImageSets/Main/train.txt and others; {} without such."""
+    found = {}
+    for part in ("train", "val", "test"):
+        path = folder / LISTS / "Main" / f"{part}.txt"
+        if path.is_file():
+            found[part] = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return found if "train" in found else {}
+
+
 def _kind_here(folder: Path) -> str | None:
     names = {name.lower(): folder / name for name in folders_in(folder)}
-    if names.keys() - IMAGE_FOLDERS - MASK_FOLDERS - BOX_FOLDERS:
+    if names.keys() - IMAGE_FOLDERS - MASK_FOLDERS - BOX_FOLDERS - {LISTS.lower()}:
         return None  # of classes, perhaps, one of which is called masks
+    xmls = any(any(names[n].glob("*.xml")) for n in names.keys() & BOX_FOLDERS)
+    if LISTS.lower() in names and xmls:
+        return "voc"  # as it is published; of a few of its images there are masks, too
     if names.keys() & IMAGE_FOLDERS and any(images_in(names[name]) for name in names.keys() & MASK_FOLDERS):
         return "masks"
     if coco_file(folder) is not None:
         return "coco"
-    if names.keys() & IMAGE_FOLDERS and any(any(names[n].glob("*.xml")) for n in names.keys() & BOX_FOLDERS):
+    if names.keys() & IMAGE_FOLDERS and xmls:
         return "voc"
     return None
 
@@ -76,7 +90,8 @@ def open_annotated(
     data: str | Path, val_fraction: float, test_fraction: float = 0.2, seed: int = 0, kind: str | None = None
 ) -> Parts:
     """The parts of a folder: train/, val/ and test/ in it by any usual names, or the folder itself, of which
-    ``test_fraction`` is set aside. Each has images/ and masks/, COCO's JSON, or VOC's XML. Or COCO as it is published.
+    ``test_fraction`` is set aside. Each has images/ and masks/, COCO's JSON, or VOC's XML. Or COCO or VOC as they are
+    published.
 
     Where there is no validation part, ``val_fraction`` of the training part becomes it (0: none). Splits depend on
     ``seed`` alone.
@@ -146,6 +161,8 @@ def _readers(root: Path, kind: str) -> dict[str, Callable[..., Source]]:
     """What reads each part of a folder, or "all" of it."""
     if kind == "coco" and (whole := published(root)):
         return {part: functools.partial(coco, place, file=file) for part, (place, file) in whole.items()}
+    if kind == "voc" and (lists := listed(root)):
+        return {part: functools.partial(voc, root, names=names) for part, names in lists.items()}
     places = _places(root, told=True)
     found = {part: functools.partial(READERS[kind], root / name) for part, name in places.items()}
     return found or {"all": functools.partial(READERS[kind], root)}

@@ -33,7 +33,10 @@ class Told:
 
 
 def of_voc(
-    images: Sequence[Path], annotations: Path, classes: Sequence[str] | None = None
+    images: Sequence[Path],
+    annotations: Path,
+    classes: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> tuple[Targets, list[str]]:
     """(what the XML files of a folder say of images, the names of the classes, sorted).
 
@@ -42,9 +45,11 @@ def of_voc(
 
     Args:
         classes: names that there may be, in this order; None takes those that there are.
+        names: of the images that are taken, without ending, in this order; None takes all.
 
     Raises:
-        DataError: no file has the name of an image; not VOC's format; an object without a name, or of another class.
+        DataError: an image that is named and is not there; no file has the name of an image; not VOC's format; an
+            object without a name, or of another class.
     """
     files = {path.stem: path for path in sorted(annotations.glob("*.xml"))}
     stems = {path.stem for path in images}
@@ -52,6 +57,11 @@ def of_voc(
         raise DataError(f"{annotations}: no XML file has the name of an image, such as {next(iter(stems), '')}.xml")
     if lonely := sorted(files.keys() - stems):
         warn(f"{annotations}: {len(lonely):,} not used, as no image has their name, such as {lonely[0]}.xml")
+    if names is not None:
+        by_stem = {path.stem: path for path in images}
+        if missing := [name for name in names if name not in by_stem]:
+            raise DataError(f"{annotations.parent}: no image of the name {missing[0]}, which a list of images has")
+        images = [by_stem[name] for name in names]
     told = [read(files[path.stem]) if path.stem in files else Told() for path in images]
     found = sorted({name for one in told for name in one.names})
     places = {name: place for place, name in enumerate(found if classes is None else classes)}

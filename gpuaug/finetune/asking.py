@@ -19,6 +19,8 @@ from gpuaug.data import Loader, Source, arrays, folder
 from gpuaug.data.items import Made, Slice
 from gpuaug.messages import shown
 
+from . import runs
+
 if TYPE_CHECKING:
     from .saved import Saved
 
@@ -185,6 +187,50 @@ def _named(item: Any, i: int) -> Any:
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
+class Answers(Sequence):
+    """What a model's predict gives: an answer for each input, in their order, in ``made``."""
+
+    made: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.made[i]
+
+    def __repr__(self) -> str:
+        bad = f", {len(self.bad)} of them could not be read" if self.bad else ""
+        return f"{type(self).__name__}({self.counted()}{bad})"
+
+    def counted(self) -> str:
+        """How many there are, in words."""
+        return f"{len(self)} images"
+
+    @property
+    def bad(self) -> list[Any]:
+        """Those that could not be read."""
+        return [one for one in self.made if one.error]
+
+    def save(self, path: str | Path, format: str | None = None) -> Path:
+        """Write "csv", "json" or "sheet", a PNG, whole or not at all; None: by the path's ending."""
+        path = Path(path)
+        made = {"csv": self.as_csv, "json": self.as_json, "sheet": self.as_sheet}[format_of(path, format)]()
+        runs.write(path, made if isinstance(made, bytes) else encoded(made))
+        return path
+
+    @abstractmethod
+    def as_csv(self) -> str:
+        """A table."""
+
+    @abstractmethod
+    def as_json(self) -> str:
+        """All that is known."""
+
+    @abstractmethod
+    def as_sheet(self) -> bytes:
+        """A PNG."""
+
+
 def encoded(text: str) -> bytes:
     """UTF-8; names of files that are none come out as they were."""
     return text.encode("utf-8", "surrogateescape")

@@ -325,11 +325,10 @@ class DetectEvaluation:
     @property
     def shares(self) -> list[tuple[str, float | None, Interval | None]]:
         """(name, value, interval) of all that are of 0 to 1."""
-        at = f"of answers from {self.threshold:.2f} on"
         return [
             ("mAP", self.map, self.map_interval), ("mAP@50", self.map50, self.map50_interval),
-            ("mAP@75", self.map75, None), (f"precision {at}", self.precision, None),
-            (f"recall {at}", self.recall, None),
+            ("mAP@75", self.map75, None), ("precision at the greatest F1", self.precision, None),
+            ("recall at the greatest F1", self.recall, None),
         ]  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
@@ -377,6 +376,7 @@ def words(found: DetectEvaluation) -> str:
     for name, value, interval in found.shares:
         ends = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
         lines.append(f"{name:34}│{percent(value):>8} │ {ends}".rstrip())
+    lines.append(f"{'score of the greatest F1':34}│{found.threshold:>8.2f} │")
     if found.loss is not None:
         lines.append(f"{'loss':34}│{found.loss:>8.3f} │")
     lines += ["", f"{'weakest classes, by AP':24} {'AP':>6} {'AP@50':>6} {'objects':>8} {'missed':>7} {'false':>6}"]

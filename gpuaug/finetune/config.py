@@ -108,7 +108,7 @@ class Config:
     label_smoothing: float | None = None
     mixup: float | None = None
     """Mix each image with another, by Beta(mixup, mixup); 0.2 and 0.8 are usual, 0: not. With cutmix, one of both
-    is drawn."""
+    is drawn. Of segment masks are mixed as their images are."""
     cutmix: float | None = None
     """Lay a rectangle of another image over each, its area by Beta(cutmix, cutmix); 1 is usual, 0: not."""
     balance: Literal["no", "weights", "sampling"] = "no"

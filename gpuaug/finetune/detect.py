@@ -202,6 +202,8 @@ class Detect(Task):
                 "the task detect has the recipes finetune and full, and no mixup, cutmix, balance or augment=auto; "
                 "leave them out"
             )
+        if not isinstance(shared[4], ga.Compose):
+            raise ValueError("augment=: a function moves no boxes; give the task detect a gpuaug.Compose")
         opened, told = feeds.image_feeds(*shared, kind=BoxFeed)
         geometry = getattr(model, "geometry", None)
         return opened, [*told, *([words_of(config, geometry, input.size)] if geometry else []), *left_out(parts)]
@@ -379,10 +381,11 @@ def squares(images: Any, size: int) -> tuple[list[Tensor], list[tuple[int, int]]
 
 def mapped(found: dict[str, Tensor], size: tuple[int, int], known: Known) -> Boxes:
     """A detector's answers for an image that was scaled to ``size``, in the image's own pixels, inside of it."""
+    corners, labels, scores = (found[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
+    kept = labels > 0  # 0 is background
     scale = np.array([known.width / size[0], known.height / size[1]] * 2)
-    placed = found["boxes"].float().cpu().numpy().astype(np.float64) * scale
-    placed = placed.clip(0, [known.width, known.height] * 2)
-    return Boxes.of(placed, found["labels"].cpu().numpy() - 1, found["scores"].float().cpu().numpy())
+    placed = (corners[kept].astype(np.float64) * scale).clip(0, [known.width, known.height] * 2)
+    return Boxes.of(placed, labels[kept] - 1, scores[kept])
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from . import models
 
 CHANNELS, CONVS = 64, 2  # of the feature pyramid, and of the convolutions before each answer: made for CPUs
 FINEST, COARSEST, MOST_STRIDE = 4, 32, 128
-CELLS = 2  # so many steps of the finest map has a usual box of the smallest class
+CELLS = 1.5  # so many steps of the finest map has a usual box of the smallest class
 FITS = 0.9  # of a backbone's tensors that a file has to have
 SCORE, OVERLAP, MOST_BOXES = 0.02, 0.5, 100  # what is an answer: the least score, the IoU of two of one class, an image
 
@@ -167,8 +167,8 @@ def _faster_rcnn(body: nn.Module, classes: int, geometry: Geometry, size: int) -
 
 
 def _ssdlite(body: nn.Module, classes: int, geometry: Geometry, size: int) -> nn.Module:
-    from torchvision.models.detection import SSD
     from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+    from torchvision.models.detection.ssd import SSD
     from torchvision.models.detection.ssdlite import SSDLiteHead
 
     backbone = Steps(body, geometry.strides)
@@ -186,6 +186,7 @@ def _ssdlite(body: nn.Module, classes: int, geometry: Geometry, size: int) -> nn
 DETECTORS: dict[str, Callable[..., nn.Module]] = {
     "fcos": _fcos, "retinanet": _retinanet, "ssdlite": _ssdlite, "faster_rcnn": _faster_rcnn,
 }  # fmt: skip
+ANSWERING = {"faster_rcnn": ("backbone", "rpn.head", "roi_heads.box_predictor")}
 NEW_PARTS = {"faster_rcnn": ("backbone.fpn", "rpn", "roi_heads"), "ssdlite": ("backbone.extra", "head")}
 
 
@@ -206,11 +207,22 @@ def build(
     new = NEW_PARTS.get(detector, ("backbone.fpn", "head"))
     new = tuple(part for part in new if list(model.get_submodule(part).parameters()))
     model.pretrained_cfg = {"classifier": new}
+    for part in ANSWERING.get(detector, ("backbone", "head")):
+        model.get_submodule(part).register_forward_hook(_in_float32)
     if weights is None:
         return model, "random weights"
     if weights == models.PRETRAINED:
         return model, f"timm's pretrained weights in the backbone, {models.NEW}"
     return model, _fill(model, Path(weights), name)
+
+
+def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
+    """A forward hook: places are told exactly in mixed precision, too; bfloat16 has every second pixel beyond 256."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    if isinstance(outputs, dict):
+        return type(outputs)((key, _in_float32(module, inputs, one)) for key, one in outputs.items())
+    return type(outputs)(_in_float32(module, inputs, one) for one in outputs)
 
 
 def _body(name: str, geometry: Geometry, pretrained: bool) -> nn.Module:

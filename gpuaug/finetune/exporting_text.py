@@ -155,14 +155,12 @@ def _read_onnx(content: bytes, model: SavedText) -> Callable[[Batch], Tensor]:
 
 
 def _read_weights(content: bytes, model: SavedText) -> Callable[[Batch], Tensor]:
-    from . import encoders
-
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.safetensors"
         path.write_bytes(content)
         shutil.copy(model.path.parent / TOKENIZER, place)
-        own = not encoders.known(model.about.model)
-        loaded = ga.load(path, model=copy.deepcopy(model.model) if own else None, device="cpu")
+        own = copy.deepcopy(model.model) if model.by_hand(model.about) else None
+        loaded = ga.load(path, model=own, device="cpu")
     return lambda x: loaded(**x)
 
 

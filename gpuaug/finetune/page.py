@@ -202,6 +202,7 @@ def _pixels(run: Read, found: SegmentEvaluation) -> str:
 def _boxes(run: Read, found: DetectEvaluation) -> str:
     rows = [(name, percent(value, interval)) for name, value, interval in found.shares]
     rows += [("loss", found.loss), ("test images", f"{found.n:,}"), ("objects", f"{found.objects:,}")]
+    rows.append(("score of the greatest F1, from which answers count", f"{found.threshold:.2f}"))
     parts = ["<h2>Evaluation</h2>", table(("", "on test images (interval of 95%)"), rows)]
     parts.append(say("Average precision is COCO's. Intervals by bootstrap over the images."))
     missing = "There is no pictures/errors.png in this run's folder."

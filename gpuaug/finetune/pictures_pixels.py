@@ -56,7 +56,8 @@ def write_contact_sheet(
     when = f"epochs 1 to {epochs}" if augmented else "every epoch"
     title = f"{name}: training images with their masks, and what the model sees of them in {when}"
     if rows:
-        pictures.write_image(path, contact_sheet(rows, title, one_line(augment), legend=known[0].classes))
+        legend = {"legend": known[0].classes[1:], "first": 1}
+        pictures.write_image(path, contact_sheet(rows, title, one_line(augment), **legend))
 
 
 def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:
@@ -89,7 +90,7 @@ def write_mistakes(path: Path, run: runs.Run, source: Source) -> None:
         )
     if rows:
         title = "The test images with the lowest IoU, and where answers and masks differ"
-        pictures.write_image(path, contact_sheet(rows, title, side=220, legend=found.classes))
+        pictures.write_image(path, contact_sheet(rows, title, side=220, legend=found.classes[1:], first=1))
 
 
 def mask_files(run: runs.Run, source: Source) -> dict[int, Path]:
@@ -128,7 +129,7 @@ def write_answers(target: Any, some: Sequence[tuple[Any, Any]], title: str, clas
         words = ", ".join(shares[:SHARES]) + ", ..." * (len(shares) > SHARES) or f"only {classes[0]}"
         mask = np.asarray(Image.fromarray(one.mask).resize(photo.size, Image.Resampling.NEAREST))
         rows.append([Tile(photo, name), Tile(photo, words, Marks(masks=mask))])
-    pictures.write_image(target, contact_sheet(rows, title, side=300, legend=classes))
+    pictures.write_image(target, contact_sheet(rows, title, side=300, legend=classes[1:], first=1))
 
 
 def colours() -> np.ndarray:

@@ -20,8 +20,8 @@ from torch import Tensor
 from gpuaug.data import DataError, Loader, Source, header, read
 from gpuaug.messages import shown
 
-from . import models, runs
-from .asking import ON_CPU, ON_DEVICE, Asking, Chunk, encoded, format_of
+from . import models
+from .asking import ON_CPU, ON_DEVICE, Answers, Asking, Chunk
 from .predicting import answered
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Prediction:
         return {"path": self.path, "answers": answers, "error": self.error or None}
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions(Sequence):
+@dataclass(frozen=True, eq=False, repr=False)
+class Predictions(Answers):
     """One :class:`Prediction` for each image, in the order given.
 
     Attributes:
@@ -88,31 +88,9 @@ class Predictions(Sequence):
     columns: int
     source: Source = field(repr=False)
 
-    def __len__(self) -> int:
-        return len(self.made)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.made[i]
-
-    def __repr__(self) -> str:
-        bad = f", {len(self.bad)} of them could not be read" if self.bad else ""
-        return f"Predictions({len(self)} images{bad})"
-
-    @property
-    def bad(self) -> list[Prediction]:
-        """Those that could not be read."""
-        return [one for one in self.made if one.error]
-
     def as_rows(self) -> list[dict[str, Any]]:
         """A flat dict an image, all with the same keys, as a DataFrame takes them: see :meth:`Prediction.as_row`."""
         return [one.as_row(self.columns) for one in self.made]
-
-    def save(self, path: str | Path, format: str | None = None) -> Path:
-        """Write the table, whole or not at all: "csv", "json" or "sheet", a PNG; None: by the path's ending."""
-        path = Path(path)
-        made = {"csv": self.as_csv, "json": self.as_json, "sheet": self.as_sheet}[format_of(path, format)]()
-        runs.write(path, made if isinstance(made, bytes) else encoded(made))
-        return path
 
     def as_csv(self) -> str:
         return "".join(csv_lines(self.made, self.columns))

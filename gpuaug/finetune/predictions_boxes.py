@@ -15,8 +15,8 @@ import torch
 
 from gpuaug.data import Loader, Source, header
 
-from . import boxes, pictures, pictures_boxes, runs
-from .asking import ON_CPU, ON_DEVICE, Asking, Chunk, encoded, format_of
+from . import boxes, pictures, pictures_boxes
+from .asking import ON_CPU, ON_DEVICE, Answers, Asking, Chunk
 from .boxes import Boxes
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Objects(Sequence):
         return rows
 
 
-@dataclass(frozen=True, eq=False)
-class Detections(Sequence):
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections(Answers):
     """One :class:`Objects` for each image, in the order given.
 
     Attributes:
@@ -85,31 +85,12 @@ class Detections(Sequence):
     classes: tuple[str, ...]
     source: Source = field(repr=False)
 
-    def __len__(self) -> int:
-        return len(self.made)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.made[i]
-
-    def __repr__(self) -> str:
-        bad = f", {len(self.bad)} of them could not be read" if self.bad else ""
-        return f"Detections({sum(map(len, self.made)):,} objects in {len(self)} images{bad})"
-
-    @property
-    def bad(self) -> list[Objects]:
-        """Those that could not be read."""
-        return [one for one in self.made if one.error]
+    def counted(self) -> str:
+        return f"{sum(map(len, self.made)):,} objects in {len(self)} images"
 
     def as_rows(self) -> list[dict[str, Any]]:
         """A flat dict an answer, as a DataFrame takes them: see :meth:`Objects.as_rows`."""
         return [row for one in self.made for row in one.as_rows()]
-
-    def save(self, path: str | Path, format: str | None = None) -> Path:
-        """Write "csv", COCO's "json", or "sheet", a PNG, whole or not at all; None: by the path's ending."""
-        path = Path(path)
-        made = {"csv": self.as_csv, "json": self.as_json, "sheet": self.as_sheet}[format_of(path, format)]()
-        runs.write(path, made if isinstance(made, bytes) else encoded(made))
-        return path
 
     def as_csv(self) -> str:
         return "".join(csv_lines(self.made))

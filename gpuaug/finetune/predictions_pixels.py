@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from gpuaug.data import Loader, Source, header
 
 from . import pictures_pixels, runs, segmenters
-from .asking import FORMATS, Asking, Chunk, encoded, format_of
+from .asking import FORMATS, Answers, Asking, Chunk, encoded, format_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,8 +58,8 @@ class Mask:
         return {"path": self.path, "shares": dict(self.shares) or None, "error": self.error or None}
 
 
-@dataclass(frozen=True, eq=False)
-class Masks(Sequence):
+@dataclass(frozen=True, eq=False, repr=False)
+class Masks(Answers):
     """One :class:`Mask` for each image, in the order given.
 
     Attributes:
@@ -70,21 +70,6 @@ class Masks(Sequence):
     classes: tuple[str, ...]
     source: Source = field(repr=False)
 
-    def __len__(self) -> int:
-        return len(self.made)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.made[i]
-
-    def __repr__(self) -> str:
-        bad = f", {len(self.bad)} of them could not be read" if self.bad else ""
-        return f"Masks({len(self)} images{bad})"
-
-    @property
-    def bad(self) -> list[Mask]:
-        """Those that could not be read."""
-        return [one for one in self.made if one.error]
-
     def as_rows(self) -> list[dict[str, Any]]:
         """A flat dict an image, as a DataFrame takes them: see :meth:`Mask.as_row`."""
         return [one.as_row(self.classes) for one in self.made]
@@ -94,13 +79,11 @@ class Masks(Sequence):
         masks.csv; None: by the path's ending, which a folder has not."""
         path = Path(path)
         format = format_of(path, format, FORMATS | {"": "masks"})
-        if format == "masks":
-            writer = Writer(path, self.source)
-            table = [writer.put(i, one) for i, one in enumerate(self.made)]
-            writer.close(table, self.classes)
-            return path
-        made = {"csv": self.as_csv, "json": self.as_json, "sheet": self.as_sheet}[format]()
-        runs.write(path, made if isinstance(made, bytes) else encoded(made))
+        if format != "masks":
+            return super().save(path, format)
+        writer = Writer(path, self.source)
+        table = [writer.put(i, one) for i, one in enumerate(self.made)]
+        writer.close(table, self.classes)
         return path
 
     def as_csv(self) -> str:

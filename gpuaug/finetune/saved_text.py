@@ -44,10 +44,12 @@ class SavedText(Saved):
     formats = FORMATS
     options = ("top", "threshold", "text_column")
 
+    @staticmethod
+    def by_hand(about: About) -> bool:
+        return not encoders.known(about.model)
+
     @classmethod
     def network(cls, about: About, path: Path, given: nn.Module | None) -> nn.Module:
-        if given is None and not encoders.known(about.model):
-            raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
         if given is not None:
             models.adapt(given, len(about.classes))
             models.fill(given, path, about.model, about.classes)
@@ -215,8 +217,8 @@ class TextPrediction(Prediction):
 class TextPredictions(Predictions):
     """One :class:`TextPrediction` for each text, in the order given; attributes as :class:`Predictions`."""
 
-    def __repr__(self) -> str:
-        return f"TextPredictions({len(self)} texts)"
+    def counted(self) -> str:
+        return f"{len(self)} texts"
 
     def as_csv(self) -> str:
         return "".join(csv_lines(self.made, self.columns, TextPrediction))

@@ -95,7 +95,7 @@ class _Speller:
         space = name.startswith(STARTS)
         if self.byte_level is not None:
             return self.byte_level.decode([token]).strip() or name, space
-        return name.removeprefix(STARTS[0]), space
+        return name[1:] if space else name, space
 
 
 def _joined(pieces: list[tuple[int, str]], spell: _Speller) -> list[Piece]:
