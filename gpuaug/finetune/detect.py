@@ -29,14 +29,14 @@ from .detectors import Geometry
 from .feed import Feed, Input
 from .feed_boxes import BoxFeed
 from .recipes import Recipe
-from .task import Task, with_validation
+from .task import Backboned, with_validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from .opening import Job
 
-MODEL, SIZE, STRIDE = "tf_efficientnet_lite0", 320, 32
+SIZE, STRIDE = 320, 32
 USUAL = "detection_train"
 NAMED = 4  # images in one line
 
@@ -96,30 +96,16 @@ class Detected:
         return [one.truth for one in self.known]
 
 
-class Detect(Task):
+class Detect(Backboned):
     """Targets are a list of {"boxes": float32 [N, 4], left, top, right, bottom in pixels, "labels": int64 [N]}."""
 
-    name = "detect"
+    name, backbone = "detect", "backbone"
     metrics = ("map", "map50", "loss")
     hit = None
     batch = 8
     built = False  # of a model of one's own
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
-    def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
-        if config.model is not None:
-            return config, []
-        about = models.said(Path(config.weights)) if config.weights not in (None, models.PRETRAINED) else {}
-        if "model" not in about:
-            return replace(config, model=MODEL), [f"backbone {MODEL}: small, and timm publishes weights for it"]
-        side = about.get("size") if config.size is None and about.get("task") == self.name else config.size
-        return replace(config, model=about["model"], size=side), [f"backbone {about['model']}: that of the weights"]
-
-    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
-        if model is not None and "mean" not in (getattr(model, "pretrained_cfg", None) or {}):
-            return models.ModelCard.of(None)
-        return super().card(config, model)
-
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         if config.resize is not None:
             raise ValueError("resize: the task detect scales the longer side of images to size; leave it out")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +24,14 @@ from .pixels import SegmentEvaluation, confusion, write_sides
 from .predicting import gathered
 from .recipes import Recipe
 from .semantic import IGNORED, Semantic, semantic
-from .task import Task, check_logits, with_validation
+from .task import Backboned, check_logits, with_validation
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from .opening import Job
 
-MODEL, SIZE, STRIDE = "tf_efficientnet_lite0", 256, 32
+SIZE, STRIDE = 256, 32
 USUAL = "segmentation_train"
 
 
@@ -83,29 +82,15 @@ class Segmented:
     masks: dict[int, np.ndarray]
 
 
-class Segment(Task):
+class Segment(Backboned):
     """Targets are masks int64 [B, H, W], 255 where a pixel is of no class."""
 
-    name = "segment"
+    name, backbone = "segment", "encoder"
     metrics = ("iou", "loss")
     further = ("dice",)
     hit = "pixels"
 
     # --- before the first epoch ---------------------------------------------------------------------------------------
-    def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
-        if config.model is not None:
-            return config, []
-        about = models.said(Path(config.weights)) if config.weights not in (None, models.PRETRAINED) else {}
-        if "model" not in about:
-            return replace(config, model=MODEL), [f"encoder {MODEL}: small, and timm publishes weights for it"]
-        side = about.get("size") if config.size is None and about.get("task") == self.name else config.size
-        return replace(config, model=about["model"], size=side), [f"encoder {about['model']}: that of the weights"]
-
-    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
-        if model is not None and "mean" not in (getattr(model, "pretrained_cfg", None) or {}):
-            return models.ModelCard.of(None)
-        return super().card(config, model)
-
     def input(self, config: Config, card: models.ModelCard, parts: Parts | None, layout: torch.memory_format) -> Input:
         sized = replace(config, size=config.size or SIZE, resize=None)
         return replace(Whole.of(sized, card, None, layout), resize=config.resize)

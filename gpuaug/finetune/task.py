@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from .opening import Job
 
+MODEL = "tf_efficientnet_lite0"  # a backbone, where nothing is said
+
 
 class Task(ABC):
     """One kind of thing to be learned.
@@ -158,6 +160,32 @@ class Task(ABC):
     @abstractmethod
     def after(self, job: Job, run: runs.Run) -> None:
         """What the run leaves once it is done, beside its numbers."""
+
+
+class Backboned(Task):
+    """A task whose model is one of timm's with something of its own behind it.
+
+    Attributes:
+        backbone: what timm's part is called.
+    """
+
+    backbone: ClassVar[str]
+
+    def chosen(self, config: Config, given: Parts | None, parts: Parts) -> tuple[Config, list[str]]:
+        if config.model is not None:
+            return config, []
+        about = models.said(Path(config.weights)) if config.weights not in (None, models.PRETRAINED) else {}
+        if "model" not in about:
+            told = f"{self.backbone} {MODEL}: small, and timm publishes weights for it"
+            return replace(config, model=MODEL), [told]
+        side = about.get("size") if config.size is None and about.get("task") == self.name else config.size
+        told = f"{self.backbone} {about['model']}: that of the weights"
+        return replace(config, model=about["model"], size=side), [told]
+
+    def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
+        if model is not None and "mean" not in (getattr(model, "pretrained_cfg", None) or {}):
+            return models.ModelCard.of(None)
+        return super().card(config, model)
 
 
 def with_validation(config: Config, parts: Parts, noun: str = "image") -> tuple[Parts, str | None]:
