@@ -233,7 +233,7 @@ def test_the_parts_of_folders(run, tmp_path):
 def test_a_part_of_class_folders_is_what_finetune_sets_aside(run, data):
     made = evaluate(run, data=str(data), part="test")
     assert np.array_equal(Run(made.folder).predictions["ids"], run.predictions["ids"])
-    assert made.told == ["the test part, which finetune sets aside: the same images each time"]
+    assert made.told == ["the test part, which finetune sets aside: the same ones each time"]
 
 
 def test_damaged_images_are_told_and_counted(run, pages, tmp_path, capsys):

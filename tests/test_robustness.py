@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug.data import DataError, Loader, Parts, Source, arrays  # noqa: E402
-from gpuaug.finetune import Config, Run, corrupted, evaluations, finetune, page_comparison, recipes, robustness  # noqa: E402
+from gpuaug.finetune import Config, Run, corrupted, finetune, page_comparison, recipes, robustness, testing  # noqa: E402
 from gpuaug.finetune.feed import Input  # noqa: E402
 from gpuaug.finetune.metrics import wilson  # noqa: E402
 from gpuaug.finetune.robustness import CORRUPTIONS, STRENGTHS, measure, pipelines  # noqa: E402
@@ -295,7 +295,7 @@ def test_a_run_measures_its_best_weights(tmp_path, options, capsys):
     assert told["score"] == pytest.approx((logits.argmax(1) == some.labels).float().mean().item(), abs=1.01 / 30)
     if "recipe" not in options:
         how = {"precision": "no", "tta": "none", "batch_size": 20, "workers": 0}
-        assert evaluations.robustness_of(ga.load(run.folder, device="cpu"), test, 30, how, iter)[0] == measured
+        assert testing.robustness_of(ga.load(run.folder, device="cpu"), test, 30, how, iter)[0] == measured
     assert run.picture("robustness").exists() and run.picture("corruptions").exists()
     content = run.path("report.html").read_text()
     assert "What these strengths look like" in content and "on corrupted test images, mean" in content

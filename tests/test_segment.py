@@ -30,7 +30,8 @@ from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, 
 from gpuaug.finetune.page_comparison import write_comparison  # noqa: E402
 from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
 from gpuaug.finetune.screen import Screen  # noqa: E402
-from gpuaug.finetune.segment import Segment, Segmented, pixel_loss  # noqa: E402
+from gpuaug.finetune.segment import Segment  # noqa: E402
+from gpuaug.finetune.segmented import Segmented, pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import starts, windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND, Meaning, meaning_of, semantic  # noqa: E402
 

@@ -28,7 +28,7 @@ from gpuaug.finetune.evaluations import Asked  # noqa: E402
 from gpuaug.finetune.pictures_pixels import colours  # noqa: E402
 from gpuaug.finetune.saved import class_of  # noqa: E402
 from gpuaug.finetune.saved_pixels import Segmenter  # noqa: E402
-from gpuaug.finetune.segment import pixel_loss  # noqa: E402
+from gpuaug.finetune.segmented import pixel_loss  # noqa: E402
 from gpuaug.finetune.segmenters import windowed  # noqa: E402
 from gpuaug.finetune.semantic import FOREGROUND  # noqa: E402
 

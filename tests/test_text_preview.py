@@ -171,4 +171,4 @@ def test_rows_of_the_table_pair_seeds(tmp_path: Path):
     assert light["mean"] == pytest.approx(0.875) and light["difference"] == pytest.approx(0.25), "of seed 0 alone"
     finetuning_text.write(tmp_path / "a.json", "banking", runs)
     assert "+25.0 points" in finetuning_text.words(light)
-    assert finetuning_text.told({"model": "hf:/home/someone/encoder", "augment": "none"})["model"] == "hf:encoder"
+    assert finetuning_text.told({"model": "hf:folder/encoder", "augment": "none"})["model"] == "hf:encoder"

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from gpuaug.data import Parts
 
-from gpuaug.data import Parts, Source
-
-from . import beginning, corrupted, feeds, page, predicting, runs, testing, unused
+from . import beginning, feeds, page, runs, testing, unused
 from .config import Config
 from .opening import chosen, environment, fingerprint
 from .runs import Run
-from .saved import Classifier, Saved, weights_of
+from .saved import Saved, weights_of
 from .testing import Alone, Data, Tested
 
 FOLDER = "evaluations"
@@ -126,20 +124,6 @@ def own(run: Run, part: str | None) -> Data:
             f"now: --data {config.data}"
         )
     return testing.of_parts(parts, part or "test", "as the run had it")
-
-
-def robustness_of(
-    model: Classifier, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable]
-) -> tuple[dict[str, Any], Source]:
-    """As :func:`gpuaug.finetune.corrupted.measure`, of a loaded model."""
-    alone, input = Alone(model.device, how["precision"]), testing.input_of(model, how["precision"])
-
-    def answers(x: torch.Tensor) -> torch.Tensor:
-        with alone.autocast():
-            return predicting.answered(model.model, x, how["tta"]).float()
-
-    config = Config(workers=how["workers"])
-    return corrupted.measure(answers, source, n, input, config, how["batch_size"], model.device, progress)
 
 
 def leave(made: Made, asked: Asked, how: dict[str, Any], data: Data, some: Any) -> None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save as safetensors
@@ -19,9 +20,11 @@ from gpuaug.messages import shown
 
 from . import runs
 from .exporting import IMAGES, OPSET, Exported, check, checked, greatest, quiet
-from .saved_text import SavedText
 from .text import TOKENIZER
 from .tokens import Batch, Rows
+
+if TYPE_CHECKING:
+    from .saved_text import SavedText
 
 TEXTS, LEAST = IMAGES, 2
 MADE = "a b c d e f g h i j k l m n o p q r s t u v w x y z"  # where the run's texts are not at hand

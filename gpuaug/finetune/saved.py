@@ -372,9 +372,9 @@ class Classifier(Saved):
     def robustness(
         self, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable] = iter
     ) -> tuple[dict[str, Any], Any]:
-        from .evaluations import robustness_of
+        from . import testing
 
-        return robustness_of(self, source, n, how, progress)
+        return testing.robustness_of(self, source, n, how, progress)
 
     def leave(self, run: runs.Run, tested: Tested) -> None:
         from . import evaluating, report

@@ -18,7 +18,8 @@ from gpuaug.data import DataError, Loader, Source
 from . import feed, pictures_pixels, pixels, runs, segmenters
 from .asking import FORMATS, LEFT_OUT
 from .saved import About, Saved
-from .segment import MaskFeed, Whole, answers, segmented, write_masks
+from .segment import Whole, write_masks
+from .segmented import MaskFeed, answers, segmented
 from .testing_pixels import matched, open_part
 
 if TYPE_CHECKING:
@@ -160,12 +161,12 @@ class Segmenter(Saved):
     def robustness(
         self, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable] = iter
     ) -> tuple[dict[str, Any], Source]:
-        from . import corrupted
+        from . import corrupted_pixels
         from .testing import Alone
 
         alone = Alone(self.device, how["precision"])
         input = self.input(feed.DTYPES[how["precision"]], backend="auto")
-        return corrupted.measure_pixels(
+        return corrupted_pixels.measure(
             self.model, source, n, input, how["batch_size"], how["workers"], alone, progress
         )
 

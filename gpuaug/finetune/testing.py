@@ -16,12 +16,12 @@ from gpuaug.data.folders import held_parts
 from gpuaug.data.sources import ids_of
 from gpuaug.messages import meant
 
-from . import feed, models
+from . import corrupted, feed, models
 from .config import Config
 from .corrupted import LEFT_OUT
 from .feed import Feed, Input
 from .metrics import Evaluation
-from .predicting import predict
+from .predicting import answered, predict
 from .task import with_validation
 
 if TYPE_CHECKING:
@@ -254,6 +254,20 @@ def evaluate(
         made = predict(model.model, feeding, Alone(model.device, precision), tta)
     made = model.collected(made, source)
     return Tested(Evaluation.of(made.outputs, made.labels, model.classes), made, source, list(loader.report.bad))
+
+
+def robustness_of(
+    model: Classifier, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable]
+) -> tuple[dict[str, Any], Source]:
+    """As :func:`gpuaug.finetune.corrupted.measure`, of a loaded model."""
+    alone, input = Alone(model.device, how["precision"]), input_of(model, how["precision"])
+
+    def answers(x: torch.Tensor) -> torch.Tensor:
+        with alone.autocast():
+            return answered(model.model, x, how["tta"]).float()
+
+    config = Config(workers=how["workers"])
+    return corrupted.measure(answers, source, n, input, config, how["batch_size"], model.device, progress)
 
 
 class _Counted:
