@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: E402
 import gpuaug as ga  # noqa: E402
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import DataError, Source, masks  # noqa: E402
-from gpuaug.finetune import Config, Run, comparing, evaluations, finetune, pixels, runs  # noqa: E402
+from gpuaug.finetune import Config, Run, comparing, evaluations, finetune, pixels_paired, runs  # noqa: E402
 from gpuaug.finetune.evaluations import Asked  # noqa: E402
 from gpuaug.finetune.pictures_pixels import colours  # noqa: E402
 from gpuaug.finetune.saved import class_of  # noqa: E402
@@ -162,7 +162,7 @@ def test_the_runs_own_test_part_gives_its_own_numbers(run, capsys):
     made = evaluate(run)
     found = Run(made.folder)
     assert made.tested.evaluation.as_dict() == run.evaluation.as_dict() == found.evaluation.as_dict()
-    one, other = (pixels.sides_of(where) for where in (run, found))
+    one, other = (pixels_paired.sides_of(where) for where in (run, found))
     assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
     wanted = stored(run.path("predictions"))
     assert all(np.array_equal(mask, wanted[name]) for name, mask in stored(found.path("predictions")).items())
@@ -253,29 +253,29 @@ def test_two_are_compared_image_by_image():
         return {"right": both[0], "truth": counts[0], "answers": counts[1]}
 
     first, second = map(sides, answers)
-    found = pixels.paired(first, second, FOREGROUND)
+    found = pixels_paired.paired(first, second, FOREGROUND)
     judged = [jaccard_score(truths.ravel(), answer.ravel()) for answer in answers]
     assert found["difference"] == pytest.approx(judged[1] - judged[0])
     low, high = found["interval"]
     assert 0 < low < found["difference"] < high and found["p"] < 0.01 and (found["better"], found["worse"]) == (12, 0)
-    same = pixels.paired(first, first, FOREGROUND)
+    same = pixels_paired.paired(first, first, FOREGROUND)
     assert same["difference"] == 0 and same["p"] == 1.0 and same["better"] == same["worse"] == 0
 
 
 def test_runs_are_compared_on_the_same_images(run, tmp_path, capsys):
     other = tmp_path / "002-other"
     other.mkdir()
-    for name in (runs.CONFIG, runs.METRICS, runs.EVALUATION, pixels.SIDES):
+    for name in (runs.CONFIG, runs.METRICS, runs.EVALUATION, pixels_paired.SIDES):
         (other / name).write_bytes(run.path(name).read_bytes())
-    with np.load(run.path(pixels.SIDES)) as known:
+    with np.load(run.path(pixels_paired.SIDES)) as known:
         worse = {name: known[name].copy() for name in known.files}
     worse["right"] //= 2
-    np.savez(other / pixels.SIDES, **worse)
+    np.savez(other / pixels_paired.SIDES, **worse)
     rows, told = comparing.against(comparing.read([other, run.folder]))
     assert not told and rows[0][2:4] == (4, 0) and rows[0][1].startswith("+") and rows[0][-1] == 4
     assert main(["runs", "compare", str(other), str(run.folder)]) == 0
     assert "IoU (interval of 95%)" in capsys.readouterr().out
-    (other / pixels.SIDES).unlink()
+    (other / pixels_paired.SIDES).unlink()
     assert "no pixels.npz" in comparing.against(comparing.read([other, run.folder]))[1][0]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from gpuaug.messages import meant
 
-from . import pictures, pixels, runs, state
+from . import pictures, pixels_paired, runs, state
 from .evaluating import answers, measures
 from .metrics import Interval, paired, percent, ranks
 from .runs import Run
@@ -319,9 +319,9 @@ def against(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
 def _against_pixels(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
     first, rows, told = found[0], [], []
     for run in found[1:]:
-        stored = [pixels.sides_of(one) for one in (first, run)]
+        stored = [pixels_paired.sides_of(one) for one in (first, run)]
         if any(one is None for one in stored):
-            told.append(f"{run.name}: no {pixels.SIDES}, of it or of the first")
+            told.append(f"{run.name}: no {pixels_paired.SIDES}, of it or of the first")
             continue
         _, *places = np.intersect1d(*(one["ids"] for one in stored), assume_unique=True, return_indices=True)
         both = [{name: one[name][at] for name in one} for one, at in zip(stored, places, strict=True)]
@@ -329,7 +329,7 @@ def _against_pixels(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
         if not len(places[0]) or truths[0].shape != truths[1].shape or not np.array_equal(*truths):
             told.append(f"{run.name}: not tested with the images of the first, or on other masks of them")
             continue
-        tested = pixels.paired(*both, first.resolved["classes"])
+        tested = pixels_paired.paired(*both, first.resolved["classes"])
         low, high = (100 * end for end in tested["interval"])
         gain = f"{100 * tested['difference']:+.1f} points ({low:+.1f} to {high:+.1f})"
         rows.append((run.name, gain, tested["better"], tested["worse"], f"{tested['p']:.2g}", len(places[0])))

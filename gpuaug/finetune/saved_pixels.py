@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import gpuaug as ga
 from gpuaug.data import DataError, Loader, Source
 
-from . import feed, pictures_pixels, pixels, runs, segmenters
+from . import feed, pictures_pixels, pixels, pixels_paired, runs, segmenters
 from .asking import FORMATS, LEFT_OUT
 from .saved import About, Saved
 from .segment import Whole, write_masks
@@ -154,7 +154,7 @@ class Segmenter(Saved):
 
     def leave(self, run: runs.Run, tested: Tested) -> None:
         run.write_json(runs.EVALUATION, tested.evaluation.as_dict(), indent=None)
-        pixels.write_sides(run, tested.predicted.ids, tested.predicted.confusions)
+        pixels_paired.write_sides(run, tested.predicted.ids, tested.predicted.confusions)
         write_masks(run, tested.source, tested.predicted.masks)
         pictures_pixels.write_mistakes(run.picture("mistakes"), run, tested.source)
 

@@ -19,7 +19,8 @@ from gpuaug.data.annotated_parts import open_annotated
 from . import corrupted_pixels, feeds, models, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
-from .pixels import SegmentEvaluation, write_sides
+from .pixels import SegmentEvaluation
+from .pixels_paired import write_sides
 from .recipes import Recipe
 from .segmented import MaskFeed, Segmented, answers, pixel_loss, segmented
 from .semantic import IGNORED, Semantic, semantic
