@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 for _name in ("HF_HOME", "MPLCONFIGDIR", "PIP_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TORCH_HOME", "TRITON_CACHE_DIR"):
     os.environ[_name] = str(ROOT / ".pytest_cache" / "kept" / _name)
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+# A shell's background job ignores Ctrl-C, and programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import guard  # noqa: E402
 import numpy as np  # noqa: E402

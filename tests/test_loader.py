@@ -387,11 +387,14 @@ def test_interrupting_ends_the_program_at_once(photos, tmp_path):
                 thread.join(10)
         print("ended", [t.name for t in threading.enumerate() if "feed" in t.name], flush=True)
     """)
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout.readline() == "begun\n"
-    time.sleep(0.2)
-    child.send_signal(signal.SIGINT)
-    said, _ = child.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout.readline() == "begun\n"
+            time.sleep(0.2)
+            child.send_signal(signal.SIGINT)
+            said, _ = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert said == "ended []\n" and child.returncode == 0
 
 

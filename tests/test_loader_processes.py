@@ -213,13 +213,17 @@ def gone(session: int) -> bool:
 @pytest.mark.parametrize("how", ["kill -9 of the program", "Ctrl-C"])
 def test_no_process_outlives_its_program(tmp_path, how):
     program = started(tmp_path)
-    pids = [int(pid) for pid in program.stdout.readline().split()]
-    assert len(pids) == 1 and len(running(program.pid)) >= 2
-    if how == "Ctrl-C":
-        os.killpg(program.pid, signal.SIGINT)
-    else:
-        program.kill()
-    said, complained = program.communicate(timeout=60)
+    try:
+        pids = [int(pid) for pid in program.stdout.readline().split()]
+        assert len(pids) == 1 and len(running(program.pid)) >= 2
+        if how == "Ctrl-C":
+            os.killpg(program.pid, signal.SIGINT)
+        else:
+            program.kill()
+        said, complained = program.communicate(timeout=60)
+    except BaseException:
+        os.killpg(program.pid, signal.SIGKILL)
+        raise
     assert gone(program.pid)
     assert (said, complained) == ("interrupted\n" if how == "Ctrl-C" else "", "")
 
