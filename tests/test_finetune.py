@@ -220,7 +220,7 @@ def test_the_best_weights_say_what_they_are(run):
     assert said == {
         "model": "test_resnet", "recipe": "full", "classes": list("0123456789"), "several": False, "size": 16,
         "resize": None, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3, "format": 2,
-        "task": "classify",
+        "task": "classify", "details": {},
     }  # fmt: skip
 
 

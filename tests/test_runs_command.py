@@ -27,7 +27,7 @@ from ledger import OPTIONS, copied, told  # noqa: E402
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.commands import runs as command  # noqa: E402
 from gpuaug.commands import terminal  # noqa: E402
-from gpuaug.finetune import Config, comparing, finetune, page, runs  # noqa: E402
+from gpuaug.finetune import Config, comparing, finetune, page_comparison, runs  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -262,7 +262,9 @@ def test_a_comparison_of_many_fits_the_terminal(out, capsys, monkeypatch, width)
 
 def test_a_page_of_all_and_of_the_newest(made, out, capsys, monkeypatch):
     pages = []
-    monkeypatch.setattr(page, "write_comparison", lambda folders, path: pages.append((folders, path)) or path)
+    monkeypatch.setattr(
+        page_comparison, "write_comparison", lambda folders, path: pages.append((folders, path)) or path
+    )
     assert told(capsys, "--html", "--out", str(out)) == f"wrote {out / 'comparison.html'}\n"
     assert [folder.name for folder in pages[0][0]] == ["001-first", "002-second", "010-third"]
     for i in range(20, 31):

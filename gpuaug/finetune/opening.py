@@ -287,7 +287,9 @@ def _accelerator(config: Config, **keywords: bool) -> Accelerator:
 
 
 def layout_of(config: Config, accelerator: Accelerator) -> torch.memory_format:
-    """What the config says, else the fastest."""
+    """What the config says, else the fastest; FSDP takes weights in the usual layout alone."""
+    if sharing.asked_to_shard():
+        return torch.preserve_format
     if config.channels_last is None:
         return models.layout(accelerator.device)
     return torch.channels_last if config.channels_last else torch.preserve_format

@@ -61,8 +61,6 @@ def resolve(
     name = config.recipe or ("finetune" if pretrained else "full")
     why = "" if config.recipe else ": the model has weights" if pretrained else ": the weights begin at random"
     told = [f"recipe {name}{why}"]
-    if name == "probe" and not pretrained:
-        told.append("features of random weights say little: --weights FILE or --weights pretrained probes learned ones")
     asked = {f.name: getattr(config, f.name) for f in fields(Recipe) if f.name != "name"}
     recipe = replace(RECIPES[name], **{option: value for option, value in asked.items() if value is not None})
     if config.batch_size is None and largest is not None:
@@ -80,6 +78,8 @@ def resolve(
         recipe = replace(recipe, warmup_epochs=min(recipe.warmup_epochs, WARMUP_SHARE * recipe.epochs))
     if recipe.head_epochs >= recipe.epochs and config.head_epochs is None:
         recipe = replace(recipe, head_epochs=0)
+    if name == "probe" and not pretrained:
+        told.append("features of random weights say little: --weights FILE or --weights pretrained probes learned ones")
     return recipe, told
 
 
