@@ -220,10 +220,11 @@ def test_what_a_launcher_asks_for_and_there_is_not_is_refused(monkeypatch, name,
         sharing.check(Config())
 
 
-@pytest.mark.parametrize("options", [{"l1": 1e-4}, {"compile": True}, {"precision": "fp16"}])
+@pytest.mark.parametrize("options", [{"l1": 1e-4}, {"compile": True}, {"precision": "fp16"}, {"channels_last": True}])
 def test_options_that_do_not_go_with_shards(monkeypatch, options):
     sharing.check(Config(**options))
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    sharing.check(Config(channels_last=False))
     with pytest.raises(ValueError, match="does not go with FSDP: leave it out, or launch without --use_fsdp"):
         sharing.check(Config(**options))
 

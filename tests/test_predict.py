@@ -7,6 +7,7 @@ import io
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +258,69 @@ def test_a_sheet_shows_images_with_their_answers(weights, tmp_path, capsys, monk
     assert main([*args, "--out", str(tmp_path / "few.png")]) == 1
     told = capsys.readouterr().err
     assert "a sheet shows the first 2 of 3 images" in told and "1 of 2 images could not be read" in told
+
+
+@pytest.fixture
+def three_cores(monkeypatch) -> list[int]:
+    """A CPU of three, whatever this process may use; the numbers of threads that are asked for."""
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    return asked
+
+
+def workers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("predict")]
+
+
+def test_each_core_has_a_batch_and_answers_keep_their_order(three_cores):
+    later = threading.Event()
+
+    def made(n: int) -> tuple[int, int, str]:
+        if n == 2:
+            later.set()
+        return n, threading.get_ident() if n or later.wait(30) else 0, threading.current_thread().name
+
+    found = list(predictions.on_cores(made, ((n,) for n in range(12)), 12))
+    assert [n for n, *_ in found] == list(range(12)) and found[0][1], "the first one had to wait for the third"
+    assert all(name.startswith("predict") for *_, name in found) and not workers()
+    assert three_cores == [1] * (len(three_cores) - 1) + [3] and 2 <= len(three_cores) <= 4
+
+
+def test_few_batches_have_all_cores(three_cores):
+    names = list(predictions.on_cores(lambda n: threading.current_thread().name, ((n,) for n in range(5)), 5))
+    assert names == [threading.current_thread().name] * 5 and three_cores == []
+
+
+def test_an_error_of_a_core_ends_the_others(three_cores):
+    def made(n: int) -> int:
+        if n == 4:
+            raise ValueError("no more")
+        return n
+
+    found = predictions.on_cores(made, ((n,) for n in range(12)), 12)
+    assert [next(found) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="no more"):
+        next(found)
+    assert not workers() and three_cores[-1] == 3
+
+
+def test_who_stops_looking_leaves_no_thread(three_cores):
+    found = predictions.on_cores(lambda n: n, ((n,) for n in range(12)), 12)
+    assert next(found) == 0
+    found.close()
+    assert not workers() and three_cores[-1] == 3
+
+
+def test_on_cores_answers_are_the_same(weights, photos, monkeypatch):
+    model = ga.load(weights, device="cpu")
+    whole = model.predict(photos, batch_size=1).probabilities
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 2)
+        patch.setattr(torch, "set_num_threads", lambda n: None)
+        several = model.predict(photos * 3, batch_size=1).probabilities
+    assert len(several) == 3 * len(whole) == 15 and whole.isfinite().all()
+    torch.testing.assert_close(several, whole.repeat(3, 1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
