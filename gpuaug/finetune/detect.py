@@ -22,7 +22,7 @@ from gpuaug.data import DataError, Parts, Source, header
 from gpuaug.data.annotated_parts import has_polygons, kind_of, open_annotated
 from gpuaug.presets_detection import outside
 
-from . import boxes, detectors, feeds, models, pictures_boxes, runs, sharing
+from . import boxes, detectors, feed, feeds, models, pictures_boxes, runs, sharing
 from .boxes import Boxes, DetectEvaluation
 from .config import AUTO, Config
 from .detectors import Geometry
@@ -136,8 +136,7 @@ class Detect(Backboned):
         for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
             if part is not None:
                 check_boxes(name, part)
-            if part is not None and len(part) < processes:
-                raise ValueError(f"the {name} part has {len(part)} image(s), fewer than the {processes} processes")
+        feed.check_each_has_one(parts, processes)
 
     def usual(self, config: Config, parts: Parts | None) -> str:
         return USUAL

@@ -20,7 +20,6 @@ from . import models
 CHANNELS, CONVS = 64, 2  # of the feature pyramid, and of the convolutions before each answer: made for CPUs
 FINEST, COARSEST, MOST_STRIDE = 4, 32, 128
 CELLS = 1.5  # so many steps of the finest map has a usual box of the smallest class
-FITS = 0.9  # of a backbone's tensors that a file has to have
 SCORE, OVERLAP, MOST_BOXES = 0.02, 0.5, 100  # what is an answer: the least score, the IoU of two of one class, an image
 
 
@@ -213,7 +212,9 @@ def build(
         return model, "random weights"
     if weights == models.PRETRAINED:
         return model, f"timm's pretrained weights in the backbone, {models.NEW}"
-    return model, _fill(model, Path(weights), name)
+    return model, models.fill_around(
+        model, model.backbone.body, Path(weights), name, models.head_prefixes(model), "backbone"
+    )
 
 
 def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
@@ -285,30 +286,3 @@ def _decoded(moves: Tensor, places: Tensor, weights: tuple[float, ...]) -> Tenso
     centre = moves[..., :2] * sides + middle
     half = moves[..., 2:].clamp(max=math.log(1000.0 / 16)).exp() * sides / 2
     return torch.cat([centre - half, centre + half], -1)
-
-
-def _fill(model: nn.Module, path: Path, name: str) -> str:
-    from safetensors.torch import load_file
-
-    models.said(path)  # what is no such file ends here
-    state, own = load_file(path), model.state_dict()
-    if state.keys() == own.keys():
-        others = {key for key, value in state.items() if value.shape != own[key].shape}
-        if all(key.startswith(models.head_prefixes(model)) for key in others):
-            model.load_state_dict(state | {key: own[key] for key in others})
-            return f"weights of {path.name}" + (f", {models.NEW}" if others else "")
-    return f"weights of {path.name} in the backbone, {models.NEW}" if _taken(model, state, path, name) else ""
-
-
-def _taken(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> bool:
-    body = model.backbone.body
-    own = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
-    fits = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
-    if len(fits) < FITS * len(own):
-        lacking = [key for key in own if key not in fits]
-        raise ValueError(
-            f"{path}: not the weights of {name}: {len(lacking)} of {len(own)} tensors of the backbone are missing or "
-            f"of another shape: {', '.join(lacking[:4])}, ..."
-        )
-    body.load_state_dict(fits, strict=False)
-    return True

@@ -28,7 +28,7 @@ from . import models, runs
 from .asking import LEFT_OUT
 
 if TYPE_CHECKING:
-    from .saved import Classifier
+    from .saved import Classifier, Saved
 
 ENDINGS = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
@@ -204,39 +204,54 @@ def described(model: Classifier) -> dict[str, str]:
     }
 
 
-def _program(model: Classifier, fixed: int | None) -> torch.export.ExportedProgram:
-    x = torch.rand(fixed or 2, *model.shape)
-    dynamic = None if fixed else {"images": {0: torch.export.Dim("batch", min=1)}}
+def followed(
+    model: Saved, arguments: tuple, keywords: dict[str, Tensor], dynamic: dict[str, Any] | None
+) -> torch.export.ExportedProgram:
+    """What torch.export makes of a call. Raises ValueError for a model that it cannot follow."""
     try:
-        return torch.export.export(model, (x,), dynamic_shapes=dynamic, strict=False)
+        return torch.export.export(model, arguments, keywords, dynamic_shapes=dynamic, strict=False)
     except Exception as error:  # whatever torch meets in a model of the user's
         reason = str(error).strip().splitlines()
-        hint = "; if it is the batch's size that it cannot do without, say --no-dynamic-batch" * (fixed is None)
+        hint = "; if it is the batch's size that it cannot do without, say --no-dynamic-batch" * (dynamic is not None)
         raise ValueError(
             f"{model.about.model}: torch.export cannot follow it ({type(error).__name__}: "
             f"{shown(reason[0] if reason else '')}){hint}"
         ) from error
 
 
-def _make_program(model: Classifier, fixed: int | None) -> bytes:
+def _program(model: Classifier, fixed: int | None) -> torch.export.ExportedProgram:
+    x = torch.rand(fixed or 2, *model.shape)
+    return followed(model, (x,), {}, None if fixed else {"images": {0: torch.export.Dim("batch", min=1)}})
+
+
+def saved(program: torch.export.ExportedProgram, said: dict[str, str]) -> bytes:
+    """A program as a file; ``said``: of itself."""
     content = io.BytesIO()
-    torch.export.save(_program(model, fixed), content, extra_files=described(model))
+    torch.export.save(program, content, extra_files=said)
     return content.getvalue()
 
 
-def _make_onnx(model: Classifier, fixed: int | None) -> bytes:
+def as_onnx(model: Saved, program: torch.export.ExportedProgram, inputs: list[str], said: dict[str, str]) -> bytes:
+    """A program as an ONNX file. Raises ValueError where ONNX cannot say it, or one file cannot hold it."""
     import onnx
 
-    names = {"input_names": ["images"], "output_names": ["logits"]}
-    program = _program(model, fixed)
+    names = {"input_names": inputs, "output_names": ["logits"]}
     try:
         made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names).model_proto
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(f"{model.about.model}: ONNX cannot say it ({shown(str(error).splitlines()[0])})") from error
-    onnx.helper.set_model_props(made, described(model))
+    onnx.helper.set_model_props(made, said)
     if made.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
         raise ValueError(f"{model.about.model}: larger than the 2 GB of one ONNX file; take torch-export")
     return made.SerializeToString()
+
+
+def _make_program(model: Classifier, fixed: int | None) -> bytes:
+    return saved(_program(model, fixed), described(model))
+
+
+def _make_onnx(model: Classifier, fixed: int | None) -> bytes:
+    return as_onnx(model, _program(model, fixed), ["images"], described(model))
 
 
 def _make_weights(model: Classifier, fixed: int | None) -> bytes:

@@ -16,10 +16,9 @@ from safetensors.torch import save as safetensors
 from torch import Tensor
 
 import gpuaug as ga
-from gpuaug.messages import shown
 
 from . import runs
-from .exporting import IMAGES, OPSET, Exported, check, checked, greatest, quiet
+from .exporting import IMAGES, Exported, as_onnx, check, checked, followed, greatest, quiet, saved
 from .text import TOKENIZER
 from .tokens import Batch, Rows
 
@@ -105,37 +104,15 @@ def described(model: SavedText) -> dict[str, str]:
 def _program(model: SavedText, fixed: int | None) -> torch.export.ExportedProgram:
     x = inputs(model, [MADE] * (fixed or LEAST), model.size if fixed else None)
     dims = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("tokens", min=2, max=model.size)}
-    dynamic = None if fixed else dict.fromkeys(x, dims)
-    try:
-        return torch.export.export(model, (), x, dynamic_shapes=dynamic, strict=False)
-    except Exception as error:  # whatever torch meets in a model
-        reason = str(error).strip().splitlines()
-        hint = "; if it is the sizes that it cannot do without, say --no-dynamic-batch" * (fixed is None)
-        raise ValueError(
-            f"{model.about.model}: torch.export cannot follow it ({type(error).__name__}: "
-            f"{shown(reason[0] if reason else '')}){hint}"
-        ) from error
+    return followed(model, (), x, None if fixed else dict.fromkeys(x, dims))
 
 
 def _make_program(model: SavedText, fixed: int | None) -> bytes:
-    content = io.BytesIO()
-    torch.export.save(_program(model, fixed), content, extra_files=described(model))
-    return content.getvalue()
+    return saved(_program(model, fixed), described(model))
 
 
 def _make_onnx(model: SavedText, fixed: int | None) -> bytes:
-    import onnx
-
-    names = {"input_names": ["input_ids", "attention_mask"], "output_names": ["logits"]}
-    try:
-        program = torch.onnx.export(_program(model, fixed), dynamo=True, verbose=False, opset_version=OPSET, **names)
-    except torch.onnx.errors.OnnxExporterError as error:
-        raise ValueError(f"{model.about.model}: ONNX cannot say it ({shown(str(error).splitlines()[0])})") from error
-    made = program.model_proto
-    onnx.helper.set_model_props(made, described(model))
-    if made.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
-        raise ValueError(f"{model.about.model}: larger than the 2 GB of one ONNX file; take torch-export")
-    return made.SerializeToString()
+    return as_onnx(model, _program(model, fixed), ["input_ids", "attention_mask"], described(model))
 
 
 def _make_weights(model: SavedText, fixed: int | None) -> bytes:

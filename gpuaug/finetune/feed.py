@@ -185,6 +185,12 @@ def checked(parts: Parts, processes: int, noun: str = "image") -> None:
     for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if part is not None and part.labels is None:
             raise ValueError(f"the {name} part has no labels; there is nothing to learn, or to test")
+    check_each_has_one(parts, processes, noun)
+
+
+def check_each_has_one(parts: Parts, processes: int, noun: str = "image") -> None:
+    """Raises ValueError where a part has not a sample for each process."""
+    for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
         if part is not None and len(part) < processes:
             raise ValueError(f"the {name} part has {len(part)} {noun}(s), fewer than the {processes} processes")
 

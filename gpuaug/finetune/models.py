@@ -21,6 +21,7 @@ import gpuaug as ga
 from .config import Config
 
 NEW = "new classifier"
+FITS = 0.9  # of a backbone's tensors that a file has to have
 PRETRAINED = "pretrained"
 SMALL, PUBLISHED = (
     "resnet20",
@@ -138,6 +139,39 @@ def chosen(config: Config, given: int | None, side: int | None) -> tuple[Config,
         "download), or --model NAME --weights FILE.safetensors"
     )
     return config, told
+
+
+def fill_around(
+    model: nn.Module, inner: nn.Module, path: Path, name: str, heads: str | tuple[str, ...], called: str
+) -> str:
+    """Take the weights of a file of the whole model, but for what begins with ``heads`` where that is of other classes;
+    or those of a classifier, of which ``inner``, one of timm's, is the backbone. Returns in words where they come from.
+
+    Args:
+        name: of ``inner``. called: what it is to the model.
+
+    Raises:
+        ValueError: no such file; less than nine tenths of the backbone's tensors in it.
+    """
+    from safetensors.torch import load_file
+
+    said(path)  # what is no such file ends here
+    state, own = load_file(path), model.state_dict()
+    if state.keys() == own.keys():
+        others = {key for key, value in state.items() if value.shape != own[key].shape}
+        if all(key.startswith(heads) for key in others):
+            model.load_state_dict(state | {key: own[key] for key in others})
+            return f"weights of {path.name}" + (f", {NEW}" if others else "")
+    own = {key: value for key, value in inner.state_dict().items() if not key.endswith("num_batches_tracked")}
+    fits = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
+    if len(fits) < FITS * len(own):
+        lacking = [key for key in own if key not in fits]
+        raise ValueError(
+            f"{path}: not the weights of {name}: {len(lacking)} of {len(own)} tensors of the {called} are missing or "
+            f"of another shape: {', '.join(lacking[:4])}, ..."
+        )
+    inner.load_state_dict(fits, strict=False)
+    return f"weights of {path.name} in the {called}, {NEW}"
 
 
 def layout(device: torch.device, model: nn.Module | None = None) -> torch.memory_format:

@@ -16,7 +16,7 @@ from gpuaug import presets
 from gpuaug.data import Parts, Source
 from gpuaug.data.annotated_parts import open_annotated
 
-from . import corrupted_pixels, feeds, models, pictures_pixels, runs, segmenters, sharing
+from . import corrupted_pixels, feed, feeds, models, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
 from .pixels import SegmentEvaluation
@@ -78,8 +78,7 @@ class Segment(Backboned):
         for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test)):
             if part is not None and part.targets is None:
                 raise ValueError(f"the {name} part has no masks; there is nothing to learn, or to test")
-            if part is not None and len(part) < processes:
-                raise ValueError(f"the {name} part has {len(part)} image(s), fewer than the {processes} processes")
+        feed.check_each_has_one(parts, processes)
 
     def usual(self, config: Config, parts: Parts | None) -> str:
         return USUAL

@@ -17,7 +17,6 @@ from . import models
 
 CHANNELS = (128, 64, 32, 24, 16)  # of the U-Net's decoder, from the coarsest level: half of what is usual, for CPUs
 HEAD = ("decoder", "segmentation_head")
-FITS = 0.9  # of an encoder's tensors that a file has to have
 
 
 def decoders() -> dict[str, Callable[..., nn.Module]]:
@@ -77,7 +76,7 @@ def build(name: str, classes: int, decoder: str = "unet", weights: str | None = 
         return model, f"random weights: --weights pretrained, or a file of {name}, would need far fewer images"
     if weights == "pretrained":
         return model, f"timm's pretrained weights in the encoder, {models.NEW}"
-    return model, _fill(model, Path(weights), name)
+    return model, models.fill_around(model, model.encoder.model, Path(weights), name, "segmentation_head", "encoder")
 
 
 def name_head(model: nn.Module) -> None:
@@ -90,29 +89,6 @@ def name_head(model: nn.Module) -> None:
     names = [name for name, parameters in own.items() if any(one.ndim > 1 for one in parameters)]
     if names:
         model.pretrained_cfg = {**published, "classifier": names[-1]}
-
-
-def _fill(model: nn.Module, path: Path, name: str) -> str:
-    from safetensors.torch import load_file
-
-    models.said(path)  # what is no such file ends here
-    state, own = load_file(path), model.state_dict()
-    if state.keys() == own.keys():
-        classes = {key: value for key, value in state.items() if value.shape != own[key].shape}
-        if all(key.startswith("segmentation_head") for key in classes):
-            model.load_state_dict(state | {key: own[key] for key in classes})
-            return f"weights of {path.name}" + (f", {models.NEW}" if classes else "")
-    encoder = model.encoder.model
-    own = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
-    fits = {key: state[key] for key, value in own.items() if key in state and state[key].shape == value.shape}
-    if len(fits) < FITS * len(own):
-        lacking = [key for key in own if key not in fits]
-        raise ValueError(
-            f"{path}: not the weights of {name}: {len(lacking)} of {len(own)} tensors of the encoder are missing or of "
-            f"another shape: {', '.join(lacking[:4])}, ..."
-        )
-    encoder.load_state_dict(fits, strict=False)
-    return f"weights of {path.name} in the encoder, {models.NEW}"
 
 
 def fill(model: nn.Module, path: Path, name: str) -> None:
