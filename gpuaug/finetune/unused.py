@@ -55,8 +55,9 @@ def _recipe(asked: Asked) -> bool:
 
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
-CLASSIFY, DETECT, SEGMENT, TEXT = "task=classify", "task=detect", "task=segment", "task=text"
-VIDEO = "task=video"
+DETECT, SEGMENT, TEXT, VIDEO = "task=detect", "task=segment", "task=text", "task=video"
+HEADLESS = ("segment", "detect", "video")  # their classifier has no dropout in front of it
+OF_ONE = {"decoder": "segment", "masks": "segment", "detector": "detect"}
 OF_IMAGES = (
     "tta", "mixup", "cutmix", "size", "resize", "mean", "std", "channels_last", "drop_path", "masks", "decoder",
     "detector", "resident", "cache", "workers", "max_bad", "frozen_bn",
@@ -98,30 +99,19 @@ RULES = (
     # the task
     Rule("metrics=", SEGMENT, "its own are iou, dice and loss", _task("segment")),
     Rule("tta", SEGMENT, "its windows overlap instead", _task("segment")),
-    Rule("dropout", SEGMENT, "", _task("segment")),
-    Rule("drop_path", SEGMENT, "", _task("segment")),
-    Rule("decoder", CLASSIFY, "it is of segment", _task("classify")),
-    Rule("masks", CLASSIFY, "it is of segment", _task("classify")),
-    Rule("detector", CLASSIFY, "it is of detect", _task("classify")),
-    Rule("detector", SEGMENT, "it is of detect", _task("segment")),
+    *(Rule(option, f"task={task}", "", _task(task)) for task in HEADLESS for option in ("dropout", "drop_path")),
+    *(
+        Rule(option, f"task={task}", f"it is of {of}", _task(task))
+        for option, of in OF_ONE.items() for task in ("classify", "detect", "segment", "video") if task != of
+    ),
     Rule("detector", "model=", "", _python("model")),
     Rule("metrics=", DETECT, "its own are map, map50 and loss", _task("detect")),
     Rule("tta", DETECT, "", _task("detect")),
-    Rule("dropout", DETECT, "", _task("detect")),
-    Rule("drop_path", DETECT, "", _task("detect")),
-    Rule("decoder", DETECT, "it is of segment", _task("detect")),
-    Rule("masks", DETECT, "it is of segment", _task("detect")),
     Rule("label_smoothing", DETECT, "a detector has losses of its own", _task("detect")),
     *(Rule(option, TEXT, "it is of images", _task("text")) for option in OF_IMAGES),
     *(Rule(option, "another task than text", "", _other("text")) for option in OF_TEXT),
-    Rule("text_column", "parts=", "", _python("parts")),
-    Rule("label_column", "parts=", "", _python("parts")),
-    Rule("decoder", VIDEO, "it is of segment", _task("video")),
-    Rule("masks", VIDEO, "it is of segment", _task("video")),
-    Rule("detector", VIDEO, "it is of detect", _task("video")),
+    *(Rule(option, "parts=", "", _python("parts")) for option in OF_TEXT[:2]),
     Rule("tta", VIDEO, "a mirror may make another class of a clip", _task("video")),
-    Rule("dropout", VIDEO, "", _task("video")),
-    Rule("drop_path", VIDEO, "", _task("video")),
     Rule("cache", VIDEO, "clips are kept in memory, or decoded for each epoch anew", _task("video")),
     *(Rule(option, "another task than video", "", _other("video")) for option in OF_CLIPS),
     *(Rule(option, "parts=", "", lambda a: a.task == "video" and "parts" in a.python) for option in TAKEN),
