@@ -33,7 +33,7 @@ from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import open_annotated
 from gpuaug.finetune import Config, Run, finetune
 from gpuaug.finetune.metrics import RESAMPLES, SEED, around
-from gpuaug.finetune.pixels import SIDES, sides_of
+from gpuaug.finetune.pixels_paired import SIDES, sides_of
 from gpuaug.finetune.report import device_name
 from gpuaug.finetune.semantic import semantic
 
