@@ -34,7 +34,7 @@ AUGMENT = "detection_train:scale=(0.8,1.25),vertical_flip=0.5"  # up and down do
 STEM = r"body\.(conv_stem|bn1|blocks\.[01])\."  # half of what an image costs
 CELLS = {
     "data": str(DATA / "blood_cells"), "weights": str(LITE), "model": "tf_efficientnet_lite0", "size": 320,
-    "epochs": 16, "batch_size": 4, "freeze": STEM, "frozen_bn": True, "precision": "bf16",
+    "epochs": 16, "batch_size": 4, "freeze": STEM, "frozen_bn": True,
 }  # fmt: skip
 ARMS = {"with augmentation": {"augment": AUGMENT}, "without augmentation": {"augment": "none"}}
 TARGETS = {"mAP@50 with augmentation": 0.70, "points over without augmentation": 0.0}

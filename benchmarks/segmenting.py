@@ -41,9 +41,9 @@ from . import RESULTS
 from .finetuning import DATA, LITE, Trial, told
 
 OPTIONS: dict[str, Any] = {
-    "task": "segment", "weights": str(LITE), "size": 192, "epochs": 48, "precision": "bf16", "val_fraction": 0.0,
+    "task": "segment", "weights": str(LITE), "size": 192, "epochs": 150, "val_fraction": 0.0,
 }  # fmt: skip
-CHOSEN = "segmentation_train:degrees=180,vertical_flip=0.5"
+CHOSEN = "segmentation_train:degrees=180,vertical_flip=0.5,color_jitter=(0.4,0.4,0.4,0.1)"
 RATE = 2e-3
 HALF = {"epochs": 24}  # as long as a candidate is tried
 WITH, WITHOUT, SHORT = "with augmentation", "without augmentation", ", half as long"

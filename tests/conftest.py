@@ -21,7 +21,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-for _name in [name for name in os.environ if name.startswith(("GPUAUG_", "ACCELERATE_")) and name != "GPUAUG_DATA"]:
+GIVEN = ("GPUAUG_DATA", "GPUAUG_ENGINE")  # the engine: see kernels/cpu/engine.py
+for _name in [name for name in os.environ if name.startswith(("GPUAUG_", "ACCELERATE_")) and name not in GIVEN]:
     del os.environ[_name]  # what a user has set changes what is printed and chosen
 
 # What compilers and libraries keep is kept with pytest's cache, not in the user's folders; `make clean` removes it.

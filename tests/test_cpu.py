@@ -371,16 +371,18 @@ def test_forked_workers_after_the_parent_used_its_threads(threads) -> None:
 # --- compilation ------------------------------------------------------------------------------------------------------
 def test_pixel_loops_are_vectors_of_float32() -> None:
     """No float64 but the sum of a statistic, which is a scalar, and JPEG's DCT, whose sums float32 cannot hold."""
-    from numba import cfunc
+    from gpuaug.kernels.cpu import compile as cpu_compile
+    from gpuaug.kernels.cpu import kernels, names
 
-    from gpuaug.kernels.cpu import kernels
-
-    made = {name: made for name, made in kernels.phases().items() if not name.endswith("_walk")}  # points, one by one
-    stores = itertools.product(kernels.KINDS, (False, True), ((), ((1, True), (2, False))))
-    made |= {f"store {key}": kernels.store_phase(*key) for key in stores}
-    made |= {name: kernels.pixel_loop(op, True, False) for op, name in pixel.CASES.items()}
-    for name, (signature, function) in made.items():
-        text = cfunc(signature, error_model="numpy")(function).inspect_llvm()
-        assert name == "prepare_phase" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
-        assert name == "jpeg_phase" or not re.search(r"<\d+ x double>", text), name
-        assert name in ("mean_phase", "jpeg_phase") or "double" not in text, name
+    keys = [key for key in (*names.PHASES.values(), names.EQUALIZE) if isinstance(key, str)]
+    keys += [
+        ("store", *key) for key in itertools.product(names.KINDS, (False, True), (names.TAILS[0], names.TAILS[-1]))
+    ]
+    keys += [(op, True, False) for op in pixel.CASES]
+    for key in keys:
+        name = names.symbol(key)
+        code = cpu_compile.bitcode(*kernels.made(key), name)
+        text = cpu_compile.optimised(code, cpu_compile.here()).get_llvm_str()
+        assert key == "prepare_phase" or re.search(r"<\d+ x float>", text), f"{name} is not vectorised"
+        assert key == "jpeg_phase" or not re.search(r"<\d+ x double>", text), name
+        assert key in ("mean_phase", "jpeg_phase") or "double" not in text, name

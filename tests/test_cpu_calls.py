@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from calls import HANG_S, own_helpers, pixels, run_script, torchs_threads  # noqa: F401, fixtures among them
@@ -37,10 +37,10 @@ class Job:
         self.engine._images(self.job, self.x, self.out)
         self.records = self.plans._memory
         self.records.fill(0)
-        self.job[F.JOB_WRITES] = 1
+        self.job.writes = 1
 
     def run(self, helps: int) -> int:
-        return self.engine.run_rows(self.job.ctypes.data, cpu_helpers.own().address, helps)
+        return self.engine.run_rows(ctypes.addressof(self.job), cpu_helpers.own().address, helps)
 
     def untouched(self) -> bool:
         return bool((self.out == 7).all()) and not self.records.any()
@@ -52,7 +52,7 @@ def test_a_helper_writes_only_while_the_caller_is_inside() -> None:
     assert made.run(0) == 0 and torch.equal(made.out, made.x.flip(3))
     made.out.fill_(7)
     made.records.fill(0)
-    made.job[F.JOB_NEXT] = 4
+    made.job.next[0] = 4
     assert made.run(1) == 0 and made.untouched(), "too late: there is nothing to come for"
 
 
@@ -69,15 +69,15 @@ def test_a_helper_that_comes_late_has_nothing_to_come_again_for() -> None:
 
 def test_the_caller_waits_for_a_helper_inside() -> None:
     made, returned = Job(), []
-    made.job[F.JOB_BUSY] = 1  # one helper is in; it has taken row 0
-    made.job[F.JOB_NEXT] = 1
+    made.job.busy[0] = 1  # one helper is in; it has taken row 0
+    made.job.next[0] = 1
     caller = threading.Thread(target=lambda: returned.append(made.run(0)))
     caller.start()
     caller.join(0.3)
     assert caller.is_alive() and not returned, "it returned with a helper inside"
-    assert made.job[F.JOB_BUSY] == 1 and torch.equal(made.out[1:], made.x[1:].flip(3)), "its own rows are done"
-    made.job[F.JOB_BUSY] = 0
-    cpu_helpers._release(int(made.job[F.JOB_LOCK]))
+    assert made.job.busy[0] == 1 and torch.equal(made.out[1:], made.x[1:].flip(3)), "its own rows are done"
+    made.job.busy[0] = 0
+    cpu_helpers._release(made.job.lock)
     caller.join(HANG_S)
     assert returned == [0] and bool((made.out[0] == 7).all())
 
@@ -198,7 +198,7 @@ def test_as_many_threads_as_asked_for_and_no_more_are_kept(helpers) -> None:
             met.wait(HANG_S)
             return 0
 
-        cpu_helpers.run(run_rows, np.zeros(F.JOB_WORDS, np.int64), n)
+        cpu_helpers.run(run_rows, F.Job(), n)
         assert len(seen) == n and threading.get_ident() in seen
     assert len(cpu_helpers._threads) == 3
 
@@ -238,7 +238,7 @@ def test_a_helper_that_is_too_early_comes_again(helpers) -> None:
         done.set()
         return 0
 
-    assert cpu_helpers.run(run_rows, np.zeros(F.JOB_WORDS, np.int64), 2) == 0
+    assert cpu_helpers.run(run_rows, F.Job(), 2) == 0
     assert len(tries) == 3
 
 

@@ -1,11 +1,11 @@
-"""Compiling the CPU engine: what is kept on disk and what becomes of it, forks meanwhile, interrupts, who is told."""
+"""The CPU engine compiled as it is needed: what is kept on disk, forks and interrupts meanwhile, who is told."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import gc
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -17,26 +17,35 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba")
+numba = pytest.importorskip("numba")
 
+from numba import types as nt  # noqa: E402
 from numba.core import caching, config  # noqa: E402
 
 from gpuaug.kernels.cpu import compile as cpu_compile  # noqa: E402
-from gpuaug.kernels.cpu.dialect import exact, widest  # noqa: E402
+from gpuaug.kernels.cpu.dialect import INNER, exact, widest  # noqa: E402
 from gpuaug.kernels.shared import dialect  # noqa: E402
 
+plain = numba.njit(**INNER)
 HANG_S = 600  # a test that waits as long has hung; nothing is measured
 FLIP = "ga.Compose([ga.RandomHorizontalFlip(1.0)], seed=0, backend='cpu')"
 
 
-def adds(number: int, name: str) -> Callable:
-    """A C function that adds a number, of a name of its own."""
+WORD = (nt.int64,), nt.int64  # the signature of what is compiled here
+
+
+def adds(number: int) -> Callable:
+    """A function that adds a number."""
 
     def added(x):
         return x + number
 
-    added.__name__ = added.__qualname__ = name
-    return added
+    return plain(added)
+
+
+def call(address: int, argument: int) -> int:
+    """What the C function at an address, `int64_t (int64_t)`, returns."""
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(argument)
 
 
 @pytest.fixture
@@ -48,18 +57,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def compiled(number: int, name: str) -> tuple[bool, list[str]]:
-    """Whether a C function was loaded, and what was warned of meanwhile; its result is checked."""
+    """Whether a C function of that name was loaded, and what was warned of meanwhile; its result is checked."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        made = cpu_compile.compiled("int64(int64)", adds(number, name))
-    assert made.ctypes(41) == 41 + number
+        made = cpu_compile.compiled(WORD, adds(number), f"gpuaug_{name}")
+    assert call(made.address, 41) == 41 + number
     for warning in caught:
         assert warning.filename == __file__, "a warning points at the line of who called"
-    return made.cache_hits == 1, [str(warning.message) for warning in caught]
+    return made.was_kept, [str(warning.message) for warning in caught]
 
 
 def run_script(script: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"NUMBA_CACHE_DIR": str(folder), **environment}
+    env = os.environ | {"NUMBA_CACHE_DIR": str(folder), "GPUAUG_ENGINE": "jit", **environment}
     command = [sys.executable, "-c", script, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, env=env)
     assert done.returncode == 0, f"status {done.returncode}: {done.stdout[-1000:]} {done.stderr[-3000:]}"
@@ -70,18 +79,20 @@ def run_script(script: str, folder: Path, *arguments: str, **environment: str) -
 def test_a_kept_function_is_loaded(folder: Path) -> None:
     assert compiled(1, "loaded") == (False, [])
     (path,) = folder.rglob("*.bin")
-    assert path.name.startswith("gpuaug-loaded-") and not list(folder.rglob("*.nb?"))
+    assert path.name.startswith("gpuaug_loaded-") and not list(folder.rglob("*.nb?"))
     assert compiled(1, "loaded") == (True, [])
 
 
-def test_every_source_of_every_room_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_source_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rooms = tmp_path / "kernels"
-    shutil.copytree(Path(dialect.__file__).parents[1], rooms, ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("cpu", "shared"):
+        shutil.copytree(
+            Path(dialect.__file__).parents[1] / room, rooms / room, ignore=shutil.ignore_patterns("_*", "*.so")
+        )
     monkeypatch.setattr(dialect, "__file__", str(rooms / "shared" / "dialect.py"))
     (rooms / "cpu" / "kept.bin").write_bytes(b"kept")
     before, sources = dialect.source_digest(), sorted(rooms.rglob("*.py"))
-    assert before == cpu_compile.SOURCES
-    assert {path.parent.name for path in sources} == {"kernels", "shared", "cpu", "triton", "torch"}
+    assert {path.parent.name for path in sources} == {"shared", "cpu"}
     for path in sources:
         path.write_bytes(path.read_bytes() + b"\n")
         now = dialect.source_digest()
@@ -115,17 +126,9 @@ DAMAGES = {
     "a bit of the digest": lambda kept: flipped(kept, 0.0),
     "a bit of the machine code": lambda kept: flipped(kept, 0.5),
     "the last bit": lambda kept: flipped(kept, 1.0),
-    "another pickle": lambda kept: pickle.dumps({"a": 1}),
     "another program's": lambda kept: b"\x7fELF" + kept,
-    "another pickle in our form": lambda kept: _in_our_form(kept, pickle.dumps(("code", "b"))),
-    "no pickle in our form": lambda kept: _in_our_form(kept, b"none"),
-    "a class that is not there": lambda kept: _in_our_form(kept, b"cnowhere\nNothing\n."),
+    "machine code alone": lambda kept: kept[64:],
 }
-
-
-def _in_our_form(kept: bytes, content: bytes) -> bytes:
-    content = kept[32:64] + content
-    return cpu_compile._digest(content) + content
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -189,9 +192,9 @@ def test_a_folder_that_cannot_be_made(folder: Path, monkeypatch: pytest.MonkeyPa
     kept = Path(told.rpartition(" kept in ")[2])
     try:
         assert not loaded and told.startswith(f"gpuaug: NUMBA_CACHE_DIR={file / 'inside'} cannot be written")
-        assert list(kept.glob(f"gpuaug-elsewhere_{os.getpid()}-*.bin"))
+        assert list(kept.glob(f"gpuaug_elsewhere_{os.getpid()}-*.bin"))
     finally:
-        for path in kept.glob(f"gpuaug-elsewhere_{os.getpid()}-*.bin"):
+        for path in kept.glob(f"gpuaug_elsewhere_{os.getpid()}-*.bin"):
             path.unlink()
 
 
@@ -201,8 +204,8 @@ x = torch.arange(3 * 64, dtype=torch.uint8).view(1, 3, 8, 8)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     right = torch.equal({FLIP}(x), x.flip(3))
-from gpuaug.kernels.cpu import kernels as cpu_kernels
-print(right, sum(made.cache_hits for made in cpu_kernels._compiled.values()), len(cpu_kernels._compiled))
+from gpuaug.kernels.cpu import engine
+print(right, sum(found.origin == "kept" for found in engine._found.values()), len(engine._found))
 for w in caught: print(w.filename, w.message)
 """
 
@@ -240,13 +243,17 @@ import os, sys, threading, torch, gpuaug as ga
 from llvmlite.binding import ffi
 from numba.core.compiler_lock import global_compiler_lock
 from gpuaug.kernels.cpu import compile as cpu_compile
+from gpuaug.kernels.cpu.dialect import exact
+from numba import types as nt
+import ctypes
 def compile_one(name):
     source = f"def {name}(x):\\n    return x + 1\\n"
     path = os.path.join(sys.argv[1], name + ".py")
     with open(path, "w") as file: file.write(source)
     scope = {}
     exec(compile(source, path, "exec"), scope)
-    return cpu_compile.compiled("int64(int64)", scope[name]).ctypes(41)
+    address = cpu_compile.compiled(((nt.int64,), nt.int64), exact(scope[name]), "gpuaug_" + name).address
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(41)
 assert compile_one("before") == 42
 locks = [global_compiler_lock, ffi.lib._lock] if sys.argv[2] == "both" else [ffi.lib._lock]
 taken, forking = threading.Event(), threading.Event()
@@ -305,15 +312,16 @@ def test_compiling_that_is_interrupted_leaves_numba_as_it_was(folder: Path, monk
     def inner(x):
         return x + 1
 
+    @plain
     def outer(x):
         return inner(x)
 
     monkeypatch.setattr(cpu_compile.Lightly, "on_start", start)
     with pytest.raises(KeyboardInterrupt):
-        cpu_compile.compiled("int64(int64)", outer)
+        cpu_compile.compiled(WORD, outer, "gpuaug_interrupted")
     assert config.OPT is level and gc.isenabled()
     monkeypatch.undo()
-    assert cpu_compile.compiled("int64(int64)", outer).ctypes(41) == 42
+    assert call(cpu_compile.compiled(WORD, outer, "gpuaug_interrupted").address, 41) == 42
 
 
 INTERRUPTED = f"""
@@ -374,14 +382,16 @@ def test_a_function_calls_its_own_copies(folder: Path) -> None:
         widest()  # is not inlined
         return x * 3 + 1
 
+    @plain
     def outer(x):
         return apart(x) + apart(x + 1)
 
-    outer.__qualname__ = "calls_its_own_copies"
-    made = cpu_compile.compiled("int64(int64)", outer)
-    text = made.inspect_llvm()
-    assert made.ctypes(2) == 17 and "linkonce_odr" not in text
+    name = "gpuaug_calls_its_own_copies"
+    text = cpu_compile.optimised(cpu_compile.bitcode(WORD, outer, name), cpu_compile.here()).get_llvm_str()
+    assert call(cpu_compile.compiled(WORD, outer, name).address, 2) == 17 and "linkonce_odr" not in text
     assert re.search(r"define internal .*apart", text)
+    defined = re.findall(r"^define (?!internal).*@(\w+)\(", text, re.M)
+    assert defined == [name], "and nothing else is seen from outside"
 
 
 # --- who is told ------------------------------------------------------------------------------------------------------
@@ -400,11 +410,12 @@ def test_who_waits_for_more_than_a_second_is_told_once(
             def inner(x):
                 return x + 1
 
+            @plain
             def outer(x):
                 return inner(x)
 
-            outer.__qualname__ = f"{name}_{number}_{terminal}{verbose}"
-            assert cpu_compile.compiled("int64(int64)", outer).ctypes(41) == 42
+            made = cpu_compile.compiled(WORD, outer, f"gpuaug_{name}_{number}_{terminal}{verbose}")
+            assert call(made.address, 41) == 42
         return capsys.readouterr().err
 
     assert compile_two("quick") == "", "less than a second has gone by"

@@ -43,24 +43,24 @@ def address(function) -> int:
 def own() -> Iterator[cpu_helpers.Own]:
     """This thread's own, without work memory; afterwards as it was."""
     mine = cpu_helpers.own()
-    before = mine.words.copy()
-    mine.words[[F.OWN_MEMORY, F.OWN_BYTES]] = 0
+    before = bytes(mine.words)
+    mine.words.memory = mine.words.bytes = 0
     yield mine
-    cpu_helpers._free(int(mine.words[F.OWN_MEMORY]))
-    mine.words[:] = before
+    cpu_helpers._free(mine.words.memory)
+    ctypes.memmove(mine.address, before, len(before))
 
 
 def test_work_memory_is_each_threads_own_and_freed_with_it(own, monkeypatch) -> None:
     """It grows to the largest row and stays, and every row's begins with a cache line."""
     made, ended = [], []
-    malloc = ALLOCATES(int(own.words[F.OWN_ALLOCATE]))
+    malloc = ALLOCATES(own.words.allocate)
 
     def count(size: int) -> int:
         made.append(size)
         return malloc(size)
 
     counting = ALLOCATES(count)
-    monkeypatch.setitem(cpu_helpers._ADDRESSES, F.OWN_ALLOCATE, address(counting))
+    monkeypatch.setitem(cpu_helpers._ADDRESSES, "allocate", address(counting))
     monkeypatch.setattr(cpu_helpers, "_end", ended.append)
     augment = ga.Compose([ga.RandomRotation(30)], seed=1, backend="cpu")
 
@@ -69,14 +69,14 @@ def test_work_memory_is_each_threads_own_and_freed_with_it(own, monkeypatch) -> 
             augment(pixels(1, size), ids=[0], epoch=0)
         words.append(cpu_helpers.own().words)
 
-    words: list[np.ndarray] = []
+    words: list[F.Own] = []
     for _ in range(2):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join(HANG_S)
     assert len(made) == 4 and made[:2] == made[2:] and made[0] < made[1]
-    assert words[0][F.OWN_MEMORY] != words[1][F.OWN_MEMORY]
-    assert words[0][F.OWN_BYTES] >= made[1] - 64
+    assert words[0].memory != words[1].memory
+    assert words[0].bytes >= made[1] - 64
     gc.collect()
     assert [id(w) for w in ended] == [id(w) for w in words]
     monkeypatch.undo()
@@ -86,31 +86,31 @@ def test_work_memory_is_each_threads_own_and_freed_with_it(own, monkeypatch) -> 
 
 def test_work_memory_that_cannot_be_had_is_an_error_of_the_call(own) -> None:
     none = ALLOCATES(lambda size: 0)
-    malloc = int(own.words[F.OWN_ALLOCATE])
+    malloc = own.words.allocate
     x, augment = pixels(3, 32), ga.Compose([ga.RandomRotation(30)], seed=1, backend="cpu")
     cpu_buffers.forget()
-    own.words[F.OWN_ALLOCATE] = address(none)
+    own.words.allocate = address(none)
     with pytest.raises(MemoryError, match=r"^images of 32 x 32 into 32 x 32 take \d+ bytes of work memory"):
         augment(x, ids=range(3), epoch=0)
-    own.words[F.OWN_ALLOCATE] = malloc
+    own.words.allocate = malloc
     y = augment(x, ids=range(3), epoch=0)
     assert torch.equal(y, ga.Compose([ga.RandomRotation(30)], seed=1, backend="cpu")(x, ids=range(3), epoch=0))
 
 
 def test_work_memory_is_asked_for_again_without_the_kept_buffers(own, kept) -> None:
     x, augment = pixels(3, 32), ga.Compose([ga.RandomRotation(30)], seed=1, backend="cpu")
-    malloc = ALLOCATES(int(own.words[F.OWN_ALLOCATE]))
+    malloc = ALLOCATES(own.words.allocate)
     full = ALLOCATES(lambda size: 0 if kept() else malloc(size))
     cpu_buffers._give_back(np.zeros(2 * MiB, np.uint8))
-    own.words[F.OWN_ALLOCATE] = address(full)
+    own.words.allocate = address(full)
     y = augment(x, ids=range(3), epoch=0)
-    own.words[F.OWN_ALLOCATE] = address(malloc)
+    own.words.allocate = address(malloc)
     assert kept() == 0 and torch.equal(y, augment(x, ids=range(3), epoch=0))
 
 
 def test_work_memory_that_a_helper_cannot_have_is_an_error_of_the_call(own, threads, helpers, monkeypatch) -> None:
     """The caller holds row 0 until a helper has failed with another."""
-    failed, malloc = threading.Event(), ALLOCATES(int(own.words[F.OWN_ALLOCATE]))
+    failed, malloc = threading.Event(), ALLOCATES(own.words.allocate)
 
     def none(size: int) -> int:
         failed.set()
@@ -122,15 +122,15 @@ def test_work_memory_that_a_helper_cannot_have_is_an_error_of_the_call(own, thre
 
     fails, waiting = ALLOCATES(none), ALLOCATES(waits)
     monkeypatch.setattr(cpu, "SMALL_WORK", 0)
-    monkeypatch.setitem(cpu_helpers._ADDRESSES, F.OWN_ALLOCATE, address(fails))
-    own.words[F.OWN_ALLOCATE] = address(waiting)
+    monkeypatch.setitem(cpu_helpers._ADDRESSES, "allocate", address(fails))
+    own.words.allocate = address(waiting)
     cpu_buffers.forget()
     x, augment = pixels(8, 32), ga.Compose([ga.RandomRotation(30)], seed=1, backend="cpu")
     threads(2)
     with pytest.raises(MemoryError, match="bytes of work memory"):
         augment(x, ids=range(8), epoch=0)
     assert failed.is_set()
-    own.words[F.OWN_ALLOCATE] = address(malloc)
+    own.words.allocate = address(malloc)
     monkeypatch.undo()
     cpu_helpers._renew()
     y = augment(x, ids=range(8), epoch=0)

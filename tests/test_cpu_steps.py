@@ -266,7 +266,7 @@ def test_every_opcode_has_a_loop_or_a_stage() -> None:
     near = {pixel.SHARPNESS, pixel.BLUR_X, pixel.BLUR_Y, pixel.JPEG, pixel.ELASTIC_NOISE, pixel.ELASTIC}
     assert set(pixel.CASES) | set(pixel.LOOPS) == set(pixel.CASES) | near | {pixel.EQUALIZE}
     x = photos(1)
-    steps = [Step("invert")] * (cpu.LAST + 1)  # the last ones run in the store
+    steps = [Step("invert"), ga.ToDtype(torch.float32, scale=True)]  # the last one runs in the store
     engine = ga.Compose(steps, seed=0, backend="cpu").recipe(x).engine
     assert isinstance(engine, cpu.Engine)
     assert [k for k in range(cpu.F.LOOPS, len(engine.phases)) if engine.phases[k]] == [cpu.F.loop_index(6, True, False)]
@@ -296,13 +296,13 @@ def test_a_users_op() -> None:
 def test_functions_of_other_content_have_other_names() -> None:
     """Numba's files know a callee by its qualified name and a number of its process: no two contents may share it."""
     from gpuaug.kernels.cpu import dialect, steps, store
+    from gpuaug.kernels.cpu.names import TAILS
     from gpuaug.kernels.shared import draw, geometry, pixel
 
     kinds = [(lattice, grey) for lattice in (True, False) for grey in (True, False)]
     made = [steps.loop(opcode, *kind) for opcode in pixel.CASES for kind in kinds]
-    made += [dialect.over_memory(name) for name in (*draw.CASES.values(), *geometry.CASES.values())]
-    tails = ((), ((1, True),), ((1, True), (2, False)))
-    made += [store.store(kind, s, tail) for kind in store.CASTS for s in (False, True) for tail in tails]
+    made += [dialect.over_memory(name)[0] for name in (*draw.CASES.values(), *geometry.CASES.values())]
+    made += [store.store(kind, s, tail) for kind in store.CASTS for s in (False, True) for tail in TAILS]
     names = [function.py_func.__qualname__ for function in made]
     assert len(set(names)) == len(names)
 

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import torch
 
+from ..kernels.cpu import engine
 from ..messages import warn
 
 NAMES = ("auto", "triton", "kornia", "cpu")
@@ -64,9 +65,9 @@ def select(program, images: torch.Tensor, backend: str = "auto", grad: bool = Fa
 
 
 def on_host() -> ModuleType:
-    """The backend module that draws on the host: the CPU's, or where Numba is missing, kornia's, which draws without
-    it."""
-    return importlib.import_module(f"{__name__}.{'kornia' if missing('numba') else 'cpu'}")
+    """The backend module that draws on the host: the CPU's, or where there is no engine, kornia's, which draws
+    without it."""
+    return importlib.import_module(f"{__name__}.{'kornia' if engine.lacks() else 'cpu'}")
 
 
 def _say(name: str, reasons: dict[str, str]) -> None:

@@ -6,9 +6,12 @@ int64 [M] each: the rows, and the groups first .. last - 1 to go through.
 
 from __future__ import annotations
 
-import numpy as np
+import ctypes
+
 import torch
 
+from ..kernels.cpu import engine
+from ..kernels.cpu import frame as F
 from ..kernels.torch import dialect as torch_dialect
 
 
@@ -28,18 +31,13 @@ def _by_torch(trail, walk: str, state, rows, first, last) -> None:
 
 
 def _on_cpu(trail, walk: str, state, rows, first, last) -> None:
-    from ..kernels.cpu import carry as of_cpu
-    from ..kernels.cpu import kernels
-
     program, words, events = trail.program, trail.words, trail.event_words
     held = [tensor.contiguous() for tensor in (rows, first, last)]
-    job = np.zeros(of_cpu.JOB, np.int64)
-    job[of_cpu.JOB_N], job[of_cpu.JOB_STATE] = len(rows), state.data_ptr()
-    job[of_cpu.JOB_ROWS : of_cpu.JOB_LAST + 1] = [tensor.data_ptr() for tensor in held]
-    job[of_cpu.JOB_PLANS], job[of_cpu.JOB_STRIDE] = words.data_ptr(), words.stride(0)
-    job[of_cpu.JOB_EVENTS] = events.data_ptr()
-    job[of_cpu.JOB_CHANNELS :] = program.channels, program.groups, trail.flags
-    kernels.get(walk).ctypes(job.ctypes.data)
+    job = F.CarryJob(n=len(rows), state=state.data_ptr(), flags=trail.flags)
+    job.rows, job.first, job.last = (tensor.data_ptr() for tensor in held)
+    job.plans, job.stride, job.events = words.data_ptr(), words.stride(0), events.data_ptr()
+    job.channels, job.groups = program.channels, program.groups
+    engine.get(walk).call(ctypes.addressof(job))
 
 
 def _by_triton(trail, walk: str, state, rows, first, last) -> None:

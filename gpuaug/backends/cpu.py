@@ -1,16 +1,19 @@
-"""The CPU backend: one engine compiled by Numba for all pipelines, on as many threads as torch has been given."""
+"""The CPU backend: one engine of C functions for all pipelines, on as many threads as torch has been given."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from ..kernels.cpu import engine as functions
 from ..kernels.cpu import frame as F
-from ..kernels.shared import draw, geometry, pixel, plan
+from ..kernels.cpu import names
+from ..kernels.shared import draw, geometry, pixel, plan, user
 from ..program import Canvas, Program
-from . import cpu_buffers, cpu_helpers, missing
+from . import cpu_buffers, cpu_helpers
 from .cpu_buffers import allocate
 from .engine import Key
 
@@ -20,7 +23,6 @@ POINTERS = True
 SMALL_WORK = 1 << 16  # output values below which waking another thread costs more than it brings
 DRAW_WORK = 256  # a row's draw, in such values
 STREAMED_BYTES = 16 << 20  # outputs of at least this size are written past the caches
-LAST = 2  # steps, and no more, that the output's store runs
 CHUNK = 16  # outputs that a thread takes at once, where they share layers
 PASSES = 4  # the most passes of a row in front of each ask, and in front of the output
 _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch.float16: F.F16}
@@ -28,8 +30,9 @@ _KINDS = {torch.uint8: F.U8, torch.float32: F.F32, torch.bfloat16: F.BF16, torch
 
 def supports(program: Program, images: torch.Tensor) -> str | None:
     """None, or the reason why this backend cannot run `program` on `images`."""
-    if lacks := missing("numba"):
-        return lacks
+    own = [(slot.op, True, False) for slot in program.facts.paints if slot.op >= user.FIRST]
+    if reason := next(filter(None, map(functions.lacks, ("run_rows", *own))), None):
+        return reason
     if images.device.type != "cpu":
         return f"it runs on CPU tensors, and these are on {images.device}"
     return None
@@ -40,13 +43,9 @@ def size_key(program: Program) -> None:
 
 
 def last_steps(program: Program) -> tuple[tuple[int, bool], ...]:
-    """The end of the program's tail that the output's store can run: opcode, and whether on the lattice."""
-    found: list[tuple[int, bool]] = []
-    for slot in reversed(program.facts.tail[-LAST:]):
-        if slot.op not in pixel.CASES or slot.stage_channels == 1:
-            break
-        found.insert(0, (slot.op, slot.lattice == 1))
-    return tuple(found)
+    """The end of the program's tail that the output's store can run, one of `names.TAILS`."""
+    ends = [(slot.op, slot.lattice == 1) if slot.stage_channels != 1 else None for slot in program.facts.tail]
+    return max((tail for tail in names.TAILS if tail == tuple(ends[len(ends) - len(tail) :])), key=len)
 
 
 def packs(program: Program) -> bool:
@@ -67,7 +66,7 @@ class CpuPlans:
 
     __slots__ = ("_engine", "_held", "_memory", "_table", "job", "planned", "rows")
 
-    def __init__(self, engine: Engine, job: np.ndarray, memory: np.ndarray, table: torch.Tensor, rows, held):
+    def __init__(self, engine: Engine, job: F.Job, memory: np.ndarray, table: torch.Tensor, rows, held):
         self._engine, self._memory, self._table, self._held = engine, memory, table, held
         self.job, self.rows, self.planned = job, rows, False
 
@@ -92,7 +91,7 @@ class CpuPlans:
     def are_there(self) -> None:
         """The job's rows are planned: what runs it next only writes."""
         self.planned = True
-        self.job[F.JOB_PLANNED] = 1
+        self.job.planned = 1
 
 
 class Engine:
@@ -104,41 +103,35 @@ class Engine:
     """
 
     def __init__(self, program: Program, device: torch.device):
-        from ..kernels.cpu import kernels
-
-        self.program, self.kernels = program, kernels
+        self.program = program
         self.tail, self.packs = last_steps(program), packs(program)
-        self.run_rows, self.take_samples = (kernels.get(name).ctypes for name in ("run_rows", "take_samples"))
-        wanted = {phase: kernels.PHASES[phase] for phase in self._phases()} | self._loops() | self._blends()
+        self.run_rows, self.take_samples = (functions.get(name).call for name in ("run_rows", "take_samples"))
+        wanted = {phase: names.PHASES[phase] for phase in self._phases()} | self._loops() | self._blends()
         self.phases = np.zeros(max(F.LOOPS, *wanted) + 1, np.int64)
         for phase, name in wanted.items():
-            self.phases[phase] = kernels.get(name).address
+            self.phases[phase] = functions.get(name).address
         self.code, self.config = self._code(), np.array(program.config, np.float32)
         self.columns = len(program.columns)
-        job = np.zeros(F.JOB_WORDS, np.int64)
         passes = PASSES * (program.asks + 1)
         self.row_words = program.plan_words + self.columns
-        self.record_bytes = 8 * (F.FRAME_WORDS + F.PASS_WORDS * passes)
-        job[F.JOB_CODE], job[F.JOB_CONFIG] = self.code.ctypes.data, self.config.ctypes.data
-        job[F.JOB_ENTRIES], job[F.JOB_COLUMNS] = len(program.entries), self.columns
-        job[F.JOB_RECORD_BYTES], job[F.JOB_ROW_WORDS] = self.record_bytes, self.row_words
-        job[F.JOB_PLAN_WORDS] = program.plan_words
-        job[F.JOB_CHANNELS], job[F.JOB_GROUPS], job[F.JOB_STEPS] = program.channels, program.groups, program.steps
-        job[F.JOB_PASSES], job[F.JOB_PHASES] = passes, self.phases.ctypes.data
-        job[F.JOB_OUT_CHANNELS], job[F.JOB_TAIL], job[F.JOB_PACKS] = program.out_channels, len(self.tail), self.packs
-        job[F.JOB_BLENDS], job[F.JOB_LAYER_KIND] = program.mix is not None, self._layer_kind()
-        self.job = job
+        self.record_bytes = ctypes.sizeof(F.Frame) + passes * ctypes.sizeof(F.Pass)
+        self.job = job = F.Job(passes=passes, entries=len(program.entries), columns=self.columns)
+        job.code, job.config = self.code.ctypes.data, self.config.ctypes.data
+        job.record_bytes, job.row_words, job.plan_words = self.record_bytes, self.row_words, program.plan_words
+        job.channels, job.groups, job.steps = program.channels, program.groups, program.steps
+        job.out_channels, job.tail, job.packs = program.out_channels, len(self.tail), self.packs
+        job.phases, job.blends, job.layer_kind = self.phases.ctypes.data, program.mix is not None, self._layer_kind()
         if program.facts.blends:
-            self.run_outputs = kernels.get("run_outputs").ctypes
+            self.run_outputs = functions.get("run_outputs").call
 
     def _code(self) -> np.ndarray:
         """The program's code, in which the addresses of draws and geometry functions take the place of opcodes."""
         code = np.array(self.program.code, np.int64).reshape(-1, plan.ENTRY)
         for entry in code:
             if entry[plan.DRAW]:
-                entry[plan.DRAW] = self.kernels.get(draw.CASES[entry[plan.DRAW]]).address
+                entry[plan.DRAW] = functions.get(draw.CASES[entry[plan.DRAW]]).address
             if entry[plan.KIND] == plan.KIND_GEOMETRY:
-                entry[plan.OP] = self.kernels.get(geometry.CASES[entry[plan.OP]]).address
+                entry[plan.OP] = functions.get(geometry.CASES[entry[plan.OP]]).address
         return code
 
     def _phases(self) -> set[int]:
@@ -160,14 +153,14 @@ class Engine:
         return {F.PREPARE, F.NEAREST_LINES, F.FINISH} | {phase for phase, used in rare.items() if used} | asks
 
     def _loops(self) -> dict[int, str | tuple[int, bool, bool]]:
-        """The loops of its pixel steps, as keys of `kernels.get`, by their number among the phases."""
+        """The loops of its pixel steps, as keys of `engine.get`, by their number among the phases."""
         loops: dict[int, str | tuple[int, bool, bool]] = {}
         paints = self.program.facts.paints
         for slot in paints[: len(paints) - len(self.tail)]:
             op, lattice, grey = slot.op, slot.lattice == 1, slot.stage_channels == 1
             if slot.trait != plan.NEIGHBOURS:
                 phase = F.loop_index(op, lattice, grey)
-                loops[phase] = "equalize_phase" if op == pixel.EQUALIZE else (op, lattice, grey)
+                loops[phase] = names.EQUALIZE if op == pixel.EQUALIZE else (op, lattice, grey)
         return loops
 
     def _layer_kind(self) -> int:
@@ -181,28 +174,28 @@ class Engine:
         return found | ({F.KEEP_LAYER: ("store", kind, False, ())} if slots else {})
 
     def plan(self, rows: torch.Tensor, table: torch.Tensor | None, key: Key | None = None) -> CpuPlans:
-        rows, n, job = rows.contiguous(), rows.shape[0], self.job.copy()
+        rows, n, job = rows.contiguous(), rows.shape[0], F.Job.from_buffer_copy(self.job)
         if table is None:
             table = torch.empty((n, self.columns), dtype=torch.float32, device="cpu")
         memory = cpu_buffers.empty(n * (self.record_bytes + 4 * self.row_words), "plans of a batch")
-        job[F.JOB_ROWS], job[F.JOB_TABLE], job[F.JOB_N] = rows.data_ptr(), table.data_ptr(), n
-        job[F.JOB_RECORDS] = address = memory.ctypes.data
-        job[F.JOB_PLANS] = address + n * self.record_bytes
+        job.rows, job.table, job.n = rows.data_ptr(), table.data_ptr(), n
+        job.records = address = memory.ctypes.data
+        job.plans = address + n * self.record_bytes
         if key is not None:
             self._key(job, rows, key)
         return CpuPlans(self, job, memory, table, rows, key)
 
-    def _key(self, job: np.ndarray, rows: torch.Tensor, key: Key) -> None:
+    def _key(self, job: F.Job, rows: torch.Tensor, key: Key) -> None:
         ids, epoch, state, onto = key
-        words = state.numpy()
-        job[F.JOB_FRESH] = 2 if onto else 1
+        words = state.numpy().tolist()
+        job.fresh = 2 if onto else 1
         if ids is None:
             counter = state.data_ptr() + 8 * plan.STATE_COUNTER
-            job[F.JOB_COUNTER] = self.take_samples(rows.data_ptr(), rows.shape[0], counter)
+            job.counter = self.take_samples(rows.data_ptr(), rows.shape[0], counter)
         else:
-            job[F.JOB_IDS] = ids.data_ptr()
-        job[F.JOB_EPOCH] = epoch
-        job[F.JOB_SEED_LOW], job[F.JOB_SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
+            job.ids = ids.data_ptr()
+        job.epoch = epoch
+        job.seed_low, job.seed_high = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
 
     def write(
         self,
@@ -216,17 +209,17 @@ class Engine:
         job = plans.job
         if rows is not plans.rows:
             plans.rows = rows = rows.contiguous()
-            job[F.JOB_ROWS] = rows.data_ptr()
+            job.rows = rows.data_ptr()
         run_rows, work = self.run_rows, out.numel()
         if self.program.facts.blends:
             plans.work_out()  # a row's plan may be read by several threads
             outputs = torch.arange(len(rows), device="cpu")[:, None] if outputs is None else outputs.contiguous()
-            run_rows, job = self.run_outputs, self._of_outputs(job.copy(), outputs)
-        job[F.JOB_WRITES] = 1
+            run_rows, job = self.run_outputs, self._of_outputs(F.Job.from_buffer_copy(job), outputs)
+        job.writes = 1
         self._images(job, source, out)
         lacks = self.run(job, work, run_rows)
-        if lacks and job[F.JOB_SOURCE] != job[F.JOB_OUT] and cpu_buffers.forget():  # rows may be run again
-            job[F.JOB_LACKS] = 0
+        if lacks and job.source != job.out and cpu_buffers.forget():  # rows may be run again
+            job.lacks = 0
             lacks = self.run(job, work, run_rows)
         if lacks:
             found = {(h, w) for h, w in rows[:, [plan.ROW_H, plan.ROW_W]].tolist()}
@@ -237,32 +230,32 @@ class Engine:
             )
         plans.are_there()
 
-    def _of_outputs(self, job: np.ndarray, outputs: torch.Tensor) -> np.ndarray:
+    def _of_outputs(self, job: F.Job, outputs: torch.Tensor) -> F.Job:
         """The job for outputs of several rows. A thread takes neighbours, of which two may share a layer."""
         n, layers = outputs.shape
         share = n // (4 * torch.get_num_threads()) * 2
-        job[F.JOB_OUTPUTS], job[F.JOB_LAYERS], job[F.JOB_N] = outputs.data_ptr(), layers, n
-        job[F.JOB_CHUNK] = min(max(share, 2), CHUNK) if layers == 2 else 1
+        job.outputs, job.layers, job.n = outputs.data_ptr(), layers, n
+        job.chunk = min(max(share, 2), CHUNK) if layers == 2 else 1
         return job
 
-    def run(self, job: np.ndarray, work: int, run_rows: Callable | None = None) -> int:
+    def run(self, job: F.Job, work: int, run_rows: Callable | None = None) -> int:
         """Run a job of so many output values from its first row on; returns how many bytes of work memory could not be
         had. Behind it the job stays at its end: a helper that comes late has nothing to come again for."""
-        job[F.JOB_NEXT] = 0
-        threads = min(torch.get_num_threads(), int(job[F.JOB_N])) if work >= SMALL_WORK else 1
+        job.next[0] = 0
+        threads = min(torch.get_num_threads(), job.n) if work >= SMALL_WORK else 1
         return cpu_helpers.run(run_rows or self.run_rows, job, threads)
 
-    def _images(self, job: np.ndarray, source: torch.Tensor, out: torch.Tensor) -> None:
-        job[F.JOB_SOURCE], job[F.JOB_SOURCE_KIND] = source.data_ptr(), _KINDS[source.dtype]
-        job[F.JOB_OUT], job[F.JOB_OUT_KIND] = out.data_ptr(), _KINDS[out.dtype]
-        job[F.JOB_RAGGED] = out.dim() == 1
+    def _images(self, job: F.Job, source: torch.Tensor, out: torch.Tensor) -> None:
+        job.source, job.source_kind = source.data_ptr(), _KINDS[source.dtype]
+        job.out, job.out_kind = out.data_ptr(), _KINDS[out.dtype]
+        job.ragged = out.dim() == 1
         if out.dim() == 1:
             ways = {False, True}
         else:
-            job[F.JOB_OUT_B : F.JOB_OUT_X + 1] = out.stride()
+            job.out_strides[:] = out.stride()
             ways = {out.stride(3) != 1}
         for strided in ways:
             if not self.phases[F.STORE_OUT + strided]:
-                store = self.kernels.get(("store", _KINDS[out.dtype], strided, self.tail))
+                store = functions.get(("store", _KINDS[out.dtype], strided, self.tail))
                 self.phases[F.STORE_OUT + strided] = store.address
-        job[F.JOB_STREAMS] = out.nbytes >= STREAMED_BYTES
+        job.streams = out.nbytes >= STREAMED_BYTES

@@ -19,8 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-import numpy as np
-
 from ..kernels.cpu import frame as F
 
 PATIENCE = 100  # how often a helper that is too early comes again, a millisecond later
@@ -29,9 +27,9 @@ _local = threading.local()
 
 @dataclass(frozen=True)
 class Own:
-    """What a thread has of its own, at `address`: `kernels.cpu.frame.OWN_*`. Its end frees work memory and lock."""
+    """What a thread has of its own, at `address`. Its end frees work memory and lock."""
 
-    words: np.ndarray
+    words: F.Own
     address: int
 
 
@@ -50,11 +48,11 @@ _release = _c("PyThread_release_lock", None, ctypes.c_void_p)
 _new_lock = _c("PyThread_allocate_lock", ctypes.c_void_p)
 _free_lock = _c("PyThread_free_lock", None, ctypes.c_void_p)
 _ADDRESSES = {
-    F.OWN_ALLOCATE: _address("PyMem_RawMalloc"),
-    F.OWN_FREE: _address("PyMem_RawFree"),
-    F.OWN_ACQUIRE: _address("PyThread_acquire_lock"),
-    F.OWN_RELEASE: _address("PyThread_release_lock"),
-    F.OWN_ADVISE: _address("madvise", ctypes.CDLL(None)) if sys.platform == "linux" else 0,
+    "allocate": _address("PyMem_RawMalloc"),
+    "free": _address("PyMem_RawFree"),
+    "acquire": _address("PyThread_acquire_lock"),
+    "release": _address("PyThread_release_lock"),
+    "advise": _address("madvise", ctypes.CDLL(None)) if sys.platform == "linux" else 0,
 }
 
 
@@ -63,25 +61,23 @@ def own() -> Own:
     try:
         return _local.own
     except AttributeError:
-        words = np.zeros(F.OWN_WORDS, np.int64)
-        for word, address in _ADDRESSES.items():
-            words[word] = address
-        words[F.OWN_LOCK] = lock = _new_lock()
+        words = F.Own(**_ADDRESSES)
+        words.lock = lock = _new_lock()
         if not lock:
             raise MemoryError("the CPU backend: no lock can be made for this thread") from None
         _acquire(lock, 1)
-        _local.own = mine = Own(words, words.ctypes.data)
+        _local.own = mine = Own(words, ctypes.addressof(words))
         weakref.finalize(mine, _end, words).atexit = False
         return mine
 
 
-def _end(words: np.ndarray) -> None:
-    _free(int(words[F.OWN_MEMORY]))
-    _release(int(words[F.OWN_LOCK]))
-    _free_lock(int(words[F.OWN_LOCK]))
+def _end(words: F.Own) -> None:
+    _free(words.memory)
+    _release(words.lock)
+    _free_lock(words.lock)
 
 
-def run(run_rows: Callable, job: np.ndarray, threads: int) -> int:
+def run(run_rows: Callable, job: F.Task, threads: int) -> int:
     """Run a job on up to so many threads, the caller's among them.
 
     Returns:
@@ -90,7 +86,7 @@ def run(run_rows: Callable, job: np.ndarray, threads: int) -> int:
     mine = own()
     if threads > 1:
         _ask(threads - 1, (run_rows, job, mine))
-    return run_rows(job.ctypes.data, mine.address, 0)
+    return run_rows(ctypes.addressof(job), mine.address, 0)
 
 
 def _ask(helpers: int, ticket: tuple) -> None:
@@ -111,7 +107,7 @@ def _help(tickets: SimpleQueue, threads: set[threading.Thread]) -> None:
         while True:
             run_rows, job, asker = tickets.get()
             for _ in range(PATIENCE):
-                if not run_rows(job.ctypes.data, mine.address, 1):
+                if not run_rows(ctypes.addressof(job), mine.address, 1):
                     break
                 time.sleep(0.001)
             del run_rows, job, asker

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
-import numpy as np
 import torch
 
 from ..backends import cpu_helpers, missing
+from ..kernels.cpu import engine
+from ..kernels.cpu import frame as F
 from ..kernels.shared import plan
 from ..kernels.shared import text as X
 from ..kernels.torch import dialect
@@ -33,7 +32,7 @@ def reason_against(backend: str, device: torch.device, width: int) -> str | None
     """None if a backend can run on a device for rows of `width` tokens, else why not."""
     if backend == "torch":
         return None
-    if lacks := missing({"cpu": "numba", "triton": "triton"}[backend]):
+    if lacks := engine.lacks() if backend == "cpu" else missing("triton"):
         return lacks
     if backend == "cpu":
         return None if device.type == "cpu" else f"it runs on CPU tensors, and these are on {device}"
@@ -107,35 +106,22 @@ def outputs(input_ids, mask, width, sources):
     return tokens, out_mask, torch.empty(shape, dtype=torch.int32, device=device) if sources else None
 
 
-@functools.cache
-def _run_texts():
-    from ..kernels.cpu import kernels
-
-    return kernels.get("run_texts").ctypes
-
-
 def on_cpu(program, input_ids, mask, ids, epoch, state, width, sources):
-    from ..kernels.cpu import frame as F
-    from ..kernels.cpu import text as C
-
     found = tokens, out_mask, source = outputs(input_ids, mask, width, sources)
     ops, memory = program.on(input_ids.device)
     b, length = input_ids.shape
-    words = state.numpy()
-    job = np.zeros(F.JOB_WORDS, np.int64)
-    job[C.PROGRAM], job[C.OPS], job[C.MEMORY] = ops.data_ptr(), len(ops), memory.data_ptr()
-    job[C.SPECIAL], job[C.KNOWN] = program.special
-    job[C.IDS], job[C.EPOCH] = ids.data_ptr(), epoch
-    job[C.SEED_LOW], job[C.SEED_HIGH] = words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
-    job[C.TOKENS], job[C.TOKEN_BYTES] = input_ids.data_ptr(), input_ids.element_size()
-    job[C.MASK], job[C.MASK_BYTES] = mask.data_ptr(), mask.element_size()
-    job[C.LENGTH], job[C.WIDTH] = length, width
-    job[C.OUT], job[C.OUT_MASK] = tokens.data_ptr(), out_mask.data_ptr()
-    job[C.SOURCES] = 0 if source is None else source.data_ptr()
-    job[C.LEFT], job[C.PAD], job[C.CHUNK], job[F.JOB_N] = program.vocabulary.left, program.vocabulary.pad, CHUNK, b
+    job, words = F.TextJob(n=b, chunk=CHUNK, length=length, width=width, epoch=epoch), state.tolist()
+    job.program, job.ops, job.memory = ops.data_ptr(), len(ops), memory.data_ptr()
+    job.special, job.known = program.special
+    job.ids, job.seed_low, job.seed_high = ids.data_ptr(), words[plan.STATE_SEED_LOW], words[plan.STATE_SEED_HIGH]
+    job.tokens, job.token_bytes = input_ids.data_ptr(), input_ids.element_size()
+    job.mask, job.mask_bytes = mask.data_ptr(), mask.element_size()
+    job.out, job.out_mask = tokens.data_ptr(), out_mask.data_ptr()
+    job.sources = 0 if source is None else source.data_ptr()
+    job.left, job.pad = program.vocabulary.left, program.vocabulary.pad
     work = b * length * max(len(ops), 1)
     threads = min(torch.get_num_threads(), -(-b // CHUNK)) if work >= SMALL_WORK else 1
-    if lacks := cpu_helpers.run(_run_texts(), job, threads):
+    if lacks := cpu_helpers.run(engine.get("run_texts").call, job, threads):
         raise MemoryError(f"rows of {width} tokens take {lacks} bytes of work memory for each thread: none can be had")
     return found
 

@@ -1,15 +1,16 @@
-"""Compiling the C functions of the CPU engine, and keeping them on disk.
+"""Compiling the C functions of the CPU engine: Numba to LLVM's bitcode, LLVM to machine code; `build` keeps that in a
+library, and what is compiled as it is needed is kept on disk.
 
 One file holds one function, in the folder that Numba would take: NUMBA_CACHE_DIR, `__pycache__` beside the sources, or
 the user's cache folder. It says itself what it is: a digest of all that follows, the key of what was compiled, and the
-function as Numba pickles it. LLVM ends the process, or runs whatever it finds, where machine code is damaged: nothing
-is loaded but what has the right digest and the right key. What cannot be read or written is compiled and used without.
+machine code. LLVM ends the process, or runs whatever it finds, where that is damaged: nothing is loaded but what has
+the right digest and the right key. What cannot be read or written is compiled and used without.
 """
 
+import functools
 import gc
 import hashlib
 import os
-import pickle
 import sys
 import threading
 import time
@@ -17,15 +18,18 @@ import uuid
 import warnings
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
+from llvmlite import ir
 from llvmlite.binding import Linkage, ffi
-from numba.core import caching, compiler, config, event, sigutils
-from numba.core.ccallback import CFunc
-from numba.core.codegen import CPUCodeLibrary
+from numba.core import caching, compiler, config, event
+from numba.core.codegen import AOTCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.serialize import dumps
+from numba.core.dispatcher import _FunctionCompiler
+from numba.core.registry import cpu_target
 
 from ..shared import dialect
 
@@ -38,18 +42,133 @@ _told: set[str] = set()
 _waits: list[float] = []  # seconds that this process has compiled for
 
 
-def compiled(signature, function):
-    """Compile a C function of a name that stands for its content; or load it, if it was kept.
+class Target(NamedTuple):
+    """What machine code is for, in LLVM's words."""
 
-    `.ctypes` calls it, `.address` is where it lies, `.cache_hits` is 1 if it was loaded.
+    cpu: str
+    features: str
+    shared: bool  # as a part of a shared library, not for this process
+
+
+class Loaded(NamedTuple):
+    """A C function in memory."""
+
+    address: int
+    was_kept: bool  # it was not compiled, but read
+
+
+@functools.cache
+def here() -> Target:
+    """This processor, or what NUMBA_CPU_NAME and NUMBA_CPU_FEATURES say."""
+    _, *target = cpu_target.target_context.codegen().magic_tuple()
+    return Target(*target, shared=False)
+
+
+# --- Numba ------------------------------------------------------------------------------------------------------------
+class Unfinished(_FunctionCompiler):
+    """Compiles to a library that LLVM has neither optimised nor put into memory."""
+
+    def _customize_flags(self, flags):
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+        return flags
+
+
+def _export(context, library, described, symbol):
+    """A C function of that name which calls a compiled one. Nothing here raises: its status is not asked for."""
+    module = library.create_ir_module(symbol)
+    types = [context.get_value_type(kind) for kind in described.argtypes]
+    void = described.restype == numba.types.none
+    result = ir.VoidType() if void else context.get_value_type(described.restype)
+    builder = ir.IRBuilder(ir.Function(module, ir.FunctionType(result, types), symbol).append_basic_block())
+    called = context.declare_function(module, described)
+    arguments = builder.function.args
+    _, out = context.call_conv.call_function(builder, called, described.restype, described.argtypes, arguments)
+    builder.ret_void() if void else builder.ret(out)
+    library.add_ir_module(module)
+
+
+@global_compiler_lock
+def bitcode(signature, function, symbol: str) -> bytes:
+    """A C function of that name with all that it calls, each its own copy, before LLVM optimises it.
+
+    Args:
+        signature: the types of its arguments, and of its result.
+        function: as `numba.njit` returns it.
     """
-    made = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
-    made._cache = Kept(function)
-    with swiftly(), by_itself():
-        made.compile()
-    return made
+    arguments, result = signature
+    with swiftly():
+        made = Unfinished(function.py_func, cpu_target, function.targetoptions, {}, compiler.Compiler)
+        found = made.compile(arguments, result)
+        library = found.library
+        _export(cpu_target.target_context, library, found.fndesc, symbol)
+        module = library._final_module
+        for callee in dict.fromkeys(library._linking_libraries):
+            module.link_in(callee._get_module_for_linking(), preserve=True)
+        for value in (*module.functions, *module.global_variables):
+            if not value.is_declaration and value.name != symbol:
+                value.linkage = Linkage.internal
+        return module.as_bitcode()
 
 
+# --- LLVM -------------------------------------------------------------------------------------------------------------
+class Codegen(AOTCPUCodegen):
+    """Numba's passes for a target."""
+
+    def __init__(self, target: Target):
+        self._target = target
+        super().__init__("gpuaug", target.cpu)
+
+    def _customize_tm_features(self):
+        return self._target.features
+
+    def _customize_tm_options(self, options):
+        super()._customize_tm_options(options)
+        if not self._target.shared:
+            options.update(reloc="default", codemodel="jitdefault")
+
+
+@global_compiler_lock
+def optimised(code: bytes, target: Target):
+    """The library of a function's bitcode for a target: `emit_native_object` gives its machine code, `get_llvm_str` its
+    text."""
+    library = Codegen(target).create_library("gpuaug")
+    library.add_llvm_module(llvm.parse_bitcode(code))
+    library.finalize()
+    return library
+
+
+@functools.cache
+def _engine():
+    """What runs machine code in this process."""
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def _into_memory(code: bytes, symbol: str) -> int:
+    """The address of the function of that name."""
+    engine = _engine()
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine.get_function_address(symbol)
+
+
+def compiled(signature, function, symbol: str) -> Loaded:
+    """Compile a C function for this processor; or load it, if it was kept.
+
+    Args:
+        signature, function: as `bitcode` takes them.
+        symbol: its name, which stands for its content.
+    """
+    kept = Kept(function, symbol)
+    code = kept.read()
+    known = code is not None
+    if not known:
+        code = optimised(bitcode(signature, function, symbol), here()).emit_native_object()
+        kept.write(code)
+    return Loaded(_into_memory(code, symbol), known)
+
+
+# --- a thread ---------------------------------------------------------------------------------------------------------
 class Compiling(threading.Thread):
     """Calls a function that compiles; has what it returns, raises and warns of."""
 
@@ -85,59 +204,51 @@ def whole(function):
     return compiling.found
 
 
-class Kept(caching.NullCache):
-    """The file of a function."""
+# --- the disk ---------------------------------------------------------------------------------------------------------
+class Kept:
+    """The file of a function's machine code."""
 
-    def __init__(self, function):
-        self.function = function
-
-    def _file(self, codegen):
-        """Its path, None where no folder can be written; and the key of what it must hold, 32 bytes."""
+    def __init__(self, function, symbol: str):
+        self.path, self.key = None, b""
         try:
-            folder = caching.CompileResultCacheImpl(self.function).locator.get_cache_path()
+            folder = caching.CompileResultCacheImpl(function.py_func).locator.get_cache_path()
         except RuntimeError:
             told = "no folder can be written to keep the compiled CPU engine in: set NUMBA_CACHE_DIR to one that can"
             _warn("folder", told)
-            return None, b""
+            return
         if config.CACHE_DIR and not Path(folder).is_relative_to(config.CACHE_DIR):
             told = f"NUMBA_CACHE_DIR={config.CACHE_DIR} cannot be written: the compiled CPU engine is kept in {folder}"
             _warn("folder", told)
-        name = self.function.__qualname__
-        machine = _digest(repr((*VERSIONS, codegen.magic_tuple(), name)).encode())
-        path = Path(folder, f"gpuaug-{name.rpartition('.')[2][:80]}-{machine.hex()[:16]}.bin")
-        return path, _digest(machine, SOURCES.encode())
+        machine = _digest(repr((*VERSIONS, *here(), symbol)).encode())
+        self.path = Path(folder, f"{symbol[:88]}-{machine.hex()[:16]}.bin")
+        self.key = _digest(machine, SOURCES.encode())
 
-    def load_overload(self, signature, target_context):
+    def read(self) -> bytes | None:
         """What the file holds, None if that is not what is wanted."""
-        target_context.refresh()
-        path, key = self._file(target_context.codegen())
-        if path is None:
+        if self.path is None:
             return None
         try:
-            kept = path.read_bytes()
+            kept = self.path.read_bytes()
             if kept[:32] != _digest(kept[32:]):
                 raise ValueError("it is damaged")
-            if kept[32:64] != key:
-                return None
-            return compiler.CompileResult._rebuild(target_context, *pickle.loads(kept[64:]))
+            return kept[64:] if kept[32:64] == self.key else None
         except FileNotFoundError:
             return None
         except Exception as error:
-            _warn("read", f"{path} cannot be used ({_reason(error)}): the CPU engine is compiled again")
+            _warn("read", f"{self.path} cannot be used ({_reason(error)}): the CPU engine is compiled again")
             return None
 
-    def save_overload(self, signature, result):
+    def write(self, code: bytes) -> None:
         """Write the file, in one step."""
-        path, key = self._file(result.codegen)
-        if path is None:
+        if self.path is None:
             return
-        part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}")
+        part = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:16]}")
         try:
-            content = key + dumps(result._reduce())
-            part.write_bytes(_digest(content) + content)
-            os.replace(part, path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(_digest(self.key, code) + self.key + code)
+            os.replace(part, self.path)
         except Exception as error:
-            _warn("write", f"the compiled CPU engine cannot be kept in {path.parent} ({_reason(error)})")
+            _warn("write", f"the compiled CPU engine cannot be kept in {self.path.parent} ({_reason(error)})")
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -151,6 +262,7 @@ def _reason(error):
     return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
+# --- who is told ------------------------------------------------------------------------------------------------------
 def _warn(kind, what):
     """Warn at the user's line, once for each kind of trouble."""
     thread = threading.current_thread()
@@ -171,18 +283,15 @@ class Lightly(event.Listener):
     tells who waits for more than a second what for."""
 
     def __init__(self):
-        self.depth, self.level, self.start = 0, config.OPT, time.monotonic()
+        self.level, self.start = config.OPT, time.monotonic()
 
     def on_start(self, what):
-        self.depth += 1
         config.OPT = type(self.level)(1)
         if sum(_waits) + time.monotonic() - self.start > TELL_AFTER_S:
             _say_once("gpuaug: compiling the CPU engine, once for this machine and this version ...")
 
     def on_end(self, what):
-        self.depth -= 1
-        if self.depth == 0:
-            config.OPT = self.level
+        pass
 
 
 def _say_once(what):
@@ -195,32 +304,8 @@ def _say_once(what):
 
 
 @contextmanager
-def by_itself():
-    """Have a C function call its own copies of what it calls.
-
-    Each callee is in memory once more, as it was compiled for itself: lightly, and with other roundings. A symbol that
-    could stand for both would make the bits of the process that compiles others than those of all later ones.
-    """
-    finalize = CPUCodeLibrary._finalize_final_module
-
-    def keep_to_itself(library):
-        if level == config.OPT:
-            for function in library._final_module.functions:
-                if function.linkage == Linkage.linkonce_odr:
-                    function.linkage = Linkage.internal
-        finalize(library)
-
-    level = config.OPT
-    CPUCodeLibrary._finalize_final_module = keep_to_itself
-    try:
-        yield
-    finally:
-        CPUCodeLibrary._finalize_final_module = finalize
-
-
-@contextmanager
 def swiftly():
-    """Compile in about two thirds of the time: lightly, and without looking for garbage among all that is imported."""
+    """Run Numba in two thirds of the time: lightly, and without looking for garbage among all that is imported."""
     collecting, lightly = gc.isenabled(), Lightly()
     try:
         gc.disable()

@@ -5,7 +5,6 @@ channels are planes of bytes, one by one.
 """
 
 from ..shared import plan as P
-from . import frame as F
 from .bits import u8_of
 from .dialect import exact, f32, fast, i32, i64, specialised, u8, u16, xp
 from .tables import group_at
@@ -14,11 +13,11 @@ from .tables import group_at
 @exact
 def width_of(frame):
     """How many bytes an element of such a pass has, 0 where it is none."""
-    n, alone = frame[F.CHANNELS], (frame[F.BASE_X] == 1) & (frame[F.SINK_X] == 1)
-    together = (frame[F.BASE_C] == 1) & (frame[F.SINK_C] == 1) & (frame[F.BASE_X] == n) & (frame[F.SINK_X] == n)
+    n, alone = frame.channels, (frame.base_x == 1) & (frame.sink_x == 1)
+    together = (frame.base_c == 1) & (frame.sink_c == 1) & (frame.base_x == n) & (frame.sink_x == n)
     together = together & ((n == 2) | (n == 4) | (n == 8))
-    moves = (frame[F.COPIES] != 0) & (frame[F.STEPS] == frame[F.STEPS_TO]) & (frame[F.ASK] < 0)
-    moves = moves & (frame[F.ALIGNED] != 0) & (frame[F.SMOOTH] < 0) & (frame[F.SINK_CHANNELS] == n)
+    moves = (frame.copies != 0) & (frame.steps == frame.steps_to) & (frame.ask < 0)
+    moves = moves & (frame.aligned != 0) & (frame.smooth < 0) & (frame.sink_channels == n)
     return xp.where(moves, xp.where(together, n, xp.where(alone, 1, 0)), 0)
 
 
@@ -41,11 +40,11 @@ def copy_elements(source, out, n):
 @fast
 def take_line(frame, index, source, first, end, out):
     """The pixels first .. end - 1 of a line, by runs of the column table, or one by one where runs are short."""
-    if frame[F.RUNS] == 0:
+    if frame.runs == 0:
         for x in range(first, end):
             out[x] = source[index[x]]
-    for k in range(frame[F.RUNS]):
-        run = i64(frame[F.RUN_LIST] + 32 * k)
+    for k in range(frame.runs):
+        run = i64(frame.run_list + 32 * k)
         start, length, at, step = run[0], run[1] - run[0], run[2], run[3]
         if step == 1:
             for x in range(length):
@@ -61,9 +60,9 @@ def take_line(frame, index, source, first, end, out):
 @fast
 def copy_plane(frame, c, base, sink):
     """All lines of the elements that begin with channel c, at the addresses `base` and `sink`."""
-    index, born_x = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 12 * frame[F.X_PITCH])
-    lines, born_y = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 12 * frame[F.Y_PITCH])
-    n, fills, low = frame[F.OW], frame[F.SPARE], 0
+    index, born_x = i32(frame.x_table), f32(frame.x_table + 12 * frame.x_pitch)
+    lines, born_y = i32(frame.y_table), f32(frame.y_table + 12 * frame.y_pitch)
+    n, fills, low = frame.ow, frame.spare, 0
     while (low < n) & (born_x[min(low, n - 1)] >= 0.0):
         low += 1
     high = n
@@ -75,8 +74,8 @@ def copy_plane(frame, c, base, sink):
             fill_elements(frame, xp.i64(born_x[x]), c, 1, fills + SIZE * x)
             holes |= (x >= low) & (x < high)
     spare, before = POINTER(fills), -1
-    for y in range(frame[F.OH]):
-        to, born, line = sink + y * frame[F.SINK_Y], born_y[y], xp.i64(lines[y])
+    for y in range(frame.oh):
+        to, born, line = sink + y * frame.sink_y, born_y[y], xp.i64(lines[y])
         out = POINTER(to)
         if born >= 0.0:
             fill_elements(frame, xp.i64(born), c, n, to)
@@ -85,9 +84,9 @@ def copy_plane(frame, c, base, sink):
                     out[x] = spare[x]
             before = -1
         elif line == before:
-            copy_elements(POINTER(to - frame[F.SINK_Y]), out, n)
+            copy_elements(POINTER(to - frame.sink_y), out, n)
         else:
-            take_line(frame, index, POINTER(base + line * frame[F.BASE_Y]), low, high, out)
+            take_line(frame, index, POINTER(base + line * frame.base_y), low, high, out)
             copy_elements(spare, out, low)
             copy_elements(POINTER(fills + SIZE * high), POINTER(to + SIZE * high), n - high)
             if holes:
@@ -110,7 +109,7 @@ ONE, TWO, FOUR, EIGHT = plane_of(1, u8), plane_of(2, u16), plane_of(4, i32), pla
 @fast
 def copy_lines(frame):
     """The whole pass."""
-    base, sink, width = frame[F.BASE], frame[F.SINK], width_of(frame)
+    base, sink, width = frame.base, frame.sink, width_of(frame)
     if width == 2:
         TWO(frame, 0, base, sink)
     elif width == 4:
@@ -118,5 +117,5 @@ def copy_lines(frame):
     elif width == 8:
         EIGHT(frame, 0, base, sink)
     else:
-        for c in range(frame[F.CHANNELS]):
-            ONE(frame, c, base + c * frame[F.BASE_C], sink + c * frame[F.SINK_C])
+        for c in range(frame.channels):
+            ONE(frame, c, base + c * frame.base_c, sink + c * frame.sink_c)

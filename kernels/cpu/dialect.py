@@ -11,11 +11,13 @@ import numpy as np
 from llvmlite import ir
 from numba import njit
 from numba import types as nt
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, text
 from . import frame as F
+from .records import address_of, on_stack, pointer_to, size_of
+
+__all__ = ["address_of", "pointer_to", "size_of"]
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
 FAST = ("contract", "nsz", "reassoc", "arcp")
@@ -245,28 +247,14 @@ def widest(typingctx):
 
 @intrinsic
 def call(typingctx, function, argument):
-    """Call the compiled C function `void (int64)` at an address."""
+    """Call the compiled C function at an address, `void (void *)` or `void (int64)`."""
 
     def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)])
+        kind = ir.FunctionType(ir.VoidType(), [args[1].type])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
         return context.get_dummy_value()
 
-    return nt.none(nt.int64, nt.int64), codegen
-
-
-def stack(words):
-    """An intrinsic that gives the address of `words` words of 8 bytes on the stack."""
-
-    @intrinsic
-    def address(typingctx):
-        def codegen(context, builder, signature, args):
-            memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), words))
-            return builder.ptrtoint(memory, ir.IntType(64))
-
-        return nt.int64(), codegen
-
-    return address
+    return nt.none(nt.int64, argument), codegen
 
 
 xp.where, xp.choose = _where, _choose
@@ -319,58 +307,56 @@ ELASTIC = _bind(
     NEAREST=geometry.NEAREST,
     LINEAR=geometry.LINEAR,
 )
-draw_memory, map_memory = stack(F.DRAW_WORDS), stack(F.MAP_WORDS)
+draw_memory, map_memory = on_stack(F.Draw), on_stack(F.Map)
 
 
 @exact
 def draw_switch(function, key, c, h, w):
-    """The draw at an address, 0 for none, a C function of its own: programs compile those that they need."""
-    address = draw_memory()
-    words, floats = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS)
-    words[0], words[1], words[2], words[3], words[4], words[5] = key
+    """The draw at an address, 0 for none, a C function of its own: programs have those that they need."""
+    d = draw_memory()
+    k, a, r = d.key, d.config, d.result
+    k[0], k[1], k[2], k[3], k[4], k[5] = key
     for i in range(8):
-        floats[14 + i] = xp.f32(0.0)
-    floats[0], floats[1], floats[2], floats[3], floats[4], floats[5] = c[0], c[1], c[2], c[3], c[4], c[5]
-    floats[6], floats[7], floats[8], floats[9], floats[10], floats[11] = c[6], c[7], c[8], c[9], c[10], c[11]
-    floats[12], floats[13] = h, w
+        r[i] = xp.f32(0.0)
+    a[0], a[1], a[2], a[3], a[4], a[5] = c[0], c[1], c[2], c[3], c[4], c[5]
+    a[6], a[7], a[8], a[9], a[10], a[11] = c[6], c[7], c[8], c[9], c[10], c[11]
+    d.h, d.w = h, w
     if function != 0:
-        call(function, address)
-    d = floats
-    return d[14], d[15], d[16], d[17], d[18], d[19], d[20], d[21]
+        call(function, d)
+    return r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]
 
 
 @exact
 def geometry_switch(function, a, h, w):
     """The geometry function at an address, as `draw_switch`."""
-    address = map_memory()
-    f = f32(address)
+    m = map_memory()
+    f, t = m.arguments, m.result
     f[0], f[1], f[2], f[3], f[4], f[5] = a[0], a[1], a[2], a[3], a[4], a[5]
     f[6], f[7], f[8], f[9], f[10], f[11] = a[6], a[7], a[8], a[9], a[10], a[11]
-    f[F.MAP_H], f[F.MAP_W] = h, w
-    call(function, address)
-    t = f32(address + 4 * F.MAP_RESULT)
+    m.h, m.w = h, w
+    call(function, m)
     return (t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16])
 
 
 def over_memory(name):
-    """The draw or the geometry function of that name, over memory as `draw_switch` or `geometry_switch` fills it."""
-    template, function = (_map, GEOMETRY[name]) if name in GEOMETRY else (_draw, DRAW[name])
-    return specialised(exact, template, f"{name}_over_memory", FUNCTION=function)
+    """The draw or the geometry function of that name, over memory as `draw_switch` or `geometry_switch` fills it, and
+    the structure of that."""
+    if name in GEOMETRY:
+        return specialised(exact, _map, f"{name}_over_memory", FUNCTION=GEOMETRY[name]), F.Map
+    return specialised(exact, _draw, f"{name}_over_memory", FUNCTION=DRAW[name]), F.Draw
 
 
 @exact
-def _draw(address):
-    k, f = i64(address + 8 * F.DRAW_KEY), f32(address + 8 * F.DRAW_FLOATS)
-    c = (f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11])
-    d = FUNCTION((k[0], k[1], k[2], k[3], k[4], k[5]), c, f[12], f[13])
-    f[14], f[15], f[16], f[17], f[18], f[19], f[20], f[21] = d
+def _draw(d):
+    k, c, r = d.key, d.config, d.result
+    given = (c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7], c[8], c[9], c[10], c[11])
+    r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7] = FUNCTION((k[0], k[1], k[2], k[3], k[4], k[5]), given, d.h, d.w)
 
 
 @exact
-def _map(address):
-    f, t = f32(address), f32(address + 4 * F.MAP_RESULT)
-    a = (f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11])
-    m = FUNCTION(a, f[F.MAP_H], f[F.MAP_W])
+def _map(d):
+    f, t = d.arguments, d.result
+    m = FUNCTION((f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], f[11]), d.h, d.w)
     t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8] = m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7], m[8]
     t[9], t[10], t[11], t[12], t[13], t[14], t[15], t[16] = m[9], m[10], m[11], m[12], m[13], m[14], m[15], m[16]
 

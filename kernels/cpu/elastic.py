@@ -3,7 +3,6 @@
 from ..shared import geometry as G
 from ..shared import pixel
 from ..shared import plan as P
-from . import frame as F
 from .dialect import ELASTIC, GEOMETRY, exact, f32, fast, i32, int32, widest, xp
 from .neighbours import add_line, base_line, tile_line
 from .steps import eight
@@ -111,14 +110,14 @@ def settle_line(out, cover, fill, n, bound, lattice):
 @fast
 def move_line(frame, step, r, table):
     """A line of the tile, of the base at the taps of `tap_line`, along x and then along y."""
-    n, cover = frame[F.OW], f32(table + 16 * TAPS * frame[F.OW])
+    n, cover = frame.ow, f32(table + 16 * TAPS * frame.ow)
     taps = xp.where(eight(step, 0)[4] == G.CUBIC, TAPS, 2)
     for x in range(n):
         cover[x] = xp.f32(0.0)
     for ty in range(taps):
         for tx in range(taps):
             add_cover(f32(table + 4 * (TAPS + tx) * n), f32(table + 4 * (3 * TAPS + ty) * n), n, cover)
-    for c in range(frame[F.CHANNELS]):
+    for c in range(frame.channels):
         out, base = tile_line(frame, c, r), base_line(frame, c, 0)
         for x in range(n):
             out[x] = xp.f32(0.0)
@@ -133,21 +132,21 @@ def move_line(frame, step, r, table):
 @fast
 def elastic(frame, step):
     """Fill the tile with the base's pixels, moved by the noise in the work memory."""
-    p, n, height = eight(step, 0), frame[F.OW], frame[F.OH]
+    p, n, height = eight(step, 0), frame.ow, frame.oh
     across, down = blur_radius(p[2]), blur_radius(p[3])
     wide = xp.i64(xp.maximum(across, down))
-    planes, size = frame[F.NEAR_MEMORY], 4 * n * height
+    planes, size = frame.near_memory, 4 * n * height
     weights = planes + 2 * size
     margins, lines = weights + 8 * (2 * wide + 1), weights + 12 * (2 * wide + 1) + 4 * n
     for axis in range(2):
         radius, kernel = xp.where(axis == 0, across, down), f32(weights + 4 * axis * (2 * wide + 1))
-        if frame[F.Y] == 0:
+        if frame.y == 0:
             weigh(kernel, p[2], radius, wide)
             blur_plane(planes + axis * size, height, n, kernel, wide, margins)
         weigh(kernel, p[3], radius, wide)
     table = lines + 8 * n
-    for r in range(frame[F.LINES]):
-        y = frame[F.Y] + r
+    for r in range(frame.lines):
+        y = frame.y + r
         for axis in range(2):
             kernel = f32(weights + 4 * axis * (2 * wide + 1))
             blur_across(planes + axis * size, y, height, n, kernel, wide, f32(lines + 4 * axis * n))
@@ -159,13 +158,13 @@ def elastic(frame, step):
 @fast
 def elastic_lines(frame):
     """The first step of either pass."""
-    step, n = f32(frame[F.NEAR]), frame[F.OW]
+    step, n = f32(frame.near), frame.ow
     if xp.i64(step[P.S_OP]) == pixel.ELASTIC:
         elastic(frame, step)
         return
-    plane = 4 * n * frame[F.OH]
-    for r in range(frame[F.LINES]):
-        at = frame[F.NEAR_MEMORY] + 4 * n * (frame[F.Y] + r)
-        noise_line(f32(at), f32(at + plane), xp.f32(frame[F.Y] + r), n, eight(step, 0))
-        for c in range(frame[F.CHANNELS]):
-            copy_line(base_line(frame, c, frame[F.Y] + r), tile_line(frame, c, r), n)
+    plane = 4 * n * frame.oh
+    for r in range(frame.lines):
+        at = frame.near_memory + 4 * n * (frame.y + r)
+        noise_line(f32(at), f32(at + plane), xp.f32(frame.y + r), n, eight(step, 0))
+        for c in range(frame.channels):
+            copy_line(base_line(frame, c, frame.y + r), tile_line(frame, c, r), n)

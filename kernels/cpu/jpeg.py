@@ -8,7 +8,6 @@ import numpy as np
 from ..shared import jpeg
 from ..shared import plan as P
 from ..shared.jpeg import BACK_COLUMNS_SHIFT, BACK_LINES_SHIFT, BLOCK, COLUMNS_SHIFT, LINES_SHIFT, MCU, NARROW
-from . import frame as F
 from .dialect import JPEG, PIXEL, exact, f32, f64, fast, inlined, widest, xp
 from .neighbours import base_line, tile_line
 from .steps import eight
@@ -131,7 +130,7 @@ def copy(line, to, n):
 def to_luma(frame, y, lattice, luma):
     """The luma of a line, which is the grey of one of one channel."""
     r = base_line(frame, 0, y)
-    for x in range(frame[F.OW]):
+    for x in range(frame.ow):
         luma[x] = level_of(r[x], lattice)
 
 
@@ -139,7 +138,7 @@ def to_luma(frame, y, lattice, luma):
 def to_lines(frame, y, lattice, luma, blue, red):
     """Luma and chroma of a line."""
     r, g, b = base_line(frame, 0, y), base_line(frame, 1, y), base_line(frame, 2, y)
-    for x in range(frame[F.OW]):
+    for x in range(frame.ow):
         u, v, w = level_of(r[x], lattice), level_of(g[x], lattice), level_of(b[x], lattice)
         luma[x], blue[x], red[x] = luma_of(u, v, w), blue_of(u, v, w), red_of(u, v, w)
 
@@ -156,8 +155,8 @@ def halve(above, below, n, to):
 @fast
 def planes(frame):
     """Addresses of the planes of luma, blue and red chroma, and of what lies behind them; and the luma's width."""
-    tall, wide, at = up_to(frame[F.OH], MCU), up_to(frame[F.OW], MCU), frame[F.NEAR_MEMORY]
-    quarter = xp.where(frame[F.CHANNELS] > 1, tall * wide, 0)
+    tall, wide, at = up_to(frame.oh, MCU), up_to(frame.ow, MCU), frame.near_memory
+    quarter = xp.where(frame.channels > 1, tall * wide, 0)
     return at, at + 4 * tall * wide, at + 4 * tall * wide + quarter, at + 4 * tall * wide + 2 * quarter, wide
 
 
@@ -166,7 +165,7 @@ def fill_planes(frame, colour, lattice):
     """Luma and chroma of the base, the chroma at half the resolution; what is missing in the last blocks repeats the
     last line and column of each."""
     luma, blue, red, lines, wide = planes(frame)
-    n, height = frame[F.OW], frame[F.OH]
+    n, height = frame.ow, frame.oh
     for y in range(up_to(height, 2)):
         line, half = f32(luma + 4 * y * wide), 4 * wide * (y % 2)
         if colour:
@@ -193,7 +192,7 @@ def compress(frame, colour, p, lattice):
     """Make the planes, and put them through JPEG."""
     fill_planes(frame, colour, lattice)
     luma, blue, red, rest, wide = planes(frame)
-    tall, a, b = up_to(frame[F.OH], MCU), rest + 16 * wide, rest + (16 + 8 * BLOCK) * wide
+    tall, a, b = up_to(frame.oh, MCU), rest + 16 * wide, rest + (16 + 8 * BLOCK) * wide
     divisors, scale = f32(rest + (16 + 16 * BLOCK) * wide), scale_of(p[0])
     for t in range(2):
         for i in range(ENTRIES):
@@ -254,14 +253,14 @@ def to_grey(luma, n, lattice, out):
 @fast
 def jpeg_lines(frame):
     """Fill the tile with what JPEG makes of the base."""
-    step, n, height = f32(frame[F.NEAR]), frame[F.OW], frame[F.OH]
+    step, n, height = f32(frame.near), frame.ow, frame.oh
     colour, lattice = step[P.S_CHANNELS] > 1.0, step[P.S_LATTICE]
-    if frame[F.Y] == 0:
+    if frame.y == 0:
         compress(frame, colour, eight(step, 0), lattice)
     luma, blue, red, lines, wide = planes(frame)
     blues, reds, sums = f32(lines), f32(lines + 4 * wide), f32(lines + 8 * wide)
-    for r in range(frame[F.LINES]):
-        y = frame[F.Y] + r
+    for r in range(frame.lines):
+        y = frame.y + r
         line = f32(luma + 4 * wide * y)
         if colour:
             chroma_line(blue, wide, y, height, n, sums, blues)
@@ -269,5 +268,5 @@ def jpeg_lines(frame):
             out = tile_line(frame, 0, r), tile_line(frame, 1, r), tile_line(frame, 2, r)
             to_colours(line, blues, reds, n, lattice, out[0], out[1], out[2])
         else:
-            for c in range(frame[F.CHANNELS]):
+            for c in range(frame.channels):
                 to_grey(line, n, lattice, tile_line(frame, c, r))

@@ -1,237 +1,158 @@
-"""The C functions of the CPU engine: what is compiled as a whole, kept on disk, and called by address.
+"""The C functions of the CPU engine: what is compiled as a whole, and called by address.
 
-Each is compiled when it is first asked for. `run_rows` and `take_samples` are called from Python, through ctypes, which
-lets go of the interpreter lock; the phases of a pass are called by `run_rows`: were they part of it, every loop would
-be compiled once for itself and once more for each of its callers.
+`run_rows` and `take_samples` are called from Python, through ctypes, which lets go of the interpreter lock; the phases
+of a pass are called by `run_rows`: were they part of it, every loop would be compiled once for itself and once more for
+each of its callers.
 """
 
-import types
 from functools import cache
 
-from ..shared import blend, pixel, user
+from numba import types as nt
+
 from ..shared import plan as P
 from . import frame as F
 from .asks import equalize, extremes, grey_sum, histogram
 from .blend import blend_loop, write_output
 from .carry import carry_boxes, carry_points
-from .compile import compiled, whole
 from .copy import copy_lines
-from .dialect import f32, i64, over_memory, xp
+from .dialect import exact, f32, i64, over_memory, pointer_to, xp
 from .elastic import elastic_lines
 from .jpeg import jpeg_lines
+from .names import CALLED, CARRIES
 from .neighbours import neighbours
 from .points import places, points
-from .process import come_in, fetch_add, go_out, work_memory
+from .process import come_in, fetch_add, go_out, too_early, work_memory
+from .records import Pointer
 from .sample import nearest_lines, smooth_lines
 from .steps import finish, loop
 from .store import store, store_packed, widen
 from .tables import prepare
-from .text import BUFFERS, CHUNK, WIDTH, augment_row, pitch_of
+from .text import augment_row, buffer_bytes
 from .walk import divide, open_row, plan_row, schedule_row
 from .write import write_row
 
-SIGNATURE = "void(int64)"
-KINDS = {F.U8: "u8", F.F32: "f32", F.BF16: "bf16", F.F16: "f16"}
+as_frame = pointer_to(F.Frame)
 PHASES = {
-    F.WIDEN: "widen_phase",
-    F.PREPARE: "prepare_phase",
-    F.NEAREST_LINES: "nearest_phase",
-    F.COPY_LINES: "copy_phase",
-    F.SMOOTH_LINES: "smooth_phase",
-    F.POINTS: "points_phase",
-    F.FINISH: "finish_phase",
-    F.NEIGHBOURS: "neighbours_phase",
-    F.JPEG: "jpeg_phase",
-    F.ELASTIC: "elastic_phase",
-    F.PLACES: "places_phase",
-    F.KEEP: ("store", F.F32, False, ()),
-    F.KEEP_PACKED: "packed_phase",
-    F.ASKS + P.MEAN: "mean_phase",
-    F.ASKS + P.EXTREMES: "extremes_phase",
-    F.ASKS + P.HISTOGRAM: "histogram_phase",
-}
+    "widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points,
+    "neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed, "jpeg": jpeg_lines,
+    "elastic": elastic_lines, "copy": copy_lines, "finish": finish, "mean": grey_sum, "extremes": extremes,
+    "histogram": histogram,
+}  # fmt: skip
 
 
-def functions():
-    """The C functions that Python calls, by name, with their signatures."""
-
-    def run_rows(job, own, helps):
-        """Take rows of the job until none is left: walk them, and write their images, in the thread's work memory.
-
-        The caller passes `helps` 0: it opens the job, and returns when all rows are done and no helper is inside, be
-        it that the work memory failed: 0, or how many bytes could not be had; rows are then left out. Helpers, any
-        number at once, pass 1: outside of that time they touch no row. They return 1 if it is still to come, else 0.
-        """
-        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
-        if not come_in(words, thread, job, helps):
-            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
-        r = fetch_add(following, 1)
-        while r < words[F.JOB_N]:
-            row, plan = i64(words[F.JOB_ROWS] + 8 * r * P.ROW), words[F.JOB_PLANS] + 4 * r * words[F.JOB_ROW_WORDS]
-            if words[F.JOB_PLANNED] == 0:
-                plan_row(words, row, plan, f32(plan + 4 * words[F.JOB_PLAN_WORDS]))
-            if words[F.JOB_WRITES] != 0:
-                record = words[F.JOB_RECORDS] + r * words[F.JOB_RECORD_BYTES]
-                frame = i64(record)
-                open_row(words, frame, plan)
-                need = divide(frame, row[P.ROW_H], row[P.ROW_W])
-                memory = work_memory(thread, need)
-                if memory != 0:
-                    steps = xp.i64(f32(plan)[P.N_STEPS])
-                    schedule_row(words, row, frame, record + 8 * F.FRAME_WORDS, steps, xp.i64(F.OUT))
-                    write_row(words, row, record, memory)
-                else:
-                    words[F.JOB_LACKS] = need
-                    fetch_add(following, words[F.JOB_N])
-            r = fetch_add(following, 1)
-        return go_out(words, thread, job, helps)
-
-    def run_outputs(job, own, helps):
-        """As `run_rows`, for the outputs of a program with a blend, whose rows are planned; some at once."""
-        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
-        if not come_in(words, thread, job, helps):
-            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
-        first = fetch_add(following, words[F.JOB_CHUNK])
-        while first < words[F.JOB_N]:
-            for o in range(first, min(first + words[F.JOB_CHUNK], words[F.JOB_N])):
-                need = write_output(words, thread, o, o == first)
-                if need != 0:
-                    words[F.JOB_LACKS] = need
-                    fetch_add(following, words[F.JOB_N])
-                    break
-            first = fetch_add(following, words[F.JOB_CHUNK])
-        return go_out(words, thread, job, helps)
-
-    def run_texts(job, own, helps):
-        """As `run_rows`, for rows of tokens, whose job is that of `text`; some at once."""
-        words, thread, following = i64(job), i64(own), i64(job + 8 * F.JOB_NEXT)
-        if not come_in(words, thread, job, helps):
-            return xp.where(words[F.JOB_NEXT] < words[F.JOB_N], 1, 0)
-        need = 4 * BUFFERS * pitch_of(words[WIDTH])
-        memory = work_memory(thread, need)
-        if memory == 0:
-            words[F.JOB_LACKS] = need
-            return go_out(words, thread, job, helps)
-        first = fetch_add(following, words[CHUNK])
-        while first < words[F.JOB_N]:
-            for r in range(first, min(first + words[CHUNK], words[F.JOB_N])):
-                augment_row(words, r, memory)
-            first = fetch_add(following, words[CHUNK])
-        return go_out(words, thread, job, helps)
-
-    def take_samples(rows, n, counter):
-        """Count the samples that n rows read; returns the counter's value before."""
-        samples = 0
-        for r in range(n):
-            samples = max(samples, i64(rows + 8 * r * P.ROW)[P.ROW_SAMPLE] + 1)
-        return fetch_add(i64(counter), samples)
-
-    return {
-        "run_rows": ("int64(int64, int64, int64)", run_rows),
-        "run_outputs": ("int64(int64, int64, int64)", run_outputs),
-        "run_texts": ("int64(int64, int64, int64)", run_texts),
-        "take_samples": ("int64(int64, int64, int64)", take_samples),
-    }
+@exact
+def run_row(job, own, r):
+    """Walk row r of a job, if that is to be done, and write its image, if that is; returns how many bytes of work
+    memory could not be had, or 0."""
+    row, plan = i64(job.rows + 8 * r * P.ROW), job.plans + 4 * r * job.row_words
+    if job.planned == 0:
+        plan_row(job, row, plan, f32(plan + 4 * job.plan_words))
+    if job.writes == 0:
+        return 0
+    frame = as_frame(job.records + r * job.record_bytes)
+    open_row(job, frame, plan)
+    need = divide(frame, row[P.ROW_H], row[P.ROW_W], 0)
+    memory = work_memory(own, need)
+    if memory == 0:
+        return need
+    divide(frame, row[P.ROW_H], row[P.ROW_W], memory)
+    schedule_row(job, row, frame, xp.i64(f32(plan)[P.N_STEPS]), xp.i64(F.OUT))
+    write_row(job, row, frame)
+    return 0
 
 
-def named(template, name, **scope):
-    """A template of a C function, with the names that it lacks; what is kept on disk goes by `name`, its content's."""
-    bound = types.FunctionType(template.__code__, {**globals(), **scope}, name, None, template.__closure__)
-    bound.__qualname__ = name
-    return SIGNATURE, bound
+@exact
+def run_rows(job, own, helps):
+    """Take rows of the job until none is left: walk them, and write their images, in the thread's work memory.
+
+    The caller passes `helps` 0: it opens the job, and returns when all rows are done and no helper is inside, be it
+    that the work memory failed: 0, or how many bytes could not be had; rows are then left out. Helpers, any number at
+    once, pass 1: outside of that time they touch no row. They return 1 if it is still to come, else 0.
+    """
+    if not come_in(job, own, helps):
+        return too_early(job)
+    r = fetch_add(job.next, 1)
+    while r < job.n:
+        need = run_row(job, own, r)
+        if need != 0:
+            job.lacks = need
+            fetch_add(job.next, job.n)
+        r = fetch_add(job.next, 1)
+    return go_out(job, own, helps)
 
 
-def phases():
-    """The phases of a pass, as `functions`; some take the frame's address too. And what carries points."""
-    of_frame = {"widen": widen, "prepare": prepare, "nearest": nearest_lines, "smooth": smooth_lines, "points": points}
-    of_frame |= {"neighbours": neighbours, "places": places, "equalize": equalize, "packed": store_packed}
-    of_frame |= {"jpeg": jpeg_lines, "elastic": elastic_lines, "copy": copy_lines}
-    carries = {"box_walk": carry_boxes, "point_walk": carry_points}
-    of_both = {"finish": finish, "mean": grey_sum, "extremes": extremes, "histogram": histogram}
-
-    def run_of_frame(frame):
-        PHASE(i64(frame))
-
-    def run_of_both(frame):
-        PHASE(i64(frame), frame)
-
-    ways = [(run_of_frame, name, phase) for name, phase in of_frame.items()]
-    ways += [(run_of_both, name, phase) for name, phase in of_both.items()]
-    found = {f"{name}_phase": named(run, f"{name}_phase", PHASE=phase) for run, name, phase in ways}
-    return found | {name: named(run_of_frame, name, PHASE=carry) for name, carry in carries.items()}
+@exact
+def run_outputs(job, own, helps):
+    """As `run_rows`, for the outputs of a program with a blend, whose rows are planned; some at once."""
+    if not come_in(job, own, helps):
+        return too_early(job)
+    first = fetch_add(job.next, job.chunk)
+    while first < job.n:
+        for o in range(first, min(first + job.chunk, job.n)):
+            need = write_output(job, own, o, o == first)
+            if need != 0:
+                job.lacks = need
+                fetch_add(job.next, job.n)
+                break
+        first = fetch_add(job.next, job.chunk)
+    return go_out(job, own, helps)
 
 
-def store_phase(kind, strided, tail):
-    """The C function of a store, with its signature."""
-
-    def run_store(frame):
-        STORE_TILE(i64(frame))
-
-    words = [KINDS[kind], "strided" if strided else "planar"]
-    words += [f"{pixel.CASES[opcode]}_{'lattice' if lattice else 'float'}" for opcode, lattice in tail]
-    return named(run_store, f"store_{'_'.join(words)}", STORE_TILE=store(kind, strided, tail))
-
-
-def blend_phase(opcode, kind):
-    """The C function of a blend of layers of a kind, with its signature."""
-
-    def run_blend(frame):
-        BLEND_TILE(i64(frame))
-
-    return named(run_blend, f"blend_{blend.CASES[opcode]}_{KINDS[kind]}", BLEND_TILE=blend_loop(opcode, kind))
+@exact
+def run_texts(job, own, helps):
+    """As `run_rows`, for rows of tokens; some at once."""
+    if not come_in(job, own, helps):
+        return too_early(job)
+    need = buffer_bytes(job.width)
+    memory = work_memory(own, need)
+    if memory == 0:
+        job.lacks = need
+        return go_out(job, own, helps)
+    first = fetch_add(job.next, job.chunk)
+    while first < job.n:
+        for r in range(first, min(first + job.chunk, job.n)):
+            augment_row(job, r, memory)
+        first = fetch_add(job.next, job.chunk)
+    return go_out(job, own, helps)
 
 
-def row_function(name):
-    """The C function of a draw or a geometry function, with its signature."""
-
-    def run_over_memory(address):
-        OVER_MEMORY(address)
-
-    return named(run_over_memory, name, OVER_MEMORY=over_memory(name))
-
-
-def pixel_loop(opcode, lattice, grey):
-    """The C function of an opcode's loop for one kind of stage, with its signature. A user's is named by its digest."""
-    name = pixel.CASES.get(opcode)
-    if name is None:
-        made = user.FORMULAS[opcode]
-        name = f"{made.name}_{made.digest()[:16]}"
-
-    def run_loop(frame):
-        LOOP(i64(frame))
-
-    name = f"{name}_{'lattice' if lattice else 'float'}_{'grey' if grey else 'colour'}"
-    return named(run_loop, name, LOOP=loop(opcode, lattice, grey))
+@exact
+def take_samples(rows, n, counter):
+    """Count the samples that n rows read; returns the counter's value before."""
+    samples = 0
+    for r in range(n):
+        samples = max(samples, i64(rows + 8 * r * P.ROW)[P.ROW_SAMPLE] + 1)
+    return fetch_add(i64(counter), samples)
 
 
-_compiled: dict = {}
+def signature(structure):
+    """That of a C function of one pointer."""
+    return (Pointer(structure),), nt.none
 
 
 @cache
-def _fixed():
-    """The C functions that are made of nothing else, by name."""
-    return functions() | phases()
+def _called():
+    """What Python calls, by name."""
+    job, own, word = Pointer(F.Job), Pointer(F.Own), nt.int64
+    given = {"run_texts": (Pointer(F.TextJob), own, word), "take_samples": (word, word, word)}
+    functions = dict(zip(CALLED, (run_rows, run_outputs, run_texts, take_samples), strict=True))
+    found = {name: ((given.get(name, (job, own, word)), word), f) for name, f in functions.items()}
+    carries = dict(zip(CARRIES, (carry_boxes, carry_points), strict=True))
+    return found | {name: (signature(F.CarryJob), carry) for name, carry in carries.items()}
 
 
-def _made(name):
-    """The function of a key of `get`, with its signature."""
-    if isinstance(name, tuple):
-        made = {"store": store_phase, "blend": blend_phase}.get(name[0])
-        return pixel_loop(*name) if made is None else made(*name[1:])
-    return _fixed()[name] if name in _fixed() else row_function(name)
-
-
-def get(name):
-    """The C function of that name, a phase, a draw or a geometry function; the loop (opcode, lattice, grey); the store
-    ("store", kind, strided, tail) of `store`; or the blend ("blend", opcode, kind of the layers).
-
-    `.ctypes` calls it, `.address` is where it lies.
-    """
-    if name not in _compiled:
-        whole(lambda: _compile(name))
-    return _compiled[name]
-
-
-def _compile(name):
-    if name not in _compiled:
-        _compiled[name] = compiled(*_made(name))
+def made(key):
+    """The function of a key (`names.symbol`), as Numba has it, with its signature."""
+    of_frame = signature(F.Frame)
+    if isinstance(key, tuple):
+        first, *rest = key
+        if first == "store":
+            return of_frame, store(*rest)
+        return of_frame, blend_loop(*rest) if first == "blend" else loop(*key)
+    if key in _called():
+        return _called()[key]
+    phase = PHASES.get(key.removesuffix("_phase"))
+    if phase is not None:
+        return of_frame, phase
+    function, structure = over_memory(key)
+    return signature(structure), function

@@ -3,7 +3,6 @@
 from ..shared import geometry as G
 from ..shared import pixel
 from ..shared import plan as P
-from . import frame as F
 from .dialect import GEOMETRY, PIXEL, f32, fast, widest, xp
 from .steps import eight
 
@@ -16,12 +15,12 @@ sharpen, sharpen_edge, blur_weight, blurred = (
 @fast
 def base_line(frame, c, y):
     """Line y of channel c of the base."""
-    return f32(frame[F.BASE] + 4 * (c * frame[F.BASE_C] + y * frame[F.BASE_Y]))
+    return f32(frame.base + 4 * (c * frame.base_c + y * frame.base_y))
 
 
 @fast
 def tile_line(frame, c, r):
-    return f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW]))
+    return f32(frame.tile + 4 * (c * frame.tile_pitch + r * frame.ow))
 
 
 @fast
@@ -37,15 +36,15 @@ def sharpen_line(above, line, below, sums, n, p, bound, lattice, out):
 
 @fast
 def sharpness(frame, step):
-    n, height, bound, lattice = frame[F.OW], frame[F.OH], step[P.S_BOUND], step[P.S_LATTICE]
-    for c in range(frame[F.CHANNELS]):
+    n, height, bound, lattice = frame.ow, frame.oh, step[P.S_BOUND], step[P.S_LATTICE]
+    for c in range(frame.channels):
         p = eight(step, c // 3)
-        for r in range(frame[F.LINES]):
-            y = frame[F.Y] + r
+        for r in range(frame.lines):
+            y = frame.y + r
             line, out = base_line(frame, c, y), tile_line(frame, c, r)
             between = (y > 0) & (y < height - 1) & (n > 2)
             if between:
-                above, below, sums = base_line(frame, c, y - 1), base_line(frame, c, y + 1), f32(frame[F.SPARE])
+                above, below, sums = base_line(frame, c, y - 1), base_line(frame, c, y + 1), f32(frame.spare)
                 sharpen_line(above, line, below, sums, n, p, bound, lattice, out)
             for x in range(0, n, xp.where(between, n - 1, 1)):
                 out[x] = sharpen_edge(line[x], height, n, bound, lattice)
@@ -54,7 +53,7 @@ def sharpness(frame, step):
 @fast
 def blur_weights(frame, p):
     """The weights of a blur, normalised, at the start of its memory; returns how many lie on each side."""
-    weights, radius, total = f32(frame[F.NEAR_MEMORY]), xp.i64(p[1]), xp.f32(0.0)
+    weights, radius, total = f32(frame.near_memory), xp.i64(p[1]), xp.f32(0.0)
     for k in range(2 * radius + 1):
         weights[k] = blur_weight(xp.f32(k - radius), p)
         total += weights[k]
@@ -77,13 +76,13 @@ def blur_line(out, n, p, bound, lattice):
 
 @fast
 def blur_x(frame, step):
-    p, n = eight(step, 0), frame[F.OW]
+    p, n = eight(step, 0), frame.ow
     radius = blur_weights(frame, p)
-    weights, margins = f32(frame[F.NEAR_MEMORY]), frame[F.NEAR_MEMORY] + 4 * (2 * radius + 1)
+    weights, margins = f32(frame.near_memory), frame.near_memory + 4 * (2 * radius + 1)
     wide, last = f32(margins), xp.f32(n - 1)
-    for c in range(frame[F.CHANNELS]):
-        for r in range(frame[F.LINES]):
-            line, out = base_line(frame, c, frame[F.Y] + r), tile_line(frame, c, r)
+    for c in range(frame.channels):
+        for r in range(frame.lines):
+            line, out = base_line(frame, c, frame.y + r), tile_line(frame, c, r)
             for x in range(n):
                 wide[radius + x], out[x] = line[x], xp.f32(0.0)
             for k in range(1, radius + 1):
@@ -96,16 +95,16 @@ def blur_x(frame, step):
 
 @fast
 def blur_y(frame, step):
-    p, n, last = eight(step, 0), frame[F.OW], xp.f32(frame[F.OH] - 1)
+    p, n, last = eight(step, 0), frame.ow, xp.f32(frame.oh - 1)
     radius = blur_weights(frame, p)
-    weights = f32(frame[F.NEAR_MEMORY])
-    for c in range(frame[F.CHANNELS]):
-        for r in range(frame[F.LINES]):
+    weights = f32(frame.near_memory)
+    for c in range(frame.channels):
+        for r in range(frame.lines):
             out = tile_line(frame, c, r)
             for x in range(n):
                 out[x] = xp.f32(0.0)
             for k in range(2 * radius + 1):
-                y = xp.i64(fold(xp.f32(frame[F.Y] + r + k - radius), 0.0, last, G.REFLECT))
+                y = xp.i64(fold(xp.f32(frame.y + r + k - radius), 0.0, last, G.REFLECT))
                 add_line(out, base_line(frame, c, y), weights[k], n)
             blur_line(out, n, p, step[P.S_BOUND], step[P.S_LATTICE])
 
@@ -113,7 +112,7 @@ def blur_y(frame, step):
 @fast
 def neighbours(frame):
     """Fill the tile with what the pass's first step makes of the base."""
-    step = f32(frame[F.NEAR])
+    step = f32(frame.near)
     opcode = xp.i64(step[P.S_OP])
     if opcode == pixel.SHARPNESS:
         sharpness(frame, step)

@@ -9,7 +9,7 @@ from . import frame as F
 from .bits import three_bytes
 from .dialect import GEOMETRY, LANES, exact, f32, fast, i32, i64, int32, u8, widest, xp
 from .sample import gather
-from .tables import clamp, group_at, weigh
+from .tables import clamp, group_at, table_of, weigh
 from .vector import four_block_packed, gather_block_f32, gather_block_packed, gather_block_u8, take_block_packed
 
 EXACT = 1 << 24  # whole numbers below are exact in float32
@@ -64,8 +64,8 @@ def trace_first(g, number, y, xs, ys, birth, n):
 @exact
 def trace_line(frame, y, until, xs, ys, birth):
     """Walk an output line back through the groups of the pass from `until` on: coordinates, and the groups of birth."""
-    n, i = frame[F.OW], frame[F.GROUPS_TO] - 1
-    if (i >= until) & (i != frame[F.SMOOTH]) & clamps(group_at(frame, i)):
+    n, i = frame.ow, frame.groups_to - 1
+    if (i >= until) & (i != frame.smooth) & clamps(group_at(frame, i)):
         trace_first(group_at(frame, i), xp.f32(i), xp.f32(y), xs, ys, birth, n)
         i -= 1
     else:
@@ -83,7 +83,7 @@ def trace_line(frame, y, until, xs, ys, birth):
             for x in range(n):
                 u, v = xs[x], ys[x]
                 xs[x], ys[x] = m0 * u + m1 * v + m2, m3 * u + m4 * v + m5
-        if i != frame[F.SMOOTH]:
+        if i != frame.smooth:
             check_line(g, g[P.G_FILTER] != G.NEAREST, xp.f32(i), xs, ys, birth, n)
         i -= 1
 
@@ -91,11 +91,11 @@ def trace_line(frame, y, until, xs, ys, birth):
 @fast
 def places(frame):
     """Where the pixels of the tile lie in the canvas of the step being run, which groups may stand behind."""
-    until, n = xp.i64(f32(frame[F.STEP])[P.S_GROUPS]), frame[F.OW]
-    for r in range(frame[F.LINES]):
-        xs, ys, y = f32(frame[F.PLACE_X] + 4 * r * n), f32(frame[F.PLACE_Y] + 4 * r * n), frame[F.Y] + r
-        if until < frame[F.GROUPS_TO]:
-            trace_line(frame, y, until, xs, ys, f32(frame[F.STAGING]))
+    until, n = xp.i64(f32(frame.step)[P.S_GROUPS]), frame.ow
+    for r in range(frame.lines):
+        xs, ys, y = f32(frame.place_x + 4 * r * n), f32(frame.place_y + 4 * r * n), frame.y + r
+        if until < frame.groups_to:
+            trace_line(frame, y, until, xs, ys, f32(frame.staging))
             for x in range(n):
                 xs[x], ys[x] = snap(xs[x]), snap(ys[x])
         else:
@@ -113,14 +113,14 @@ def three_from(red, green, blue, offsets, n, r, g, b):
 @fast
 def gather_colours(frame, offsets, n, out):
     """As `gather` for three channels, at the addresses `out` + a multiple of the pitch; of packed bytes by words."""
-    base, step, pitch = frame[F.BASE], frame[F.BASE_C], 4 * frame[F.TILE_PITCH]
+    base, step, pitch = frame.base, frame.base_c, 4 * frame.tile_pitch
     r, g, b = f32(out), f32(out + pitch), f32(out + 2 * pitch)
-    if frame[F.PACKED_BASE] != 0:
+    if frame.packed_base != 0:
         for i in range(n, LANES):
             offsets[i] = offsets[0]
         for x in range(0, n, LANES):
-            take_block_packed(base, offsets, max(min(x, n - LANES), 0), r, frame[F.TILE_PITCH])
-    elif frame[F.BASE_KIND] == F.U8:
+            take_block_packed(base, offsets, max(min(x, n - LANES), 0), r, frame.tile_pitch)
+    elif frame.base_kind == F.U8:
         three_from(u8(base), u8(base + step), u8(base + 2 * step), offsets, n, r, g, b)
     else:
         three_from(f32(base), f32(base + 4 * step), f32(base + 8 * step), offsets, n, r, g, b)
@@ -138,27 +138,27 @@ def point_offsets(xs, ys, x_high, y_high, step_x, step_y, n, offsets):
 @fast
 def nearest_points(frame, r):
     """A line of any pass without resampling."""
-    xs, ys, offsets, n = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), i64(frame[F.OFFSETS]), frame[F.OW]
-    x_high, y_high = xp.f32(frame[F.BASE_W] - 1), xp.f32(frame[F.BASE_H] - 1)
-    step_x, step_y, short = frame[F.BASE_X], frame[F.BASE_Y], i32(frame[F.OFFSETS])
-    if frame[F.PACKED_BASE] != 0:
-        step_x, step_y = 1, frame[F.BASE_W]
-    near = (frame[F.BASE_H] * abs(step_y) + frame[F.BASE_W] * abs(step_x)) < EXACT
+    xs, ys, offsets, n = f32(frame.points_x), f32(frame.points_y), i64(frame.offsets), frame.ow
+    x_high, y_high = xp.f32(frame.base_w - 1), xp.f32(frame.base_h - 1)
+    step_x, step_y, short = frame.base_x, frame.base_y, i32(frame.offsets)
+    if frame.packed_base != 0:
+        step_x, step_y = 1, frame.base_w
+    near = (frame.base_h * abs(step_y) + frame.base_w * abs(step_x)) < EXACT
     if near:
         point_offsets(xs, ys, x_high, y_high, xp.f32(step_x), xp.f32(step_y), n, short)
-        if frame[F.CHANNELS] == 3:
-            gather_colours(frame, short, n, frame[F.TILE] + 4 * r * n)
+        if frame.channels == 3:
+            gather_colours(frame, short, n, frame.tile + 4 * r * n)
             return
     else:
         for i in range(n):
             column, line = xp.i64(clamp(xs[i], 0.0, x_high)), xp.i64(clamp(ys[i], 0.0, y_high))
-            offsets[i] = line * frame[F.BASE_Y] + column * frame[F.BASE_X]
-    for c in range(frame[F.CHANNELS]):
-        out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
+            offsets[i] = line * frame.base_y + column * frame.base_x
+    for c in range(frame.channels):
+        out = f32(frame.tile + 4 * (c * frame.tile_pitch + r * n))
         if near:
-            gather(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], short, n, out)
+            gather(frame.base_kind, frame.base, c * frame.base_c, short, n, out)
         else:
-            gather(frame[F.BASE_KIND], frame[F.BASE], c * frame[F.BASE_C], offsets, n, out)
+            gather(frame.base_kind, frame.base, c * frame.base_c, offsets, n, out)
 
 
 @fast
@@ -168,10 +168,10 @@ def bilinear_taps(frame, g, n):
     The taps are held inside the window; what would lie outside of it has the weight 0 there, unless the border repeats
     the edge, which the point is then led back to.
     """
-    xs, ys, offsets, weights = f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), i64(frame[F.OFFSETS]), f32(frame[F.FOUR])
-    step_x, step_y, pitch = frame[F.BASE_X], frame[F.BASE_Y], frame[F.X_PITCH]
-    if frame[F.PACKED_BASE] != 0:
-        step_x, step_y = 1, frame[F.BASE_W]
+    xs, ys, offsets, weights = f32(frame.points_x), f32(frame.points_y), i64(frame.offsets), f32(frame.four)
+    step_x, step_y, pitch = frame.base_x, frame.base_y, frame.x_pitch
+    if frame.packed_base != 0:
+        step_x, step_y = 1, frame.base_w
     x_low, x_high, y_low, y_high = g[P.G_WINDOW], g[P.G_WINDOW + 1], g[P.G_WINDOW + 2], g[P.G_WINDOW + 3]
     margin = xp.where(g[P.G_BORDER] == G.FILL, 2.0, 0.0)
     for i in range(n):
@@ -198,24 +198,26 @@ def bilinear(source, offsets, step_x, step_y, weights, pitch, fill, n, out):
 @fast
 def bilinear_points(frame, g, r):
     """A line of a bilinear pass."""
-    n, step_x, step_y, pitch = frame[F.OW], frame[F.BASE_X], frame[F.BASE_Y], frame[F.X_PITCH]
-    offsets, weights = i64(frame[F.OFFSETS]), f32(frame[F.FOUR])
+    n, step_x, step_y, pitch = frame.ow, frame.base_x, frame.base_y, frame.x_pitch
+    offsets, weights = i64(frame.offsets), f32(frame.four)
     bilinear_taps(frame, g, n)
-    for c in range(frame[F.CHANNELS]):
-        out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n))
-        start, fill = c * frame[F.BASE_C], g[P.G_FILL + c]
-        if frame[F.BASE_KIND] == F.F32:
-            bilinear(f32(frame[F.BASE] + 4 * start), offsets, step_x, step_y, weights, pitch, fill, n, out)
+    for c in range(frame.channels):
+        out = f32(frame.tile + 4 * (c * frame.tile_pitch + r * n))
+        start, fill = c * frame.base_c, g[P.G_FILL + c]
+        if frame.base_kind == F.F32:
+            bilinear(f32(frame.base + 4 * start), offsets, step_x, step_y, weights, pitch, fill, n, out)
         else:
-            bilinear(u8(frame[F.BASE] + start), offsets, step_x, step_y, weights, pitch, fill, n, out)
+            bilinear(u8(frame.base + start), offsets, step_x, step_y, weights, pitch, fill, n, out)
 
 
 @fast
 def point_taps(frame, g, axis):
     """Fill the axis's table with the taps of a line's points, in elements along x; its pitch is X_PITCH."""
-    n, count, pitch, table = max(frame[F.OW], LANES), frame[F.TAPS_X + axis], frame[F.X_PITCH], frame[F.X_TABLE + axis]
-    centres, step = f32(frame[F.POINTS_X + axis]), xp.where(frame[F.PACKED_BASE] != 0, 1, frame[F.BASE_X])
-    for i in range(frame[F.OW], n):
+    n, count, pitch, table = max(frame.ow, LANES), frame.taps_x, frame.x_pitch, table_of(frame, axis)
+    centres, step = f32(frame.points_x), xp.where(frame.packed_base != 0, 1, frame.base_x)
+    if axis == 1:
+        count, centres = frame.taps_y, f32(frame.points_y)
+    for i in range(frame.ow, n):
         centres[i] = centres[0]
     index, inside = i32(table), f32(table + 8 * count * pitch)
     weigh(g, axis, centres, n, count, index, f32(table + 4 * count * pitch), inside, pitch)
@@ -228,14 +230,14 @@ def point_taps(frame, g, axis):
 @fast
 def gather_taps(frame, x, c, out):
     """Eight pixels of a line, of channel c; of all three at once where bytes are packed."""
-    taps_x, taps_y, pitch = frame[F.TAPS_X], frame[F.TAPS_Y], frame[F.X_PITCH]
-    index_x, weights_x = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * taps_x * pitch)
-    index_y, weights_y = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * taps_y * pitch)
+    taps_x, taps_y, pitch = frame.taps_x, frame.taps_y, frame.x_pitch
+    index_x, weights_x = i32(frame.x_table), f32(frame.x_table + 4 * taps_x * pitch)
+    index_y, weights_y = i32(frame.y_table), f32(frame.y_table + 4 * taps_y * pitch)
     taps = (index_x, index_y, weights_x, weights_y, pitch, taps_x, taps_y)
-    base, step_c, step_y = frame[F.BASE], frame[F.BASE_C], frame[F.BASE_Y]
-    if frame[F.PACKED_BASE] != 0:
-        gather_block_packed(base, frame[F.BASE_W], *taps, x, out, frame[F.TILE_PITCH])
-    elif frame[F.BASE_KIND] == F.U8:
+    base, step_c, step_y = frame.base, frame.base_c, frame.base_y
+    if frame.packed_base != 0:
+        gather_block_packed(base, frame.base_w, *taps, x, out, frame.tile_pitch)
+    elif frame.base_kind == F.U8:
         gather_block_u8(base + c * step_c, step_y, *taps, x, out, 0)
     else:
         gather_block_f32(base + 4 * c * step_c, step_y, *taps, x, out, 0)
@@ -244,18 +246,18 @@ def gather_taps(frame, x, c, out):
 @fast
 def bilinear_packed(frame, r, g):
     """As `bilinear_points` for a base of packed bytes, all three channels at once."""
-    n, pitch, tile = frame[F.OW], frame[F.X_PITCH], frame[F.TILE] + 4 * r * frame[F.OW]
-    offsets, weights, missing = i64(frame[F.OFFSETS]), f32(frame[F.FOUR]), f32(frame[F.POINTS_X])
+    n, pitch, tile = frame.ow, frame.x_pitch, frame.tile + 4 * r * frame.ow
+    offsets, weights, missing = i64(frame.offsets), f32(frame.four), f32(frame.points_x)
     bilinear_taps(frame, g, n)
     for i in range(n, LANES):
         offsets[i] = offsets[0]
     for x in range(0, n, LANES):
         at = max(min(x, n - LANES), 0)
-        four_block_packed(frame[F.BASE], frame[F.BASE_W], offsets, weights, pitch, at, f32(tile), frame[F.TILE_PITCH])
+        four_block_packed(frame.base, frame.base_w, offsets, weights, pitch, at, f32(tile), frame.tile_pitch)
     for i in range(n):
         missing[i] = 1.0 - (weights[i] + weights[pitch + i] + weights[2 * pitch + i] + weights[3 * pitch + i])
     for c in range(3):
-        out, fill = f32(tile + 4 * c * frame[F.TILE_PITCH]), g[P.G_FILL + c]
+        out, fill = f32(tile + 4 * c * frame.tile_pitch), g[P.G_FILL + c]
         for i in range(n):
             out[i] += fill * missing[i]
 
@@ -263,15 +265,15 @@ def bilinear_packed(frame, r, g):
 @fast
 def smooth_points(frame, g, r):
     """A line of any smooth pass: the sum over each pixel's taps, and the fill that the missing ones stand for."""
-    n, pitch, tile = frame[F.OW], 4 * frame[F.TILE_PITCH], frame[F.TILE] + 4 * r * frame[F.OW]
+    n, pitch, tile = frame.ow, 4 * frame.tile_pitch, frame.tile + 4 * r * frame.ow
     point_taps(frame, g, 0)
     point_taps(frame, g, 1)
-    inside_x = f32(frame[F.X_TABLE] + 8 * frame[F.TAPS_X] * frame[F.X_PITCH])
-    inside_y = f32(frame[F.Y_TABLE] + 8 * frame[F.TAPS_Y] * frame[F.X_PITCH])
-    for c in range(0, frame[F.CHANNELS], xp.where(frame[F.PACKED_BASE] != 0, 3, 1)):
+    inside_x = f32(frame.x_table + 8 * frame.taps_x * frame.x_pitch)
+    inside_y = f32(frame.y_table + 8 * frame.taps_y * frame.x_pitch)
+    for c in range(0, frame.channels, xp.where(frame.packed_base != 0, 3, 1)):
         for x in range(0, n, LANES):
             gather_taps(frame, max(min(x, n - LANES), 0), c, f32(tile + c * pitch))
-    for c in range(frame[F.CHANNELS]):
+    for c in range(frame.channels):
         out, fill = f32(tile + c * pitch), g[P.G_FILL + c]
         for i in range(n):
             out[i] += fill * (1.0 - inside_x[i] * inside_y[i])
@@ -297,37 +299,37 @@ def pack(frame):
 
     Of the rest of a window no tap is read.
     """
-    g, width, step = group_at(frame, frame[F.GROUPS]), frame[F.BASE_W], frame[F.BASE_X]
+    g, width, step = group_at(frame, frame.groups), frame.base_w, frame.base_x
     x, right = max(xp.i64(g[P.G_WINDOW]), 0), min(xp.i64(g[P.G_WINDOW + 1]) + 1, width)
-    y, bottom = max(xp.i64(g[P.G_WINDOW + 2]), 0), min(xp.i64(g[P.G_WINDOW + 3]) + 1, frame[F.BASE_H])
-    packed_base = frame[F.SCRATCH] + F.WIDENED * frame[F.SCRATCH_BYTES]
+    y, bottom = max(xp.i64(g[P.G_WINDOW + 2]), 0), min(xp.i64(g[P.G_WINDOW + 3]) + 1, frame.base_h)
+    packed_base = frame.scratch + F.WIDENED * frame.scratch_bytes
     for i in range(y, bottom):
-        at, out = frame[F.BASE] + i * frame[F.BASE_Y] + x * step, i32(packed_base + 4 * (i * width + x))
-        r, g, b = u8(at), u8(at + frame[F.BASE_C]), u8(at + 2 * frame[F.BASE_C])
+        at, out = frame.base + i * frame.base_y + x * step, i32(packed_base + 4 * (i * width + x))
+        r, g, b = u8(at), u8(at + frame.base_c), u8(at + 2 * frame.base_c)
         if step == 1:
             pack_run(r, g, b, 1, right - x, out)
         else:
             pack_run(r, g, b, step, right - x, out)
-    frame[F.BASE], frame[F.BASE_C], frame[F.BASE_Y], frame[F.BASE_X] = packed_base, 1, 4 * width, 4
-    frame[F.PACKED_BASE] = 1
+    frame.base, frame.base_c, frame.base_y, frame.base_x = packed_base, 1, 4 * width, 4
+    frame.packed_base = 1
 
 
 @fast
 def points(frame):
     """Lines of a pass that is not axis-aligned; births go to the birth tile."""
-    wide = (frame[F.SMOOTH] >= 0) and not plainly_bilinear(group_at(frame, frame[F.SMOOTH]))
-    if (frame[F.SMOOTH] >= 0) & (frame[F.BASE_KIND] == F.U8) & (frame[F.CHANNELS] == 3) & (frame[F.PACKED_BASE] == 0):
+    wide = (frame.smooth >= 0) and not plainly_bilinear(group_at(frame, frame.smooth))
+    if (frame.smooth >= 0) & (frame.base_kind == F.U8) & (frame.channels == 3) & (frame.packed_base == 0):
         pack(frame)
-    for r in range(frame[F.LINES]):
-        birth = f32(frame[F.BIRTH] + 4 * r * frame[F.OW])
-        trace_line(frame, frame[F.Y] + r, frame[F.GROUPS], f32(frame[F.POINTS_X]), f32(frame[F.POINTS_Y]), birth)
-        if frame[F.SMOOTH] < 0:
+    for r in range(frame.lines):
+        birth = f32(frame.birth + 4 * r * frame.ow)
+        trace_line(frame, frame.y + r, frame.groups, f32(frame.points_x), f32(frame.points_y), birth)
+        if frame.smooth < 0:
             nearest_points(frame, r)
         else:
-            g = group_at(frame, frame[F.SMOOTH])
+            g = group_at(frame, frame.smooth)
             if wide:
                 smooth_points(frame, g, r)
-            elif frame[F.PACKED_BASE] != 0:
+            elif frame.packed_base != 0:
                 bilinear_packed(frame, r, g)
             else:
                 bilinear_points(frame, g, r)

@@ -4,8 +4,7 @@ from llvmlite import ir
 from numba import types as nt
 from numba.extending import intrinsic
 
-from . import frame as F
-from .dialect import call, exact, i64
+from .dialect import call, exact, xp
 
 LINE = 64  # bytes
 LARGE = 4 << 20  # bytes from which on huge pages are asked for, which a loop over scratch images feels
@@ -82,41 +81,46 @@ def enter(busy):
 
 
 @exact
-def come_in(words, thread, job, helps):
+def come_in(job, own, helps):
     """Open a job, or, to help, go into one that is open; returns whether the thread is inside."""
-    busy = i64(job + 8 * F.JOB_BUSY)
     if helps != 0:
-        return enter(busy)
-    words[F.JOB_LOCK] = thread[F.OWN_LOCK]
-    fetch_add(busy, 1)
+        return enter(job.busy)
+    job.lock = own.lock
+    fetch_add(job.busy, 1)
     return True
 
 
 @exact
-def go_out(words, thread, job, helps):
-    """Leave a job; who opened it waits until nobody is inside. Returns its JOB_LACKS, to a helper 0."""
-    lock = words[F.JOB_LOCK]
-    left = fetch_add(i64(job + 8 * F.JOB_BUSY), -1)
+def go_out(job, own, helps):
+    """Leave a job; who opened it waits until nobody is inside. Returns what it `lacks`, to a helper 0."""
+    lock = job.lock
+    left = fetch_add(job.busy, -1)
     if helps != 0:
         if left == 1:
-            call(thread[F.OWN_RELEASE], lock)
+            call(own.release, lock)
         return 0
     if left != 1:
-        acquire(thread[F.OWN_ACQUIRE], lock)
-    return words[F.JOB_LACKS]
+        acquire(own.acquire, lock)
+    return job.lacks
+
+
+@exact
+def too_early(job):
+    """What a helper returns that cannot come in: 1 if the job is still to be opened, 0 if it is over."""
+    return xp.where(job.next[0] < job.n, 1, 0)
 
 
 @exact
 def work_memory(own, need):
     """The address of at least `need` bytes of the thread's own, at the start of a cache line; 0 if there are none."""
-    if own[F.OWN_BYTES] < need:
-        call(own[F.OWN_FREE], own[F.OWN_MEMORY])
-        own[F.OWN_MEMORY] = allocate(own[F.OWN_ALLOCATE], need + LINE)
-        own[F.OWN_BYTES] = need
-        if own[F.OWN_MEMORY] == 0:
-            own[F.OWN_BYTES] = 0
+    if own.bytes < need:
+        call(own.free, own.memory)
+        own.memory = allocate(own.allocate, need + LINE)
+        own.bytes = need
+        if own.memory == 0:
+            own.bytes = 0
             return 0
-        if (own[F.OWN_ADVISE] != 0) & (need >= LARGE):
-            page = (own[F.OWN_MEMORY] + PAGE - 1) // PAGE * PAGE
-            advise(own[F.OWN_ADVISE], page, (own[F.OWN_MEMORY] + need - page) // PAGE * PAGE)
-    return (own[F.OWN_MEMORY] + LINE - 1) // LINE * LINE
+        if (own.advise != 0) & (need >= LARGE):
+            page = (own.memory + PAGE - 1) // PAGE * PAGE
+            advise(own.advise, page, (own.memory + need - page) // PAGE * PAGE)
+    return (own.memory + LINE - 1) // LINE * LINE

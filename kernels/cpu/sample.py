@@ -53,30 +53,30 @@ def gather(kind, base, start, offsets, n, out):
 @fast
 def nearest_lines(frame):
     """An axis-aligned pass without resampling: runs of pixels of source lines, or gathers where runs are short."""
-    index, born = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 12 * frame[F.Y_PITCH])
-    kind, step_x, n, y0 = frame[F.BASE_KIND], frame[F.BASE_X], frame[F.OW], frame[F.Y]
-    for r in range(frame[F.LINES]):
-        for c in range(xp.where(born[y0 + r] < 0.0, frame[F.CHANNELS], 0)):
-            start = xp.i64(index[y0 + r]) * frame[F.BASE_Y] + c * frame[F.BASE_C]
-            out = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * n)
-            if frame[F.RUNS] == 0:
-                gather(kind, frame[F.BASE], start, i64(frame[F.OFFSETS]), n, f32(out))
-            for k in range(frame[F.RUNS]):
-                run = i64(frame[F.RUN_LIST] + 32 * k)
+    index, born = i32(frame.y_table), f32(frame.y_table + 12 * frame.y_pitch)
+    kind, step_x, n, y0 = frame.base_kind, frame.base_x, frame.ow, frame.y
+    for r in range(frame.lines):
+        for c in range(xp.where(born[y0 + r] < 0.0, frame.channels, 0)):
+            start = xp.i64(index[y0 + r]) * frame.base_y + c * frame.base_c
+            out = frame.tile + 4 * (c * frame.tile_pitch + r * n)
+            if frame.runs == 0:
+                gather(kind, frame.base, start, i64(frame.offsets), n, f32(out))
+            for k in range(frame.runs):
+                run = i64(frame.run_list + 32 * k)
                 length, step, offset = run[1] - run[0], run[3] * step_x, start + run[2] * step_x
                 if kind == F.U8:
-                    copy_run(u8(frame[F.BASE] + offset), step, length, f32(out + 4 * run[0]))
+                    copy_run(u8(frame.base + offset), step, length, f32(out + 4 * run[0]))
                 else:
-                    copy_run(f32(frame[F.BASE] + 4 * offset), step, length, f32(out + 4 * run[0]))
+                    copy_run(f32(frame.base + 4 * offset), step, length, f32(out + 4 * run[0]))
 
 
 @fast
 def spanned(frame, y0):
     """The first and the last source line that output lines y0 .. y0 + 7 blend; none behind the last output line."""
-    index, pitch = i32(frame[F.Y_TABLE]), frame[F.Y_PITCH]
-    first, last = frame[F.BASE_H], xp.i64(-1)
-    for k in range(frame[F.TAPS_Y]):
-        for y in range(y0, min(y0 + LANES, frame[F.OH])):
+    index, pitch = i32(frame.y_table), frame.y_pitch
+    first, last = frame.base_h, xp.i64(-1)
+    for k in range(frame.taps_y):
+        for y in range(y0, min(y0 + LANES, frame.oh)):
             line = xp.i64(index[k * pitch + y])
             first, last = min(first, line), max(last, line)
     return first, last
@@ -89,18 +89,18 @@ def list_lines(frame, y0):
 
     Those between the first and the last are listed once each; or one for each tap, where that is less.
     """
-    count, pitch = frame[F.TAPS_Y], frame[F.Y_PITCH]
-    index, table = i32(frame[F.Y_TABLE]), f32(frame[F.Y_TABLE] + 4 * count * pitch)
-    lines, taps = i64(frame[F.LINE_TAPS]), i64(frame[F.LINE_TAPS] + 64 * count)
-    weights = f32(frame[F.LINE_TAPS] + 128 * count)
+    count, pitch = frame.taps_y, frame.y_pitch
+    index, table = i32(frame.y_table), f32(frame.y_table + 4 * count * pitch)
+    lines, taps = i64(frame.line_taps), i64(frame.line_taps + 64 * count)
+    weights = f32(frame.line_taps + 128 * count)
     first, last = spanned(frame, y0)
     once = last - first < LANES * count
     for lane in range(LANES):
         for k in range(count):
-            y, tap = k * pitch + min(y0 + lane, frame[F.OH] - 1), lane * count + k
+            y, tap = k * pitch + min(y0 + lane, frame.oh - 1), lane * count + k
             listed = xp.where(once, xp.i64(index[y]) - first, tap)
             lines[listed] = xp.i64(index[y])
-            taps[tap], weights[tap] = frame[F.STRIP] + 4 * F.STRIP_COLUMNS * listed, table[y]
+            taps[tap], weights[tap] = frame.strip + 4 * F.STRIP_COLUMNS * listed, table[y]
     if once:
         for i in range(last - first + 1):
             lines[i] = first + i
@@ -117,7 +117,7 @@ def lines_ahead(frame, y0, first, listed):
     else:
         next_last = min(next_last, first - 1)
     lines = max(next_last - next_first + 1, 0)
-    near = (lines <= LANES * frame[F.TAPS_Y]) & (frame[F.BASE_X] <= F.CACHE_LINE // 4)
+    near = (lines <= LANES * frame.taps_y) & (frame.base_x <= F.CACHE_LINE // 4)
     return next_first, xp.where(near, lines, 0)
 
 
@@ -131,8 +131,8 @@ def take_run(source, step, n, out):
 @fast
 def take_strip(frame, start, n, listed):
     """Bring n columns of the listed lines, the first at element `start`, into the strip, as float32."""
-    lines, step = i64(frame[F.LINE_TAPS]), xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
-    base, step_y, strip, kind = frame[F.BASE], frame[F.BASE_Y], frame[F.STRIP], frame[F.BASE_KIND]
+    lines, step = i64(frame.line_taps), xp.where(frame.together != 0, 1, frame.base_x)
+    base, step_y, strip, kind = frame.base, frame.base_y, frame.strip, frame.base_kind
     for k in range(listed):
         at, out = start + lines[k] * step_y, f32(strip + 4 * F.STRIP_COLUMNS * k)
         if (kind == F.U8) & (step == 1) & (n >= WIDE):
@@ -166,10 +166,10 @@ def blend_strip(frame, start, n, listed, columns, ahead, lines):
     and have as many columns of so many `lines`, the first at the address `ahead`, brought near."""
     widest()
     take_strip(frame, start, n, listed)
-    count, line_taps, pitch = frame[F.TAPS_Y], frame[F.LINE_TAPS], 4 * F.STRIP_COLUMNS
-    size = xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
-    step_y, length = size * frame[F.BASE_Y], size * n * xp.where(frame[F.TOGETHER] != 0, 1, frame[F.BASE_X])
-    blended = frame[F.STRIP] + pitch * LANES * count
+    count, line_taps, pitch = frame.taps_y, frame.line_taps, 4 * F.STRIP_COLUMNS
+    size = xp.where(frame.base_kind == F.U8, 1, 4)
+    step_y, length = size * frame.base_y, size * n * xp.where(frame.together != 0, 1, frame.base_x)
+    blended = frame.strip + pitch * LANES * count
     for lane in range(LANES):
         for k in range(lines * lane // LANES, lines * (lane + 1) // LANES):
             for byte in range(0, length, F.CACHE_LINE):
@@ -183,14 +183,14 @@ def blend_strip(frame, start, n, listed, columns, ahead, lines):
 @fast
 def tap_columns(frame, columns_pitch, r):
     """Sum columns into eight lines of the tile, from its line r on; channels lie `columns_pitch` floats apart."""
-    count, pitch, n, tile_pitch = frame[F.TAPS_X], frame[F.X_PITCH], frame[F.OW], frame[F.TILE_PITCH]
-    index, weights = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 4 * count * pitch)
-    bound = xp.where(frame[F.PARTIAL] != 0, 0.0, group_at(frame, frame[F.SMOOTH])[P.G_BOUND])
+    count, pitch, n, tile_pitch = frame.taps_x, frame.x_pitch, frame.ow, frame.tile_pitch
+    index, weights = i32(frame.x_table), f32(frame.x_table + 4 * count * pitch)
+    bound = xp.where(frame.partial != 0, 0.0, group_at(frame, frame.smooth)[P.G_BOUND])
     taps, c = (index, weights, pitch, count), 0
-    while c < frame[F.CHANNELS]:
-        columns = f32(frame[F.COLUMNS] + 4 * c * columns_pitch)
-        out = f32(frame[F.TILE] + 4 * (c * tile_pitch + r * n))
-        if frame[F.CHANNELS] - c >= 3:
+    while c < frame.channels:
+        columns = f32(frame.columns + 4 * c * columns_pitch)
+        out = f32(frame.tile + 4 * (c * tile_pitch + r * n))
+        if frame.channels - c >= 3:
             for x in range(0, n, LANES // 2):
                 tap_three(columns, columns_pitch, *taps, max(min(x, n - LANES // 2), 0), out, n, tile_pitch, bound)
             c += 3
@@ -203,17 +203,17 @@ def tap_columns(frame, columns_pitch, r):
 @fast
 def smooth_lines(frame):
     """An axis-aligned smooth pass: separable, vertical first, by blocks of eight lines, strip by strip."""
-    channels, width, y0 = frame[F.CHANNELS], frame[F.LAST] - frame[F.FIRST] + 1, frame[F.Y]
-    together, size = frame[F.TOGETHER] != 0, xp.where(frame[F.BASE_KIND] == F.U8, 1, 4)
+    channels, width, y0 = frame.channels, frame.last - frame.first + 1, frame.y
+    together, size = frame.together != 0, xp.where(frame.base_kind == F.U8, 1, 4)
     planes, n = xp.where(together, 1, channels), xp.where(together, channels, 1) * width
-    pitch, step = LANES * (width + LANES), xp.where(together, 1, frame[F.BASE_X])
-    for r in range(0, frame[F.LINES], LANES):
+    pitch, step = LANES * (width + LANES), xp.where(together, 1, frame.base_x)
+    for r in range(0, frame.lines, LANES):
         first, listed = list_lines(frame, y0 + r)
         ahead, lines = lines_ahead(frame, y0 + r, first, listed)
         for c in range(planes):
             for x in range(0, n, F.STRIP_COLUMNS):
-                start = frame[F.FIRST] * frame[F.BASE_X] + c * frame[F.BASE_C] + x * step
-                columns, near = frame[F.COLUMNS] + 4 * (c * pitch + LANES * x), start + ahead * frame[F.BASE_Y]
+                start = frame.first * frame.base_x + c * frame.base_c + x * step
+                columns, near = frame.columns + 4 * (c * pitch + LANES * x), start + ahead * frame.base_y
                 length = min(n - x, F.STRIP_COLUMNS)
-                blend_strip(frame, start, length, listed, columns, frame[F.BASE] + size * near, lines)
+                blend_strip(frame, start, length, listed, columns, frame.base + size * near, lines)
         tap_columns(frame, xp.where(together, LANES, pitch), r)

@@ -19,41 +19,41 @@ loop_index = fast(F.loop_index)
 @fast
 def add_fill(frame):
     """Add the fill that the taps outside of the canvas stand for."""
-    g = group_at(frame, frame[F.SMOOTH])
-    inside_x = f32(frame[F.X_TABLE] + 8 * frame[F.TAPS_X] * frame[F.X_PITCH])
-    inside_y = f32(frame[F.Y_TABLE] + 8 * frame[F.TAPS_Y] * frame[F.Y_PITCH])
-    for c in range(frame[F.CHANNELS]):
+    g = group_at(frame, frame.smooth)
+    inside_x = f32(frame.x_table + 8 * frame.taps_x * frame.x_pitch)
+    inside_y = f32(frame.y_table + 8 * frame.taps_y * frame.y_pitch)
+    for c in range(frame.channels):
         fill = g[P.G_FILL + c]
-        for r in range(frame[F.LINES]):
-            line, share = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + r * frame[F.OW])), inside_y[frame[F.Y] + r]
-            for x in range(frame[F.OW]):
+        for r in range(frame.lines):
+            line, share = f32(frame.tile + 4 * (c * frame.tile_pitch + r * frame.ow)), inside_y[frame.y + r]
+            for x in range(frame.ow):
                 line[x] += fill * (1.0 - inside_x[x] * share)
 
 
 @fast
 def aligned_births(frame):
     """The group where each pixel of the tile is born, -1 for none: the later one of its column's and its line's."""
-    born_x = f32(frame[F.X_TABLE] + 4 * frame[F.X_PITCH] * (2 * frame[F.TAPS_X] + 1))
-    born_y = f32(frame[F.Y_TABLE] + 4 * frame[F.Y_PITCH] * (2 * frame[F.TAPS_Y] + 1))
-    for r in range(frame[F.LINES]):
-        birth, born = f32(frame[F.BIRTH] + 4 * r * frame[F.OW]), born_y[frame[F.Y] + r]
-        for x in range(frame[F.OW]):
+    born_x = f32(frame.x_table + 4 * frame.x_pitch * (2 * frame.taps_x + 1))
+    born_y = f32(frame.y_table + 4 * frame.y_pitch * (2 * frame.taps_y + 1))
+    for r in range(frame.lines):
+        birth, born = f32(frame.birth + 4 * r * frame.ow), born_y[frame.y + r]
+        for x in range(frame.ow):
             birth[x] = xp.maximum(born_x[x], born)
 
 
 @fast
 def paint(frame, n):
     """Give born pixels their group's fill; returns whether there are any."""
-    birth, words, signs = f32(frame[F.BIRTH]), i32(frame[F.BIRTH]), -1
+    birth, words, signs = f32(frame.birth), i32(frame.birth), -1
     for i in range(n):
         signs &= words[i]
     if signs < 0:
         return False
-    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+    for k in range(frame.groups, frame.groups_to):
         g, number = group_at(frame, k), xp.f32(k)
         if g[P.G_BORDER] == G.FILL:
-            for c in range(frame[F.CHANNELS]):
-                plane, fill = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), g[P.G_FILL + c]
+            for c in range(frame.channels):
+                plane, fill = f32(frame.tile + 4 * c * frame.tile_pitch), g[P.G_FILL + c]
                 for i in range(n):
                     plane[i] = xp.where(birth[i] == number, fill, plane[i])
     return True
@@ -62,10 +62,10 @@ def paint(frame, n):
 @fast
 def birth_slots(frame, n):
     """Turn the groups of birth into their slots."""
-    birth, slots = f32(frame[F.BIRTH]), f32(frame[F.SPARE])
+    birth, slots = f32(frame.birth), f32(frame.spare)
     for i in range(n):
         slots[i] = xp.f32(-1.0)
-    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+    for k in range(frame.groups, frame.groups_to):
         number, slot = xp.f32(k), group_at(frame, k)[P.G_SLOT]
         for i in range(n):
             slots[i] = xp.where(birth[i] == number, slot, slots[i])
@@ -76,10 +76,10 @@ def birth_slots(frame, n):
 @fast
 def round_smooth(frame, n):
     """Round a smooth pass back onto the lattice, where `tap_block` has not done so."""
-    bound = group_at(frame, frame[F.SMOOTH])[P.G_BOUND]
+    bound = group_at(frame, frame.smooth)[P.G_BOUND]
     if bound > 0.0:
-        for c in range(frame[F.CHANNELS]):
-            plane = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+        for c in range(frame.channels):
+            plane = f32(frame.tile + 4 * c * frame.tile_pitch)
             for i in range(n):
                 plane[i] = clamp(xp.rint(plane[i]), 0.0, bound)
 
@@ -94,9 +94,9 @@ def eight(step, triple):
 @fast
 def by_channel(frame):
     widest()
-    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
-    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
-    for c in range(frame[F.CHANNELS]):
+    step, pitch, n = f32(frame.step), frame.tile_pitch, frame.pixels
+    tile = frame.tile + 4 * frame.first_pixel
+    for c in range(frame.channels):
         p, plane = eight(step, c // 3), f32(tile + 4 * c * pitch)
         for i in range(n):
             plane[i] = FORMULA(plane[i], p, BOUND, LATTICE, CHANNELS)
@@ -105,10 +105,10 @@ def by_channel(frame):
 @fast
 def by_colour(frame):
     widest()
-    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
-    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
-    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
-    last = frame[F.CHANNELS] - 1
+    step, pitch, n = f32(frame.step), frame.tile_pitch, frame.pixels
+    tile = frame.tile + 4 * frame.first_pixel
+    xs, ys = f32(frame.place_x + 4 * frame.first_pixel), f32(frame.place_y + 4 * frame.first_pixel)
+    last = frame.channels - 1
     for t in range(last // 3 + 1):
         p, r = eight(step, t), f32(tile + 12 * t * pitch)
         g, b = f32(tile + 4 * min(3 * t + 1, last) * pitch), f32(tile + 4 * min(3 * t + 2, last) * pitch)
@@ -122,13 +122,13 @@ def by_colour(frame):
 @fast
 def by_grey(frame):
     widest()
-    step, pitch, n = f32(frame[F.STEP]), frame[F.TILE_PITCH], frame[F.PIXELS]
-    tile = frame[F.TILE] + 4 * frame[F.FIRST_PIXEL]
-    xs, ys = f32(frame[F.PLACE_X] + 4 * frame[F.FIRST_PIXEL]), f32(frame[F.PLACE_Y] + 4 * frame[F.FIRST_PIXEL])
+    step, pitch, n = f32(frame.step), frame.tile_pitch, frame.pixels
+    tile = frame.tile + 4 * frame.first_pixel
+    xs, ys = f32(frame.place_x + 4 * frame.first_pixel), f32(frame.place_y + 4 * frame.first_pixel)
     p, grey = eight(step, 0), f32(tile)
     for i in range(n):
         grey[i] = COLOUR(grey[i], grey[i], grey[i], xs, ys, i, p)[0]
-    for c in range(1, frame[F.CHANNELS]):
+    for c in range(1, frame.channels):
         for i in range(n):
             f32(tile + 4 * c * pitch)[i] = grey[i]
 
@@ -208,41 +208,41 @@ def first_at(x, n):
 
 
 @fast
-def run_in_rectangle(frame, address, loop):
+def run_in_rectangle(frame, loop):
     """Run a step that acts on a rectangle of output pixels, where that meets the tile."""
-    p, width = eight(f32(frame[F.STEP]), 0), frame[F.OW]
-    y0, y1 = first_at(p[0], frame[F.OH]), first_at(p[0] + p[2], frame[F.OH])
+    p, width = eight(f32(frame.step), 0), frame.ow
+    y0, y1 = first_at(p[0], frame.oh), first_at(p[0] + p[2], frame.oh)
     x0, x1 = first_at(p[1], width), first_at(p[1] + p[3], width)
-    y0, y1 = max(y0 - frame[F.Y], 0), min(y1 - frame[F.Y], frame[F.LINES])
+    y0, y1 = max(y0 - frame.y, 0), min(y1 - frame.y, frame.lines)
     if (y0 >= y1) | (x0 >= x1):
         return
-    call(i64(frame[F.PHASES])[F.PLACES], address)
+    call(i64(frame.phases)[F.PLACES], frame)
     whole = x1 - x0 == width
-    frame[F.PIXELS] = xp.where(whole, y1 - y0, 1) * (x1 - x0)
+    frame.pixels = xp.where(whole, y1 - y0, 1) * (x1 - x0)
     for r in range(y0, xp.where(whole, y0 + 1, y1)):
-        frame[F.FIRST_PIXEL] = r * width + x0
-        call(loop, address)
+        frame.first_pixel = r * width + x0
+        call(loop, frame)
 
 
 @fast
-def run_step(frame, address, step, n):
+def run_step(frame, step, n):
     """A pixel step over the n pixels of the tile."""
-    opcode, phases = xp.i64(step[P.S_OP]), i64(frame[F.PHASES])
+    opcode, phases = xp.i64(step[P.S_OP]), i64(frame.phases)
     loop = phases[loop_index(opcode, step[P.S_LATTICE] > 0.0, step[P.S_CHANNELS] == 1.0)]
-    frame[F.FIRST_PIXEL], frame[F.PIXELS] = 0, n
+    frame.first_pixel, frame.pixels = 0, n
     if step[P.S_TRAIT] != P.PLACE:
-        call(loop, address)
-    elif (opcode in RECTANGULAR) & (xp.i64(step[P.S_GROUPS]) >= frame[F.GROUPS_TO]):
-        run_in_rectangle(frame, address, loop)
+        call(loop, frame)
+    elif (opcode in RECTANGULAR) & (xp.i64(step[P.S_GROUPS]) >= frame.groups_to):
+        run_in_rectangle(frame, loop)
     else:
-        call(phases[F.PLACES], address)
-        call(loop, address)
+        call(phases[F.PLACES], frame)
+        call(loop, frame)
 
 
 @fast
 def copy_tile(frame, n):
-    for c in range(frame[F.CHANNELS]):
-        before, plane = f32(frame[F.SPARE] + 4 * c * frame[F.PITCH]), f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH])
+    for c in range(frame.channels):
+        before, plane = f32(frame.spare + 4 * c * frame.pitch), f32(frame.tile + 4 * c * frame.tile_pitch)
         for i in range(n):
             before[i] = plane[i]
 
@@ -250,9 +250,9 @@ def copy_tile(frame, n):
 @fast
 def keep_born(frame, slot, n):
     """Undo a step where the pixel was born behind it."""
-    birth = f32(frame[F.BIRTH])
-    for c in range(frame[F.CHANNELS]):
-        plane, before = f32(frame[F.TILE] + 4 * c * frame[F.TILE_PITCH]), f32(frame[F.SPARE] + 4 * c * frame[F.PITCH])
+    birth = f32(frame.birth)
+    for c in range(frame.channels):
+        plane, before = f32(frame.tile + 4 * c * frame.tile_pitch), f32(frame.spare + 4 * c * frame.pitch)
         for i in range(n):
             plane[i] = xp.where(birth[i] > slot, before[i], plane[i])
 
@@ -261,44 +261,44 @@ def keep_born(frame, slot, n):
 def last_slot(frame):
     """The slot of the last group of the pass: steps behind it change all pixels, wherever they were born."""
     last = xp.f32(-1.0)
-    for k in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+    for k in range(frame.groups, frame.groups_to):
         last = xp.maximum(last, group_at(frame, k)[P.G_SLOT])
     return last
 
 
 @fast
-def run_steps(frame, address, n, born):
+def run_steps(frame, n, born):
     """The pixel steps of the pass over the n pixels of the tile, some of them `born` outside of a canvas."""
     last, slotted = last_slot(frame), False
-    for k in range(frame[F.STEPS], frame[F.STEPS_TO]):
+    for k in range(frame.steps, frame.steps_to):
         step = step_at(frame, k)
         kept = born & (step[P.S_SLOT] < last)
-        frame[F.STEP] = frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + k * frame[F.STEP_WORDS])
+        frame.step = frame.plan + 4 * (frame.steps_at + k * frame.step_words)
         if kept & (slotted == 0):
             birth_slots(frame, n)
             slotted = True
         if kept:
             copy_tile(frame, n)
-        run_step(frame, address, step, n)
+        run_step(frame, step, n)
         if kept:
             keep_born(frame, step[P.S_SLOT], n)
 
 
 @fast
-def finish(frame, address):
-    """All that follows the sampling of a tile. `address` is the frame's."""
-    n, aligned, born = frame[F.LINES] * frame[F.OW], frame[F.ALIGNED] != 0, False
-    if frame[F.SMOOTH] >= 0:
-        if aligned & (frame[F.PARTIAL] != 0):
+def finish(frame):
+    """All that follows the sampling of a tile."""
+    n, aligned, born = frame.lines * frame.ow, frame.aligned != 0, False
+    if frame.smooth >= 0:
+        if aligned & (frame.partial != 0):
             add_fill(frame)
-        if (aligned == 0) | (frame[F.PARTIAL] != 0):
+        if (aligned == 0) | (frame.partial != 0):
             round_smooth(frame, n)
-    if frame[F.BORN]:
+    if frame.born:
         if aligned:
             aligned_births(frame)
         born = paint(frame, n)
-    run_steps(frame, address, n, born)
-    if frame[F.ASK] >= 0:
-        call(i64(frame[F.PHASES])[F.ASKS + xp.i64(f32(frame[F.ASKING])[P.S_TRAIT])], address)
-    if (frame[F.SINK_STORE] != F.NONE) & (frame[F.IN_SINK] == 0):
-        call(i64(frame[F.PHASES])[frame[F.SINK_STORE]], address)
+    run_steps(frame, n, born)
+    if frame.ask >= 0:
+        call(i64(frame.phases)[F.ASKS + xp.i64(f32(frame.asking)[P.S_TRAIT])], frame)
+    if (frame.sink_store != F.NONE) & (frame.in_sink == 0):
+        call(i64(frame.phases)[frame.sink_store], frame)

@@ -22,8 +22,8 @@ SIZES = {F.U8: 1, F.F32: 4, F.BF16: 2, F.F16: 2}
 def cast_planes(frame, first, n, to, pitch):
     """Cast n pixels of the tile from `first` on into the sink's type, as planes `pitch` apart at the address `to`."""
     widest()
-    for c in range(frame[F.SINK_CHANNELS]):
-        plane, out = f32(frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)), POINTER(to + SIZE * c * pitch)
+    for c in range(frame.sink_channels):
+        plane, out = f32(frame.tile + 4 * (c * frame.tile_pitch + first)), POINTER(to + SIZE * c * pitch)
         for i in range(n):
             out[i] = CAST(plane[i])
 
@@ -37,10 +37,10 @@ def unchanged(r, g, b, p):
 def finish_planes(frame, first, n, to, pitch):
     """As `cast_planes`, behind the last one or two pixel steps, which no pass has run."""
     widest()
-    k, tile, step = frame[F.STEPS_TO], frame[F.TILE] + 4 * first, frame[F.TILE_PITCH]
-    last, last_out = frame[F.CHANNELS] - 1, frame[F.SINK_CHANNELS] - 1
+    k, tile, step = frame.steps_to, frame.tile + 4 * first, frame.tile_pitch
+    last, last_out = frame.channels - 1, frame.sink_channels - 1
     for t in range(last_out // 3 + 1):
-        p, q = eight(step_at(frame, k), t), eight(step_at(frame, k + frame[F.TAIL] - 1), t)
+        p, q = eight(step_at(frame, k), t), eight(step_at(frame, k + frame.tail - 1), t)
         red, green, blue = 3 * t, 3 * t + 1, 3 * t + 2
         r, r_out = f32(tile + 4 * red * step), POINTER(to + SIZE * red * pitch)
         g, g_out = f32(tile + 4 * min(green, last) * step), POINTER(to + SIZE * min(green, last_out) * pitch)
@@ -79,34 +79,34 @@ def stream(source, out, size):
 @fast
 def store_planar(frame, first, n, out):
     """Store n pixels of the tile from `first` on at element `out` of a sink whose columns are neighbours."""
-    to, channels = frame[F.SINK] + SIZE * out, frame[F.SINK_CHANNELS]
-    if frame[F.STREAMS] == 0:
-        PLANES(frame, first, n, to, frame[F.SINK_C])
+    to, channels = frame.sink + SIZE * out, frame.sink_channels
+    if frame.streams == 0:
+        PLANES(frame, first, n, to, frame.sink_c)
     elif READY:
         for c in range(channels):
-            plane = frame[F.TILE] + 4 * (c * frame[F.TILE_PITCH] + first)
-            stream(plane, to + SIZE * c * frame[F.SINK_C], SIZE * n)
+            plane = frame.tile + 4 * (c * frame.tile_pitch + first)
+            stream(plane, to + SIZE * c * frame.sink_c, SIZE * n)
     else:
         for i in range(0, n, BLOCK):
             length = min(BLOCK, n - i)
-            PLANES(frame, first + i, length, frame[F.SPARE], frame[F.PITCH])
+            PLANES(frame, first + i, length, frame.spare, frame.pitch)
             for c in range(channels):
-                plane = frame[F.SPARE] + SIZE * c * frame[F.PITCH]
-                stream(plane, to + SIZE * (c * frame[F.SINK_C] + i), SIZE * length)
+                plane = frame.spare + SIZE * c * frame.pitch
+                stream(plane, to + SIZE * (c * frame.sink_c + i), SIZE * length)
 
 
 @fast
 def store_strided(frame, first, n, out):
     """As `store_planar` for any strides."""
-    channels, step_c, step_x = frame[F.SINK_CHANNELS], frame[F.SINK_C], frame[F.SINK_X]
-    streams = (frame[F.STREAMS] != 0) & (step_c == 1) & (step_x == channels)
+    channels, step_c, step_x = frame.sink_channels, frame.sink_c, frame.sink_x
+    streams = (frame.streams != 0) & (step_c == 1) & (step_x == channels)
     for i in range(0, n, BLOCK):
-        length, to = min(BLOCK, n - i), frame[F.SINK] + SIZE * (out + i * step_x)
-        source, pitch = frame[F.TILE] + 4 * (first + i), frame[F.TILE_PITCH]
+        length, to = min(BLOCK, n - i), frame.sink + SIZE * (out + i * step_x)
+        source, pitch = frame.tile + 4 * (first + i), frame.tile_pitch
         if not READY:
-            source, pitch = frame[F.SPARE], frame[F.PITCH]
+            source, pitch = frame.spare, frame.pitch
             PLANES(frame, first + i, length, source, pitch)
-        laid = xp.where(streams, frame[F.STAGING], to)
+        laid = xp.where(streams, frame.staging, to)
         spread(POINTER(source), pitch, channels, length, POINTER(laid), step_c, step_x)
         if streams:
             stream(laid, to, SIZE * channels * length)
@@ -115,10 +115,10 @@ def store_strided(frame, first, n, out):
 @fast
 def store_tile(frame):
     """Store the tile in the sink."""
-    gapless = frame[F.SINK_Y] == frame[F.OW] * frame[F.SINK_X]
-    for r in range(xp.where(gapless, 1, frame[F.LINES])):
-        length = xp.where(gapless, frame[F.LINES], 1) * frame[F.OW]
-        STORE(frame, r * frame[F.OW], length, (frame[F.Y] + r) * frame[F.SINK_Y])
+    gapless = frame.sink_y == frame.ow * frame.sink_x
+    for r in range(xp.where(gapless, 1, frame.lines)):
+        length = xp.where(gapless, frame.lines, 1) * frame.ow
+        STORE(frame, r * frame.ow, length, (frame.y + r) * frame.sink_y)
 
 
 def store(kind, strided, tail=()):
@@ -148,9 +148,9 @@ def store(kind, strided, tail=()):
 def store_packed(frame):
     """Keep a tile of three channels on the lattice as packed bytes."""
     widest()
-    n, words = frame[F.LINES] * frame[F.OW], i32(frame[F.SINK] + 4 * frame[F.Y] * frame[F.OW])
-    r, g = f32(frame[F.TILE]), f32(frame[F.TILE] + 4 * frame[F.TILE_PITCH])
-    b = f32(frame[F.TILE] + 8 * frame[F.TILE_PITCH])
+    n, words = frame.lines * frame.ow, i32(frame.sink + 4 * frame.y * frame.ow)
+    r, g = f32(frame.tile), f32(frame.tile + 4 * frame.tile_pitch)
+    b = f32(frame.tile + 8 * frame.tile_pitch)
     for i in range(n):
         words[i] = four_bytes(r[i], g[i], b[i])
 
@@ -169,11 +169,11 @@ def widen_run(source, step, n, kind, out):
 @fast
 def widen(frame):
     """Convert a 16-bit base image into a float32 scratch image [C, H, W]."""
-    kind, height, width, step = frame[F.BASE_KIND], frame[F.BASE_H], frame[F.BASE_W], frame[F.BASE_X]
-    scratch = frame[F.SCRATCH] + F.WIDENED * frame[F.SCRATCH_BYTES]
-    for c in range(frame[F.CHANNELS]):
+    kind, height, width, step = frame.base_kind, frame.base_h, frame.base_w, frame.base_x
+    scratch = frame.scratch + F.WIDENED * frame.scratch_bytes
+    for c in range(frame.channels):
         for y in range(height):
-            source = u16(frame[F.BASE] + 2 * (c * frame[F.BASE_C] + y * frame[F.BASE_Y]))
+            source = u16(frame.base + 2 * (c * frame.base_c + y * frame.base_y))
             out = f32(scratch + 4 * (c * height + y) * width)
             if step == 1:
                 widen_run(source, 1, width, kind, out)

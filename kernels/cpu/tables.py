@@ -23,19 +23,25 @@ first_tap, reach, tap_count = (GEOMETRY[name] for name in ("first_tap", "reach",
 @exact
 def group_at(frame, i):
     """The words of group i of the plan."""
-    return f32(frame[F.PLAN] + 4 * (P.HEADER + i * frame[F.GROUP_WORDS]))
+    return f32(frame.plan + 4 * (P.HEADER + i * frame.group_words))
 
 
 @exact
 def step_at(frame, k):
     """The words of pixel step k of the plan."""
-    return f32(frame[F.PLAN] + 4 * (frame[F.STEPS_AT] + k * frame[F.STEP_WORDS]))
+    return f32(frame.plan + 4 * (frame.steps_at + k * frame.step_words))
 
 
 @exact
 def ask_at(frame, k):
     """The words of ask k of the plan."""
-    return f32(frame[F.PLAN] + 4 * (frame[F.ASKS_AT] + k * P.ASK))
+    return f32(frame.plan + 4 * (frame.asks_at + k * P.ASK))
+
+
+@exact
+def table_of(frame, axis):
+    """The address of an axis's table."""
+    return xp.where(axis == 0, frame.x_table, frame.y_table)
 
 
 @exact
@@ -48,11 +54,11 @@ def element_bytes(kind):
 def trace(frame, axis, v):
     """Walk output index v of one axis back through the groups of the pass: source coordinate, group of birth or -1."""
     c = xp.f32(v)
-    i = frame[F.GROUPS_TO] - 1
-    while i >= frame[F.GROUPS]:
+    i = frame.groups_to - 1
+    while i >= frame.groups:
         g = group_at(frame, i)
         c = g[4 * axis] * c + g[2 + 3 * axis]
-        if i != frame[F.SMOOTH]:
+        if i != frame.smooth:
             low, high = g[P.G_WINDOW + 2 * axis], g[P.G_WINDOW + 2 * axis + 1]
             border = g[P.G_BORDER]
             s = snap(c)
@@ -123,10 +129,10 @@ def weigh(g, axis, centres, n, count, index, weights, inside, pitch):
 @exact
 def smooth_table(frame, axis, table, pitch, n, count):
     """Fill a table for a smooth pass; returns first and last index, whether any is born, whether any tap is fill."""
-    g, index, inside = group_at(frame, frame[F.SMOOTH]), i32(table), f32(table + 8 * count * pitch)
-    centres, born = f32(frame[F.POINTS_X]), f32(table + 4 * (2 * count * pitch + pitch))
+    g, index, inside = group_at(frame, frame.smooth), i32(table), f32(table + 8 * count * pitch)
+    centres, born = f32(frame.points_x), f32(table + 4 * (2 * count * pitch + pitch))
     any_born, partial = 0, 0
-    if frame[F.GROUPS_TO] - frame[F.GROUPS] == 1:
+    if frame.groups_to - frame.groups == 1:
         scale, shift = g[4 * axis], g[2 + 3 * axis]
         for v in range(n):
             centres[v], born[v] = scale * xp.f32(v) + shift, xp.f32(-1.0)
@@ -152,8 +158,8 @@ def smooth_table(frame, axis, table, pitch, n, count):
 def find_runs(frame, n):
     """List the runs of constant step in the nearest column table, 0 of them if too short to be worth it; and
     offsets."""
-    index, born = i32(frame[F.X_TABLE]), f32(frame[F.X_TABLE] + 12 * frame[F.X_PITCH])
-    runs = i64(frame[F.RUN_LIST])
+    index, born = i32(frame.x_table), f32(frame.x_table + 12 * frame.x_pitch)
+    runs = i64(frame.run_list)
     count, x = 0, 0
     while x < n:
         if born[x] >= 0.0:
@@ -170,8 +176,8 @@ def find_runs(frame, n):
         runs[4 * count], runs[4 * count + 1] = start, x
         runs[4 * count + 2], runs[4 * count + 3] = xp.i64(index[start]), step
         count += 1
-    frame[F.RUNS] = xp.where(count * 8 > n + 16, 0, count)
-    offsets, step_x = i64(frame[F.OFFSETS]), frame[F.BASE_X]
+    frame.runs = xp.where(count * 8 > n + 16, 0, count)
+    offsets, step_x = i64(frame.offsets), frame.base_x
     for x in range(n):
         offsets[x] = xp.i64(index[x]) * step_x
 
@@ -179,37 +185,39 @@ def find_runs(frame, n):
 @exact
 def prepare(frame):
     """Find out what kind of pass it is (SMOOTH comes as that of its story), and fill both tables of an aligned one."""
-    smooth = frame[F.SMOOTH]
-    frame[F.SMOOTH], frame[F.TAPS_X], frame[F.TAPS_Y], frame[F.BORN], frame[F.ALIGNED] = -1, 1, 1, 1, 1
-    if (smooth >= frame[F.GROUPS]) & (smooth < frame[F.GROUPS_TO]):
+    smooth = frame.smooth
+    frame.smooth, frame.taps_x, frame.taps_y, frame.born, frame.aligned = -1, 1, 1, 1, 1
+    if (smooth >= frame.groups) & (smooth < frame.groups_to):
         g = group_at(frame, smooth)
-        frame[F.SMOOTH] = smooth
-        frame[F.TAPS_X] = tap_count(g[P.G_WIDTH], g[P.G_FILTER])
-        frame[F.TAPS_Y] = tap_count(g[P.G_WIDTH + 1], g[P.G_FILTER])
-    for i in range(frame[F.GROUPS], frame[F.GROUPS_TO]):
+        frame.smooth = smooth
+        frame.taps_x = tap_count(g[P.G_WIDTH], g[P.G_FILTER])
+        frame.taps_y = tap_count(g[P.G_WIDTH + 1], g[P.G_FILTER])
+    for i in range(frame.groups, frame.groups_to):
         g = group_at(frame, i)
         if (g[1] != 0.0) | (g[3] != 0.0) | (g[P.G_PROJECTIVE] != 0.0):
-            frame[F.ALIGNED] = 0
+            frame.aligned = 0
             return
-    frame[F.BORN] = frame[F.PARTIAL] = 0
+    frame.born = frame.partial = 0
     for axis in range(2):
-        table, pitch, taps = frame[F.X_TABLE + axis], frame[F.X_PITCH + axis], frame[F.TAPS_X + axis]
-        n, size = frame[F.OW - axis], frame[F.BASE_W - axis]
-        if frame[F.SMOOTH] < 0:
+        table, pitch, taps = table_of(frame, axis), frame.x_pitch, frame.taps_x
+        n, size = frame.ow, frame.base_w
+        if axis == 1:
+            pitch, taps, n, size = frame.y_pitch, frame.taps_y, frame.oh, frame.base_h
+        if frame.smooth < 0:
             first, last, born, partial = nearest_table(frame, axis, table, pitch, n, size)
         else:
             first, last, born, partial = smooth_table(frame, axis, table, pitch, n, taps)
-        frame[F.BORN] |= born
-        frame[F.PARTIAL] |= partial
+        frame.born |= born
+        frame.partial |= partial
         if axis == 0:
-            frame[F.FIRST], frame[F.LAST] = first, last
-    if frame[F.SMOOTH] < 0:
-        find_runs(frame, frame[F.OW])
+            frame.first, frame.last = first, last
+    if frame.smooth < 0:
+        find_runs(frame, frame.ow)
     else:
-        step = frame[F.CHANNELS]
-        together = (frame[F.BASE_C] == 1) & (frame[F.BASE_X] == step)
-        frame[F.TOGETHER] = xp.where(together, 1, 0)
+        step = frame.channels
+        together = (frame.base_c == 1) & (frame.base_x == step)
+        frame.together = xp.where(together, 1, 0)
         step = LANES * xp.where(together, step, 1)
-        index, first = i32(frame[F.X_TABLE]), frame[F.FIRST]
-        for k in range(frame[F.TAPS_X] * frame[F.X_PITCH]):
+        index, first = i32(frame.x_table), frame.first
+        for k in range(frame.taps_x * frame.x_pitch):
             index[k] = (index[k] - first) * step

@@ -1,31 +1,8 @@
 """Augmentation of tokens, a row at a time in a thread's own memory: `shared.text` in loops."""
 
 from ..shared import draw, text
+from . import frame as F
 from .dialect import DRAW, TEXT, exact, i32, i64, int32, u8, widest, word_block, xp
-
-# what a job says beside F.JOB_N, F.JOB_LOCK, F.JOB_LACKS, F.JOB_NEXT, F.JOB_BUSY
-PROGRAM = 0  # int64 [OPS, OP_WORDS]
-OPS = 1
-MEMORY = 2  # int32
-SPECIAL = 3  # where in memory the bits of special tokens begin
-KNOWN = 4  # of how many tokens they tell
-IDS = 5  # int64 [N]: of the samples
-EPOCH = 6
-SEED_LOW = 7
-SEED_HIGH = 8
-TOKENS = 9  # [N, LENGTH], and bytes of an element
-TOKEN_BYTES = 10
-MASK = 11  # [N, LENGTH]
-MASK_BYTES = 12
-LENGTH = 13
-WIDTH = 14  # of the output, at least LENGTH
-OUT = 15  # [N, WIDTH], elements as TOKENS
-OUT_MASK = 16  # [N, WIDTH], elements as MASK
-SOURCES = 17  # int32 [N, WIDTH], 0 to leave them out
-LEFT = 18  # 1 to pad on the left
-PAD = 19
-CHUNK = 20  # rows that a thread takes at once
-BUFFERS = 12  # int32 [pitch]: codes and sources, twice, of two each; words; positions taken; their two words
 
 OP, CHANCE, LOW, HIGH = text.OP, text.CHANCE, text.LOW, text.HIGH
 OFFSETS, SIZE, CANDIDATES = text.OFFSETS, text.SIZE, text.CANDIDATES
@@ -42,6 +19,12 @@ swaps, partner, kept_length = (TEXT[name] for name in ("swaps", "partner", "kept
 def pitch_of(width):
     """Elements of a buffer."""
     return (width + 31) // 16 * 16
+
+
+@exact
+def buffer_bytes(width):
+    """The work memory of a thread for rows of that width."""
+    return 4 * F.TEXT_BUFFERS * pitch_of(width)
 
 
 @exact
@@ -67,9 +50,9 @@ def store(address, size, i, value):
 @exact
 def read_row(job, r, code, source):
     """The sequence of row r; returns how long it is."""
-    length, size, mask_size = job[LENGTH], job[TOKEN_BYTES], job[MASK_BYTES]
-    tokens, mask = job[TOKENS] + r * length * size, job[MASK] + r * length * mask_size
-    memory, first, known, n = i32(job[MEMORY]), job[SPECIAL], job[KNOWN], 0
+    length, size, mask_size = job.length, job.token_bytes, job.mask_bytes
+    tokens, mask = job.tokens + r * length * size, job.mask + r * length * mask_size
+    memory, first, known, n = i32(job.memory), job.special, job.known, 0
     for t in range(length):
         if load(mask, mask_size, t) != 0:
             token = load(tokens, size, t)
@@ -84,9 +67,9 @@ def read_row(job, r, code, source):
 @exact
 def write_row(job, r, code, source, n):
     """Row r of the output."""
-    width, size, mask_size, pad = job[WIDTH], job[TOKEN_BYTES], job[MASK_BYTES], job[PAD]
-    out, out_mask = job[OUT] + r * width * size, job[OUT_MASK] + r * width * mask_size
-    start = xp.where(job[LEFT] == 1, width - n, 0)
+    width, size, mask_size, pad = job.width, job.token_bytes, job.mask_bytes, job.pad
+    out, out_mask = job.out + r * width * size, job.out_mask + r * width * mask_size
+    start = xp.where(job.left == 1, width - n, 0)
     for t in range(start):
         store(out, size, t, pad)
         store(out_mask, mask_size, t, 0)
@@ -97,8 +80,8 @@ def write_row(job, r, code, source, n):
     for t in range(start + n, width):
         store(out, size, t, pad)
         store(out_mask, mask_size, t, 0)
-    if job[SOURCES] != 0:
-        sources = i32(job[SOURCES] + 4 * r * width)
+    if job.sources != 0:
+        sources = i32(job.sources + 4 * r * width)
         for t in range(start):
             sources[t] = int32(NONE)
         for p in range(n):
@@ -298,16 +281,16 @@ def crop(key, share, code, source, n):
 
 @exact
 def augment_row(job, r, work):
-    """Row r of the batch through the program, in `work`, BUFFERS of them."""
-    pitch = pitch_of(job[WIDTH])
-    quarter, memory = pitch >> 2, i32(job[MEMORY])
+    """Row r of the batch through the program, in the buffers at `work`."""
+    pitch = pitch_of(job.width)
+    quarter, memory = pitch >> 2, i32(job.memory)
     at, other = work, work + 16 * pitch  # codes and sources of up to twice the width
     drawn, hits = i32(work + 32 * pitch), i32(work + 36 * pitch)
     one, two = i32(work + 40 * pitch), i32(work + 44 * pitch)
     n, m = read_row(job, r, i32(at), i32(at + 8 * pitch)), 0
-    row = row_key(i64(job[IDS])[r], job[EPOCH], 0, job[SEED_LOW], job[SEED_HIGH])
-    for i in range(job[OPS]):
-        op, key = i64(job[PROGRAM] + 8 * OP_WORDS * i), op_key(row, i)
+    row = row_key(i64(job.ids)[r], job.epoch, 0, job.seed_low, job.seed_high)
+    for i in range(job.ops):
+        op, key = i64(job.program + 8 * OP_WORDS * i), op_key(row, i)
         a, b, c, _ = of_row(key)
         if a < op[CHANCE]:
             kind, rate = op[OP], level(b, op[LOW], op[HIGH])
@@ -323,7 +306,7 @@ def augment_row(job, r, work):
                 mask_tokens(op, memory, code, m, hits, one, two)
             elif kind == INSERT:
                 n = insert(op, memory, code, source, n, m, hits, one, two, to_code, to_source)
-                n = cut(to_code, to_source, n, job[WIDTH])
+                n = cut(to_code, to_source, n, job.width)
                 at, other = other, at
             elif kind == DELETE:
                 n = delete(key, rate, code, source, n, drawn, quarter)

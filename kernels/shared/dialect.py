@@ -85,6 +85,7 @@ def switch(name: str, cases: dict[int, str], arguments: str, results: Iterable[s
 
 
 def source_digest() -> str:
-    """A digest of every source of all rooms: part of the key of whatever is compiled from them and kept on disk."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    """A digest of every source of the CPU engine: part of the key of whatever is compiled from them and kept."""
+    kernels = Path(__file__).parents[1]
+    files = [file for room in ("cpu", "shared") for file in sorted(Path(kernels, room).glob("*.py"))]
     return hashlib.sha256(b"\0".join(f.read_bytes() for f in files)).hexdigest()
