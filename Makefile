@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(if $(SHUFFLE),--shuffle $(SHUFFLE))
 
-.PHONY: setup demo test test-slow test-orders bench lint format clean
+.PHONY: setup engine demo test test-slow test-orders bench lint format clean
 
 setup: $(STAMP)
 
@@ -15,6 +15,15 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --upgrade pip
 	$(PIP) install --editable ".[dev]"
+	@touch $@
+
+# The CPU engine, built ahead: else it is compiled as it is needed, after each change of kernels/cpu or kernels/shared.
+ENGINE := kernels/cpu/.built
+
+engine: setup $(ENGINE)
+
+$(ENGINE): $(wildcard kernels/cpu/*.py kernels/shared/*.py)
+	$(BIN)/python -m gpuaug.kernels.cpu.build
 	@touch $@
 
 demo: setup
@@ -26,7 +35,7 @@ INTERPRETED := tests/interpreter $(addprefix tests/test_,$(addsuffix .py,parity 
 
 test: TESTS := not slow
 test-slow: TESTS := slow
-test test-slow: setup
+test test-slow: engine
 	@status=0; \
 	echo "Triton backend, interpreted:"; \
 	TRITON_INTERPRET=1 $(PYTEST) -m "$(TESTS)" $(INTERPRETED) -k "triton or interpreter" || status=1; \
@@ -57,5 +66,5 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .benchmarks .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .benchmarks .pytest_cache .ruff_cache kernels/cpu/.built kernels/cpu/engine-*.so
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +

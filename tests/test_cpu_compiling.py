@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import gc
 import os
 import re
 import shutil
@@ -294,36 +293,6 @@ def test_a_child_forked_while_another_thread_compiles(tmp_path: Path, locks: str
 
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
-def test_compiling_that_is_interrupted_leaves_numba_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Garbage is collected again, functions are optimised fully, and the next try succeeds."""
-    level = config.OPT
-
-    def interrupt(self, what) -> None:
-        assert config.OPT == 1 and not gc.isenabled()
-        raise KeyboardInterrupt
-
-    on_start = cpu_compile.Lightly.on_start
-
-    def start(self, what) -> None:
-        on_start(self, what)
-        interrupt(self, what)
-
-    @exact
-    def inner(x):
-        return x + 1
-
-    @plain
-    def outer(x):
-        return inner(x)
-
-    monkeypatch.setattr(cpu_compile.Lightly, "on_start", start)
-    with pytest.raises(KeyboardInterrupt):
-        cpu_compile.compiled(WORD, outer, "gpuaug_interrupted")
-    assert config.OPT is level and gc.isenabled()
-    monkeypatch.undo()
-    assert call(cpu_compile.compiled(WORD, outer, "gpuaug_interrupted").address, 41) == 42
-
-
 INTERRUPTED = f"""
 import random, signal, torch, gpuaug as ga
 class Stop(Exception): pass
@@ -362,7 +331,7 @@ def test_what_compiles_has_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) 
 def test_the_wait_for_it_can_be_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     gate, ended = threading.Event(), threading.Event()
 
-    def interrupted(thread: threading.Thread) -> None:
+    def interrupted(thread: threading.Thread, seconds: float | None = None) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cpu_compile.Compiling, "join", interrupted)
@@ -397,32 +366,31 @@ def test_a_function_calls_its_own_copies(folder: Path) -> None:
 # --- who is told ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("terminal, verbose, tells", [(0, "", 0), (0, "0", 0), (1, "", 1), (0, "1", 1), (1, "1", 1)])
 def test_who_waits_for_more_than_a_second_is_told_once(
-    terminal: int, verbose: str, tells: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    terminal: int, verbose: str, tells: int, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setenv("GPUAUG_VERBOSE", verbose)
+    monkeypatch.setattr(cpu_compile, "_told", set())
     monkeypatch.setattr(cpu_compile, "_waits", [])
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: bool(terminal), raising=False)
+    join, waited = cpu_compile.Compiling.join, []
 
-    def compile_two(name: str) -> str:
-        for number in range(2):
-
-            @exact
-            def inner(x):
-                return x + 1
-
-            @plain
-            def outer(x):
-                return inner(x)
-
-            made = cpu_compile.compiled(WORD, outer, f"gpuaug_{name}_{number}_{terminal}{verbose}")
-            assert call(made.address, 41) == 42
+    def said() -> str:
+        waited.clear()
+        assert cpu_compile.whole(lambda: 42) == 42
         return capsys.readouterr().err
 
-    assert compile_two("quick") == "", "less than a second has gone by"
-    monkeypatch.setattr(cpu_compile, "TELL_AFTER_S", -1.0)
+    def joins(thread: threading.Thread, seconds: float | None = None) -> None:
+        waited.append(seconds)
+        if seconds != 0.0:
+            join(thread)
+
+    monkeypatch.setattr(cpu_compile.Compiling, "join", joins)
     line = "gpuaug: compiling the CPU engine, once for this machine and this version ...\n"
-    assert compile_two("long") == line * tells
-    assert compile_two("longer") == "", "it is told once"
+    assert said() == "" and waited == [cpu_compile.TELL_AFTER_S]
+    monkeypatch.setattr(cpu_compile, "_waits", [0.4, 0.7])
+    monkeypatch.setattr(cpu_compile.Compiling, "is_alive", lambda self: True)
+    assert said() == line * tells and waited == [0.0, None]
+    assert said() == "", "it is told once"
 
 
 def test_a_closed_stderr_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -293,20 +293,6 @@ def test_a_users_op() -> None:
     assert_near(run(x, shade(slope=0.01)), (x - place * 0.01).clamp(0, 1))
 
 
-def test_functions_of_other_content_have_other_names() -> None:
-    """Numba's files know a callee by its qualified name and a number of its process: no two contents may share it."""
-    from gpuaug.kernels.cpu import dialect, steps, store
-    from gpuaug.kernels.cpu.names import TAILS
-    from gpuaug.kernels.shared import draw, geometry, pixel
-
-    kinds = [(lattice, grey) for lattice in (True, False) for grey in (True, False)]
-    made = [steps.loop(opcode, *kind) for opcode in pixel.CASES for kind in kinds]
-    made += [dialect.over_memory(name)[0] for name in (*draw.CASES.values(), *geometry.CASES.values())]
-    made += [store.store(kind, s, tail) for kind in store.CASTS for s in (False, True) for tail in TAILS]
-    names = [function.py_func.__qualname__ for function in made]
-    assert len(set(names)) == len(names)
-
-
 # --- what lies between passes -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("turn", [ga.RandomRotation((20, 20), fill=7), ga.RandomAffine(0, shear=(9, 9, 5, 5))])
 @pytest.mark.parametrize("between", [(), (ga.RandomPosterize(3, p=1.0),), (ga.ToDtype(torch.float32, scale=True),)])

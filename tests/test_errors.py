@@ -389,8 +389,8 @@ def test_warnings_point_at_the_line_that_calls() -> None:
 def test_a_fallback_points_at_the_line_that_calls(tmp_path) -> None:
     script = tmp_path / "script.py"
     lines = [
-        "import sys, torch",
-        "sys.modules['numba'] = None",
+        "import os, sys, torch",
+        "os.environ['GPUAUG_ENGINE'], sys.modules['numba'] = 'jit', None",
         "import gpuaug as ga",
         "x = torch.zeros(1, 3, 8, 8)",
         "ga.functional.invert(x)",

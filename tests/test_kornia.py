@@ -398,7 +398,8 @@ def python(program: str) -> str:
 
 def test_without_numba_falls_back_with_one_warning() -> None:
     told = python(
-        "import sys, warnings\n"
+        "import os, sys, warnings\n"
+        "os.environ['GPUAUG_ENGINE'] = 'jit'\n"
         "sys.modules['numba'] = None\n"
         "import torch, gpuaug as ga\n"
         "warnings.simplefilter('always')\n"

@@ -4,10 +4,12 @@ A layer that the outputs a thread takes share is rendered once: the cache has ro
 forgets the one that was used longest ago.
 """
 
+import ctypes
+
 from ..shared import blend
 from ..shared import plan as P
 from . import frame as F
-from .dialect import BLEND, exact, f32, fast, i64, pointer_to, size_of, specialised, u8, widest, xp
+from .dialect import BLEND, exact, f32, fast, i64, pointer_to, specialised, u8, widest, xp
 from .process import work_memory
 from .steps import eight
 from .tables import element_bytes, step_at
@@ -15,7 +17,7 @@ from .walk import behind, divide, note, open_row, schedule_row
 from .write import write_row
 
 SETTLED = BLEND["settled"]
-as_frame, as_layers, LAYER_BYTES = pointer_to(F.Frame), pointer_to(F.Layer), size_of(F.Layer)
+as_frame, as_layers, LAYER_BYTES = pointer_to(F.Frame), pointer_to(F.Layer), ctypes.sizeof(F.Layer)
 
 
 @fast
@@ -48,7 +50,7 @@ def blend_tile(frame):
 def blend_loop(opcode, kind):
     """`blend_tile` for one blend and layers of a kind, U8 or F32."""
     scope = {"POINTER": u8 if kind == F.U8 else f32, "SIZE": 1 if kind == F.U8 else 4}
-    return specialised(fast, blend_tile, f"blend_{opcode}_{kind}", FOLD=BLEND[blend.CASES[opcode]], **scope)
+    return specialised(fast, blend_tile, FOLD=BLEND[blend.CASES[opcode]], **scope)
 
 
 @exact

@@ -14,5 +14,5 @@ def carry(job):
         WALK(plan, events, state, first[k], last[k], channels, groups, flags)
 
 
-carry_boxes = specialised(exact, carry, "carry_boxes", WALK=POINTS["box_walk"])
-carry_points = specialised(exact, carry, "carry_points", WALK=POINTS["point_walk"])
+carry_boxes = specialised(exact, carry, WALK=POINTS["box_walk"])
+carry_points = specialised(exact, carry, WALK=POINTS["point_walk"])

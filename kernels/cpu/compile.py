@@ -8,7 +8,6 @@ the right digest and the right key. What cannot be read or written is compiled a
 """
 
 import functools
-import gc
 import hashlib
 import os
 import sys
@@ -16,7 +15,7 @@ import threading
 import time
 import uuid
 import warnings
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +24,7 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir
 from llvmlite.binding import Linkage, ffi
-from numba.core import caching, compiler, config, event
+from numba.core import caching, compiler, config
 from numba.core.codegen import AOTCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
@@ -39,7 +38,7 @@ OURS = ("gpuaug", "numba", "torch", "contextlib")  # packages whose frames a war
 VERSIONS = sys.implementation.cache_tag, numba.__version__, llvmlite.__version__
 SOURCES = dialect.source_digest()  # as they are now: what is imported is what will be compiled
 _told: set[str] = set()
-_waits: list[float] = []  # seconds that this process has compiled for
+_waits: list[float] = []  # seconds that this process has waited for
 
 
 class Target(NamedTuple):
@@ -95,19 +94,17 @@ def bitcode(signature, function, symbol: str) -> bytes:
         signature: the types of its arguments, and of its result.
         function: as `numba.njit` returns it.
     """
-    arguments, result = signature
-    with swiftly():
-        made = Unfinished(function.py_func, cpu_target, function.targetoptions, {}, compiler.Compiler)
-        found = made.compile(arguments, result)
-        library = found.library
-        _export(cpu_target.target_context, library, found.fndesc, symbol)
-        module = library._final_module
-        for callee in dict.fromkeys(library._linking_libraries):
-            module.link_in(callee._get_module_for_linking(), preserve=True)
-        for value in (*module.functions, *module.global_variables):
-            if not value.is_declaration and value.name != symbol:
-                value.linkage = Linkage.internal
-        return module.as_bitcode()
+    made = Unfinished(function.py_func, cpu_target, function.targetoptions, {}, compiler.Compiler)
+    found = made.compile(*signature)
+    library = found.library
+    _export(cpu_target.target_context, library, found.fndesc, symbol)
+    module = library._final_module
+    for callee in dict.fromkeys(library._linking_libraries):
+        module.link_in(callee._get_module_for_linking(), preserve=True)
+    for value in (*module.functions, *module.global_variables):
+        if not value.is_declaration and value.name != symbol:
+            value.linkage = Linkage.internal
+    return module.as_bitcode()
 
 
 # --- LLVM -------------------------------------------------------------------------------------------------------------
@@ -187,8 +184,9 @@ class Compiling(threading.Thread):
 def whole(function):
     """What a function that compiles returns, called in a thread of its own: an exception out of nowhere, of Ctrl-C or
     of a timer, ends the wait for it, and does not leave Numba in the middle of something, which it would never recover
-    from."""
+    from. Who waits for long is told what for."""
     compiling, before = Compiling(function), threading.stack_size(STACK)
+    start = time.monotonic()
     try:
         compiling.start()
     except RuntimeError:  # the interpreter is about to end, and starts no threads
@@ -196,7 +194,11 @@ def whole(function):
     finally:
         threading.stack_size(before)
     if compiling.ident is not None:
-        compiling.join()
+        compiling.join(max(TELL_AFTER_S - sum(_waits), 0.0))
+        if compiling.is_alive():
+            _say_once("gpuaug: compiling the CPU engine, once for this machine and this version ...")
+            compiling.join()
+    _waits.append(time.monotonic() - start)
     for kind, what in compiling.told:
         _warn(kind, what)
     if compiling.error is not None:
@@ -278,22 +280,6 @@ def _warn(kind, what):
     warnings.warn(f"gpuaug: {what}", RuntimeWarning, stacklevel=level)
 
 
-class Lightly(event.Listener):
-    """Lowers Numba's optimisation while it compiles what a C function calls, which is then optimised as part of it; and
-    tells who waits for more than a second what for."""
-
-    def __init__(self):
-        self.level, self.start = config.OPT, time.monotonic()
-
-    def on_start(self, what):
-        config.OPT = type(self.level)(1)
-        if sum(_waits) + time.monotonic() - self.start > TELL_AFTER_S:
-            _say_once("gpuaug: compiling the CPU engine, once for this machine and this version ...")
-
-    def on_end(self, what):
-        pass
-
-
 def _say_once(what):
     """One line on stderr where it is a terminal, or GPUAUG_VERBOSE is set."""
     if what not in _told:
@@ -301,21 +287,6 @@ def _say_once(what):
         with suppress(AttributeError, OSError, ValueError):  # no stderr, or a closed one
             if os.environ.get("GPUAUG_VERBOSE", "0") not in ("", "0") or sys.stderr.isatty():
                 print(what, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def swiftly():
-    """Run Numba in two thirds of the time: lightly, and without looking for garbage among all that is imported."""
-    collecting, lightly = gc.isenabled(), Lightly()
-    try:
-        gc.disable()
-        with event.install_listener("numba:compile", lightly):
-            yield
-    finally:
-        config.OPT = lightly.level
-        _waits.append(time.monotonic() - lightly.start)
-        if collecting:
-            gc.enable()
 
 
 # A child that is forked while another thread compiles would have the locks, and Numba and LLVM as they were in the

@@ -99,8 +99,8 @@ def copy_plane(frame, c, base, sink):
 def plane_of(size, pointer):
     """`copy_plane` for elements of so many bytes."""
     scope = {"SIZE": size, "POINTER": pointer}
-    fill = specialised(fast, fill_elements, f"fill_elements_{size}", **scope)
-    return specialised(fast, copy_plane, f"copy_plane_{size}", fill_elements=fill, **scope)
+    fill = specialised(fast, fill_elements, **scope)
+    return specialised(fast, copy_plane, fill_elements=fill, **scope)
 
 
 ONE, TWO, FOUR, EIGHT = plane_of(1, u8), plane_of(2, u16), plane_of(4, i32), plane_of(8, i64)

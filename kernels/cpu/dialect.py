@@ -15,9 +15,9 @@ from numba.extending import intrinsic
 
 from ..shared import blend, dialect, draw, elastic, elementary, geometry, jpeg, pixel, plan, points, text
 from . import frame as F
-from .records import address_of, on_stack, pointer_to, size_of
+from .records import on_stack, pointer_to
 
-__all__ = ["address_of", "pointer_to", "size_of"]
+__all__ = ["pointer_to"]
 
 LANES = 8  # lines that are resampled at once, in the lanes of a vector
 FAST = ("contract", "nsz", "reassoc", "arcp")
@@ -41,21 +41,10 @@ def fast(function):
     return njit(**INNER, fastmath=set(FAST))(dialect.float32_literals(function))
 
 
-def renamed(function, name):
-    """The function under another qualified name.
-
-    What Numba keeps on disk holds callees as symbols: their qualified name, and a number that each process counts anew.
-    Functions of one name and other content could be taken for each other: each content needs a name of its own.
-    """
-    function.__qualname__ = name
-    return function
-
-
-def specialised(wrap, template, name, **scope):
-    """A compiled template with the names that it lacks, compiled by `wrap`; `name` stands for its content."""
+def specialised(wrap, template, **scope):
+    """A compiled template with the names that it lacks, compiled by `wrap`."""
     function = template.py_func
-    bound = types.FunctionType(function.__code__, {**function.__globals__, **scope}, name)
-    return wrap(renamed(bound, name))
+    return wrap(types.FunctionType(function.__code__, {**function.__globals__, **scope}, function.__name__))
 
 
 def _common(context, a, b):
@@ -342,8 +331,8 @@ def over_memory(name):
     """The draw or the geometry function of that name, over memory as `draw_switch` or `geometry_switch` fills it, and
     the structure of that."""
     if name in GEOMETRY:
-        return specialised(exact, _map, f"{name}_over_memory", FUNCTION=GEOMETRY[name]), F.Map
-    return specialised(exact, _draw, f"{name}_over_memory", FUNCTION=DRAW[name]), F.Draw
+        return specialised(exact, _map, FUNCTION=GEOMETRY[name]), F.Map
+    return specialised(exact, _draw, FUNCTION=DRAW[name]), F.Draw
 
 
 @exact

@@ -101,16 +101,6 @@ def pointer_to(structure):
     return cast
 
 
-@intrinsic
-def address_of(typingctx, pointer):
-    """The address that a pointer to a structure holds."""
-
-    def codegen(context, builder, signature, args):
-        return builder.ptrtoint(args[0], WORD)
-
-    return nt.int64(pointer), codegen
-
-
 def on_stack(structure):
     """An intrinsic that gives a pointer to a structure on the stack, whose content is what was there."""
 
@@ -123,6 +113,3 @@ def on_stack(structure):
         return Pointer(structure)(), codegen
 
     return memory
-
-
-size_of = ctypes.sizeof

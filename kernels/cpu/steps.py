@@ -10,7 +10,7 @@ from ..shared import geometry as G
 from ..shared import pixel, user
 from ..shared import plan as P
 from . import frame as F
-from .dialect import PIXEL, call, f32, fast, i32, i64, inlined, renamed, specialised, widest, xp
+from .dialect import PIXEL, call, f32, fast, i32, i64, inlined, specialised, widest, xp
 from .tables import clamp, group_at, step_at
 
 loop_index = fast(F.loop_index)
@@ -150,12 +150,8 @@ def formula_of(opcode):
         return PIXEL[name], getattr(pixel, name).__code__.co_varnames
     made = user.FORMULAS[opcode]
     scope = {"__name__": __name__, "settle": PIXEL["settle"]}
-    first, mark = ("r", "g", "b") if made.colour else ("v",), made.digest()[:16]
-
-    def wrap(clone):
-        return inlined(renamed(clone, f"{clone.__name__}_{mark}"))
-
-    return made.bind(xp, wrap, scope, np.float32), (*first, *("x", "y") * made.placed)
+    first = ("r", "g", "b") if made.colour else ("v",)
+    return made.bind(xp, inlined, scope, np.float32), (*first, *("x", "y") * made.placed)
 
 
 def stage_numbers(lattice, grey):
@@ -171,13 +167,11 @@ def loop(opcode, lattice, grey):
     number of channels is whether it is one.
     """
     formula, names = formula_of(opcode)
-    content = user.FORMULAS[opcode].digest()[:16] if opcode in user.FORMULAS else opcode
-    name = f"{content}_{int(lattice)}_{int(grey)}"
     scope = {"FORMULA": formula, **stage_numbers(lattice, grey)}
     if names[0] == "v":
-        return specialised(fast, by_channel, f"loop_{name}", **scope)
-    colour = specialised(inlined, at_place if "x" in names[3:4] else anywhere, f"colour_{name}", **scope)
-    return specialised(fast, by_grey if grey else by_colour, f"loop_{name}", COLOUR=colour)
+        return specialised(fast, by_channel, **scope)
+    colour = specialised(inlined, at_place if "x" in names[3:4] else anywhere, **scope)
+    return specialised(fast, by_grey if grey else by_colour, COLOUR=colour)
 
 
 @inlined
@@ -195,7 +189,7 @@ def of_colours(opcode, lattice):
     """An opcode's formula as a function of r, g, b and its arguments, for stages of more than one channel."""
     formula, names = formula_of(opcode)
     scope = {"FORMULA": formula, **stage_numbers(lattice, False)}
-    return specialised(inlined, by_one if names[0] == "v" else by_three, f"colours_{opcode}_{int(lattice)}", **scope)
+    return specialised(inlined, by_one if names[0] == "v" else by_three, **scope)
 
 
 RECTANGULAR = tuple(k for k, name in pixel.CASES.items() if "within" in getattr(pixel, name).__code__.co_names)

@@ -127,7 +127,6 @@ def store(kind, strided, tail=()):
     Args:
         tail: the last pixel steps, none, one or two, if it is to run them: opcode, and whether on the lattice.
     """
-    mark = "_".join(f"{opcode}_{int(lattice)}" for opcode, lattice in tail)
     steps = [of_colours(*step) for step in tail] + [unchanged] * (2 - len(tail))
     scope = {
         "POINTER": CASTS[kind][0],
@@ -137,8 +136,7 @@ def store(kind, strided, tail=()):
     }
 
     def bound(template, **more):
-        name = f"{template.py_func.__name__}_{kind}_{int(strided)}_{mark}"
-        return specialised(fast, template, name, **scope, **more)
+        return specialised(fast, template, **scope, **more)
 
     planes = bound(finish_planes, FIRST=steps[0], SECOND=steps[1]) if tail else bound(cast_planes)
     return bound(store_tile, STORE=bound(store_strided if strided else store_planar, PLANES=planes))
