@@ -1,4 +1,5 @@
-"""How long the first call takes in a fresh process: with nothing compiled yet, and from the caches on disk.
+"""How long the first call takes in a fresh process: of the CPU engine that was built ahead, with nothing compiled yet,
+and from the caches on disk.
 
 Each process prints one line of JSON: the seconds of importing torch and gpuaug, of importing what the backend is built
 on, of the first `augment(images)` after that, and of the second.
@@ -17,6 +18,8 @@ import time
 
 import torch
 
+from gpuaug.kernels.cpu import engine
+
 from . import ROOT
 
 CASE = "resized-crop"
@@ -28,20 +31,26 @@ from gpuaug.benchmarks.first_call import main
 main(begun)
 """
 STATES = ("nothing cached", "cached")
-CACHED_RUNS = 3
+BUILT = "built"  # the state of a CPU engine that was built ahead, if there is one
+RUNS = 3  # of a state that lasts
 
 
 def measure(backend: str, device: str, threads: int) -> list[dict]:
-    """Fresh processes over one new cache folder: one that finds nothing, then CACHED_RUNS, of which the median."""
+    """Fresh processes, of RUNS the median: of the engine that was built, where it is; then over one new cache folder,
+    of which the first process finds nothing."""
     command = [sys.executable, "-c", START]
     command += ["--backend", backend, "--device", device, "--threads", str(threads)]
+    states = [(state, {"GPUAUG_ENGINE": "jit"}, n) for state, n in zip(STATES, (1, RUNS), strict=True)]
+    if backend == "cpu" and engine.built() is not None:
+        states.insert(0, (BUILT, {"GPUAUG_ENGINE": "built"}, RUNS))
     results = []
     with tempfile.TemporaryDirectory() as folder:
         caches = {"NUMBA_CACHE_DIR": f"{folder}/numba", "TRITON_CACHE_DIR": f"{folder}/triton"}
-        for state, runs in zip(STATES, (1, CACHED_RUNS), strict=True):
+        for state, chosen, runs in states:
             found = []
             for _ in range(runs):
-                done = subprocess.run(command, cwd=ROOT, env=os.environ | caches, capture_output=True, text=True)
+                environment = os.environ | caches | chosen
+                done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
                 if done.returncode:
                     raise RuntimeError(f"the first call on {backend} failed:\n{done.stderr}")
                 found.append(json.loads(done.stdout.splitlines()[-1]))
@@ -59,7 +68,8 @@ def main(begun: float) -> None:
     args = parser.parse_args()
 
     clock = [begun, time.perf_counter()]
-    importlib.import_module(LIBRARY[args.backend])
+    if os.environ.get("GPUAUG_ENGINE") != "built":
+        importlib.import_module(LIBRARY[args.backend])
     clock.append(time.perf_counter())
 
     from .cases import CASES
