@@ -180,6 +180,24 @@ def test_its_bits_are_those_of_the_jit_in_every_recipe(library: Path, tmp_path: 
     same_level((), library, tmp_path)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_levels_agree(name: str, library: Path, fresh: pytest.MonkeyPatch) -> None:
+    """But for the order of long sums, and for what is multiplied and added at once."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 96, 80), dtype=torch.uint8)
+    transforms = eval(RECIPES[name], {"ga": ga, "torch": torch}).transforms
+    told = {}
+    for level in engine.levels():
+        fresh.setattr(engine, "levels", lambda level=level: [level])
+        for known in (engine.built, engine._library):
+            known.cache_clear()
+        engine._found.clear()
+        told[level] = ga.Compose(transforms, seed=3, backend="cpu")(images, ids=range(4), epoch=0).float()
+        assert engine.built().stem == f"engine-{level}"
+    first, *others = told.values()
+    assert all((other - first).abs().max() <= 4e-6 for other in others), "of values up to 3, or equal levels"
+
+
 # --- what is missing --------------------------------------------------------------------------------------------------
 USERS = f"""
 import pathlib, tempfile, importlib.util

@@ -156,7 +156,7 @@ sys.modules["numba"] = sys.modules["llvmlite"] = None
 import torch, gpuaug as ga
 x = torch.arange(4 * 3 * 64 * 48).remainder(251).to(torch.uint8).view(4, 3, 64, 48)
 for make in (ga.presets.imagenet_train, ga.presets.randaugment, ga.presets.autoaugment, ga.presets.timm_train):
-    print(ga.Compose(make(size=32).transforms, seed=0, backend="cpu")(x).shape[2:] == (32, 32))
+    print(ga.Compose(make().transforms, seed=0, backend="cpu")(x).shape[2:] == (224, 224))
 """
 
 
