@@ -147,9 +147,7 @@ class Classify(Task):
             report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
 
     def measure(self, job: Job, run: runs.Run) -> None:
-        n = job.facts["resolved"]["robustness"]
-        if n and not run.path(runs.ROBUSTNESS).exists():
-            corrupted.of_run(job, run, n)
+        corrupted.of_run(job, run, functools.partial(corrupted.of_classifier, job))
 
     def after(self, job: Job, run: runs.Run) -> None:
         evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)

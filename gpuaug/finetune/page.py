@@ -249,8 +249,8 @@ def _robustness(run: Read) -> str:
     rows = []
     for name in names:
         lines = {line["strength"]: line for line in measured["corruptions"] if line["name"] == name}
-        cells = [f"{percent(line['score'])} at {line['words']}" for _, line in sorted(lines.items())]
-        rows.append([name, *cells, *[None] * (5 - len(cells))])
+        found = map(lines.get, range(1, 6))
+        rows.append([name, *(line and f"{percent(line['score'])} at {line['words']}" for line in found)])
     parts.append(table((measured["metric"], *(f"strength {s}" for s in range(1, 6))), rows))
     for one in measured.get("shown", ()):
         rows = [[name, *one[name]] for name in one if name != "text"]
