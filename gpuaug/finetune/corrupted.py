@@ -53,7 +53,7 @@ def decided(
         looks = sum(len(part) for part in every if part is not None)
     n = min(max(int(SHARE * looks / passes), LEAST), MOST, there)
     which, share = f"all {n:,}" if n == there else f"{n:,} of the {there:,}", passes * n / looks
-    least = "; fewer would say nothing, robustness=0 leaves it out" if share > 2 * SHARE else ""
+    least = "; fewer would say nothing, and 0 leaves it out" if share > 2 * SHARE else ""
     return n, [f"robustness: {which} test {noun}s under {passes - 1} corruptions, {share:.0%} more work{least}"]
 
 
