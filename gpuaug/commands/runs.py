@@ -63,9 +63,9 @@ class BestOf:
     out: Path = Path("runs")
     """Where runs lie."""
     metric: str | None = None
-    """Of the test: accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness, of a segmentation IoU, dice or
-    loss, or one of your own (=-NAME where less is better); val_accuracy, val_iou and the like are the validation's. By
-    default accuracy, mAP where a sample may have several labels, or IoU of a segmentation."""
+    """Of the test: accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness, of a segmentation IoU, dice,
+    boundary_iou or loss, or one of your own (=-NAME where less is better); val_accuracy, val_iou and the like are the
+    validation's. By default accuracy, mAP where a sample may have several labels, or IoU of a segmentation."""
     data: str | None = None
     """Only runs with the data of this name."""
     path: Flag = False

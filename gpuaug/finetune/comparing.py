@@ -122,7 +122,7 @@ FIELDS = {
     "IoU": "iou",
     "iou": "iou",
 }
-FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
+FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "boundary_iou", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
 SHARES = (*(name for name in FIELDS if name != "loss"), "robustness")  # are of 0 to 1
 
@@ -148,9 +148,10 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
 
     Args:
         metric: of the test, accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness (the mean over corrupted
-            images), of a segmentation IoU, dice or loss, or a run's own; with val_ in front the validation's, in the
-            epoch whose weights were kept; with a minus in front less is better, as it is of ece and losses anyway. By
-            default accuracy, mAP where a sample may have several labels, and IoU of a segmentation.
+            images), of a segmentation IoU, dice, boundary_iou or loss, or a run's own; with val_ in front the
+            validation's, in the epoch whose weights were kept; with a minus in front less is better, as it is of ece
+            and losses anyway. By default accuracy, mAP where a sample may have several labels, and IoU of a
+            segmentation.
 
     Raises ValueError where no run is left, or none has this metric.
     """

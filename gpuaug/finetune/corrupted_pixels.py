@@ -37,8 +37,7 @@ def measure(
     def evaluated(pipeline: ga.Compose) -> SegmentEvaluation:
         loader = Loader(some, batch_size, pipeline, device=alone.device, workers=workers, max_bad=1.0)
         rows = answers(model, MaskFeed(loader, input.size), alone, input.size, batch_size)
-        found = segmented(rows, one, None, len(classes))
-        return SegmentEvaluation.of(found.confusions.numpy(), found.losses.tolist(), classes)
+        return segmented(rows, one, None, len(classes)).evaluation(classes)
 
     compose = {name: value for name, value in input.compose.items() if name != "seed"}
     every = robustness.pipelines(

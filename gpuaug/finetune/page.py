@@ -194,8 +194,9 @@ def _pixels(run: Read, found: SegmentEvaluation) -> str:
     missing = "There is no pictures/confusion.png in this run's folder."
     parts += ["<h3>What is taken for what, in pixels</h3>", picture(run, "confusion", "confusion", missing, kind)]
     lines = sorted(found.per_class, key=lambda line: (line["iou"] is None, line["iou"] or 0.0))
-    rows = [[line["class"], percent(line["iou"]), percent(line["dice"]), f"{line['pixels']:,}"] for line in lines]
-    parts.append(f"<h3>Each class, the weakest first</h3>\n{table(['class', 'IoU', 'Dice', 'pixels'], rows)}")
+    names, head = ("iou", "dice", "boundary_iou"), ["class", "IoU", "Dice", "boundary IoU", "pixels"]
+    rows = [[line["class"], *(percent(line[name]) for name in names), f"{line['pixels']:,}"] for line in lines]
+    parts.append(f"<h3>Each class, the weakest first</h3>\n{table(head, rows)}")
     return "\n".join(parts)
 
 

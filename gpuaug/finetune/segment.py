@@ -19,7 +19,6 @@ from gpuaug.data.annotated_parts import open_annotated
 from . import corrupted_pixels, feed, feeds, models, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
-from .pixels import SegmentEvaluation
 from .pixels_paired import write_sides
 from .recipes import Recipe
 from .segmented import MaskFeed, Segmented, answers, pixel_loss, segmented
@@ -145,7 +144,7 @@ class Segment(Backboned):
     def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Segmented]:
         rows = answers(model, feed, job.accelerator, job.input.size, job.recipe.batch_size, job.judged)
         found = segmented(rows, job.accelerator, feed, len(self.classes))
-        whole = SegmentEvaluation.of(found.confusions.numpy(), found.losses.tolist(), self.classes)
+        whole = found.evaluation(self.classes)
         scores = {"iou": whole.iou, "loss": whole.loss}
         return scores | ({"dice": whole.dice} if job.best == "dice" else {}), found
 
@@ -153,8 +152,7 @@ class Segment(Backboned):
         """evaluation.json; and each predicted mask as a PNG of classes in predictions/, by the process that made it."""
         run = runs.Run(job.run)
         if job.main:
-            found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
-            run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
+            run.write_json(runs.EVALUATION, predicted.evaluation(self.classes).as_dict(), indent=None)
             write_sides(run, predicted.ids, predicted.confusions)
         write_masks(run, job.parts.test, predicted.masks)
         job.accelerator.wait_for_everyone()  # the main process draws the worst of them all
