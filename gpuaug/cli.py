@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, Union  # of a tuple, which | cannot be
 
@@ -29,7 +31,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command; ``args`` default to the command line. Returns the exit status: 0, 1 where predict could not read
     an image, 2 after one line of error, or 130 after Ctrl-C.
 
-    With GPUAUG_DEBUG set, errors keep their traceback.
+    With GPUAUG_DEBUG set, errors keep their traceback, and warnings the line that they come from.
     """
     try:
         args = sys.argv[1:] if args is None else list(args)
@@ -39,7 +41,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if args[:1] == ["runs"]:
             args = ["runs", *runs.spelt(args[1:])]
         command = tyro.cli(Command, prog="gpuaug", args=args)
-        return run(command)
+        with _warnings_in_one_line(_options(args)):
+            return run(command)
     except (ValueError, Refused, OSError, ModuleNotFoundError) as error:  # OSError: a full disk, no permission
         lacking = isinstance(error, ModuleNotFoundError) and "pip install" not in str(error)  # which names an extra
         if lacking or os.environ.get("GPUAUG_DEBUG"):
@@ -51,6 +54,21 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stopped:
         print(f"gpuaug: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line(options: Sequence[str]) -> Iterator[None]:
+    """A warning is one line on stderr that begins with "warning: ", without the file and the line that it comes from;
+    with GPUAUG_DEBUG set it is as Python has it. ``options``: see :func:`_options`."""
+    before = warnings.formatwarning
+    if not os.environ.get("GPUAUG_DEBUG"):
+        warnings.formatwarning = lambda message, *_, **__: (
+            f"warning: {as_options(' '.join(str(message).split()), options)}\n"
+        )
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _options(args: Sequence[str]) -> list[str]:

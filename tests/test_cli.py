@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,24 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("gpuaug.finetune.finetune", stopped)
     assert main(["finetune"]) == 130
     assert capsys.readouterr().err == f"gpuaug: stopped; go on with: gpuaug resume {tmp_path}\n"
+
+
+def test_a_warning_is_one_line(monkeypatch):
+    """Without the place in the code that it comes from, and with options as a shell has them."""
+    told, before = [], warnings.formatwarning
+
+    def warns(command) -> None:
+        told.append(warnings.formatwarning(UserWarning("2 files were left out\n(max_bad=0.1)"), UserWarning, "a.py", 3))
+        warnings.warn("something", stacklevel=1)
+
+    monkeypatch.setattr("gpuaug.cli.run", warns)
+    with pytest.warns(UserWarning, match="something"):  # others still see it as a warning
+        main(["finetune"])
+    assert told == ["warning: 2 files were left out (--max-bad=0.1)\n"] and warnings.formatwarning is before
+    monkeypatch.setenv("GPUAUG_DEBUG", "1")
+    with pytest.warns(UserWarning, match="something"):
+        main(["finetune"])
+    assert told[1].startswith("a.py:3: UserWarning: 2 files")
 
 
 def test_debug_keeps_the_traceback(monkeypatch):

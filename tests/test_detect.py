@@ -11,6 +11,7 @@ import multiprocessing
 import shutil
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ import gpuaug as ga  # noqa: E402
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import DataError, Parts, Source, coco  # noqa: E402
 from gpuaug.data.annotated import Annotated  # noqa: E402
-from gpuaug.finetune import Config, Run, boxes, detect, detectors, finetune, resume  # noqa: E402
+from gpuaug.finetune import Config, Run, boxes, corrupted_boxes, detect, detectors, finetune, resume  # noqa: E402
 from gpuaug.finetune.boxes import Boxes, DetectEvaluation  # noqa: E402
 from gpuaug.finetune.detectors import Geometry  # noqa: E402
 
@@ -207,11 +208,63 @@ def test_the_surest_candidates_are_what_the_detector_answers(detector):
         torch.testing.assert_close(corners[kept[scores[kept].argmax()]], answer["boxes"][at], atol=1e-3, rtol=0)
 
 
+# --- corrupted images ------------------------------------------------------------------------------------------------
+def test_boxes_of_turned_images_are_those_about_ellipses():
+    """A circle stays one however it is turned; an ellipse of half axes 8 and 4 that is turned by 45 degrees has sides
+    of twice the root of (64 + 16) / 2."""
+    before = Boxes.of([[10, 10, 30, 30], [4, 12, 20, 20]], [0, 1], crowd=[False, True])
+    points = torch.from_numpy(corrupted_boxes.ellipses(before.boxes)).double()
+    assert points.shape == (2, corrupted_boxes.POINTS, 2)
+    same = corrupted_boxes.about(points, before, 64, 64)
+    np.testing.assert_allclose(same.boxes, before.boxes, atol=1e-5)
+    assert same.labels.tolist() == [0, 1] and same.crowd.tolist() == [False, True]
+    turn, middle = torch.tensor([[1.0, 1.0], [-1.0, 1.0]]).double() / 2**0.5, points.mean(1, keepdim=True)
+    turned = corrupted_boxes.about((points - middle) @ turn + middle, before, 64, 64)
+    half = 40**0.5
+    wanted = [[10, 10, 30, 30], [12 - half, 16 - half, 12 + half, 16 + half]]
+    np.testing.assert_allclose(turned.boxes, wanted, atol=0.05)
+    cut = corrupted_boxes.about(points - 12, before, 10, 64)
+    np.testing.assert_allclose(cut.boxes, [[0, 0, 10, 18], [0, 0, 8, 8]], atol=1e-5)
+    assert not len(corrupted_boxes.about(points + 100, before, 64, 64)), "what is outside is not to be found"
+
+
+def test_what_sees_every_disc_bears_turns_and_scales():
+    """Answers read off the pixels: boxes that did not go with their image would not be found."""
+    from scipy.ndimage import find_objects, label
+
+    side, radius, places = 160, 15, [(60, 66), (102, 88)]
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    inside = np.any([(columns - x) ** 2 + (rows - y) ** 2 < radius**2 for x, y in places], 0)
+    images = torch.from_numpy(np.where(inside, 230, 20).astype(np.uint8)).expand(4, 3, side, side).contiguous()
+    corners = np.array([[x - radius, y - radius, x + radius, y + radius] for x, y in places], np.float32)
+    known = [Annotated(Path(f"{i}.png"), corners, [0, 0]) for i in range(4)]
+    source = Source(images, torch.arange(4), classes=("disc",), targets=known)
+
+    def found(some: list[torch.Tensor]) -> list[Boxes]:
+        made = []
+        for image in some:
+            slices = find_objects(label(image.mean(0).numpy() > 0)[0])
+            there = [[x.start, y.start, x.stop, y.stop] for y, x in slices if y.stop - y.start > 4]
+            made.append(Boxes.of(there, [0] * len(there), [1.0] * len(there)))
+        return made
+
+    input = detect.Fitted(side, None, (0.5,) * 3, (0.5,) * 3, "bilinear", torch.float32, {"backend": "cpu"})
+    truths = detect.truths_of(detect.known_of(source))
+    measured, some = corrupted_boxes.measure(found, truths, source, 4, input, 2, 0, torch.device("cpu"))
+    assert len(some) == 4 and measured["clean"]["score"] > 0.9
+    by = {(line["name"], line["strength"]): line["score"] for line in measured["corruptions"]}
+    assert min(by["rotation", strength] for strength in range(1, 6)) > 0.8
+    assert min(by["scale", strength] for strength in range(1, 6)) > 0.65  # at half the size a pixel is a lot
+    none = replace(source, targets=[Annotated(Path(f"{i}.png")) for i in range(4)])
+    with pytest.raises(ValueError, match="robustness=4: none of these images has a box; take more of them"):
+        corrupted_boxes.measure(found, {}, none, 4, input, 2, 0, torch.device("cpu"))
+
+
 # --- runs -------------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def run(rectangles, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs")
-    return finetune(Config(data=str(rectangles), augment="none", epochs=30, out=out, **TINY))
+    return finetune(Config(data=str(rectangles), augment="none", epochs=30, robustness=6, out=out, **TINY))
 
 
 def test_a_small_detector_finds_planted_rectangles(run):
@@ -228,6 +281,21 @@ def test_a_small_detector_finds_planted_rectangles(run):
     page = folder.path("report.html").read_text()
     assert "mAP@50" in page and "What became of the objects" in page
     assert ga.load(run.run).about.details["detector"] == "fcos"
+
+
+def test_a_run_says_how_its_detector_bears_corrupted_images(run):
+    folder = Run(run.run)
+    known = folder.robustness
+    assert known["metric"] == "mAP" and (known["n"], known["of"]) == (6, 8) and len(known["corruptions"]) == 30
+    by = {(line["name"], line["strength"]): line["score"] for line in known["corruptions"]}
+    assert by["rotation", 1] > 0.5 * known["clean"]["score"] > 0.1 and by["noise", 5] < known["clean"]["score"]
+    assert folder.picture("corruptions").is_file() and folder.picture("robustness").is_file()
+    page = folder.path("report.html").read_text()
+    assert "mAP " in page and "on the 6 clean images" in page and "60°" in page
+    assert main(["evaluate", str(run.run), "--robustness", "6", "--device", "cpu", "--workers", "0"]) == 0
+    (made,) = (run.run / "evaluations").iterdir()
+    again = Run(made).robustness
+    assert again["images"] == known["images"] and again["mean"] == pytest.approx(known["mean"], abs=1e-6)
 
 
 def test_answers_are_cocos_json(run, rectangles):
@@ -370,6 +438,7 @@ def test_what_cannot_be_is_refused_in_one_line(rectangles, tmp_path, capsys):
     refused("size=70: a detector wants a multiple of 32, such as 96", size=70)
     refused("resize: the task detect scales the longer side", resize=80)
     refused("compile: a detector's steps", compile=True)
+    refused("robustness must be at least 0", robustness=-1)
     refused("decoder has no effect with task=detect", decoder="fpn")
     refused("label_smoothing has no effect with task=detect", label_smoothing=0.2)
     refused("cannot be the backbone of a detector", model="vit_tiny_patch16_224")

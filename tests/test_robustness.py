@@ -307,7 +307,7 @@ def test_a_run_decides_and_says_so(tmp_path):
     assert run.resolved["robustness"] == run.robustness["n"] == 40
     assert (
         "robustness: 40 of the 51 test images under 30 corruptions, 413% more work; fewer would say nothing, "
-        "robustness=0 leaves it out" in run.resolved["decisions"]
+        "and 0 leaves it out" in run.resolved["decisions"]
     )
     none = Run(finetune(Config(**quick, robustness=0, out=tmp_path), parts=few()).run)
     assert none.robustness is None and "it was not measured" in none.path("report.html").read_text()

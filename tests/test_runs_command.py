@@ -81,6 +81,22 @@ def test_a_list_has_each_run_by_number_with_its_interval(out, capsys):
     assert [line.split()[0] for line in sorted_] == ["2", "10", "1"]
 
 
+def test_a_list_calls_samples_by_their_name(out, capsys):
+    def tasked(name: str, task: str) -> None:
+        path = out / name / "config.json"
+        facts = json.loads(path.read_text())
+        facts["resolved"]["task"] = task
+        path.write_text(json.dumps(facts))
+
+    tasked("001-first", "text")
+    assert "samples/s" in told(capsys, "--out", str(out)).splitlines()[0]
+    tasked("002-second", "text")
+    assert "on the same texts" in (words := told(capsys, "compare", "1", "2", "--out", str(out))) and " texts" in words
+    shutil.rmtree(out / "010-third")
+    assert "texts/s" in told(capsys, "--out", str(out)).splitlines()[0]
+    assert {line["noun"] for line in json.loads(told(capsys, "--json", "--out", str(out)))} == {"text"}
+
+
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_a_list_fits_the_terminal(made, tmp_path, capsys, monkeypatch, width):
     for i in (1, 12):

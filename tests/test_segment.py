@@ -28,7 +28,7 @@ from gpuaug.data.annotated import Annotated  # noqa: E402
 from gpuaug.data.annotated_parts import kind_of, open_annotated  # noqa: E402
 from gpuaug.finetune import Config, Run, comparing, finetune, models, pictures, recipes, runs, segmenters  # noqa: E402
 from gpuaug.finetune.page_comparison import write_comparison  # noqa: E402
-from gpuaug.finetune.pixels import SegmentEvaluation, confusion, dices, ious, mean_of  # noqa: E402
+from gpuaug.finetune.pixels import SegmentEvaluation, boundaries, confusion, dices, ious, mean_of, shares  # noqa: E402
 from gpuaug.finetune.screen import Screen  # noqa: E402
 from gpuaug.finetune.segment import Segment  # noqa: E402
 from gpuaug.finetune.segmented import Segmented, pixel_loss  # noqa: E402
@@ -156,7 +156,8 @@ def test_figures_are_those_of_scikit_learn():
     matrices = np.stack(
         [confusion(torch.from_numpy(a), torch.from_numpy(t), 3).numpy() for a, t in zip(answers, truths, strict=True)]
     )
-    found = SegmentEvaluation.of(matrices, [1.0, 2.0, 3.0, 4.0, 5.0], ("a", "b", "c"))
+    edges = rng.integers(1, 9, (5, 2, 3))
+    found = SegmentEvaluation.of(matrices, [1.0, 2.0, 3.0, 4.0, 5.0], ("a", "b", "c"), edges)
     counted = truths != 255
     t, a = truths[counted], answers[counted]
     assert found.iou == pytest.approx(jaccard_score(t, a, average="macro"))
@@ -166,6 +167,10 @@ def test_figures_are_those_of_scikit_learn():
     one = jaccard_score(truths[1].ravel(), answers[1].ravel(), average="macro")
     assert found.per_image[1] == pytest.approx(one)
     assert found.iou_interval[0] < found.iou < found.iou_interval[1]
+    both, either = edges.sum(0)
+    assert [line["boundary_iou"] for line in found.per_class] == pytest.approx((both / either).tolist())
+    assert found.boundary_iou == pytest.approx((both / either).mean())
+    assert found.boundary_iou_interval[0] < found.boundary_iou < found.boundary_iou_interval[1]
     again = SegmentEvaluation.from_dict(json.loads(json.dumps(found.as_dict())))
     assert again.as_dict() == found.as_dict()
 
@@ -178,7 +183,32 @@ def test_foreground_counts_alone_and_what_is_nowhere_does_not():
     nowhere[:2, :2] = matrix
     assert mean_of(ious(nowhere), ("a", "b", "c")) == pytest.approx((90 / 98 + 2 / 10) / 2)
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        SegmentEvaluation.of(np.zeros((1, 2, 2)), [0.0], FOREGROUND)
+        SegmentEvaluation.of(np.zeros((1, 2, 2)), [0.0], FOREGROUND, np.zeros((1, 2, 2)))
+
+
+def test_boundaries_of_a_square_and_its_neighbour():
+    """Of 100 x 100 pixels 2% of the diagonal are 3: a square of 40 has a boundary of 40 x 40 - 34 x 34. Moved by one
+    pixel both boundaries have in common what lies in both squares, 40 x 39, and inside of neither boundary, 34 x 35."""
+    truth = torch.zeros(100, 100, dtype=torch.long)
+    truth[30:70, 20:60] = 1
+    assert boundaries(truth, truth, 2)[:, 1].tolist() == [444, 444]
+    moved = truth.roll(1, 1)
+    both = 40 * 39 - 34 * 35
+    assert boundaries(moved, truth, 2)[:, 1].tolist() == [both, 2 * 444 - both]
+    assert shares(boundaries(moved, truth, 2).numpy())[1] == pytest.approx(both / (888 - both))
+    assert shares(boundaries(moved, truth, 2).numpy())[1] < ious(confusion(moved, truth, 2).numpy())[1] - 0.2
+    edge = boundaries(torch.zeros_like(truth), torch.zeros_like(truth), 3)
+    assert edge[:, 0].tolist() == [100**2 - 94**2] * 2, "the image's own border is one"
+    assert edge[:, 1:].sum() == 0 and np.isnan(shares(edge.numpy())[1:]).all()
+
+
+def test_pixels_of_no_class_make_no_boundary():
+    truth = torch.ones(100, 100, dtype=torch.long)
+    truth[:, 50:] = 255
+    answers = torch.ones_like(truth)
+    answers[:, 50:] = 0
+    wanted = 100 * 50 - 94 * 47  # above, below, at the left
+    assert boundaries(answers, truth, 2).tolist() == [[0, wanted], [0, wanted]]
 
 
 def test_the_loss_is_cross_entropy_and_dice():

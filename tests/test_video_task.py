@@ -284,6 +284,8 @@ def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "images" / name / "1.png")
+        (tmp_path / "files" / name).mkdir(parents=True)
+        (tmp_path / "files" / name / "1.mp4").write_bytes(b"a film")
     (tmp_path / "single").mkdir()
     write(tmp_path / "single", 4, n=1)
     for one in (tmp_path / "single").rglob("1.png"):
@@ -291,6 +293,7 @@ def test_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
     known = options(tmp_path / "runs")
     wrong = [
         ({"data": str(tmp_path / "images"), "task": "video"}, "folders of images, such as cat/1.png, .*task=classify"),
+        ({"data": str(tmp_path / "files"), "task": "classify"}, "hold clips, no images; task=video learns them"),
         ({"data": str(tmp_path / "single"), "task": "video"}, "each clip has one frame alone"),
         ({"data": str(tmp_path / "nowhere"), "task": "video"}, "no such folder"),
         ({"data": str(folder), "tta": "flip"}, r"tta has no effect with task=video \(a mirror"),

@@ -63,9 +63,9 @@ class BestOf:
     out: Path = Path("runs")
     """Where runs lie."""
     metric: str | None = None
-    """Of the test: accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness, of a segmentation IoU, dice or
-    loss, or one of your own (=-NAME where less is better); val_accuracy, val_iou and the like are the validation's. By
-    default accuracy, mAP where a sample may have several labels, or IoU of a segmentation."""
+    """Of the test: accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness, of a segmentation IoU, dice,
+    boundary_iou or loss, or one of your own (=-NAME where less is better); val_accuracy, val_iou and the like are the
+    validation's. By default accuracy, mAP where a sample may have several labels, or IoU of a segmentation."""
     data: str | None = None
     """Only runs with the data of this name."""
     path: Flag = False
@@ -166,10 +166,12 @@ def listed(lines: Sequence[Summary], cells: int | None) -> str:
     """A table, and below it what there is to say of runs that are not done."""
     metrics = sorted({line.metric for line in lines if line.metric})
     score = f"test {metrics[0]}" if len(metrics) == 1 else "test score"
-    head = ("#", "name", "began", "model", "data", "recipe", "epochs", "state", score, "images/s")
+    nouns = {line.noun for line in lines}
+    speed = f"{nouns.pop() if len(nouns) == 1 else 'sample'}s/s"
+    head = ("#", "name", "began", "model", "data", "recipe", "epochs", "state", score, speed)
     rows = [_row(line, len(metrics) > 1) for line in lines]
-    drop = ["recipe", "data", "model", "images/s", "#", None, "began", "epochs"]
-    text = table(head, rows, right=("#", "epochs", "images/s"), drop=drop, shorten="name", cells=cells)
+    drop = ["recipe", "data", "model", speed, "#", None, "began", "epochs"]
+    text = table(head, rows, right=("#", "epochs", speed), drop=drop, shorten="name", cells=cells)
     notes = [note for line in lines if (note := _note(line))]
     return "\n".join([text, *([""] if notes else []), *notes])
 
@@ -267,9 +269,10 @@ def compared(found: Sequence[Any], cells: int | None) -> str:
     else:
         parts.append("What was different\nNothing: their options and their pipelines are the same.")
     rows, told = comparing.against(found)
-    head = ("", "accuracy (interval of 95%)", "only it", f"only {marks[0]}", "p (McNemar)", "images")
-    title = f"Against {marks[0]}, on the same images; how often one alone of both is right"
-    if comparing.head_of(found) is not comparing.AGAINST:
+    nouns = f"{found[0].noun}s"
+    head = ("", "accuracy (interval of 95%)", "only it", f"only {marks[0]}", "p (McNemar)", nouns)
+    title = f"Against {marks[0]}, on the same {nouns}; how often one alone of both is right"
+    if comparing.of_pixels(found):
         head = ("", *comparing.head_of(found)[1:])
         title = f"Against {marks[0]}, on the same images"
     rows = [(letter[row[0]], *row[1:]) for row in rows]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpuaug.data import Parts, Source, open_parts
+from gpuaug.data import DataError, Parts, Source, open_parts
+from gpuaug.data.clips import are_clips
 from gpuaug.data.folders import part_of
 
 from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs, unused
@@ -46,8 +47,13 @@ class Classify(Task):
         return models.of_weights(config, given.train.size if given else None)
 
     def opened(self, config: Config) -> Parts:
-        """The parts of ``config.data`` as they lie there."""
-        return open_parts(config.data, config.size, val_fraction=0.0)
+        """The parts of ``config.data`` as they lie there. Raises DataError for such without images."""
+        try:
+            return open_parts(config.data, config.size, val_fraction=0.0)
+        except DataError:
+            if not are_clips(config.data):
+                raise
+            raise DataError(f"{config.data}: its class folders hold clips, no images; task=video learns them") from None
 
     def open_parts(self, config: Config) -> tuple[Parts, list[str]]:
         parts, words = with_validation(config, self.opened(config), self.noun)
@@ -147,9 +153,7 @@ class Classify(Task):
             report.write_contact_sheet(path, job.augment, job.parts.train, device, **style)
 
     def measure(self, job: Job, run: runs.Run) -> None:
-        n = job.facts["resolved"]["robustness"]
-        if n and not run.path(runs.ROBUSTNESS).exists():
-            corrupted.of_run(job, run, n)
+        corrupted.of_run(job, run, functools.partial(corrupted.of_classifier, job))
 
     def after(self, job: Job, run: runs.Run) -> None:
         evaluating.write_mistakes(run.picture("mistakes"), run, job.parts.train.classes, job.parts.test)

@@ -37,7 +37,7 @@ class Summary:
         number: 0 of a folder without one. began: ISO 8601, with the machine's time zone.
         epochs: done, of epochs_asked. state: see :class:`gpuaug.finetune.state.State`, or "damaged". reason: of it.
         metric, score, interval: "accuracy", "mAP" or "IoU" of the test images, 0 to 1, with its interval of 95%.
-        images_per_second: in training, mean of the epochs.
+        images_per_second: in training, mean of the epochs. noun: what a sample is: "image", "clip" or "text".
     """
 
     number: int
@@ -56,6 +56,7 @@ class Summary:
     score: float | None = None
     interval: Interval | None = None
     images_per_second: float | None = None
+    noun: str = "image"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -83,7 +84,7 @@ def _asked(run: Run) -> dict[str, Any]:
     for name, value in texts.items():
         if not isinstance(value, str | None):
             raise ValueError(f"{run.path(runs.CONFIG)}: {name} is no text in it; mend it, or start the run again")
-    return texts | {"epochs_asked": _number(known.get("options", {}).get("epochs"))}
+    return texts | {"epochs_asked": _number(known.get("options", {}).get("epochs")), "noun": run.noun}
 
 
 def _came_to(run: Run) -> dict[str, Any]:
@@ -121,7 +122,7 @@ FIELDS = {
     "IoU": "iou",
     "iou": "iou",
 }
-FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "ece", "loss")}
+FIELDS |= {name: name for name in ("top5", "balanced_accuracy", "f1", "dice", "boundary_iou", "ece", "loss")}
 LESS = ("ece", "loss", "val_loss")  # is better
 SHARES = (*(name for name in FIELDS if name != "loss"), "robustness")  # are of 0 to 1
 
@@ -147,9 +148,10 @@ def best(there: Sequence[Run], metric: str | None = None) -> Best:
 
     Args:
         metric: of the test, accuracy, mAP, top5, balanced_accuracy, f1, ece, loss, robustness (the mean over corrupted
-            images), of a segmentation IoU, dice or loss, or a run's own; with val_ in front the validation's, in the
-            epoch whose weights were kept; with a minus in front less is better, as it is of ece and losses anyway. By
-            default accuracy, mAP where a sample may have several labels, and IoU of a segmentation.
+            images), of a segmentation IoU, dice, boundary_iou or loss, or a run's own; with val_ in front the
+            validation's, in the epoch whose weights were kept; with a minus in front less is better, as it is of ece
+            and losses anyway. By default accuracy, mAP where a sample may have several labels, and IoU of a
+            segmentation.
 
     Raises ValueError where no run is left, or none has this metric.
     """
@@ -289,20 +291,25 @@ def differences(found: Sequence[Read]) -> list[tuple]:
     return [(name, *values) for name, values in asked.items() if any(value != values[0] for value in values)]
 
 
-AGAINST = ("run", "accuracy (interval of 95%)", "only it is right", "only the first is", "p (McNemar)", "images")
+AGAINST = ("run", "accuracy (interval of 95%)", "only it is right", "only the first is", "p (McNemar)")
 AGAINST_PIXELS = ("run", "IoU (interval of 95%)", "images it is better on", "worse on", "p (swapped)", "images")
 
 
 def head_of(found: Sequence[Read]) -> tuple[str, ...]:
     """What the columns of :func:`against` are."""
-    return AGAINST_PIXELS if found[0].resolved.get("task") == "segment" else AGAINST
+    return AGAINST_PIXELS if of_pixels(found) else (*AGAINST, f"{found[0].noun}s")
+
+
+def of_pixels(found: Sequence[Read]) -> bool:
+    """Whether runs are compared by the IoU of each image."""
+    return found[0].resolved.get("task") == "segment"
 
 
 def against(found: Sequence[Read]) -> tuple[list[tuple], list[str]]:
     """Each run against the first, on the images that both were tested with: (rows under :func:`head_of`, why others
     have none)."""
     first, rows, told = found[0], [], []
-    if head_of(found) is AGAINST_PIXELS:
+    if of_pixels(found):
         return _against_pixels(found)
     for run in found[1:]:
         both = right(first, run)

@@ -145,7 +145,7 @@ class Config:
     robustness: int | None = None
     """So many test images, the same ones each time, are also turned, scaled, blurred, noisy, pale and compressed, at
     five strengths each. By default as many as cost about a tenth of the training, 40 to 1,000; 0: none, as is the
-    default of segment, whose masks are turned and scaled with them."""
+    default of segment and detect, whose masks and boxes are turned and scaled with them."""
     masks: Literal["auto", "objects", "classes"] = "auto"
     """Of segment: whether the numbers in masks are those of objects, which become foreground, or classes, from 0 on."""
     decoder: str = "unet"

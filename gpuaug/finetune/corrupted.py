@@ -53,7 +53,7 @@ def decided(
         looks = sum(len(part) for part in every if part is not None)
     n = min(max(int(SHARE * looks / passes), LEAST), MOST, there)
     which, share = f"all {n:,}" if n == there else f"{n:,} of the {there:,}", passes * n / looks
-    least = "; fewer would say nothing, robustness=0 leaves it out" if share > 2 * SHARE else ""
+    least = "; fewer would say nothing, and 0 leaves it out" if share > 2 * SHARE else ""
     return n, [f"robustness: {which} test {noun}s under {passes - 1} corruptions, {share:.0%} more work{least}"]
 
 
@@ -133,25 +133,32 @@ def leave(run: runs.Run, measured: dict[str, Any], some: Source, input: Input) -
     robustness.write(run.folder, measured)
 
 
-@torch.no_grad()
-def of_run(job: Job, run: runs.Run, n: int) -> None:
-    """Measure the best weights of a run that is done: each process the same images, so that a model that is shared
-    among them is asked by all at once; one leaves what comes out."""
-    model, tta = job.model, job.config.tta
-    sharing.load(model, load_file(run.path(runs.WEIGHTS)))
-    model.eval()
+def of_run(job: Job, run: runs.Run, measured: Callable[[int, Callable], tuple[dict[str, Any], Source]]) -> None:
+    """Where it was asked for and is not there yet: measure the best weights of a run that is done, each process the
+    same images, so that a model that is shared among them is asked by all at once; one leaves what comes out.
+
+    ``measured``: (how many images, what wraps the passes) -> as :func:`measure`.
+    """
+    n = job.facts["resolved"]["robustness"]
+    if not n or run.path(runs.ROBUSTNESS).exists():
+        return
+    sharing.load(job.model, load_file(run.path(runs.WEIGHTS)))
+    job.model.eval()
+    found, some = measured(n, lambda passes: job.screen.counted(passes, "robustness"))
+    if job.main:
+        leave(run, found, some, job.input)
+    job.screen.say(f"robust   {words(found, job.task.noun)}")
+
+
+def of_classifier(job: Job, n: int, progress: Callable[[Iterable], Iterable]) -> tuple[dict[str, Any], Source]:
+    """As :func:`measure`, of a run's model."""
 
     def answers(x: Tensor) -> Tensor:
-        with job.accelerator.autocast():
-            return answered(model, x, tta).float()
+        with torch.no_grad(), job.accelerator.autocast():
+            return answered(job.model, x, job.config.tta).float()
 
     shared = (job.input, job.config, job.recipe.batch_size, job.accelerator.device)
-    measured, some = measure(
-        answers, job.parts.test, n, *shared, lambda passes: job.screen.counted(passes, "robustness")
-    )
-    if job.main:
-        leave(run, measured, some, job.input)
-    job.screen.say(f"robust   {words(measured, job.task.noun)}")
+    return measure(answers, job.parts.test, n, *shared, progress)
 
 
 def words(measured: dict[str, Any], noun: str = "image") -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 
 import gpuaug as ga
 from gpuaug.data import Loader, Source
 
-from . import robustness, runs, sharing
-from .corrupted import LEFT_OUT, leave, mark, spread, words
+from . import robustness
+from .corrupted import LEFT_OUT, mark, spread
 from .feed import Input
 from .pixels import SegmentEvaluation
 from .segmented import MaskFeed, answers, segmented
 from .testing import Alone
-
-if TYPE_CHECKING:
-    from .opening import Job
 
 
 def measure(
@@ -41,26 +37,13 @@ def measure(
     def evaluated(pipeline: ga.Compose) -> SegmentEvaluation:
         loader = Loader(some, batch_size, pipeline, device=alone.device, workers=workers, max_bad=1.0)
         rows = answers(model, MaskFeed(loader, input.size), alone, input.size, batch_size)
-        found = segmented(rows, one, None, len(classes))
-        return SegmentEvaluation.of(found.confusions.numpy(), found.losses.tolist(), classes)
+        return segmented(rows, one, None, len(classes)).evaluation(classes)
 
     compose = {name: value for name, value in input.compose.items() if name != "seed"}
     every = robustness.pipelines(
-        input.size, input.resize, input.mean, input.std, dtype=input.dtype, interpolation=input.interpolation,
-        whole=True, **compose,
-    )  # fmt: skip
+        input.size, None, input.mean, input.std, dtype=input.dtype, front=input.front, **compose
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", LEFT_OUT)
         found = robustness.collected(list(every), evaluated, progress)
     return found | {"images": mark(some), "of": len(source)}, some
-
-
-def of_run(job: Job, run: runs.Run, n: int) -> None:
-    """As :func:`gpuaug.finetune.corrupted.of_run`, of a segmenter."""
-    model = job.model
-    sharing.load(model, load_file(run.path(runs.WEIGHTS)))
-    shared = (job.input, job.recipe.batch_size, job.config.workers, job.accelerator)
-    measured, some = measure(model, job.parts.test, n, *shared, lambda passes: job.screen.counted(passes, "robustness"))
-    if job.main:
-        leave(run, measured, some, job.input)
-    job.screen.say(f"robust   {words(measured, job.task.noun)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from gpuaug.data import DataError, Parts, Source, header
 from gpuaug.data.annotated_parts import has_polygons, kind_of, open_annotated
 from gpuaug.presets_detection import outside
 
-from . import boxes, detectors, feed, feeds, models, pictures_boxes, runs, sharing
+from . import boxes, corrupted_boxes, detectors, feed, feeds, models, pictures_boxes, runs, sharing
 from .boxes import Boxes, DetectEvaluation
 from .config import AUTO, Config
 from .detectors import Geometry
@@ -45,10 +45,15 @@ class Fitted(Input):
     """What a detector wants: squares in training; in validation and test whole images whose longer side is ``size``,
     which :func:`squares` fills up."""
 
+    @property
+    def front(self) -> list:
+        """What makes whole images ready: the longer side is scaled to ``size``."""
+        return [ga.Resize(None, self.interpolation, max_size=self.size, antialias=True)]
+
     def plain(self) -> ga.Compose:
         """Resize, normalise."""
         normalised = [ga.ToDtype(self.dtype, scale=True), ga.Normalize(self.mean, self.std)]
-        return ga.Compose([self._resize(), *normalised], **self.compose)
+        return ga.Compose([*self.front, *normalised], **self.compose)
 
     def augmented(self, spec: str) -> ga.Compose:
         """The preset ``spec``; where it leaves images as large as they are, behind a resize, in the middle of a square
@@ -56,11 +61,8 @@ class Fitted(Input):
         made = presets.get(spec, size=self.size, mean=self.mean, std=self.std, dtype=self.dtype, **self.compose)
         if presets.crops(spec):
             return made
-        whole = [self._resize(), ga.PadIfNeeded(self.size, outside(self.mean))]
+        whole = [*self.front, ga.PadIfNeeded(self.size, outside(self.mean))]
         return ga.Compose([*whole, *made.transforms, ga.SanitizeBoundingBoxes()], **self.compose)
-
-    def _resize(self) -> ga.Resize:
-        return ga.Resize(None, self.interpolation, max_size=self.size, antialias=True)
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,14 @@ class Detect(Backboned):
             self.known[id(source)] = known_of(source)
         return self.known[id(source)]
 
+    def robustness(self, job: Job, n: int, progress: Callable[[Iterable], Iterable]) -> tuple[dict[str, Any], Source]:
+        def found(images: list[Tensor]) -> list[Boxes]:
+            with job.accelerator.autocast():
+                return found_in(job.model, images, job.input.size)
+
+        part, shared = job.parts.test, (job.recipe.batch_size, job.config.workers, job.accelerator.device)
+        return corrupted_boxes.measure(found, truths_of(self._known(part)), part, n, job.input, *shared, progress)
+
     def write_predictions(self, job: Job, predicted: Detected) -> None:
         """evaluation.json; and what was found, as COCO's JSON with scores."""
         if job.main:
@@ -348,6 +358,11 @@ def known_of(source: Source) -> dict[int, Known]:
     return found
 
 
+def truths_of(known: dict[int, Known]) -> dict[int, Boxes]:
+    """What is there, by the ids of :func:`known_of`."""
+    return {id: one.truth for id, one in known.items()}
+
+
 # --- the model's side -------------------------------------------------------------------------------------------------
 def wanted(targets: Sequence[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """As torchvision's detectors want them: labels from 1 on, no box without area."""
@@ -371,6 +386,14 @@ def mapped(found: dict[str, Tensor], size: tuple[int, int], known: Known) -> Box
     scale = np.array([known.width / size[0], known.height / size[1]] * 2)
     placed = (corners[kept].astype(np.float64) * scale).clip(0, [known.width, known.height] * 2)
     return Boxes.of(placed, labels[kept] - 1, scores[kept])
+
+
+def found_in(model: nn.Module, images: Any, size: int, sizes: Any = None) -> list[Boxes]:
+    """A detector's answers for images [3, h, w] that :class:`Fitted` made, in their pixels; or in those of images of
+    these ``sizes``, (width, height), of which they were made."""
+    x, scaled = squares(images, size)
+    made = zip(model(x), scaled, sizes or scaled, strict=True)
+    return [mapped(one, side, Known(None, *own, "")) for one, side, own in made]
 
 
 @contextlib.contextmanager

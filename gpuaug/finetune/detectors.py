@@ -267,7 +267,7 @@ def candidates(model: nn.Module, x: Tensor) -> Tensor:
     places = model.anchor_generator(ImageList(x[:1], [(height, width)]), maps)[0]
     kind, moves = type(model).__name__, made["bbox_regression"]
     if kind == "FCOS":
-        corners = model.box_coder.decode(moves, places[None].expand(len(x), -1, -1))
+        corners = model.box_coder.decode(moves, places)
         scores = (made["cls_logits"].sigmoid() * made["bbox_ctrness"].sigmoid()).sqrt()[..., 1:]
     else:
         corners = _decoded(moves, places, model.box_coder.weights)

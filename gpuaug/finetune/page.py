@@ -194,8 +194,9 @@ def _pixels(run: Read, found: SegmentEvaluation) -> str:
     missing = "There is no pictures/confusion.png in this run's folder."
     parts += ["<h3>What is taken for what, in pixels</h3>", picture(run, "confusion", "confusion", missing, kind)]
     lines = sorted(found.per_class, key=lambda line: (line["iou"] is None, line["iou"] or 0.0))
-    rows = [[line["class"], percent(line["iou"]), percent(line["dice"]), f"{line['pixels']:,}"] for line in lines]
-    parts.append(f"<h3>Each class, the weakest first</h3>\n{table(['class', 'IoU', 'Dice', 'pixels'], rows)}")
+    names, head = ("iou", "dice", "boundary_iou"), ["class", "IoU", "Dice", "boundary IoU", "pixels"]
+    rows = [[line["class"], *(percent(line[name]) for name in names), f"{line['pixels']:,}"] for line in lines]
+    parts.append(f"<h3>Each class, the weakest first</h3>\n{table(head, rows)}")
     return "\n".join(parts)
 
 
@@ -249,8 +250,8 @@ def _robustness(run: Read) -> str:
     rows = []
     for name in names:
         lines = {line["strength"]: line for line in measured["corruptions"] if line["name"] == name}
-        cells = [f"{percent(line['score'])} at {line['words']}" for _, line in sorted(lines.items())]
-        rows.append([name, *cells, *[None] * (5 - len(cells))])
+        found = map(lines.get, range(1, 6))
+        rows.append([name, *(line and f"{percent(line['score'])} at {line['words']}" for line in found)])
     parts.append(table((measured["metric"], *(f"strength {s}" for s in range(1, 6))), rows))
     for one in measured.get("shown", ()):
         rows = [[name, *one[name]] for name in one if name != "text"]

@@ -59,7 +59,7 @@ def _pairs(runs: Sequence[Read]) -> str:
     if not rows and not told:
         return ""
     parts = [
-        f"<h2>Against {escape(runs[0].name)}, on the same images</h2>",
+        f"<h2>Against {escape(runs[0].name)}, on the same {runs[0].noun}s</h2>",
         table(head_of(runs), rows) if rows else "",
     ]
     return "\n".join(parts + [say(words) for words in told])

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .metrics import RESAMPLES, SEED, Interval, around, percent
 from .semantic import FOREGROUND, IGNORED
 
 LISTED = 5  # classes
+THICKNESS = 0.02  # of a boundary, of the image's diagonal, as Cheng et al. have it
 
 
 def confusion(answers: Tensor, truth: Tensor, classes: int) -> Tensor:
@@ -23,6 +25,29 @@ def confusion(answers: Tensor, truth: Tensor, classes: int) -> Tensor:
     counted = truth != IGNORED
     places = truth[counted].long() * classes + answers[counted].long()
     return torch.bincount(places, minlength=classes * classes).view(classes, classes)
+
+
+def boundaries(answers: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """int64 [2, K] of masks [H, W]: how many pixels of each class lie in the boundary of both, and of one of them at
+    least (Cheng et al., CVPR 2021, "Boundary IoU").
+
+    The boundary of a class are its pixels that are no further than THICKNESS of the diagonal, along rows and columns,
+    from one of another class, or from the outside of the image. Pixels that are 255 in ``truth`` do not count, and make
+    no boundary.
+    """
+    counted, found = truth != IGNORED, torch.zeros(2, classes, dtype=torch.int64, device=truth.device)
+    reach = max(1, round(THICKNESS * float(np.hypot(*truth.shape))))
+    for k in torch.cat([answers[counted], truth[counted]]).unique().tolist():
+        first, second = (_boundary((mask == k) & counted, counted, reach) for mask in (answers, truth))
+        found[0, k], found[1, k] = (first & second).sum(), (first | second).sum()
+    return found
+
+
+def _boundary(inside: Tensor, counted: Tensor, reach: int) -> Tensor:
+    """Pixels of bool [H, W] with one that counts and is not inside, or the outside of the image, so near."""
+    other = F.pad((counted & ~inside)[None].float(), [reach] * 4, value=1.0)
+    rows = F.max_pool2d(other, (1, 2 * reach + 1), 1)
+    return inside & (F.max_pool2d(rows, (2 * reach + 1, 1), 1)[0] > 0)
 
 
 def ious(matrix: np.ndarray) -> np.ndarray:
@@ -37,6 +62,14 @@ def dices(matrix: np.ndarray) -> np.ndarray:
     right, truth, answers = parts_of(matrix)
     with np.errstate(invalid="ignore"):
         return 2 * right / (truth + answers)
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """Boundary IoU of each class, [..., K], of :func:`boundaries` [..., 2, K], or of their sums; NaN of what is
+    nowhere."""
+    counts = np.asarray(counts, np.float64)
+    with np.errstate(invalid="ignore"):
+        return counts[..., 0, :] / counts[..., 1, :]
 
 
 def parts_of(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,8 +94,10 @@ class SegmentEvaluation:
         n: images. pixels: those that count. classes: names. loss: mean over the images.
         iou, dice: means over the classes that are there, of the sum of all images' pixels; of background and foreground
             alone those of foreground.
+        boundary_iou: the same mean of the IoU of boundaries alone, see :func:`boundaries`; large objects whose outlines
+            are coarse have less of it than of IoU.
         accuracy: of pixels. confusion: int64 [K, K] of pixels, rows are true classes.
-        per_class: of each class {"class", "iou", "dice", "pixels"}; None of what is nowhere.
+        per_class: of each class {"class", "iou", "dice", "boundary_iou", "pixels"}; None of what is nowhere.
         per_image: the iou of each image on its own, in the order of the predictions.
     """
 
@@ -74,29 +109,37 @@ class SegmentEvaluation:
     iou_interval: Interval
     dice: float
     dice_interval: Interval
+    boundary_iou: float
+    boundary_iou_interval: Interval
     accuracy: float
     confusion: np.ndarray
     per_class: list[dict]
     per_image: list[float | None]
 
     @classmethod
-    def of(cls, confusions: np.ndarray, losses: Sequence[float], classes: Sequence[str]) -> SegmentEvaluation:
-        """Of confusion matrices int64 [N, K, K] and losses [N]. Raises ValueError for none, or no pixel that counts."""
-        confusions = np.asarray(confusions, np.int64)
+    def of(
+        cls, confusions: np.ndarray, losses: Sequence[float], classes: Sequence[str], edges: np.ndarray
+    ) -> SegmentEvaluation:
+        """Of confusion matrices int64 [N, K, K], losses [N] and :func:`boundaries` int64 [N, 2, K]. Raises ValueError
+        for none, or no pixel that counts."""
+        confusions, edges = np.asarray(confusions, np.int64), np.asarray(edges, np.int64)
         if not len(confusions) or not confusions.sum():
             raise ValueError("no image has a pixel of a class; there is nothing to evaluate")
-        whole, rng = confusions.sum(0), np.random.default_rng(SEED)
+        rng = np.random.default_rng(SEED)
         drawn = rng.multinomial(len(confusions), np.full(len(confusions), 1 / len(confusions)), size=RESAMPLES)
-        resampled = np.tensordot(drawn, confusions, 1)
         found: dict[str, Any] = {}
-        for name, function in (("iou", ious), ("dice", dices)):
-            found[name] = float(mean_of(function(whole), classes))
-            found[f"{name}_interval"] = around(found[name], mean_of(function(resampled), classes))
-        iou, dice = ious(whole), dices(whole)
-        lines = [
-            {"class": str(name), "iou": _number(iou[k]), "dice": _number(dice[k]), "pixels": int(whole[k].sum())}
-            for k, name in enumerate(classes)
-        ]
+        whole, lines = confusions.sum(0), [{"class": str(name)} for name in classes]
+        for name, function, each in (
+            ("iou", ious, confusions), ("dice", dices, confusions), ("boundary_iou", shares, edges),
+        ):  # fmt: skip
+            values = function(each.sum(0))
+            found[name] = float(mean_of(values, classes))
+            resampled = function(np.tensordot(drawn, each, 1))
+            found[f"{name}_interval"] = around(found[name], mean_of(resampled, classes))
+            for line, value in zip(lines, values, strict=True):
+                line[name] = _number(value)
+        for line, row in zip(lines, whole, strict=True):
+            line["pixels"] = int(row.sum())
         each = [_number(value) for value in mean_of(ious(confusions), classes)]
         accuracy = float(np.trace(whole) / whole.sum())
         return cls(
@@ -122,6 +165,7 @@ class SegmentEvaluation:
         return [
             ("IoU", self.iou, self.iou_interval),
             ("Dice", self.dice, self.dice_interval),
+            ("boundary IoU", self.boundary_iou, self.boundary_iou_interval),
             ("pixel accuracy", self.accuracy, None),
         ]
 
@@ -137,7 +181,8 @@ class SegmentEvaluation:
         names = {field.name for field in dataclasses.fields(cls)}
         if odd := sorted(names ^ set(facts)):
             raise ValueError(f"not an evaluation of this version: missing or unknown {', '.join(odd)}; evaluate again")
-        tuples = {name: tuple(facts[name]) for name in ("classes", "iou_interval", "dice_interval")}
+        intervals = ("iou_interval", "dice_interval", "boundary_iou_interval")
+        tuples = {name: tuple(facts[name]) for name in ("classes", *intervals)}
         return cls(**{**facts, **tuples, "confusion": np.array(facts["confusion"], np.int64)})
 
 

@@ -118,23 +118,23 @@ def pipelines(
     names: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
     interpolation: str = "bilinear",
-    whole: bool = False,
+    front: Sequence | None = None,
     **compose: Any,
 ) -> Iterator[tuple[str, int, ga.Compose]]:
     """(name, strength, pipeline), first ("clean", 0, what the model is tested with), then each corruption of ``names``.
 
     Every pipeline scales the shorter side to ``resize`` (``size`` if None), corrupts, cuts out the middle of ``size``
     pixels a side, and ends in ``dtype``, normalised. Call it with ``ids`` and ``epoch=0``, as a Loader's first pass is.
-    ``interpolation``: of the scaling, which is antialiased. ``whole``: images stay whole, and as large as they are
-    where ``resize`` is None; masks move with them, and what lies outside is 255 there.
+    ``interpolation``: of the scaling, which is antialiased. ``front``: ops in the place of it, behind which images stay
+    whole; masks and boxes move with them, and what lies outside is 255 in masks.
     ``compose``: further keywords of Compose (``backend``, ``memory_format``). Raises ValueError for an unknown name.
     """
 
     def pipeline(before: list, framed: list) -> ga.Compose:
         scaled = ga.Resize(size if resize is None else resize, interpolation, antialias=True)
         ops = [scaled, *before, ga.CenterCrop(size), *framed]
-        if whole:
-            ops = [*([] if resize is None else [scaled]), *before, *framed]
+        if front is not None:
+            ops = [*front, *before, *framed]
         return ga.Compose([*ops, ga.ToDtype(dtype, scale=True), ga.Normalize(mean, std)], seed=SEED, **compose)
 
     picked = chosen(names)
@@ -176,10 +176,13 @@ def collected(
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[str, Any]:
     """What :func:`measure` returns, of ``evaluated``: a pipeline to figures that have n, score, score_name and
-    score_interval. ``every``: as :func:`pipelines` gives them."""
+    score_interval, or to None where a corruption leaves nothing to be judged. ``every``: as :func:`pipelines` gives
+    them."""
     lines: list[dict] = []
     for name, strength, pipeline in progress(every):
         found = evaluated(pipeline)
+        if found is None:
+            continue
         score = {"score": found.score, "interval": list(found.score_interval)}
         if name == "clean":
             result = {"metric": found.score_name, "n": found.n, "clean": score}

@@ -205,9 +205,9 @@ class Saved(nn.Module):
     def robustness(
         self, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable] = iter
     ) -> tuple[dict[str, Any], Any]:
-        """(what robustness.json has, of ``n`` samples that :meth:`matched` gave; what :meth:`leave_robustness` wants).
-        Raises ValueError for a task of which it is not measured."""
-        raise ValueError(f"robustness: of the task {self.about.task} it is not measured; leave it out")
+        """(what robustness.json has, of ``n`` samples that :meth:`matched` gave; what :meth:`leave_robustness`
+        wants)."""
+        raise NotImplementedError
 
     def leave(self, run: runs.Run, tested: Tested) -> None:
         """Predictions, figures and pictures of an evaluation, in its folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -17,10 +18,10 @@ from gpuaug.data import DataError, Loader, Source
 from gpuaug.data.known import Targets
 from gpuaug.messages import meant
 
-from . import boxes, detect, detectors, feed, pictures_boxes, runs
+from . import boxes, corrupted_boxes, detect, detectors, feed, pictures_boxes, runs
 from .asking import LEFT_OUT
 from .boxes import Boxes, DetectEvaluation
-from .detect import Detected, Fitted, Known, known_of, mapped, squares
+from .detect import Detected, Fitted, found_in, known_of, truths_of
 from .saved import About, Saved
 from .testing_pixels import _joined, open_part
 
@@ -87,9 +88,7 @@ class Detector(Saved):
     @torch.no_grad()
     def found(self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Boxes]:
         """The answers for images that :meth:`pipeline` made, in the pixels of the images of these (width, height)."""
-        x, scaled = squares(images, self.size)
-        made = zip(self.model(x), scaled, sizes, strict=True)
-        return [mapped(one, size, Known(None, *own, "")) for one, size, own in made]
+        return found_in(self.model, images, self.size, sizes)
 
     def asking(self) -> type[Asked]:
         from .predictions_boxes import Asked
@@ -204,6 +203,22 @@ class Detector(Saved):
         detect.store(run, tested.predicted, tested.evaluation)
         pictures_boxes.write_errors(run.picture("errors"), tested.evaluation)
         pictures_boxes.write_mistakes(run.picture("mistakes"), run, tested.source)
+
+    def robustness(
+        self, source: Source, n: int, how: dict[str, Any], progress: Callable[[Iterable], Iterable] = iter
+    ) -> tuple[dict[str, Any], Source]:
+        from .testing import Alone
+
+        input = self.input(feed.DTYPES[how["precision"]], backend="auto")
+        shared = (input, how["batch_size"], how["workers"], self.device, progress)
+        with Alone(self.device, how["precision"]).autocast():
+            found = functools.partial(found_in, self.model, size=self.size)
+            return corrupted_boxes.measure(found, truths_of(known_of(source)), source, n, *shared)
+
+    def leave_robustness(self, run: runs.Run, measured: dict[str, Any], some: Source) -> None:
+        from . import corrupted
+
+        corrupted.leave(run, measured, some, self.input())
 
     # --- export -------------------------------------------------------------------------------------------------------
     def export(

@@ -144,7 +144,7 @@ class Segmenter(Saved):
             found = segmented(rows, alone, None, len(self.classes))
         if not len(found.ids):
             raise DataError(f"none of {len(source)} images can be read; {loader.report.bad[0]}")
-        evaluation = pixels.SegmentEvaluation.of(found.confusions.numpy(), found.losses.tolist(), self.classes)
+        evaluation = found.evaluation(self.classes)
         known = set(found.ids.tolist())
         there = source.subset([i for i, id in enumerate(source.ids.tolist()) if id in known])
         return Tested(evaluation, found, there, list(loader.report.bad))

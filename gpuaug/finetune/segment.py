@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from gpuaug.data.annotated_parts import open_annotated
 from . import corrupted_pixels, feed, feeds, models, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
-from .pixels import SegmentEvaluation
 from .pixels_paired import write_sides
 from .recipes import Recipe
 from .segmented import MaskFeed, Segmented, answers, pixel_loss, segmented
@@ -38,16 +37,20 @@ USUAL = "segmentation_train"
 class Whole(Input):
     """What a segmenter wants: parts of images at their own scale in training, whole images in validation and test."""
 
+    @property
+    def front(self) -> list:
+        """What makes whole images ready: with ``resize`` the shorter side is scaled to it."""
+        return [] if self.resize is None else [ga.Resize(self.resize, self.interpolation, antialias=True)]
+
     def plain(self) -> ga.Compose:
-        """Normalise; with ``resize`` the shorter side is scaled to it before."""
-        front = [] if self.resize is None else [ga.Resize(self.resize, self.interpolation, antialias=True)]
+        """Normalise, behind :attr:`front`."""
         normalised = [ga.ToDtype(self.dtype, scale=True), ga.Normalize(self.mean, self.std)]
-        return ga.Compose([*front, *normalised], **self.compose)
+        return ga.Compose([*self.front, *normalised], **self.compose)
 
     def augmented(self, spec: str) -> ga.Compose:
         """The preset ``spec``; behind a random crop where it leaves images as large as they are."""
         made = presets.get(spec, size=self.size, mean=self.mean, std=self.std, dtype=self.dtype, **self.compose)
-        front = [] if self.resize is None else [ga.Resize(self.resize, self.interpolation, antialias=True)]
+        front = self.front
         if not presets.crops(spec):
             front += [ga.RandomCrop(self.size, pad_if_needed=True, fill=presets.OPEN)]
         return ga.Compose([*front, *made.transforms], **self.compose)
@@ -141,7 +144,7 @@ class Segment(Backboned):
     def test(self, job: Job, model: nn.Module, feed: Feed) -> tuple[dict[str, float], Segmented]:
         rows = answers(model, feed, job.accelerator, job.input.size, job.recipe.batch_size, job.judged)
         found = segmented(rows, job.accelerator, feed, len(self.classes))
-        whole = SegmentEvaluation.of(found.confusions.numpy(), found.losses.tolist(), self.classes)
+        whole = found.evaluation(self.classes)
         scores = {"iou": whole.iou, "loss": whole.loss}
         return scores | ({"dice": whole.dice} if job.best == "dice" else {}), found
 
@@ -149,8 +152,7 @@ class Segment(Backboned):
         """evaluation.json; and each predicted mask as a PNG of classes in predictions/, by the process that made it."""
         run = runs.Run(job.run)
         if job.main:
-            found = SegmentEvaluation.of(predicted.confusions.numpy(), predicted.losses.tolist(), self.classes)
-            run.write_json(runs.EVALUATION, found.as_dict(), indent=None)
+            run.write_json(runs.EVALUATION, predicted.evaluation(self.classes).as_dict(), indent=None)
             write_sides(run, predicted.ids, predicted.confusions)
         write_masks(run, job.parts.test, predicted.masks)
         job.accelerator.wait_for_everyone()  # the main process draws the worst of them all
@@ -163,13 +165,9 @@ class Segment(Backboned):
     def after(self, job: Job, run: runs.Run) -> None:
         pictures_pixels.write_mistakes(run.picture("mistakes"), run, job.parts.test)
 
-    def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
-        return min(config.robustness or 0, len(parts.test)), []
-
-    def measure(self, job: Job, run: runs.Run) -> None:
-        n = job.facts["resolved"]["robustness"]
-        if n and not run.path(runs.ROBUSTNESS).exists():
-            corrupted_pixels.of_run(job, run, n)
+    def robustness(self, job: Job, n: int, progress: Callable[[Iterable], Iterable]) -> tuple[dict[str, Any], Source]:
+        shared = (job.input, job.recipe.batch_size, job.config.workers, job.accelerator)
+        return corrupted_pixels.measure(job.model, job.parts.test, n, *shared, progress)
 
 
 def write_masks(run: runs.Run, source: Source, masks: dict[int, np.ndarray]) -> None:

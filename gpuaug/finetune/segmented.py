@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from . import segmenters
 from .feed import Feed
-from .pixels import confusion
+from .pixels import SegmentEvaluation, boundaries, confusion
 from .predicting import gathered
 from .semantic import IGNORED
 
@@ -37,14 +37,20 @@ class Segmented:
     """Of all images of a part, in its order, on the host.
 
     Attributes:
-        ids: int64 [N]. confusions: int64 [N, K, K]. losses: float [N].
+        ids: int64 [N]. confusions: int64 [N, K, K]. edges: int64 [N, 2, K], see
+            :func:`gpuaug.finetune.pixels.boundaries`. losses: float [N].
         masks: by id, uint8 [H, W] each, of this process.
     """
 
     ids: Tensor
     confusions: Tensor
+    edges: Tensor
     losses: Tensor
     masks: dict[int, np.ndarray]
+
+    def evaluation(self, classes: Sequence[str]) -> SegmentEvaluation:
+        """Its figures. Raises ValueError for no image, or no pixel that counts."""
+        return SegmentEvaluation.of(self.confusions.numpy(), self.losses.tolist(), classes, self.edges.numpy())
 
 
 def pixel_loss(logits: Tensor, masks: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
@@ -92,7 +98,8 @@ def segmented(rows: Iterable[tuple[int, Tensor, Tensor, Tensor]], accelerator: A
     masks, columns = {}, []
     for id, answer, truth, loss in rows:
         masks[id] = answer.to(torch.uint8).cpu().numpy()
-        columns.append((torch.tensor(id, device=truth.device), confusion(answer, truth, k), loss))
+        counts = confusion(answer, truth, k), boundaries(answer, truth, k)
+        columns.append((torch.tensor(id, device=truth.device), *counts, loss))
     if not columns:
-        return Segmented(torch.zeros(0), torch.zeros(0, k, k), torch.zeros(0), {})
+        return Segmented(torch.zeros(0), torch.zeros(0, k, k), torch.zeros(0, 2, k), torch.zeros(0), {})
     return Segmented(*gathered(accelerator, feed, *(torch.stack(c) for c in zip(*columns, strict=True))), masks)

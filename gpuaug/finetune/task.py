@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gpuaug.data import Parts, Source
 
-from . import feeds, models, runs
+from . import corrupted, feeds, models, runs
 from .config import Config
 from .feed import Feed, Input, side
 from .recipes import Recipe, held_out
@@ -119,11 +119,9 @@ class Task(ABC):
         """The feeds of the three parts, and what was decided for them; ``shared``: see :mod:`gpuaug.finetune.feeds`."""
         return feeds.image_feeds(*shared)
 
+    @abstractmethod
     def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
         """(how many test images are corrupted after the training, what was decided, in words)."""
-        if config.robustness:
-            raise ValueError(f"robustness: of the task {self.name} it is not measured; leave it out")
-        return 0, []
 
     @abstractmethod
     def losses(
@@ -181,6 +179,16 @@ class Backboned(Task):
         side = about.get("size") if config.size is None and about.get("task") == self.name else config.size
         told = f"{self.backbone} {about['model']}: that of the weights"
         return replace(config, model=about["model"], size=side), [told]
+
+    def corrupted(self, config: Config, recipe: Recipe, parts: Parts) -> tuple[int, list[str]]:
+        return min(config.robustness or 0, len(parts.test)), []
+
+    def measure(self, job: Job, run: runs.Run) -> None:
+        corrupted.of_run(job, run, lambda n, progress: self.robustness(job, n, progress))
+
+    @abstractmethod
+    def robustness(self, job: Job, n: int, progress: Callable[[Iterable], Iterable]) -> tuple[dict[str, Any], Source]:
+        """As :func:`gpuaug.finetune.corrupted.measure`, of a run's model and ``n`` test images."""
 
     def card(self, config: Config, model: nn.Module | None) -> models.ModelCard:
         if model is not None and "mean" not in (getattr(model, "pretrained_cfg", None) or {}):
