@@ -49,7 +49,7 @@ BASE = {
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-    """The network makes features of an image once, in whatever run: they hang on nothing else. Runs leave no report."""
+    """The network makes features of an image once, in whatever run: they hang on it alone. Runs draw no pictures."""
     known: dict[tuple[str, int], torch.Tensor] = {}
 
     def features(model, images: Feed, accelerator, tta, function) -> Predicted:
@@ -62,7 +62,8 @@ def remembered() -> Iterator[None]:
             known.update({(name, id): row for id, row in zip(made.ids.tolist(), made.outputs, strict=True)})
         return Predicted(source.ids, source.labels, torch.stack([known[name, id] for id in ids]))
 
-    with mock.patch.object(feeds, "predict", features), mock.patch.object(report, "after", lambda job: None):
+    left = {name: lambda job: None for name in ("before", "after")}
+    with mock.patch.object(feeds, "predict", features), mock.patch.multiple(report, **left):
         yield
 
 
