@@ -92,6 +92,11 @@ CASES = [
     ({"recipe": "probe", "frozen_bn": True}, (), rf"frozen_bn has no effect with recipe=probe \({ALONE}\)"),
     ({"recipe": "probe", "dropout": 0.5}, (), rf"dropout has no effect with recipe=probe \({ALONE}\)"),
     ({"recipe": "probe", "drop_path": 0.5}, (), rf"drop_path has no effect with recipe=probe \({ALONE}\)"),
+    (
+        {"recipe": "probe", "task": "text", "feature_augment": "mix"}, (),
+        "feature_augment has no effect with another task than classify",
+    ),
+    ({"feature_augment": "noise:strength=1"}, (), "feature_augment has no effect with another recipe than probe"),
     ({"freeze": "backbone", "layer_decay": 0.7}, (), "layer_decay has no effect with freeze=backbone"),
     ({"freeze": "backbone", "head_epochs": 2}, (), "head_epochs has no effect with freeze=backbone"),
     ({"freeze": "backbone", "frozen_bn": True}, (), "frozen_bn has no effect with freeze=backbone"),

@@ -1,4 +1,4 @@
-"""What benchmarks/finetuning.py makes of its runs: the draw of a few samples, the table, what is repeated."""
+"""What benchmarks/finetuning.py and feature_augment.py make of their runs: the draw of samples, tables, repetition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 for needed in ("accelerate", "sklearn", "timm", "torchvision"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
-from gpuaug.benchmarks import finetuning  # noqa: E402
+from gpuaug.benchmarks import feature_augment, finetuning  # noqa: E402
 from gpuaug.data import digits  # noqa: E402
 
 
@@ -62,3 +62,40 @@ def test_runs_with_other_options_than_todays_are_made_again(tmp_path):
     finetuning.write(tmp_path / "a.json", "cifar", runs)
     assert finetuning.kept(tmp_path / "a.json", "cifar") == [runs[0], runs[2]]
     assert finetuning.kept(tmp_path / "b.json", "cifar") == []
+
+
+def test_feature_augment_pairs_arms_by_seed(tmp_path):
+    def line(arm: str, seed: int, accuracy: float) -> dict:
+        return {"data": "cifar10", "each": 5, "arm": arm, "seed": seed, "accuracy": accuracy}
+
+    runs = [line("none", seed, 0.5 + 0.1 * seed) for seed in range(3)]
+    runs += [line("mix", seed, 0.5 + 0.1 * seed + gain) for seed, gain in enumerate((0.01, 0.02, 0.03))]
+    none, mix = feature_augment.rows(runs)
+    assert (none["arm"], none["accuracy"], mix["seeds"]) == ("none", pytest.approx(0.6), 3) and "interval" not in none
+    assert mix["difference"] == pytest.approx(2)
+    half = 4.302653 / math.sqrt(3)  # Student's t of 2 degrees of freedom; the deviation is 1
+    assert mix["interval"] == pytest.approx([2 - half, 2 + half], abs=1e-4)
+    assert feature_augment.told(mix).endswith("62.0%  +2.0 (-0.5 to +4.5)")
+    feature_augment.write(tmp_path / "a.json", [line("mix", 0, 0.5)])
+    assert "difference" not in json.loads((tmp_path / "a.json").read_text())["rows"][0]
+
+
+def test_feature_augment_makes_features_of_an_image_once(monkeypatch, tmp_path):
+    source, made = digits(16), []
+    parts = feature_augment.Parts("digits", source.subset(range(400)), None, source.subset(range(400, 440)))
+    monkeypatch.setitem(feature_augment.SIZES, "digits", 16)
+    monkeypatch.setattr(feature_augment, "BASE", feature_augment.BASE | {"model": "test_resnet", "weights": None})
+    predict = feature_augment.predict
+
+    def noted(*arguments):
+        found = predict(*arguments)
+        made.append(len(found.ids))
+        return found
+
+    monkeypatch.setattr(feature_augment, "predict", noted)
+    with feature_augment.remembered():
+        found = [feature_augment.measured("digits", parts, "none", 5, 0, tmp_path) for _ in range(2)]
+    assert made == [50, 40]
+    monkeypatch.setattr(feature_augment.report, "after", lambda job: None)
+    plain = feature_augment.measured("digits", parts, "none", 5, 0, tmp_path)
+    assert found[0]["accuracy"] == found[1]["accuracy"] == plain["accuracy"] and made == [50, 40]

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import runs
+from . import models, runs, shapes
 from .config import Config
 
 CHUNK = 1 << 24
@@ -118,9 +118,11 @@ class Begun:
         path = self.run / runs.START
         if digest(path) != self.known["start"]:
             raise ValueError(f"{path}: damaged, or removed, and the run goes on from it; start the run again")
+        if told := self.known.get("details", {}).get(shapes.TOLD):
+            models.reshape(model, told)
         state, own = load_file(path), model.state_dict()
-        shapes, others = ({k: v.shape for k, v in one.items()} for one in (state, own))
-        other = sorted(k for k in shapes.keys() | others.keys() if shapes.get(k) != others.get(k))
+        ours, others = ({k: v.shape for k, v in one.items()} for one in (state, own))
+        other = sorted(k for k in ours.keys() | others.keys() if ours.get(k) != others.get(k))
         if other:
             raise ValueError(
                 f"model {name}: no longer the one that {self.run} began with; {len(other)} tensors differ: "

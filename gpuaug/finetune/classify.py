@@ -15,7 +15,7 @@ from gpuaug.data import DataError, Parts, Source, open_parts
 from gpuaug.data.clips import are_clips
 from gpuaug.data.folders import part_of
 
-from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs, unused
+from . import corrupted, evaluating, feed, feeds, metrics, models, report, runs, shapes, unused
 from .config import Config
 from .predicting import Predicted, predict
 from .recipes import Recipe
@@ -85,6 +85,10 @@ class Classify(Task):
         rates = {"dropout": config.dropout, "drop_path": config.drop_path}
         model, origin = models.build(config.model, len(classes), config.weights, input.size, classes=classes, **rates)
         return model, config.model, origin
+
+    def details(self, config: Config, model: nn.Module, parts: Parts) -> dict[str, Any]:
+        told = shapes.of(model)
+        return {} if told is None else {shapes.TOLD: told}
 
     def check_model(self, model: nn.Module, name: str, parts: Parts, input: Input, accelerator: Accelerator) -> None:
         check_logits(model, name, input.size, 2, (len(parts.train.classes),), accelerator, "another size")

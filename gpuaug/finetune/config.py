@@ -63,6 +63,10 @@ class Config:
     class of one. auto: by successive halving the run chooses, on the validation part, one of a dozen presets and
     strengths for such data; of classify alone. Of text none, text_light (by default), text_medium, text_strong, or
     rates: deletion=0.1,swap=(0, 0.2)."""
+    feature_augment: str = "none"
+    """Of the recipe probe and classify: what its classifier sees in place of the same features each epoch. autoencoder:
+    new ones by class, of a small variational one; mix: in pairs, with their labels; noise: of each class's spread. With
+    arguments if need be: autoencoder:share=0.5, mix:alpha=1, noise:strength=0.5."""
     auto_budget: float | None = None
     """What augment=auto may take for its search, in multiples of the run's own batches. By default 3, or 9 where there
     are so few images that three folds judge, and more where a run has fewer than 80 batches."""

@@ -143,12 +143,21 @@ class Features:
 
     Args:
         x: [N, ...]. labels, ids: [N]. All on one device.
+        augment: what makes other (x, labels) of those of a batch: of (x, labels, ids, epoch).
     """
 
     waited = 0.0
 
-    def __init__(self, x: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, batch_size: int, **order: Any):
-        self.x, self.labels, self.ids, self.batch_size = x, labels, ids, batch_size
+    def __init__(
+        self,
+        x: torch.Tensor,
+        labels: torch.Tensor,
+        ids: torch.Tensor,
+        batch_size: int,
+        augment: Callable | None = None,
+        **order: Any,
+    ):
+        self.x, self.labels, self.ids, self.batch_size, self.augment = x, labels, ids, batch_size, augment
         self.loader = Loader(Source(range(len(x)), ids.cpu()), batch_size, **order)  # its order alone
         self.epoch = self.position = 0
 
@@ -161,7 +170,8 @@ class Features:
         for at in range(0, len(order) - (size - 1 if self.loader.drop_last else 0), size):
             some = order[at : at + size]
             self.position += len(some) * self.loader.world
-            yield self.x[some], self.labels[some], self.ids[some]
+            x, labels, ids = self.x[some], self.labels[some], self.ids[some]
+            yield *((x, labels) if self.augment is None else self.augment(x, labels, ids, self.epoch)), ids
         self.epoch, self.position = self.epoch + 1, 0
 
     def set_epoch(self, epoch: int) -> None:

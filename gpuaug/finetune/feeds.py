@@ -13,7 +13,7 @@ from os import PathLike
 import gpuaug as ga
 from gpuaug.data import DataError, Loader, Parts, Source, header
 
-from . import feed, models
+from . import features, feed, models
 from .config import Config
 from .feed import Features, Feed
 from .predicting import predict
@@ -118,6 +118,7 @@ def probe_feeds(
     model, config, recipe, parts, input, augment, accelerator, screen, kind=None, what="images"
 ) -> tuple[list[Features | None], list[str]]:
     """Feeds of features, which the model makes of every image once; ``kind``, ``what``: see :func:`image_feeds`."""
+    features.parse(config.feature_augment)  # before the model looks at every image
     if config.balance == "sampling":
         feed.check_balance(parts.train)
     once = replace(config, balance="no")
@@ -130,14 +131,18 @@ def probe_feeds(
             found.append(None)
             continue
         screen.say(f"features {len(images.loader.source):,} {name} {what} go through the model once")
-        with models.backbone(model) as features:
-            made = predict(model, images, accelerator, "none" if name == "train" else config.tta, features)
+        with models.backbone(model) as made_of:
+            made = predict(model, images, accelerator, "none" if name == "train" else config.tta, made_of)
         ids, labels, x = made.ids, made.labels, made.outputs
         if name == "train" and config.balance == "sampling":
             many = feed.balanced(Source(range(len(ids)), ids, labels, parts.train.classes), config.seed)
             ids, labels, x = many.ids, many.labels, x[list(many.items)]
         inputs = [value.to(device) for value in (x, labels, ids)]
-        found.append(Features(*inputs, recipe.batch_size, shuffle=name == "train", **order))
+        changed = None
+        if name == "train":
+            changed = features.opened(config.feature_augment, *inputs[:2], parts.train.classes, config.seed)
+        found.append(Features(*inputs, recipe.batch_size, changed, shuffle=name == "train", **order))
     told = [words for words in told if "unreadable" in words]
     numbers = found[0].x[0].numel()
-    return found, [*told, f"features of {numbers} numbers, computed once and kept in memory; {what} as they are"]
+    told.append(f"features of {numbers} numbers, computed once and kept in memory; {what} as they are")
+    return found, told if found[0].augment is None else [*told, f"training features {found[0].augment.words}"]

@@ -7,7 +7,7 @@ import difflib
 import functools
 import importlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 import gpuaug as ga
 
+from . import shapes
 from .config import Config
 
 NEW = "new classifier"
@@ -390,6 +391,7 @@ def fill(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None)
     from safetensors.torch import load_file
 
     about = said(path)
+    reshape(model, about.get("details", {}).get(shapes.TOLD))
     state, own = load_file(path), model.state_dict()
     rows = tuple(f"{last}." if last else "" for last in _last_layers(model))
     new, words = _fit_head(state, own, rows, about.get("classes"), classes)
@@ -406,7 +408,13 @@ def fill(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None)
     model.load_state_dict(state, strict=False)
     if new:
         _from_zero(model)
-    return f"weights of {path.name}{words}"
+    return f"weights of {path.name}{words}" + ", a pruned network" * (shapes.of(model) is not None)
+
+
+def reshape(model: nn.Module, told: Mapping[str, Any] | None) -> None:
+    """Make a pruned network of one as it is built, whose classifier keeps its classes; see `shapes.reshape`."""
+    rows = [f"{name}.{part}" for name, layer in _last_layers(model).items() for part in layer.state_dict()]
+    shapes.reshape(model, told, rows)
 
 
 def _fit_head(

@@ -54,6 +54,10 @@ def _recipe(asked: Asked) -> bool:
     return asked.recipe.name == "probe"
 
 
+def _no_probe(asked: Asked) -> bool:
+    return not _recipe(asked)
+
+
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
 DETECT, SEGMENT, TEXT, VIDEO = "task=detect", "task=segment", "task=text", "task=video"
 HEADLESS = ("segment", "detect", "video")  # their classifier has no dropout in front of it
@@ -129,6 +133,8 @@ RULES = (
     Rule("frozen_bn", PROBE, HEAD, _recipe),
     Rule("dropout", PROBE, HEAD, _recipe),
     Rule("drop_path", PROBE, HEAD, _recipe),
+    Rule("feature_augment", "another task than classify", "", _other("classify")),
+    Rule("feature_augment", "another recipe than probe", "of it features are computed once", _no_probe),
     # who learns
     Rule("layer_decay", FROZEN, "only the classifier learns", backbone),
     Rule("head_epochs", FROZEN, "only the classifier learns", backbone),
