@@ -255,6 +255,8 @@ def segmentation_train(
     flip: float = 0.5,
     vertical_flip: float = 0.0,
     color_jitter: float | Sequence[float] | None = 0.2,
+    grayscale: float = 0.0,
+    invert: float = 0.0,
     interpolation: str = "bilinear",
     dtype: torch.dtype = torch.float32,
     mean: Sequence[float] = ga.IMAGENET_MEAN,
@@ -265,8 +267,9 @@ def segmentation_train(
     (``SegmentationPresetTrain``), but for the scale, which is of the pixels and not of the image's side.
 
     ``size``: side of the output in pixels. ``scale``: range of the magnification. ``degrees``: of a rotation to either
-    side. ``flip``, ``vertical_flip``: probabilities. ``color_jitter``: as :func:`imagenet_train` takes it. What small
-    images and rotations leave open is 0 in the image and 255 in masks.
+    side. ``flip``, ``vertical_flip``, ``grayscale``, ``invert``: probabilities; the last two where colour, or bright on
+    dark, tells nothing, as between microscopes. ``color_jitter``: as :func:`imagenet_train` takes it. What small images
+    and rotations leave open is 0 in the image, in front of colour, and 255 in masks.
     """
     outer = math.ceil(size / min(scale[0], 1.0))
     ops = [
@@ -276,7 +279,9 @@ def segmentation_train(
         ga.RandomHorizontalFlip(flip),
         ga.RandomVerticalFlip(vertical_flip),
     ]
-    return _finish([*ops, *jittered("segmentation_train", color_jitter)], dtype, mean, std, compose)
+    ops += jittered("segmentation_train", color_jitter)
+    ops += [ga.RandomGrayscale(grayscale)] * (grayscale > 0) + [ga.RandomInvert(invert)] * (invert > 0)
+    return _finish(ops, dtype, mean, std, compose)
 
 
 @_preset()

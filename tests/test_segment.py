@@ -148,6 +148,17 @@ def test_resident_images_of_one_size_keep_what_is_beside_them(tmp_path, kind):
         assert torch.equal(streamed[-1], resident[-1])
 
 
+def test_the_preset_makes_images_grey_and_negative_where_asked_to():
+    given = dict(scale=(1.0, 1.0), flip=0.0, color_jitter=None, mean=(0.0,) * 3, std=(1.0,) * 3)
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = presets.segmentation_train(8, grayscale=1.0, invert=1.0, **given)(x)
+    grey = (x * torch.tensor([0.2989, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    assert torch.allclose(found, (1 - grey).expand(-1, 3, -1, -1), atol=1e-5)
+    assert len(presets.segmentation_train(8, **given).transforms) + 2 == len(
+        presets.segmentation_train(8, grayscale=0.1, invert=0.1, **given).transforms
+    )
+
+
 # --- figures ----------------------------------------------------------------------------------------------------------
 def test_figures_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
