@@ -2,8 +2,8 @@
 
     python -m benchmarks.first_calls [--out FILE.json]
 
-Each pipeline has fresh processes of its own, of which the median counts, in milliseconds: the first call after torch was
-imported, gpuaug's import in it, and the second call. Numba and llvmlite cannot be imported there.
+Each pipeline has fresh processes of its own, of which the median counts, in milliseconds: gpuaug's import, after torch's,
+the first call, and the second. Numba and llvmlite cannot be imported there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PIPELINES = {  # what is called with `x`, uint8 [16, 3, 256, 256]
     "RandAugment": "ga.presets.randaugment()",
     "AutoAugment": "ga.presets.autoaugment()",
     "timm string": "ga.presets.timm_train(auto_augment='rand-m9-mstd0.5-inc1', re_prob=0.25)",
-    "affine bf16": "ga.Compose([ga.RandomAffine(30, interpolation='bilinear'), ga.ToDtype(torch.bfloat16, scale=True)])",
+    "affine bf16": "ga.Compose([ga.RandomAffine(30, interpolation='bilinear'), ga.ToDtype(torch.bfloat16, True)])",
     "MixUp": "ga.Compose([*ga.presets.imagenet_train().transforms, ga.MixUp(num_classes=10)])",
     "JPEG": "ga.Compose([ga.JPEG((30, 80))])",
     "boxes": "ga.Compose([ga.RandomAffine(30, scale=(0.8, 1.2))])",
