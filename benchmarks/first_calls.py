@@ -2,8 +2,8 @@
 
     python -m benchmarks.first_calls [--out FILE.json]
 
-Each pipeline has fresh processes of its own, of which the median counts, in milliseconds: gpuaug's import, after torch's,
-the first call, and the second. Numba and llvmlite cannot be imported there.
+Each pipeline has fresh processes of its own, of which the median counts, in milliseconds: gpuaug's import, the first
+call, and the second. Numba and llvmlite cannot be imported there.
 """
 
 from __future__ import annotations
