@@ -33,12 +33,17 @@ demo: setup
 # machine without a GPU has an invocation of its own. The interpreter is slow: it gets the judges of every op.
 INTERPRETED := tests/interpreter $(addprefix tests/test_,$(addsuffix .py,parity rows random_pipelines noise policies user_op compiling))
 
+# What the CPU engine is where it is not built: on these as well.
+COMPILED := tests/test_cpu.py $(addprefix tests/test_cpu_,$(addsuffix .py,calls memory steps))
+
 test: TESTS := not slow
 test-slow: TESTS := slow
 test test-slow: engine
 	@status=0; \
 	echo "Triton backend, interpreted:"; \
 	TRITON_INTERPRET=1 $(PYTEST) -m "$(TESTS)" $(INTERPRETED) -k "triton or interpreter" || status=1; \
+	echo "CPU backend, compiled as it is needed:"; \
+	GPUAUG_ENGINE=jit $(PYTEST) -m "$(TESTS)" $(COMPILED) || status=1; \
 	echo "Everything else:"; \
 	$(PYTEST) -m "$(TESTS)" tests || status=1; \
 	exit $$status
