@@ -360,6 +360,7 @@ def test_the_screen_and_json(few, tmp_path, capsys):
     [
         ({"layer_decay": 1.5}, r"layer_decay must be in \(0, 1\], got 1.5"),
         ({"ema": 1.0}, r"ema must be in \[0, 1\), got 1"),
+        ({"swa": 1.0}, r"swa must be in \[0, 1\), got 1"),
         ({"mixup": math.nan}, "mixup must be finite"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"quiet": True, "json": True}, "quiet and json cannot be asked for together"),

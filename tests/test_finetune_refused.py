@@ -101,6 +101,8 @@ CASES = [
     ({"freeze": "backbone", "head_epochs": 2}, (), "head_epochs has no effect with freeze=backbone"),
     ({"freeze": "backbone", "frozen_bn": True}, (), "frozen_bn has no effect with freeze=backbone"),
     ({"schedule": "onecycle", "warmup_epochs": 1.0}, (), "warmup_epochs has no effect with schedule=onecycle"),
+    ({"recipe": "probe", "teacher": ("1",)}, (), rf"teacher has no effect with recipe=probe \({ONCE}\)"),
+    ({"swa": 0.5, "ema": 0.9}, (), r"swa has no effect with ema \(one average is kept\)"),
     ({"plateau_patience": 5}, (), "plateau_patience has no effect with another schedule than plateau"),
     ({"patience": 20, "epochs": 20}, (), "patience has no effect with as many epochs or fewer"),
     ({"best": "f1"}, {"no validation"}, r"best has no effect with no validation part \(the last weights are kept\)"),
@@ -128,7 +130,8 @@ GIVEN = {  # of each option a value that is not its default
     "mean": (0.1,) * 3, "std": (0.1,) * 3, "channels_last": True, "masks": "objects", "decoder": "fpn", "workers": 5,
     "detector": "ssdlite", "resident": True, "cache": Path("c"), "max_bad": 0.5, "frozen_bn": True, "stride": 3,
     "label_smoothing": 0.1, "text_column": "t", "label_column": "l", "max_tokens": 64, "vocab_size": 999, "frames": 4,
-    "clips_per_video": 2, "pooling": "max", "metrics=": None,
+    "clips_per_video": 2, "pooling": "max", "metrics=": None, "swa": 0.25, "teacher": "3",
+    "distill_temperature": 4.0, "distill_weight": 0.9, "distill_features": True,
 }  # fmt: skip
 TRIED = {(words.split(" has no")[0], words.split(" with ")[1].split(r" \(")[0]) for *_, words in CASES}
 REST = [rule for rule in unused.RULES if (rule.option, rule.beside) not in TRIED]

@@ -39,6 +39,7 @@ OPTIONS = {
     "plateau, balanced, streamed": {
         "schedule": "plateau", "plateau_patience": 1, "lr": 0.01, "balance": "sampling", "resident": False, "workers": 2
     },
+    "averaged at its end": {"swa": 0.7, "dropout": 0.3},
     "probe": {"recipe": "probe", "epochs": 6, "optimizer": "lion", "lr": 1e-3},
 }  # fmt: skip
 

@@ -22,8 +22,9 @@ class Evaluate:
     Prints every figure with its interval of 95%, and leaves a folder in RUN/evaluations with a report.html.
     """
 
-    run: Annotated[str, tyro.conf.Positional]
-    """Its folder, or its name or number in --out; or a .safetensors file that it wrote."""
+    run: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """Its folder, or its name or number in --out; or a .safetensors file that it wrote. Several runs of image
+    classification: their ensemble, whose probabilities are the mean of theirs, which becomes a run of its own."""
     data: str | None = None
     """What such a run takes: a folder of class folders, or one with train/, val/ or test/ in it; a .csv, .jsonl or
     .parquet file. By default the run's own."""
@@ -52,15 +53,19 @@ def run(command: Evaluate) -> None:
     """Evaluate."""
     from tqdm.auto import tqdm
 
+    from gpuaug.finetune import ensembles
     from gpuaug.finetune.evaluations import Asked, evaluate
     from gpuaug.finetune.runs import dumped
 
-    asked = Asked(**{name: value for name, value in vars(command).items() if name != "json"})
+    if not command.run:
+        raise ValueError("evaluate: name a run, or several; gpuaug runs lists them")
+    options = {name: value for name, value in vars(command).items() if name != "json"}
+    asked = Asked(**options | {"run": command.run[0]})
 
     def bar(steps: Iterable, words: str) -> Iterable:
         return tqdm(steps, words, leave=False, disable=True if command.json else None, dynamic_ncols=True)
 
-    made = evaluate(asked, bar)
+    made = evaluate(asked, bar) if len(command.run) == 1 else ensembles.evaluate(command.run, asked, bar)
     print(dumped(made.as_dict()) if command.json else words(made))
 
 

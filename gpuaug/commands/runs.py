@@ -1,4 +1,4 @@
-"""``gpuaug runs``: what there is, beside each other, the best, and away with the rest."""
+"""``gpuaug runs``: what there is, beside each other, the best, several as one, and away with the rest."""
 
 from __future__ import annotations
 
@@ -87,14 +87,34 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Soup:
+    """Make one model of several runs of one model on one data set: the mean of their weights, as a new run.
+
+    Of image classification. Batch norms get new statistics, of the training images.
+    """
+
+    runs: Names
+    """Names or numbers in --out, or folders."""
+    out: Path = Path("runs")
+    """Where runs lie, and the new one will."""
+    greedy: Flag = False
+    """Take one after the other, the best on the held-out part first, and leave out what makes it worse there."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps, ..."""
+    workers: int = 2
+    """Threads that decode images."""
+
+
+@dataclass(frozen=True)
 class Runs:
-    """List, compare and delete runs, and find the best."""
+    """List, compare, average and delete runs, and find the best."""
 
     do: Annotated[
         Union[  # noqa: UP007
             Annotated[List, tyro.conf.subcommand("list")],
             Annotated[Compare, tyro.conf.subcommand("compare")],
             Annotated[BestOf, tyro.conf.subcommand("best")],
+            Annotated[Soup, tyro.conf.subcommand("soup")],
             Annotated[Delete, tyro.conf.subcommand("delete")],
         ],
         tyro.conf.arg(name=""),
@@ -342,6 +362,38 @@ def _print_path(path: Path) -> None:
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
 
+# --- soup -------------------------------------------------------------------------------------------------------------
+def soup(command: Soup) -> None:
+    """Make a soup, and say what it came to."""
+    from tqdm.auto import tqdm
+
+    from gpuaug.finetune import soups
+
+    if command.workers < 0:
+        raise ValueError(f"workers must be at least 0, got {command.workers}")
+    options = {"greedy": command.greedy, "device": command.device, "workers": command.workers}
+    made = soups.soup(
+        command.runs, command.out, **options, bar=lambda steps, words: tqdm(steps, words, leave=False, disable=None)
+    )
+    print(souped(made, columns()))
+
+
+def souped(made: Any, cells: int | None) -> str:
+    """What went in, and what came out."""
+    from gpuaug.finetune.metrics import percent
+    from gpuaug.finetune.runs import Run
+
+    run = Run(made.folder)
+    names = [name for name in run.members[0] if name not in ("weights", "model", "recipe")]
+    head = [name.replace("_", " ") for name in names]
+    rows = [[percent(v) if "accuracy" in k else v for k, v in one.items() if k in names] for one in run.members]
+    line = {**run.event("after"), "run": run.name}
+    rows.append(["–" if line.get(k) is None else percent(line[k]) if "accuracy" in k else line[k] for k in names])
+    lines = [filled(words, cells) for words in run.resolved["decisions"]]
+    text = table(head, rows, right=head[1:], shorten="run", cells=cells)
+    return "\n".join([*lines, "", text, "", f"wrote {plain(made.folder)}"])
+
+
 # --- delete -----------------------------------------------------------------------------------------------------------
 def delete(command: Delete) -> None:
     """Delete what was named, once that is confirmed. Nothing is deleted where one of them may not be."""
@@ -399,5 +451,6 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "list": (List, list_runs),
     "compare": (Compare, compare),
     "best": (BestOf, best),
+    "soup": (Soup, soup),
     "delete": (Delete, delete),
 }

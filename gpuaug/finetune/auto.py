@@ -319,7 +319,7 @@ class Search:
 
 def quiet(job: Job) -> Job:
     """A job that writes and shows nothing."""
-    config = replace(job.config, keep=0, checkpoint_steps=0, compile=False, quiet=True, json=False)
+    config = replace(job.config, keep=0, checkpoint_steps=0, compile=False, quiet=True, json=False, swa=0.0)
     return replace(job, config=config, screen=Screen(True, False, False), lines=[])
 
 

@@ -89,7 +89,7 @@ def _asked(run: Run) -> dict[str, Any]:
 
 def _came_to(run: Run) -> dict[str, Any]:
     now, after, found = state.of(run), run.event("after"), run.evaluation
-    facts = {"state": now.word, "reason": now.reason, "epochs": len(run.history)}
+    facts = {"state": now.word, "reason": now.reason, "epochs": None if run.members else len(run.history)}
     facts |= {"began": datetime.fromtimestamp(now.began).astimezone().isoformat(timespec="seconds")}
     facts |= {"images_per_second": _number(run.mean_of("images_per_second"))}
     if found is not None:
@@ -195,7 +195,7 @@ def figure(run: Run, name: str) -> tuple[float | None, Interval | None]:
         return (run.robustness or {}).get("mean"), None
     if name.startswith("val_"):
         kept = [line for line in run.history if line.get("epoch") == after.get("best_epoch")]
-        return (kept[-1].get(name) if kept else None), None
+        return (kept[-1].get(name) if kept else after.get(name)), None
     return after.get(f"test_{name}"), None
 
 
@@ -269,7 +269,7 @@ def _figures_of(run: Read, known: Iterable[str], noun: str) -> dict[str, Any]:
         f"test {noun}s": found and f"{found.n:,}",
         **{name: shares.get(name) for name in known},
         f"on corrupted {noun}s, mean": measured and percent(measured["mean"]),
-        "epochs": len(run.history),
+        "epochs": None if run.members else len(run.history),
         "seconds": sum(seconds) or None,
         f"{noun}s a second": rate and f"{rate:,.0f}",
         "augmentation, of the time": percent(run.shares().get("augment")),

@@ -21,9 +21,11 @@ AT_LEAST = {
     "max_tokens": 3, "vocab_size": 64,
     "frames": 1, "stride": 1, "clips_per_video": 1,
 }  # fmt: skip
-POSITIVE = ("lr", "head_lr", "clip", "auto_budget")
+POSITIVE = ("lr", "head_lr", "clip", "auto_budget", "distill_temperature")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
-FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema", "max_bad")
+FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema", "swa", "max_bad")
+
+SHARES = ("layer_decay", "distill_weight")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,21 @@ class Config:
     ema: float = 0.0
     """Also average the weights, and keep this much of the average each step (0.999), at first less; the average is
     what is tested. 0: no average."""
+    swa: float = 0.0
+    """Average the weights after each of the last epochs instead, of this share of all (0.25), with the learning rate as
+    it was when they began; the average is what is tested from then on. Of classify alone. 0: no average."""
+
+    teacher: tuple[str, ...] = ()
+    """Distillation, of classify alone: runs, by folder, name or number in --out, from whose answers the model learns,
+    too; of several from the mean of their probabilities. They see each image augmented and mixed as the model does, at
+    a size and normalisation of their own, and are for the same classes in the same order. With --distill-features also
+    a model of timm by its name, whose published weights (a download) have features for any classes."""
+    distill_temperature: float = 2.0
+    """By which the logits of both are divided, so that answers that are not the first say more."""
+    distill_weight: float = 0.5
+    """Of the loss, the share of what the teachers say; the rest is what the labels say."""
+    distill_features: bool = False
+    """Also bring a linear map of the model's features close to the teachers' (mean squared error)."""
 
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; "no" is float32."""
@@ -224,12 +241,15 @@ class Config:
     probabilities are averaged; with a stride that is a number."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.teacher, list | tuple):
+            object.__setattr__(self, "teacher", (self.teacher,))
+        object.__setattr__(self, "teacher", tuple(map(str, self.teacher)))
         for name, kinds in _kinds().items():
             _check_kind(name, getattr(self, name), kinds)
         for name, least in AT_LEAST.items():
             if self._given(name) and not isinstance(getattr(self, name), str) and getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS, "layer_decay"):
+        for name in (*POSITIVE, *NOT_NEGATIVE, *FRACTIONS, *SHARES):
             if self._given(name) and not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
         for name in POSITIVE:
@@ -241,8 +261,9 @@ class Config:
         for name in FRACTIONS:
             if self._given(name) and not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self._given("layer_decay") and not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        for name in SHARES:
+            if self._given(name) and not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
         for name in ("mean", "std"):
             if self._given(name) and len(getattr(self, name)) != 3:
                 raise ValueError(f"{name} must be three numbers, got {getattr(self, name)}")

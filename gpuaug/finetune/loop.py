@@ -22,13 +22,12 @@ from torch import nn
 
 import gpuaug as ga
 from gpuaug.data import Parts
-from gpuaug.messages import meant
 
-from . import auto, checkpoint, recipes, report, runs, screen, sharing, state, tensorboard
+from . import auto, averaging, checkpoint, recipes, report, runs, screen, sharing, state, tensorboard
 from .checkpoint import Interrupt, Interrupted
 from .clock import Glance, StepClock
 from .config import Config
-from .opening import Job, begin, failing, open_job
+from .opening import Job, begin, check_metrics, failing, open_job
 
 
 @dataclass(frozen=True)
@@ -204,20 +203,16 @@ class Trainer:
 
     def __init__(self, job: Job):
         self.job, device = job, job.accelerator.device
-        self.ema = None
-        if job.config.ema:
-            from timm.utils import ModelEmaV3
-
-            together = not sharing.asked_to_shard()
-            self.ema = ModelEmaV3(job.learner, decay=job.config.ema, use_warmup=True, foreach=together)
-            sharing.shard(self.ema.module, job.accelerator)
+        self.average = averaging.of_run(job)
         sharing.shard(job.learner, job.accelerator)
         if job.config.compile:
             job.learner.compile()
-        self.optimizer = recipes.optimizer(job.learner, job.recipe, job.never)
+        more = job.teacher.begin(job.learner, device) if job.teacher else ()
+        self.optimizer = recipes.optimizer(job.learner, job.recipe, job.never, more)
         self.per_epoch = -(-len(job.train) // job.config.accumulate)
         steps, patience = job.recipe.epochs * self.per_epoch, job.config.plateau_patience
-        self.schedule = recipes.Schedule(self.optimizer, job.recipe, steps, self.per_epoch, patience)
+        hold = (averaging.first_epoch(job.config, job.recipe) - 1) * self.per_epoch if job.config.swa else None
+        self.schedule = recipes.Schedule(self.optimizer, job.recipe, steps, self.per_epoch, patience, hold)
         self.decayed = [p for group in self.optimizer.param_groups if group["weight_decay"] for p in group["params"]]
         self.epoch = self.step = self.updates = self.best_epoch = self.stale = 0
         self.best, self.seconds, self.sums = (-math.inf, -math.inf), 0.0, torch.zeros(3, device=device)
@@ -245,6 +240,8 @@ class Trainer:
                 with contextlib.nullcontext() if last else sharing.apart(forward):
                     with accelerator.autocast():
                         outputs, loss = job.task.step(forward, x, targets, job.loss)
+                        if job.teacher is not None:
+                            loss = job.teacher.added(x, outputs, loss)
                     self.backward(loss, together)
                 if last:
                     self.update()
@@ -257,6 +254,8 @@ class Trainer:
         seconds += self.seconds
         if not math.isfinite(loss):
             raise recipes.Diverged(f"the loss is {loss} in epoch {epoch}: lower lr (now {job.recipe.lr:g})")
+        if self.average is not None:
+            self.average.epoch(epoch)
         self.epoch, self.step, self.seconds = epoch, 0, 0.0
         hits = {} if job.task.hit is None else {f"train_{job.task.hit}": right / n}
         return {
@@ -293,8 +292,8 @@ class Trainer:
                 self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        if self.ema is not None:
-            self.ema.update(job.learner, self.updates)
+        if self.average is not None:
+            self.average.step(job.learner, self.updates)
 
     def backward(self, loss: torch.Tensor, together: int) -> None:
         """The gradients of a batch, one of ``together`` that make a step; L1 is of the weights that learn just now."""
@@ -326,11 +325,16 @@ class Trainer:
             self.seconds = before
         self.stop_if(asked)
 
+    @property
+    def tested(self) -> nn.Module:
+        """What is tested and kept: the learner, or the average of its weights."""
+        return self.job.learner if self.average is None else self.average.tested(self.job.learner)
+
     # --- validation, test ---------------------------------------------------------------------------------------------
     def test(self, feed, write: bool = False) -> dict[str, float]:
         """All metrics of a feed's samples, with the averaged weights if there are such. ``write`` leaves what was
         predicted."""
-        job, model = self.job, self.job.learner if self.ema is None else self.ema.module
+        job, model = self.job, self.tested
         sharing.same_buffers(model)
         scores, predicted = job.task.test(job, model, feed)
         if write:
@@ -375,10 +379,10 @@ class Trainer:
     def weights(self) -> dict[str, torch.Tensor]:
         """What is kept of the model: the averaged weights if there are such. Each process has to ask."""
         state = dict(self.job.model.state_dict())
-        if self.ema is not None:
+        if self.tested is not self.job.learner:
             names = {id(module): name for name, module in self.job.model.named_modules()}
             prefix = names[id(self.job.learner)]
-            state |= {f"{prefix}.{k}".lstrip("."): v for k, v in self.ema.module.state_dict().items()}
+            state |= {f"{prefix}.{k}".lstrip("."): v for k, v in self.tested.state_dict().items()}
         return sharing.whole(state)
 
     def save(self) -> None:
@@ -388,7 +392,7 @@ class Trainer:
             return
         learns = {
             "learner": job.learner.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema.module.state_dict() if self.ema else None,
+            "ema": self.average.module.state_dict() if self.average else None,
         }  # fmt: skip
         learns = sharing.whole(learns) | {"sums": job.accelerator.gather(self.sums[None])}  # SYNC
         if not job.main:
@@ -397,6 +401,7 @@ class Trainer:
         state |= {
             "schedule": self.schedule.state_dict(), "feed": job.train.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
+            "teacher": job.teacher.map.state_dict() if job.teacher and job.teacher.map else None,
             "augment": dict(job.augment.state_dict()) if isinstance(job.augment, ga.Compose) else None,
             "lines": job.lines, "seed": job.config.seed,
         }  # fmt: skip
@@ -415,8 +420,10 @@ class Trainer:
         sharing.load(job.learner, state["learner"])
         sharing.load_optimizer(self.optimizer, state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        if self.ema is not None:
-            sharing.load(self.ema.module, state["ema"])
+        if self.average is not None:
+            self.average.load(state["ema"], self.epoch)
+        if state.get("teacher") is not None:
+            job.teacher.map.load_state_dict(state["teacher"])
         if state["scaler"] is not None:
             job.accelerator.scaler.load_state_dict(state["scaler"])
         if state["augment"] is not None:
@@ -451,7 +458,7 @@ class Trainer:
         """Back into the model, on every process."""
         self.job.accelerator.wait_for_everyone()
         sharing.load(self.job.model, load_file(self.job.run / runs.WEIGHTS))
-        self.ema = None
+        self.average = None
 
 
 def default_generator(device: torch.device) -> torch.Generator:
@@ -467,18 +474,6 @@ COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
-def check_metrics(job: Job) -> None:
-    """Raises ValueError for a metric that chooses and that there is not."""
-    known = (*job.task.metrics, *job.task.further, *job.metrics)
-    name = job.best.removeprefix("-")
-    if name not in known:
-        raise ValueError(f"best: there is no metric {name!r}; choose one of {', '.join(known)}{meant(name, known)}")
-    if name == "balanced_accuracy" and job.parts.train.labels.ndim > 1:
-        raise ValueError("best=balanced_accuracy wants one class a sample, and these may have several; take f1")
-    if job.val is None and (job.config.patience or job.recipe.schedule == "plateau"):
-        raise ValueError("patience and plateau go by the validation, and there is none; give val_fraction")
-
-
 def named(part: str, scores: Mapping[str, float | None]) -> dict[str, float | None]:
     """Scores as lines of metrics.jsonl call them."""
     return {f"{part}_{name}": value for name, value in scores.items()}

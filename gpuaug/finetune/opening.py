@@ -22,12 +22,28 @@ import gpuaug as ga
 from gpuaug.data import Parts
 from gpuaug.data.annotated_parts import has_polygons, kind_of
 from gpuaug.data.clips import are_clips
+from gpuaug.messages import meant
 from gpuaug.text.reading import is_text
 
-from . import beginning, checkpoint, feed, feeds, models, recipes, report, runs, sharing, tensorboard, unused
+from . import (
+    averaging,
+    beginning,
+    checkpoint,
+    distilling,
+    feed,
+    feeds,
+    models,
+    recipes,
+    report,
+    runs,
+    sharing,
+    tensorboard,
+    unused,
+)
 from .classify import Classify
 from .config import AUTO, Config
 from .detect import Detect
+from .distilling import Teacher
 from .feed import Features, Feed, Input
 from .recipes import Recipe
 from .saved import About
@@ -50,7 +66,7 @@ class Job:
         train, val, test: what they are fed with; val may be None.
         loss: of (logits, labels), a mean, in training. judged: the same in validation and test.
         metrics: further ones, of (logits, labels), on the host.
-        facts: config.json. lines: metrics.jsonl.
+        facts: config.json. lines: metrics.jsonl. teacher: from whom it learns, too.
     """
 
     task: Task
@@ -73,6 +89,7 @@ class Job:
     facts: dict[str, Any]
     run: Path | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
+    teacher: Teacher | None = None
 
     @property
     def main(self) -> bool:
@@ -159,7 +176,7 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     task.check_model(model, name, parts, input, accelerator)
     never = recipes.frozen(model, config.freeze)
     recipe, decided = recipes.head_first(config, recipe, model, never, pretrained, models.NEW in origin)
-    told += decided
+    told += decided + averaging.words(config, recipe)
 
     # The pipelines and the feeds
     if recipe.name == "probe":
@@ -172,17 +189,19 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
     unused.check_steps(config, new and -(-len(opened[0]) // config.accumulate))
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
+    teacher = distilling.open_teacher(config, parts, input, accelerator, run)
     resolved = {
         "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
         "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
-        "decisions": told + words, "given": given, "metrics": list(metrics or {}), "opened_with": opened_with,
-        "details": task.details(config, model, parts),
+        "decisions": told + words + distilling.words(teacher), "given": given, "opened_with": opened_with,
+        "metrics": list(metrics or {}), "details": task.details(config, model, parts),
+        "teacher": teacher.record if teacher else [],
     }  # fmt: skip
     facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
     return Job(
         task, config, recipe, accelerator, screen, model, learner, set() if learner is not model else never, augment,
-        input, parts, *opened, training, judged, dict(metrics or {}), facts,
+        input, parts, *opened, training, judged, dict(metrics or {}), facts, teacher=teacher,
     )  # fmt: skip
 
 
@@ -203,6 +222,18 @@ def open_data(
         config, decided = task.chosen(config, given, parts)
         told += decided
     return config, opened_with, parts, told
+
+
+def check_metrics(job: Job) -> None:
+    """Raises ValueError for a metric that chooses and that there is not."""
+    known = (*job.task.metrics, *job.task.further, *job.metrics)
+    name = job.best.removeprefix("-")
+    if name not in known:
+        raise ValueError(f"best: there is no metric {name!r}; choose one of {', '.join(known)}{meant(name, known)}")
+    if name == "balanced_accuracy" and job.parts.train.labels.ndim > 1:
+        raise ValueError("best=balanced_accuracy wants one class a sample, and these may have several; take f1")
+    if job.val is None and (job.config.patience or job.recipe.schedule == "plateau"):
+        raise ValueError("patience and plateau go by the validation, and there is none; give val_fraction")
 
 
 def begin(job: Job, run: Path | None) -> None:

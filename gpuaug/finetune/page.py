@@ -33,6 +33,7 @@ def write(run: str | Path, stopped: str = "") -> Path:
     complete(run)
     parts = (_head, _asked, _training, _samples, _evaluation, _robustness, _mistakes, _speed)
     parts = (_head, _asked, _evaluation, _robustness, _mistakes) if found.evaluated else parts
+    parts = (_head, _members, _asked, _evaluation, _mistakes) if found.members else parts
     path, found.stopped = found.path(REPORT), stopped
     write_file(path, page(found.name, "\n".join(part(found) for part in parts)).encode())
     return path
@@ -72,6 +73,13 @@ def _ended(run: Read) -> str:
     why = f" ({run.stopped})" if run.stopped else ""
     words = f"This run has not reached its end{why}: {len(run.history)} of {epochs} epochs are done."
     return f"<p><b>{escape(words)}</b></p>\n"
+
+
+def _members(run: Read) -> str:
+    """The runs that this one was made of."""
+    names = [name for name in run.members[0] if name != "weights"]
+    rows = [[one[name] if "accuracy" not in name else percent(one[name]) for name in names] for one in run.members]
+    return f"<h2>Made of</h2>\n{table([_column(run, name) for name in names], rows)}"
 
 
 def _asked(run: Read) -> str:

@@ -213,15 +213,20 @@ def groups(model: nn.Module, recipe: Recipe, never: set[str]) -> list[dict[str, 
 
 
 # --- optimiser, schedule ----------------------------------------------------------------------------------------------
-def optimizer(model: nn.Module, recipe: Recipe, never: set[str]) -> torch.optim.Optimizer:
-    """timm's, by name. Raises ValueError for a name that it does not know."""
+def optimizer(
+    model: nn.Module, recipe: Recipe, never: set[str], more: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """timm's, by name; ``more``: what learns beside the model, without decay. Raises ValueError for a name that it does
+    not know."""
     from timm.optim import create_optimizer_v2, list_optimizers
 
     if recipe.optimizer not in list_optimizers():
         hint = meant(recipe.optimizer, list_optimizers()) or "; adamw, sgd, lamb, lion, adopt, ..."
         raise ValueError(f"there is no optimizer {recipe.optimizer!r}{hint}")
     try:
-        return create_optimizer_v2(groups(model, recipe, never), recipe.optimizer, recipe.lr)
+        every = groups(model, recipe, never)
+        every += [{"params": list(more), "lr": recipe.lr, "weight_decay": 0.0}] if more else []
+        return create_optimizer_v2(every, recipe.optimizer, recipe.lr)
     except (ImportError, AssertionError, TypeError) as error:
         raise ValueError(f"optimizer {recipe.optimizer!r} cannot be used here: {error}") from error
 
@@ -230,16 +235,25 @@ class Schedule:
     """The learning rates of all groups: :meth:`step` after each step, :meth:`epoch` after each epoch.
 
     Args:
-        steps: of the whole run. per_epoch: of an epoch. patience: of plateau, in epochs.
+        steps: of the whole run. per_epoch: of an epoch. patience: of plateau, in epochs. hold: after so many steps the
+            rates stay as they are.
 
     Attributes:
         used: the highest rate of the last step.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int, per_epoch: int, patience: int = 3):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        steps: int,
+        per_epoch: int,
+        patience: int = 3,
+        hold: int | None = None,
+    ):
         from torch.optim import lr_scheduler as lr
 
-        self.optimizer, self.by_epoch = optimizer, None
+        self.optimizer, self.by_epoch, self.hold = optimizer, None, hold
         self.used = self.lr
         warm = min(round(recipe.warmup_epochs * per_epoch), steps - 1)
 
@@ -261,7 +275,8 @@ class Schedule:
 
     def step(self) -> None:
         self.used = self.lr
-        self.by_step.step()
+        if self.hold is None or self.by_step.last_epoch < self.hold:
+            self.by_step.step()
 
     def epoch(self, value: float | None) -> None:
         """An epoch has ended, with this value of the metric that chooses, more being better."""

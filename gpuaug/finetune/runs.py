@@ -153,6 +153,11 @@ class Run:
         return {**self.asked, "recipe": recipe, **decided}
 
     @property
+    def members(self) -> list[dict[str, Any]]:
+        """Of a soup or an ensemble the runs that it was made of: "run", "model", "recipe", figures; else empty."""
+        return self.resolved.get("members", [])
+
+    @property
     def augmented(self) -> bool:
         """Whether the model saw augmented images while it learned."""
         own = "augment" in self.resolved.get("given", ())

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from .testing import Data, Tested
 
 FORMAT = 2  # of what a weights file says of itself
-CLASSES = {  # by the task; imported where one is asked for
+CLASSES = {  # by the kind, which is the task or "ensemble"; imported where one is asked for
     "classify": "gpuaug.finetune.saved:Classifier",
     "detect": "gpuaug.finetune.saved_boxes:Detector",
+    "ensemble": "gpuaug.finetune.saved_ensemble:Ensemble",
     "segment": "gpuaug.finetune.saved_pixels:Segmenter",
     "text": "gpuaug.finetune.saved_text:SavedText",
     "video": "gpuaug.finetune.saved_video:ClipClassifier",
@@ -63,6 +64,11 @@ class About:
     std: tuple[float, ...]
     task: str = "classify"
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Which of CLASSES it is of: its task, or "ensemble"."""
+        return "ensemble" if "ensemble" in self.details else self.task
 
     def dumped(self) -> dict[str, str]:
         """As the metadata of a safetensors file."""
@@ -401,12 +407,21 @@ class Classifier(Saved):
 
 
 def opened(
-    run: str | Path | int, out: str | Path = "runs", model: nn.Module | None = None, device: str | torch.device = "auto"
+    run: str | Path | int | Sequence[str | Path | int],
+    out: str | Path = "runs",
+    model: nn.Module | None = None,
+    device: str | torch.device = "auto",
 ) -> Saved:
     """See :func:`gpuaug.load`."""
+    if isinstance(run, list | tuple):
+        if model is not None:
+            raise ValueError(
+                "model= is for one run, and here are several: load each with its own, and take Ensemble.of"
+            )
+        return class_of("ensemble").of([opened(one, out, None, device) for one in run])
     path = weights_of(run, out)
     about = About.read(path)
-    kind = class_of(about.task, path)
+    kind = class_of(about.kind, path)
     if model is None and kind.by_hand(about):
         raise ValueError(f"{path}: its model, {about.model}, was made in Python; hand one over: load(..., model=)")
     device = chosen_device(device)
@@ -415,7 +430,8 @@ def opened(
 
 
 def class_of(task: str, path: Path | None = None) -> type[Saved]:
-    """Of the saved models of a task. Raises ValueError where there is none, with the ``path`` of such a model."""
+    """Of the saved models of a task, or kind. Raises ValueError where there is none, with the ``path`` of such a
+    model."""
     if task not in CLASSES:
         where = f"{path}: " if path else ""
         raise ValueError(f"{where}it is of the task {task}, and this gpuaug loads {', '.join(CLASSES)}")

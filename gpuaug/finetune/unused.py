@@ -60,6 +60,8 @@ def _no_probe(asked: Asked) -> bool:
 
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
 DETECT, SEGMENT, TEXT, VIDEO = "task=detect", "task=segment", "task=text", "task=video"
+OTHERS, OF_CLASSIFY = ("detect", "segment", "text", "video"), "it is of classify"
+DISTILLED = ("distill_temperature", "distill_weight", "distill_features")
 HEADLESS = ("segment", "detect", "video")  # their classifier has no dropout in front of it
 OF_ONE = {"decoder": "segment", "masks": "segment", "detector": "detect"}
 OF_IMAGES = (
@@ -139,6 +141,13 @@ RULES = (
     Rule("layer_decay", FROZEN, "only the classifier learns", backbone),
     Rule("head_epochs", FROZEN, "only the classifier learns", backbone),
     Rule("frozen_bn", FROZEN, "its batch norms keep their statistics", backbone),
+    # who teaches
+    *(Rule("teacher", f"task={task}", OF_CLASSIFY, _task(task)) for task in OTHERS),
+    Rule("teacher", PROBE, ONCE, _recipe),
+    *(Rule(option, "no teacher", "", lambda asked: not asked.config.teacher) for option in DISTILLED),
+    # averages
+    Rule("swa", "ema", "one average is kept", lambda asked: asked.config.ema > 0),
+    *(Rule("swa", f"task={task}", OF_CLASSIFY, _task(task)) for task in OTHERS),
     # how long, and how fast
     Rule(
         "warmup_epochs", "schedule=onecycle", "it has a warm-up of its own",
