@@ -23,7 +23,7 @@ ENGINE := kernels/cpu/.built
 engine: setup $(ENGINE)
 
 $(ENGINE): $(wildcard kernels/cpu/*.py kernels/shared/*.py)
-	$(BIN)/python -m gpuaug.kernels.cpu.build
+	$(BIN)/python -m gpuaug.kernels.cpu.build --if-possible
 	@touch $@
 
 demo: setup

@@ -13,7 +13,7 @@ import torch
 from calls import HANG_S
 
 import gpuaug as ga
-from gpuaug.kernels.cpu import engine, names
+from gpuaug.kernels.cpu import build, engine, names
 from gpuaug.kernels.shared import user
 
 ANY = ("run_rows", ("store", 0, False, ()), (3, True, False))
@@ -196,6 +196,31 @@ def test_levels_agree(name: str, library: Path, fresh: pytest.MonkeyPatch) -> No
         assert engine.built().stem == f"engine-{level}"
     first, *others = told.values()
     assert all((other - first).abs().max() <= 4e-6 for other in others), "of values up to 3, or equal levels"
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+def test_building_where_it_cannot_be(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    """It is said before anything is compiled, and is no error of `make test`."""
+    monkeypatch.setattr(build, "build", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(sys, "argv", ["build", "--out", str(tmp_path)])
+    monkeypatch.setattr(build.platform, "system", lambda: "Darwin")
+    with pytest.raises(SystemExit, match="the CPU engine is not built ahead on Darwin"):
+        build.main()
+    monkeypatch.undo()
+    monkeypatch.setattr(build, "build", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(build, "buildable", lambda: ["x86-64-v3"])
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(sys, "argv", ["build", "--out", str(tmp_path), "--if-possible"])
+    build.main()
+    told = "no C compiler to link the CPU engine with: none of cc, gcc, clang is there; set CC. It is compiled as"
+    assert capsys.readouterr().err.startswith(told) and not list(tmp_path.iterdir())
+
+
+def test_a_linker_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="cannot link the CPU engine: "):
+        build._link([sys.executable, "-c", "import sys; sys.exit('no such option')"], [], tmp_path / "engine.so")
+    assert not list(tmp_path.iterdir()), "and what was there stays"
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------

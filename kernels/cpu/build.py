@@ -1,6 +1,6 @@
 """Build the CPU engine ahead: all its C functions as one shared library for each level of a processor's instructions.
 
-    python -m gpuaug.kernels.cpu.build [--out FOLDER] [--level x86-64-v3 ...]
+    python -m gpuaug.kernels.cpu.build [--out FOLDER] [--level x86-64-v3 ...] [--if-possible]
 
 Numba compiles each function to bitcode once, in as many processes as there are cores, and LLVM that to machine code for
 every level; a C compiler links. It takes minutes. Without `--out` the libraries stand where `engine` finds them. The
@@ -72,14 +72,19 @@ def _marked(level: str, folder: str) -> str:
     return str(path)
 
 
-def _link(objects: list[str], path: Path) -> None:
+def linker() -> list[str]:
+    """The command that links. Raises SystemExit where there is none."""
     compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         raise SystemExit(f"no C compiler to link the CPU engine with: none of {', '.join(COMPILERS)} is there; set CC")
+    return compiler.split()
+
+
+def _link(command: list[str], objects: list[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    command = [*compiler.split(), "-shared", "-nostartfiles", "-Wl,-s", "-Wl,-z,defs", "-o", str(part), *objects, "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    options = ["-shared", "-nostartfiles", "-Wl,-s", "-Wl,-z,defs", "-o", str(part)]
+    done = subprocess.run([*command, *options, *objects, "-lm"], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{command[0]} cannot link the CPU engine: {done.stderr.strip()}")
     os.replace(part, path)
@@ -91,7 +96,7 @@ def build(folder: Path, levels: Sequence[str] | None = None) -> list[Path]:
     Raises:
         SystemExit: there is nothing to link with, or linking fails.
     """
-    levels = buildable() if levels is None else list(levels)
+    levels, command = buildable() if levels is None else list(levels), linker()
     keys, start, objects = names.every(), time.monotonic(), []
     workers = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch:
@@ -102,7 +107,7 @@ def build(folder: Path, levels: Sequence[str] | None = None) -> list[Path]:
                 _tell(f"building the CPU engine: {n} of {len(keys)} functions", over=True)
         paths = [Path(folder, engine.path_of(level).name) for level in levels]
         for i, (level, path) in enumerate(zip(levels, paths, strict=True)):
-            _link([*(made[i] for made in objects), _marked(level, scratch)], path)
+            _link(command, [*(made[i] for made in objects), _marked(level, scratch)], path)
     sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.1f} MB" for path in paths)
     _tell(f"built the CPU engine in {time.monotonic() - start:.0f} s: {len(keys)} functions, {sizes}")
     return paths
@@ -120,10 +125,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the libraries")
     parser.add_argument("--level", nargs="+", choices=list(engine.LEVELS), help="default: all that can be built here")
+    parser.add_argument(
+        "--if-possible", action="store_true", help="no error where nothing can be built: a line says so"
+    )
     args = parser.parse_args()
-    levels = args.level or buildable()
-    if not levels:
-        raise SystemExit(f"the CPU engine is not built ahead on {platform.system()} {platform.machine()}")
+    try:
+        levels = args.level or buildable()
+        if not levels:
+            raise SystemExit(f"the CPU engine is not built ahead on {platform.system()} {platform.machine()}")
+        linker()
+    except SystemExit as reason:
+        if not args.if_possible:
+            raise
+        print(f"{reason}. It is compiled as it is needed.", file=sys.stderr)
+        return
     build(args.out, levels)
 
 
