@@ -35,6 +35,7 @@ MEASURES: dict[str, Callable[[nn.Module, tuple[int, ...]], int]] = {
 USUAL = 0.5  # the share that is left, where nothing is said
 IMAGES, BATCH = 256, 32  # of the training part, by which channels are judged
 AT_A_TIME, MOST = 1 / 64, 0.9  # of all channels, those that go before it is counted again; of a layer's, that may go
+TOGETHER = 8  # channels stay in multiples of it, as processors take them: half of Lite0 is 2.2 times as fast, else 2.0
 FILE = "pruned.safetensors"
 
 
@@ -177,7 +178,7 @@ def cut(tp: Any, network: nn.Module, parent: saved.Saved, source: Source, measur
             pruner = tp.pruner.BasePruner(
                 network, example, tp.importance.GroupTaylorImportance(), global_pruning=True, pruning_ratio=1.0,
                 max_pruning_ratio=MOST, iterative_steps=round(1 / AT_A_TIME), ignored_layers=kept_whole(network),
-                in_channel_groups={}, out_channel_groups={}, num_heads={},
+                round_to=TOGETHER, in_channel_groups={}, out_channel_groups={}, num_heads={},
             )  # fmt: skip
             for _ in range(round(1 / AT_A_TIME)):
                 if MEASURES[measure](network, parent.shape) <= most:
