@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import bench, demo, evaluate, export, finetune, predict, preview, prune, resume, runs
+from . import bench, demo, evaluate, export, finetune, predict, preview, prune, quantize, resume, runs
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "finetune": (finetune.Finetune, finetune.run),
@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "predict": (predict.Predict, predict.run),
     "export": (export.Export, export.run),
     "prune": (prune.Prune, prune.run),
+    "quantize": (quantize.Quantize, quantize.run),
     "runs": (runs.Runs, runs.run),
     "preview": (preview.Preview, preview.run),
     "bench": (bench.Bench, bench.run),

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from gpuaug.data import Loader, Source
 
-from . import models, runs, saved, shapes, sizes, testing
+from . import models, parents, runs, saved, shapes, sizes, testing
 from .config import Config
-from .loop import GIVEN, Result, finetune
+from .loop import Result, finetune
 from .recipes import Recipe
 from .sizes import Size
 
@@ -80,10 +80,10 @@ def prune(
     """
     tp, (measure, share) = _library(), asked(flops, parameters, steps, epochs)
     found = runs.find(out, run)
-    weights, given = check(found, given), {name: value for name, value in given.items() if value is not None}
+    weights, given = parents.check(found, given, "prune"), {k: v for k, v in given.items() if v is not None}
     parent = saved.opened(weights, device="cpu")
     network, about = copy.deepcopy(parent.model), parent.about
-    whole, source = MEASURES[measure](network, parent.shape), images_of(found, parent, given)
+    whole, source = MEASURES[measure](network, parent.shape), parents.images_of(found, parent, given, IMAGES)
     config = tuned(found, about, epochs, lr)
     config = replace(config, data=Config.data) if "parts" in given else config  # which has their name
     with tempfile.TemporaryDirectory() as scratch:
@@ -120,24 +120,6 @@ def asked(flops: float | None, parameters: float | None, steps: int, epochs: int
     return measure, share
 
 
-def check(run: runs.Run, given: dict[str, Any]) -> Path:
-    """The weights of a run that can be pruned. Raises ValueError for any other."""
-    task, needed = run.resolved.get("task", "classify"), run.resolved.get("given", ())
-    if task != "classify":
-        raise ValueError(f"{run.folder}: prune has no effect with task={task} (it is for image classification)")
-    for name in given:
-        if name not in GIVEN or name == "model":
-            raise ValueError(f"prune: {name} cannot be given; it takes parts, augment, loss and metrics")
-    if "model" in needed:
-        raise ValueError(f"{run.folder}: its model was made in Python, and prune builds models by their names")
-    missing = [name for name in needed if given.get(name) is None]
-    if missing:
-        raise ValueError(f"{run.folder}: it was given its {', '.join(missing)} in Python; hand the same to prune()")
-    if not run.event("after"):
-        raise ValueError(f"{run.folder}: it is not done; gpuaug resume {run.folder} goes on")
-    return saved.weights_of(run.folder)
-
-
 def tuned(run: runs.Run, about: saved.About, epochs: int | None, lr: float | None) -> Config:
     """How a pruned network is fine-tuned: as its run was, but for what is of weights that begin at random, or of a new
     classifier."""
@@ -156,13 +138,6 @@ def tuned(run: runs.Run, about: saved.About, epochs: int | None, lr: float | Non
 def fresh(about: saved.About) -> nn.Module:
     """The network as it is built by its name."""
     return models.build(about.model, len(about.classes), None, about.size)[0]
-
-
-def images_of(run: runs.Run, parent: saved.Saved, given: dict[str, Any]) -> Source:
-    """Training images, by which channels are judged."""
-    data = given["parts"].train if "parts" in given else run.config.data
-    source, _ = parent.matched(testing.opened(data, None if "parts" in given else "train", run.config))
-    return source.subset(range(0, len(source), max(1, len(source) // IMAGES)))
 
 
 # --- channels ---------------------------------------------------------------------------------------------------------

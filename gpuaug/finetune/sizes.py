@@ -24,7 +24,7 @@ class Size:
     Attributes:
         name: what it is. accuracy: on the test part, 0 to 1. flops: of one image, multiplications and additions, and
             parameters: numbers; both None of what is no network of torch. nbytes: of its file.
-        images_per_second: on the CPU, in calls of BATCH images, median.
+        images_per_second: on the CPU, in calls of BATCH images, median; None where it was not measured.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Size:
     flops: int | None
     parameters: int | None
     nbytes: int
-    images_per_second: float
+    images_per_second: float | None
 
 
 def flops_of(model: nn.Module, shape: Sequence[int]) -> int:
@@ -80,8 +80,8 @@ def table(rows: Sequence[Size]) -> str:
     for row in rows:
         flops = "–" if row.flops is None else f"{row.flops / 1e6:,.1f}"
         parameters = "–" if row.parameters is None else f"{row.parameters:,}"
+        rate = "–" if row.images_per_second is None else f"{row.images_per_second:,.0f}"
         lines.append(
-            f"{row.name:14}│{row.accuracy:>9.1%} │{flops:>8} │{parameters:>11} │{row.nbytes / 1e6:>6.2f} MB │"
-            f"{row.images_per_second:>9,.0f}"
+            f"{row.name:14}│{row.accuracy:>9.1%} │{flops:>8} │{parameters:>11} │{row.nbytes / 1e6:>6.2f} MB │{rate:>9}"
         )
     return "\n".join(lines)
