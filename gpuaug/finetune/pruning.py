@@ -36,7 +36,6 @@ USUAL = 0.5  # the share that is left, where nothing is said
 IMAGES, BATCH = 256, 32  # of the training part, by which channels are judged
 AT_A_TIME, MOST = 1 / 64, 0.9  # of all channels, those that go before it is counted again; of a layer's, that may go
 TOGETHER = 8  # channels stay in multiples of it, as processors take them: half of Lite0 is 2.2 times as fast, else 2.0
-FILE = "pruned.safetensors"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def prune(
             cut(tp, network, parent, source, measure, wanted * whole)
             left = MEASURES[measure](network, parent.shape) / whole
             say(f"step {step} of {steps}: {left:.0%} of the {measure} left; fine-tuning")
-            path, last = Path(scratch) / FILE, step == steps
+            path, last = Path(scratch) / f"{found.name}-pruned.safetensors", step == steps
             told = {shapes.TOLD: shapes.difference(network, fresh(about))}
             state = {name: value.contiguous() for name, value in network.state_dict().items()}
             path.write_bytes(safetensors(state, replace(about, details=told).dumped()))
