@@ -127,7 +127,8 @@ def test_an_option_without_effect_is_refused(options, given, words):
 TASKS = ("classify", "detect", "segment", "text", "video")
 GIVEN = {  # of each option a value that is not its default
     "tta": "flip", "dropout": 0.1, "drop_path": 0.1, "mixup": 0.2, "cutmix": 1.0, "size": 64, "resize": 64,
-    "mean": (0.1,) * 3, "std": (0.1,) * 3, "channels_last": True, "masks": "objects", "decoder": "fpn", "workers": 5,
+    "copy_paste": 0.5, "mean": (0.1,) * 3, "std": (0.1,) * 3, "channels_last": True, "masks": "objects", "workers": 5,
+    "decoder": "fpn",
     "detector": "ssdlite", "resident": True, "cache": Path("c"), "max_bad": 0.5, "frozen_bn": True, "stride": 3,
     "label_smoothing": 0.1, "text_column": "t", "label_column": "l", "max_tokens": 64, "vocab_size": 999, "frames": 4,
     "clips_per_video": 2, "pooling": "max", "metrics=": None, "swa": 0.25, "teacher": "3",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: E402
 
 import gpuaug as ga  # noqa: E402
 from gpuaug.data import DataError, Loader, Parts, Source, arrays  # noqa: E402
-from gpuaug.finetune import Config, Run, corrupted, finetune, page_comparison, recipes, robustness, testing  # noqa: E402
+from gpuaug.finetune import Config, Run, corrupted, finetune, page, page_comparison, recipes, robustness, testing  # noqa: E402
 from gpuaug.finetune.feed import Input  # noqa: E402
 from gpuaug.finetune.metrics import wilson  # noqa: E402
 from gpuaug.finetune.robustness import CORRUPTIONS, STRENGTHS, measure, pipelines  # noqa: E402
@@ -170,6 +172,18 @@ def test_several_labels_are_measured_by_map():
     batches = [(labels, labels, torch.arange(8))]
     found = measure(lambda x: x, lambda pipeline: batches, "ab", 16, None, *PLAIN, names=["jpeg"])
     assert (found["metric"], found["clean"]["score"], found["mean"]) == ("mAP", 1.0, 1.0)
+
+
+def test_a_corruption_that_leaves_nothing_to_be_judged_has_no_line(tmp_path):
+    """As a detector's, whose objects a zoom may push out of every image. The page keeps strengths in their columns."""
+    good = SimpleNamespace(n=3, score=0.5, score_name="mAP", score_interval=(0.4, 0.6))
+    every = [("clean", 0, True), *(("scale", strength, strength != 2) for strength in STRENGTHS)]
+    found = robustness.collected(every, lambda there: good if there else None)
+    assert [line["strength"] for line in found["corruptions"]] == [1, 3, 4, 5] and found["mean"] == 0.5
+    run = SimpleNamespace(robustness=found, noun="image", picture=lambda name: tmp_path / f"{name}.png")
+    row = page._robustness(run).partition("scale</td>")[2].partition("</tr>")[0]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
+    assert [cell.partition(" at ")[2] for cell in cells] == ["×÷1.1", "", "×÷1.5", "×÷1.75", "×÷2"]
 
 
 def test_measuring_needs_no_gradient(light_and_dark):

@@ -167,7 +167,7 @@ def test_figures_are_those_of_scikit_learn():
     matrices = np.stack(
         [confusion(torch.from_numpy(a), torch.from_numpy(t), 3).numpy() for a, t in zip(answers, truths, strict=True)]
     )
-    edges = rng.integers(1, 9, (5, 2, 3))
+    edges = np.stack([rng.integers(1, 5, (5, 3)), rng.integers(5, 9, (5, 3))], 1)
     found = SegmentEvaluation.of(matrices, [1.0, 2.0, 3.0, 4.0, 5.0], ("a", "b", "c"), edges)
     counted = truths != 255
     t, a = truths[counted], answers[counted]

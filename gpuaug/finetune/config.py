@@ -117,6 +117,9 @@ class Config:
     is drawn. Of segment masks are mixed as their images are."""
     cutmix: float | None = None
     """Lay a rectangle of another image over each, its area by Beta(cutmix, cutmix); 1 is usual, 0: not."""
+    copy_paste: float | None = None
+    """Of segment, whose masks are of objects (numbers of objects, COCO's polygons): on this share of the images, 0 to
+    1, objects of another image of the batch are pasted, with their masks. Not with mixup or cutmix."""
     balance: Literal["no", "weights", "sampling"] = "no"
     """Of classes with unequally many images. weights: their losses by the inverse of their number. sampling: images of
     small classes come several times an epoch, each time augmented anew."""
@@ -264,6 +267,8 @@ class Config:
         for name in SHARES:
             if self._given(name) and not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
+        if self._given("copy_paste") and not 0 <= self.copy_paste <= 1:
+            raise ValueError(f"copy_paste must be in [0, 1], got {self.copy_paste}")
         for name in ("mean", "std"):
             if self._given(name) and len(getattr(self, name)) != 3:
                 raise ValueError(f"{name} must be three numbers, got {getattr(self, name)}")

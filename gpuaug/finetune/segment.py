@@ -16,7 +16,7 @@ from gpuaug import presets
 from gpuaug.data import Parts, Source
 from gpuaug.data.annotated_parts import open_annotated
 
-from . import corrupted_pixels, feed, feeds, models, pictures_pixels, runs, segmenters, sharing
+from . import corrupted_pixels, feed, feeds, models, pasted, pictures_pixels, runs, segmenters, sharing
 from .config import AUTO, Config
 from .feed import Feed, Input
 from .pixels_paired import write_sides
@@ -120,7 +120,17 @@ class Segment(Backboned):
                 "the task segment has the recipes finetune and full, and no balance=sampling or augment=auto; leave "
                 "them out"
             )
-        return feeds.image_feeds(*shared, kind=MaskFeed)
+        if not config.copy_paste:
+            return feeds.image_feeds(*shared, kind=MaskFeed)
+        if config.mixup or config.cutmix:
+            raise ValueError("copy_paste: it goes without mixup and cutmix, behind which pixels are of several classes")
+        _, _, parts, input, *others = shared
+        paste = ga.Compose([ga.RandomApply([ga.CopyPaste()], config.copy_paste)], **input.compose)
+        parts = replace(parts, train=pasted.numbered(parts.train))
+        opened, told = feeds.image_feeds(
+            config, recipe, parts, input, *others, kind=functools.partial(pasted.PastedFeed, paste=paste)
+        )
+        return opened, [*told, f"objects are pasted on {config.copy_paste:.0%} of the images, from others of the batch"]
 
     def losses(
         self, config: Config, recipe: Recipe, train: Source, loss: Callable | None, device: Any

@@ -49,12 +49,8 @@ class Meaning:
             raise DataError(f"{known.path}: it has {lacks}, or remove the image")
         _check_size(known)
         if self.painted:
-            mask = np.zeros(known.masks.shape[1:], np.uint8)
-            for one, label in sorted(
-                zip(known.masks, known.labels, strict=True), key=lambda pair: -int((pair[0] > 0).sum())
-            ):
-                # large ones first: small ones lie on top
-                mask[one > 0] = label + 1 if self.numbers is None else self.numbers[label]
+            own = [label + 1 if self.numbers is None else self.numbers[label] for label in known.labels]
+            mask = painted(known, own, np.uint8)
         elif self.objects:
             mask = (known.masks > 0).astype(np.uint8)
         else:
@@ -66,6 +62,15 @@ class Meaning:
                 )
             mask = known.masks.astype(np.uint8)
         return Annotated(known.path, masks=mask, classes=self.classes)
+
+
+def painted(known: Annotated, numbers: Sequence[int], dtype: type) -> np.ndarray:
+    """One mask [H, W] of masks [N, H, W] of objects, with a number for each; large ones first, so that small ones lie
+    on top."""
+    mask = np.zeros(known.masks.shape[1:], dtype)
+    for one, number in sorted(zip(known.masks, numbers, strict=True), key=lambda pair: -int((pair[0] > 0).sum())):
+        mask[one > 0] = number
+    return mask
 
 
 @dataclass(frozen=True)

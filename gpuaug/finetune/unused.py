@@ -63,10 +63,10 @@ DETECT, SEGMENT, TEXT, VIDEO = "task=detect", "task=segment", "task=text", "task
 OTHERS, OF_CLASSIFY = ("detect", "segment", "text", "video"), "it is of classify"
 DISTILLED = ("distill_temperature", "distill_weight", "distill_features")
 HEADLESS = ("segment", "detect", "video")  # their classifier has no dropout in front of it
-OF_ONE = {"decoder": "segment", "masks": "segment", "detector": "detect"}
+OF_ONE = {"decoder": "segment", "masks": "segment", "copy_paste": "segment", "detector": "detect"}
 OF_IMAGES = (
-    "tta", "mixup", "cutmix", "size", "resize", "mean", "std", "channels_last", "drop_path", "masks", "decoder",
-    "detector", "resident", "cache", "workers", "max_bad", "frozen_bn",
+    "tta", "mixup", "cutmix", "copy_paste", "size", "resize", "mean", "std", "channels_last", "drop_path", "masks",
+    "decoder", "detector", "resident", "cache", "workers", "max_bad", "frozen_bn",
 )  # fmt: skip
 OF_TEXT = ("text_column", "label_column", "max_tokens", "vocab_size")
 TAKEN = ("frames", "stride", "clips_per_video")  # of clips
@@ -211,6 +211,6 @@ def was_given(option: str, asked: Asked) -> bool:
 
 DEFAULTS = {field.name: field.default for field in fields(Config)}
 NOTHING = {
-    "augment": "none", "mixup": 0, "cutmix": 0, "label_smoothing": 0, "warmup_epochs": 0, "head_epochs": 0,
-    "layer_decay": 1, "val_fraction": 0,
+    "augment": "none", "mixup": 0, "cutmix": 0, "copy_paste": 0, "label_smoothing": 0, "warmup_epochs": 0,
+    "head_epochs": 0, "layer_decay": 1, "val_fraction": 0,
 }  # fmt: skip
