@@ -1,4 +1,4 @@
-"""What benchmarks/finetuning.py and feature_augment.py make of their runs: the draw of samples, tables, repetition."""
+"""What benchmarks/finetuning.py, feature_augment.py and distilling.py make of their runs: draws, tables, repetition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 for needed in ("accelerate", "sklearn", "timm", "torchvision"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
-from gpuaug.benchmarks import feature_augment, finetuning  # noqa: E402
+from gpuaug.benchmarks import distilling, feature_augment, finetuning  # noqa: E402
 from gpuaug.data import digits  # noqa: E402
 
 
@@ -99,3 +99,34 @@ def test_feature_augment_makes_features_of_an_image_once(monkeypatch, tmp_path):
     monkeypatch.setattr(feature_augment.report, "after", lambda job: None)
     plain = feature_augment.measured("digits", parts, "none", 5, 0, tmp_path)
     assert found[0]["accuracy"] == found[1]["accuracy"] == plain["accuracy"] and made == [50, 40]
+
+
+# distilling.py
+
+
+def test_the_share_of_the_gap_that_is_closed():
+    right = {distilling.ALONE: 200, distilling.TEACHER: 360} | dict(
+        zip(distilling.TAUGHT, (240, 280, 320), strict=True)
+    )
+    runs = [line(arm, seed, n + 10 * seed) for seed in (0, 1) for arm, n in right.items()]
+    runs[0]["flops"], runs[1]["flops"] = 20, 100
+    assert list(distilling.closed(runs).values()) == pytest.approx([0.25, 0.5, 0.75])
+    reached = [one["reached"] for one in distilling.judged("distil", runs).values()]
+    assert reached == pytest.approx([0.2, 0.25, 0.5, 0.75])
+    assert all(one["reached"] is None for one in distilling.judged("distil", runs[:3]).values())
+
+
+def test_soup_and_ensemble_beside_the_mean_of_their_members():
+    right = {distilling.MEAN: 300, distilling.SOUP: 304, distilling.ENSEMBLE: 298}
+    found = distilling.judged("several", [line(arm, 0, n) for arm, n in right.items()])
+    assert [one["reached"] for one in found.values()] == pytest.approx([1.0, -0.5])
+
+
+def test_draws_with_other_options_than_todays_are_made_again(tmp_path):
+    for table in distilling.TABLES:
+        options = distilling.options_of(table)
+        assert str(distilling.DATA) not in json.dumps(options)
+        runs = [line("member", seed, 300) | {"options": options[-1]} for seed in (0, 0, 1)]
+        runs[2]["options"] = options[-1] | {"size": 7}
+        finetuning.write(tmp_path / "a.json", table, runs, {})
+        assert distilling.kept(tmp_path / "a.json", table) == runs[:2]

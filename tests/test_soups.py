@@ -105,11 +105,12 @@ def test_a_greedy_soup_leaves_out_what_makes_it_worse(runs, undrawn):
     assert made.members[-1]["run"] == runs[1].name and made.members[-1]["taken"] == "no"
     best = -1.0
     for one in made.members:
-        calls.append(one["with_it_val_accuracy"] >= best)
-        best = max(best, one["with_it_val_accuracy"])
+        calls.append(one["val_accuracy_with_it"] >= best)
+        best = max(best, one["val_accuracy_with_it"])
         assert one["taken"] == ("yes" if calls[-1] else "no")
     taken = [one["run"] for one in made.members if one["taken"] == "yes"]
     assert made.resolved["recipe"] == f"greedy soup of {len(taken)}" and made.event("after")["val_accuracy"] == best
+    assert made.resolved["weights"] == f"of {', '.join(taken)}"
     states = [of(run) for run in runs if run.name in taken]
     if len(taken) == 1:
         assert all(torch.equal(value, states[0][name]) for name, value in of(made).items())

@@ -111,11 +111,12 @@ def write(
     run = Run(folder)
     try:
         with state.kept(folder):
+            kept = [one["run"] for one in records if one.get("taken") != "no"]
             about, given = model.about, [one for one in first.resolved.get("given", ()) if one == "parts"]
             facts = {
                 "asked": {name: first.asked[name] for name in KEPT if name in first.asked} | {"model": about.model},
                 "resolved": {name: first.resolved[name] for name in SAME if name in first.resolved} | {
-                    "model": about.model, "weights": f"of {len(records)} runs", "recipe": about.recipe,
+                    "model": about.model, "weights": f"of {', '.join(kept)}", "recipe": about.recipe,
                     "details": about.details, "members": list(records), "decisions": list(told), "given": given,
                     "metrics": [], "options": {"batch_size": how_of(first, model)["batch_size"]},
                 },

@@ -148,7 +148,7 @@ def _greedy(pot: Pot, found: Sequence[Member]) -> tuple[list[Member], list[dict]
         stays = reached >= best
         told.append(f"{one.run.name}: {'taken' if stays else 'left out'}, {percent(reached)} with it")
         own = alone[one.run.name]["val_accuracy"]
-        records.append(one.record(val_accuracy=own, with_it_val_accuracy=reached, taken="yes" if stays else "no"))
+        records.append(one.record(val_accuracy=own, val_accuracy_with_it=reached, taken="yes" if stays else "no"))
         if stays:
             taken, best = [*taken, one], reached
     return taken, records, told
