@@ -229,7 +229,7 @@ def test_an_engine_of_damaged_files(tmp_path: Path) -> None:
     first, told = call()
     assert first == f"True 0 {n}" and len(told) == 1 and told[0].startswith("<string> gpuaug: ")
     assert call() == (f"True {n} {n}", [])
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))\n"
     if sys.platform == "linux":
         first, told = call(tmp_path / "small", limit + ENGINE)
         assert first == f"True 0 {n}" and len(told) == 1 and os.strerror(errno.EFBIG) in told[0]
