@@ -194,7 +194,7 @@ def test_report_shows_wins_losses_and_targets() -> None:
     assert "torchvision: at least 15x; 20.0x (torchvision), met" in shown
     assert "kornia: at least 12x; not timed" in shown
     assert "kornia: no time, skipped: kornia is not installed" in shown
-    assert "at most 15: met" in shown and "at most 1: **missed**" in shown and "with changes" in shown
+    assert "at most 30: met" in shown and "at most 1: **missed**" in shown and "with changes" in shown
     shown = report.render(synthetic(ours=40.0, peer=20.0))
     assert "| **0.50x, a loss** |" in shown
     assert "torchvision: at least 15x; 0.5x (torchvision), **missed**" in shown

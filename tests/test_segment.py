@@ -405,7 +405,7 @@ def test_each_process_writes_its_masks_and_none_lies_on_another(tmp_path):
     for some in ((7, 5), (3, 9)):
         own = {id: np.full((2, 3), id, np.uint8) for id in some}
         empty = torch.zeros(0)
-        Segment().write_predictions(SimpleNamespace(**shared), Segmented(empty, empty, empty, own))
+        Segment().write_predictions(SimpleNamespace(**shared), Segmented(empty, empty, empty, empty, own))
     folder = tmp_path / "run" / "predictions"
     found = {str(path.relative_to(folder)): int(np.asarray(Image.open(path))[0, 0]) for path in folder.rglob("*.png")}
     assert found == {"a/1.png": 7, "b/1.png.png": 3, "b/1.jpg.png": 5, "b/2.png": 9} and len(waited) == 2

@@ -79,7 +79,7 @@ def test_it_is_loaded_with_its_decoder(run, model):
         inside, outside = model(x), model.model((x / 255 - model.mean) / model.std)
     assert inside.shape == (2, 2, 64, 96)
     torch.testing.assert_close(inside, outside, rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match="it is of the task sing, and this gpuaug loads classify, detect, segment"):
+    with pytest.raises(ValueError, match="it is of the task sing, and this gpuaug loads classify, .*segment"):
         class_of("sing")
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from ..kernels.cpu import engine
+from ..kernels.cpu.engine import lacks
 from ..messages import warn
 
 NAMES = ("auto", "triton", "kornia", "cpu")
@@ -67,7 +67,7 @@ def select(program, images: torch.Tensor, backend: str = "auto", grad: bool = Fa
 def on_host() -> ModuleType:
     """The backend module that draws on the host: the CPU's, or where there is no engine, kornia's, which draws
     without it."""
-    return importlib.import_module(f"{__name__}.{'kornia' if engine.lacks() else 'cpu'}")
+    return importlib.import_module(f"{__name__}.{'kornia' if lacks() else 'cpu'}")
 
 
 def _say(name: str, reasons: dict[str, str]) -> None:
