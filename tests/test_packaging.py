@@ -165,7 +165,7 @@ def test_wheel_runs_without_numba(installed: Path, tmp_path: Path) -> None:
     assert check(installed / "python", "-I", "-c", WITHOUT, cwd=tmp_path).split() == ["True"] * 4
 
 
-@pytest.mark.slow  # needs the network; last result, 2026-11-27: passed, 2 minutes on 2 busy cores
+@pytest.mark.slow  # needs the network; last result, 2026-11-27: passed, 84 s
 def test_wheel_is_built_in_an_environment_of_its_own(tracked: list[Path], tmp_path: Path) -> None:
     """With numba and numpy, and without torch."""
     built = build_wheel(tracked, tmp_path)
