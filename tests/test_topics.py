@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 tyro = pytest.importorskip("tyro", reason="needs the extra finetune")
+pytest.importorskip("sklearn", reason="needs the extra finetune")  # sets variables as it is imported: not in a test
 
 from gpuaug import cli  # noqa: E402
 
