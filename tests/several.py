@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
@@ -23,6 +26,14 @@ def save(root: Path, each: int = 60) -> Path:
         for i in (source.labels == numbers[name]).nonzero()[:each, 0].tolist():
             Image.fromarray(source.images[i].permute(1, 2, 0).numpy()).save(root / name / f"{i:04d}.png")
     return root
+
+
+@contextlib.contextmanager
+def unreported() -> Iterator[None]:
+    """Runs whose report is an empty page: it takes longer than they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpuaug.finetune.report.after", lambda job: (job.run / "report.html").touch())
+        yield
 
 
 def trained(data: Path, out: Path, **options) -> Run:

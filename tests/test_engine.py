@@ -195,6 +195,8 @@ def test_levels_agree(name: str, library: Path, fresh: pytest.MonkeyPatch) -> No
         told[level] = ga.Compose(transforms, seed=3, backend="cpu")(images, ids=range(4), epoch=0).float()
         assert engine.built().stem == f"engine-{level}"
     first, *others = told.values()
+    if not others:
+        pytest.skip("this processor runs one level alone")
     assert all((other - first).abs().max() <= 4e-6 for other in others), "of values up to 3, or equal levels"
 
 

@@ -33,8 +33,7 @@ def data(tmp_path_factory):
 def three(data, tmp_path_factory):
     """Two seeds, and another model with another normalisation."""
     out = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpuaug.finetune.report.after", lambda job: (job.run / "report.html").touch())
+    with several.unreported():
         found = [several.trained(data, out, seed=seed) for seed in (0, 1)]
         return [*found, several.trained(data, out, seed=2, model="test_vit", **OTHERS)]
 

@@ -34,8 +34,7 @@ def data(tmp_path_factory):
 def three(data, tmp_path_factory):
     """One that learned as it should, one whose answers were turned around, and another seed."""
     out = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpuaug.finetune.report.after", lambda job: (job.run / "report.html").touch())
+    with several.unreported():
         options = [{"epochs": 5}, {"epochs": 1}, {"epochs": 5, "seed": 1}]
         found = [several.trained(data, out, **{"lr": 0.05} | one) for one in options]
     path = found[1].path("best.safetensors")

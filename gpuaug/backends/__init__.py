@@ -31,7 +31,7 @@ def reason_against(name: str, program, images: torch.Tensor, grad: bool) -> str 
     try:
         module = importlib.import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("triton", "numba", "kornia"):
+        if error.name is None or error.name.split(".")[0] not in ("triton", "kornia"):
             raise
         return f"{error.name} is not installed"
     return module.supports(program, images)
