@@ -244,18 +244,6 @@ def test_a_runs_weights_are_taken_further_with_its_tokenizer(run, data, tmp_path
 
 
 # --- Hugging Face's ---------------------------------------------------------------------------------------------------
-def elsewhere() -> list[str]:
-    """sys.path for transformers, which looks for a package `kernels`, and must not find the folder at the top of this
-    repository."""
-    return [place for place in sys.path if Path(place).resolve() != ROOT]
-
-
-@pytest.fixture
-def apart(monkeypatch, encoder) -> Path:
-    monkeypatch.setattr(sys, "path", elsewhere())
-    return encoder
-
-
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory, data) -> Path:
     """A BERT of random weights and its tokenizer, in a folder."""
@@ -269,16 +257,14 @@ def encoder(tmp_path_factory, data) -> Path:
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = transformers.BertConfig(vocab_size=len(own), max_position_embeddings=40, **shape)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", elsewhere())
-        transformers.BertModel(config).save_pretrained(root)
+    transformers.BertModel(config).save_pretrained(root)
     return root
 
 
 @pytest.mark.parametrize("recipe", ["finetune", "probe"])
-def test_an_encoder_of_a_folder_learns_and_is_loaded_without_it(apart, data, tmp_path, recipe, capsys):
+def test_an_encoder_of_a_folder_learns_and_is_loaded_without_it(encoder, data, tmp_path, recipe, capsys):
     moved, encoder_here = tmp_path / "moved", tmp_path / "here"
-    shutil.copytree(apart, encoder_here)
+    shutil.copytree(encoder, encoder_here)
     options = QUICK | {
         "model": f"hf:{encoder_here}",
         "recipe": recipe,
@@ -300,10 +286,10 @@ def test_an_encoder_of_a_folder_learns_and_is_loaded_without_it(apart, data, tmp
     assert "transformers" not in capsys.readouterr().err
 
 
-def test_layers_of_an_encoder_have_rates_of_their_own(apart):
+def test_layers_of_an_encoder_have_rates_of_their_own(encoder):
     from gpuaug.finetune import encoders, recipes
 
-    model = encoders.Encoder(encoders.encoder_of(f"hf:{apart}"), 3)
+    model = encoders.Encoder(encoders.encoder_of(f"hf:{encoder}"), 3)
     found = recipes.layers(model)
     assert {found[n] for n in found if "embeddings" in n} == {0} and found["head.weight"] == max(found.values())
     blocks = [found[f"encoder.encoder.layer.{i}.output.dense.weight"] for i in range(2)]

@@ -191,11 +191,20 @@ def test_readme_example_runs_as_written(tmp_path: Path) -> None:
     assert "resized_crop" in output
 
 
-def test_bare_kernels_is_refused() -> None:
-    done = run(sys.executable, "-c", "import kernels", cwd=ROOT)
+@pytest.mark.parametrize("program", ["import kernels; kernels.cpu", "from kernels import cpu"])
+def test_bare_kernels_is_refused(program: str) -> None:
+    done = run(sys.executable, "-c", program, cwd=ROOT)
     assert done.returncode == 1
     assert "ImportError" in done.stderr
     assert "use `import gpuaug.kernels`" in done.stderr
+    done = run(sys.executable, "-c", "import kernels.cpu", cwd=ROOT)
+    assert done.returncode == 1
+    assert "No module named 'kernels.cpu'" in done.stderr
+
+
+def test_transformers_takes_no_notice_of_the_folder_kernels() -> None:
+    program = "import transformers.modeling_utils as m; print(m.is_kernels_available())"
+    assert check(sys.executable, "-c", program, cwd=ROOT).split()[-1] == "False"
 
 
 def test_import_is_light(tmp_path: Path) -> None:
