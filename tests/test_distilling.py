@@ -82,6 +82,19 @@ def test_the_loss_is_that_of_hinton_on_the_images_that_the_student_sees(teachers
     )
 
 
+def test_compiled_teachers_answer_as_they_are(teachers, tmp_path, monkeypatch):
+    compiled, compile = [], torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compiled.append(self) or compile(self, backend="eager")
+    )
+    batches = seen(monkeypatch)
+    for own in ({}, {"compile": True}):
+        finetune(Config(**BASE | {"epochs": 1}, teacher=teachers, out=tmp_path, **own), parts=few())
+    assert len(compiled) == 1 + len(teachers)  # and the student
+    half = len(batches) // 2
+    assert [whole for *_, whole in batches[:half]] == pytest.approx([whole for *_, whole in batches[half:]], rel=1e-4)
+
+
 def test_an_ensembles_run_is_its_members(teachers, tmp_path, monkeypatch):
     batches = seen(monkeypatch)
     made = ensembles.ensemble(teachers, tmp_path / "ensemble", parts=few(), device="cpu", workers=0)

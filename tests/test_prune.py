@@ -100,6 +100,13 @@ def test_a_pruned_run_is_fine_tuned_pruned_and_resumed_again(parent, tmp_path):
     assert flops(whole.run) == once.after.flops
 
 
+def test_a_pruned_network_learns_from_its_parent_too(parent, tmp_path):
+    done = prune(parent, flops=0.6, steps=2, epochs=1, distill=True, out=tmp_path, parts=finetuning.few())
+    known = Run(done.run).resolved
+    assert [one["run"] for one in known["teacher"]] == [parent.name]
+    assert any(words.startswith(f"teacher {parent.name}: soft targets") for words in known["decisions"])
+
+
 def test_a_pruned_network_learns_other_classes(parent, tmp_path):
     done = prune(parent, flops=0.6, epochs=1, out=tmp_path, parts=finetuning.few())
     model, origin = models.build("resnet20", 3, str(done.run / runs.WEIGHTS), 16, classes=("a", "b", "c"))

@@ -26,6 +26,8 @@ class Prune:
     """Of each fine-tuning; by default half of the run's."""
     lr: float | None = None
     """Its highest learning rate; by default that of the recipe finetune."""
+    distill: bool = False
+    """The fine-tuning also learns from what RUN answers, as with the option --teacher of finetune."""
     out: Annotated[Path, tyro.conf.arg(aliases=["--runs"])] = Path("runs")
     """Where runs lie, and the new one is made."""
 

@@ -1,4 +1,4 @@
-"""``gpuaug runs``: what there is, beside each other, the best, several as one, and away with the rest."""
+"""``gpuaug runs``: what there is, beside each other, its cost, the best, several as one, and away with the rest."""
 
 from __future__ import annotations
 
@@ -54,6 +54,23 @@ class Compare:
     """Where runs lie."""
     html: Html = None
     """Write the page with their curves, too; by default to comparison.html in --out."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measure what runs' models cost beside what they are worth: accuracy, operations, parameters, bytes, and images a
+    second on this CPU, by turns. Of image classification."""
+
+    runs: Names
+    """Names or numbers in --out, or folders."""
+    out: Path = Path("runs")
+    """Where runs lie."""
+    speed: bool = True
+    """Measure images a second, some seconds a run."""
+    picture: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
+    """Draw accuracy against images a second, too."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE.json")] = None
+    """Write the figures, too."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +130,7 @@ class Runs:
         Union[  # noqa: UP007
             Annotated[List, tyro.conf.subcommand("list")],
             Annotated[Compare, tyro.conf.subcommand("compare")],
+            Annotated[Cost, tyro.conf.subcommand("cost")],
             Annotated[BestOf, tyro.conf.subcommand("best")],
             Annotated[Soup, tyro.conf.subcommand("soup")],
             Annotated[Delete, tyro.conf.subcommand("delete")],
@@ -308,6 +326,26 @@ def _letters(i: int) -> str:
     return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("A") + i % 26)
 
 
+# --- cost -------------------------------------------------------------------------------------------------------------
+def cost(command: Cost) -> None:
+    """Measure, print the table, and draw."""
+    from gpuaug.finetune import comparing, costs, pictures_costs, sizes
+
+    if command.picture and command.picture.suffix.lower() != ".png":
+        raise ValueError(f"--picture {plain(command.picture)}: a picture is a file whose name ends in .png")
+    found = _named(command.out, command.runs)
+    rows = costs.costs([run.folder for run in found], command.out, speed=command.speed, say=print)
+    print(f"\n{sizes.table(rows)}")
+    for words in comparing.remarks(found):
+        print(filled(words, columns()))
+    if command.json:
+        costs.write(command.json, rows)
+        print(f"wrote {plain(command.json)}")
+    if command.picture:
+        pictures_costs.write_costs(command.picture, rows)
+        print(f"wrote {plain(command.picture)}")
+
+
 # --- best -------------------------------------------------------------------------------------------------------------
 def best(command: BestOf) -> None:
     """Print the best run; what is not the answer goes to stderr where a script reads it."""
@@ -450,6 +488,7 @@ def _confirmed(question: str) -> bool:
 COMMANDS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "list": (List, list_runs),
     "compare": (Compare, compare),
+    "cost": (Cost, cost),
     "best": (BestOf, best),
     "soup": (Soup, soup),
     "delete": (Delete, delete),

@@ -276,7 +276,7 @@ def _figures_of(run: Read, known: Iterable[str], noun: str) -> dict[str, Any]:
     }
 
 
-def remarks(found: Sequence[Read]) -> list[str]:
+def remarks(found: Sequence[Run]) -> list[str]:
     """What makes them hard to compare."""
     marks = {run.resolved.get("data", {}).get("fingerprint") for run in found}
     told = ["These runs had different images, or a different split of them: compare with care."]

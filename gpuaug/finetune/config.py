@@ -149,7 +149,7 @@ class Config:
     channels_last: bool | None = None
     """The layout of images and weights; by default on CUDA and CPUs, where convolutions are faster with it."""
     compile: bool = False
-    """The model by torch.compile."""
+    """The model by torch.compile, and its teachers."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps, ..."""
 

@@ -7,6 +7,7 @@ with features, also w times the mean squared error of a linear map of the studen
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,10 +93,18 @@ class Teacher(nn.Module):
         self.hook = head.register_forward_pre_hook(keep)
         return list(self.map.parameters())
 
+    def frozen(self) -> contextlib.AbstractContextManager:
+        """In which those that are compiled have their weights folded in: they never change."""
+        if not self.config.compile:
+            return contextlib.nullcontext()
+        from torch._inductor import config
+
+        return config.patch(freezing=True)
+
     def added(self, x: Tensor, outputs: Tensor, loss: Tensor) -> Tensor:
         """The whole loss of a batch, whose own is ``loss``."""
         share, t = self.config.distill_weight, self.config.distill_temperature
-        with torch.no_grad():
+        with torch.no_grad(), self.frozen():
             answers = [one(x, self.map is not None) for one in self.members]
             if self.soft:
                 logits = torch.stack([made.float() for made, _ in answers]) / t
@@ -152,6 +161,9 @@ def open_teacher(config: Config, parts: Parts, input: Input, accelerator: Any, r
             raise ValueError(f"teacher {name}: no longer as it was when {run} began; restore it, or start a new run")
         members += [One(*one, (input.mean, input.std)) for one in some]
         record.append(known)
+    if config.compile:
+        for one in members:
+            one.model.compile()
     several = parts.train.labels.ndim > 1
     return Teacher(members, config, several, soft, record).to(
         accelerator.device, memory_format=models.layout(accelerator.device)

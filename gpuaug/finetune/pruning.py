@@ -60,6 +60,7 @@ def prune(
     steps: int = 1,
     epochs: int | None = None,
     lr: float | None = None,
+    distill: bool = False,
     out: str | Path = "runs",
     say: Callable[[str], Any] = lambda words: None,
     **given: Any,
@@ -71,6 +72,7 @@ def prune(
         flops, parameters: the share of them that is left, in (0, 1); one of both. By default half of the flops.
         steps: so many times channels go and the network is fine-tuned; the last is the new run.
         epochs: of each fine-tuning; by default half of the run's own. lr: the highest rate; by default the recipe's.
+        distill: the fine-tuning also learns from what the parent answers, with the run's distillation options.
         say: gets a line of each step. given: what the run was given in Python: parts, augment, loss, metrics.
 
     Raises:
@@ -85,6 +87,7 @@ def prune(
     whole, source = MEASURES[measure](network, parent.shape), parents.images_of(found, parent, given, IMAGES)
     config = tuned(found, about, epochs, lr)
     config = replace(config, data=Config.data) if "parts" in given else config  # which has their name
+    config = replace(config, teacher=(str(found.folder.resolve()),)) if distill else config
     with tempfile.TemporaryDirectory() as scratch:
         for step in range(1, steps + 1):
             wanted = share ** (step / steps)

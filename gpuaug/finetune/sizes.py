@@ -1,4 +1,4 @@
-"""What a smaller model costs and is worth beside its parent: accuracy, operations, parameters, bytes, speed."""
+"""What models cost and are worth beside each other: accuracy, operations, parameters, bytes, speed."""
 
 from __future__ import annotations
 
@@ -50,21 +50,26 @@ def parameters_of(model: nn.Module) -> int:
 
 
 @torch.no_grad()
-def speeds(models: Sequence[Callable[[Tensor], Tensor]], shape: Sequence[int], seconds: float = SECONDS) -> list[float]:
+def speeds(models: Sequence[Callable[[Tensor], Tensor]], *shapes: Sequence[int]) -> list[float]:
     """Images a second of each, called by turns on the CPU with as many threads as torch has: the machine may be shared,
-    and a while that is slow is slow for all."""
-    x = torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(0))
-    x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    and a while that is slow is slow for all. ``shapes``: of an image, for each model, or one for all."""
+    inputs = [_noise(shape) for shape in (shapes if len(shapes) > 1 else shapes * len(models))]
     took: list[list[float]] = [[] for _ in models]
-    for model in models:
+    for model, x in zip(models, inputs, strict=True):
         model(x)
-    end = time.perf_counter() + seconds * len(models)
+    end = time.perf_counter() + SECONDS * len(models)
     while len(took[-1]) < LEAST or time.perf_counter() < end:
-        for model, times in zip(models, took, strict=True):
+        for model, x, times in zip(models, inputs, took, strict=True):
             start = time.perf_counter()
             model(x)
             times.append(time.perf_counter() - start)
     return [BATCH / statistics.median(times) for times in took]
+
+
+def _noise(shape: Sequence[int]) -> Tensor:
+    """A batch, in the layout that convolutions like."""
+    x = torch.rand(BATCH, *shape, generator=torch.Generator().manual_seed(0))
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def write(run: runs.Run, made_by: str, parent: str, rows: Sequence[Size], **more: Any) -> None:
@@ -75,13 +80,13 @@ def write(run: runs.Run, made_by: str, parent: str, rows: Sequence[Size], **more
 
 def table(rows: Sequence[Size]) -> str:
     """For the screen."""
-    head = f"{'':14}│{'accuracy':>9} │{'MFLOPs':>8} │{'parameters':>11} │{'file':>9} │{'images/s':>9}"
+    wide = max(14, *(len(row.name) + 1 for row in rows))
+    head = f"{'':{wide}}│{'accuracy':>9} │{'MFLOPs':>8} │{'parameters':>11} │{'file':>9} │{'images/s':>9}"
     lines = [head, "┼".join("─" * len(part) for part in head.split("│"))]
     for row in rows:
         flops = "–" if row.flops is None else f"{row.flops / 1e6:,.1f}"
         parameters = "–" if row.parameters is None else f"{row.parameters:,}"
         rate = "–" if row.images_per_second is None else f"{row.images_per_second:,.0f}"
-        lines.append(
-            f"{row.name:14}│{row.accuracy:>9.1%} │{flops:>8} │{parameters:>11} │{row.nbytes / 1e6:>6.2f} MB │{rate:>9}"
-        )
+        figures = f"{row.accuracy:>9.1%} │{flops:>8} │{parameters:>11} │{row.nbytes / 1e6:>6.2f} MB │{rate:>9}"
+        lines.append(f"{row.name:{wide}}│{figures}")
     return "\n".join(lines)
