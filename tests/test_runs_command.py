@@ -313,7 +313,10 @@ def test_what_may_be_left_out(words, meant):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["lst"], "there is no command 'lst'; choose one of list, compare, cost, best, soup, delete; did you mean 'list'?"),
+        (
+            ["lst"],
+            "there is no command 'lst'; choose one of list, compare, cost, best, soup, delete; did you mean 'list'?",
+        ),
         (["compare", "1"], "name at least two runs"),
         (["compare", "1", "001-first"], "name at least two runs"),
         (["compare", "1", "7"], "there is no run '7'; there are: 001-first, 002-second, 010-third"),
