@@ -1,4 +1,4 @@
-"""What benchmarks/finetuning.py, feature_augment.py and distilling.py make of their runs: draws, tables, repetition."""
+"""What the benchmarks of fine-tuning make of their runs: draws, tables, repetition."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 for needed in ("accelerate", "sklearn", "timm", "torchvision"):
     pytest.importorskip(needed, reason=f"the fine-tuning extra is not installed: {needed}")
 
-from gpuaug.benchmarks import distilling, feature_augment, finetuning  # noqa: E402
+from gpuaug.benchmarks import distilling, feature_augment, finetuning, smaller  # noqa: E402
 from gpuaug.data import digits  # noqa: E402
 
 
@@ -105,28 +105,29 @@ def test_feature_augment_makes_features_of_an_image_once(monkeypatch, tmp_path):
 
 
 def test_the_share_of_the_gap_that_is_closed():
-    right = {distilling.ALONE: 200, distilling.TEACHER: 360} | dict(
-        zip(distilling.TAUGHT, (240, 280, 320), strict=True)
-    )
+    right = {distilling.ALONE: 200, distilling.TEACHER: 360, distilling.DISTILLED: 300}
     runs = [line(arm, seed, n + 10 * seed) for seed in (0, 1) for arm, n in right.items()]
     runs[0]["flops"], runs[1]["flops"] = 20, 100
-    assert list(distilling.closed(runs).values()) == pytest.approx([0.25, 0.5, 0.75])
-    reached = [one["reached"] for one in distilling.judged("distil", runs).values()]
-    assert reached == pytest.approx([0.2, 0.25, 0.5, 0.75])
-    assert all(one["reached"] is None for one in distilling.judged("distil", runs[:3]).values())
+    assert distilling.closed(runs) == pytest.approx(0.625)
+    assert [one["reached"] for one in distilling.judged(runs).values()] == pytest.approx([0.2, 0.625])
+    assert all(one["reached"] is None for one in distilling.judged(runs[:2]).values())
 
 
-def test_soup_and_ensemble_beside_the_mean_of_their_members():
-    right = {distilling.MEAN: 300, distilling.SOUP: 304, distilling.ENSEMBLE: 298}
-    found = distilling.judged("several", [line(arm, 0, n) for arm, n in right.items()])
-    assert [one["reached"] for one in found.values()] == pytest.approx([1.0, -0.5])
+def test_what_is_smaller_beside_its_parent_and_several_beside_their_mean():
+    right = {
+        smaller.PARENT: 310, smaller.MEAN: 300, smaller.SOUP: 304, smaller.GREEDY: 306, smaller.ENSEMBLE: 298,
+        smaller.PRUNED: 300, smaller.INT8: 309,
+    }  # fmt: skip
+    runs = [line(arm, 0, n) for arm, n in right.items()]
+    found = smaller.judged(runs)
+    assert [one["reached"] for one in found.values()] == pytest.approx([-2.5, -0.25, 1.0, 1.5, -0.5])
+    assert all(one["reached"] is None for one in smaller.judged(runs[:-1]).values())
 
 
 def test_draws_with_other_options_than_todays_are_made_again(tmp_path):
-    for table in distilling.TABLES:
-        options = distilling.options_of(table)
+    for options in (distilling.today(), [finetuning.told(one) for one in smaller.MEMBER.values()]):
         assert str(distilling.DATA) not in json.dumps(options)
         runs = [line("member", seed, 300) | {"options": options[-1]} for seed in (0, 0, 1)]
         runs[2]["options"] = options[-1] | {"size": 7}
-        finetuning.write(tmp_path / "a.json", table, runs, {})
-        assert distilling.kept(tmp_path / "a.json", table) == runs[:2]
+        finetuning.write(tmp_path / "a.json", "a table", runs, {"target": {}})
+        assert distilling.kept(tmp_path / "a.json", options) == runs[:2]
