@@ -39,9 +39,9 @@ from .finetuning import DATA, LITE, QUIET, few, rows, told, write
 
 MEMBERS, HELD_OUT = 3, 0.1  # runs of a soup; the share that the greedy one goes by
 SHARED = {"model": "tf_efficientnet_lite0", "weights": str(LITE), "size": 64, "robustness": 0, **QUIET}
-MEMBER = {"sign_digits": SHARED | {"epochs": 12}, "cifar10": SHARED | {"epochs": 4}}
+MEMBER = {"sign_digits": SHARED | {"epochs": 6}, "cifar10": SHARED | {"epochs": 3}}
 PRUNE = {"flops": 0.5, "steps": 2, "distill": True}
-EPOCHS = {"sign_digits": 12, "cifar10": 4}  # of each fine-tuning after channels went
+EPOCHS = {"sign_digits": 6, "cifar10": 3}  # of each fine-tuning after channels went
 PARENT, EACH, MEAN, SOUP, GREEDY, ENSEMBLE, PRUNED, INT8 = (
     "parent", "other member", "mean of the members", "soup", "greedy soup", "ensemble", "pruned", "int8"
 )  # fmt: skip

@@ -43,6 +43,8 @@ class Evaluate:
     strengths each."""
     ignore_unknown: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Leave out images of classes that the run does not know, rather than stop."""
+    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of an int8 run: compile it first, which takes a minute or so and then is fast; needs a C++ compiler."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the result as one line of JSON, and nothing else."""
     out: Annotated[Path, tyro.conf.arg(aliases=["--runs"])] = Path("runs")

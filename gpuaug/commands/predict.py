@@ -48,6 +48,8 @@ class Predict:
     """auto, cpu, cuda, cuda:1, mps, ..."""
     tta: Literal["none", "flip"] = "none"
     """flip: average the model's outputs for an image and its mirror image."""
+    compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Of an int8 run: compile it first, which takes a minute or so and then is fast; needs a C++ compiler."""
     runs: Path = Path("runs")
     """Where runs lie."""
 
@@ -55,6 +57,7 @@ class Predict:
 def run(command: Predict) -> int:
     """Predict; returns the exit status."""
     import gpuaug as ga
+    from gpuaug.finetune import saved_int8
     from gpuaug.finetune.asking import format_of
     from gpuaug.finetune.predictions import ON_SHEET
 
@@ -63,6 +66,8 @@ def run(command: Predict) -> int:
         raise ValueError(f"{command.inputs[0]}: there is no such file or folder{others}; name files, or folders")
     model = ga.load(command.run, out=command.runs, device=command.device)
     format = format_of(command.out, command.format, model.formats)
+    if command.compile:
+        saved_int8.compile(model)
     asked = model.asked(**given(command))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -86,7 +91,7 @@ def run(command: Predict) -> int:
 def given(command: Predict) -> dict[str, object]:
     """The options of a model's predict: those of every task, and others where they were given."""
     values = {field.name: (getattr(command, field.name), field.default) for field in fields(command)}
-    here = ("run", "inputs", "text", "out", "format", "device", "runs")  # the command's own
+    here = ("run", "inputs", "text", "out", "format", "device", "compile", "runs")  # the command's own
     every = ("batch_size", "workers")
     return {
         name: value

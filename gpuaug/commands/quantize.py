@@ -11,9 +11,9 @@ import tyro
 
 @dataclass(frozen=True)
 class Quantize:
-    """Write a fine-tuned image classifier in whole numbers of eight bits, int8.pt2 in the run's folder, and say what it
-    is worth and costs: accuracy before and after, bytes, images a second on this CPU. Needs the extra
-    gpuaug[quantize]; to be fast, int8 needs torch.compile, which needs a C++ compiler."""
+    """Make a new run of a fine-tuned image classifier, in whole numbers of eight bits, and say what it is worth and
+    costs: accuracy before and after, bytes, images a second on this CPU. Needs the extra gpuaug[quantize]; int8 is fast
+    with predict --compile and evaluate --compile, which need a C++ compiler."""
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Its folder, or its name or number in --out."""
@@ -22,16 +22,16 @@ class Quantize:
     speed: bool = True
     """Compile and time both models, which takes a minute or more."""
     out: Annotated[Path, tyro.conf.arg(aliases=["--runs"])] = Path("runs")
-    """Where runs lie."""
+    """Where runs lie, and the new one is made."""
 
 
 def run(command: Quantize) -> None:
     """Quantise."""
-    from gpuaug.finetune.quantizing import FACTS, quantize
-    from gpuaug.finetune.sizes import table
+    from gpuaug.finetune.quantizing import quantize
+    from gpuaug.finetune.sizes import FILE, table
 
     done = quantize(**vars(command), say=print)
     print(f"\n{table(done.rows)}")
     if done.slow and command.speed:
         print(f"int8 is not faster here: {done.slow}")
-    print(f"wrote    {done.path}, and {FACTS} beside it")
+    print(f"wrote    {done.run}/{FILE}")

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from . import runs, saved, sizes
+from . import fast, runs, saved, sizes
 from .metrics import Interval
 from .runs import Run
+from .saved_int8 import Int8
 from .sizes import Size
 
 
@@ -34,11 +35,12 @@ def costs(
     speed: bool = True,
     say: Callable[[str], Any] = lambda words: None,
 ) -> list[Cost]:
-    """Of each run of the task classify its test accuracy, and what its model costs, called on this CPU by turns.
+    """Of each run of the task classify its test accuracy, and what its model costs, called on this CPU by turns. No
+    parameters are counted of int8: it has none that learn.
 
     Args:
         names: of the runs, as :func:`gpuaug.load` takes them, in ``out``; ensembles, too.
-        speed: measure images a second. say: gets a line of what is under way.
+        speed: measure images a second, of int8 compiled. say: gets a line of what is under way.
 
     Raises:
         ValueError: no such run, another task, a run that is not done, or whose model was made in Python.
@@ -54,6 +56,12 @@ def costs(
     models = [saved.opened(saved.weights_of(run.folder), device="cpu") for run in found]
     rates: list[float | None] = [None] * len(models)
     if speed:
+        for run, model in zip(found, models, strict=True):
+            if isinstance(model, Int8) and (reason := fast.no_compiler()):
+                say(f"timing   {run.name} in floats: {reason}")
+            elif isinstance(model, Int8):
+                say(f"timing   {run.name} is compiled first")
+                model.compile()
         say(f"timing   {len(models)} models by turns, on {torch.get_num_threads()} threads of this CPU")
         rates = list(sizes.speeds(models, *(model.shape for model in models)))
     return [_cost(run, model, rate) for run, model, rate in zip(found, models, rates, strict=True)]
@@ -63,7 +71,7 @@ def _cost(run: Run, model: saved.Saved, rate: float | None) -> Cost:
     tested, score = run.evaluation, run.event("after").get("test_accuracy")
     return Cost(
         run.name, score if tested is None else tested.score, sizes.flops_of(model.model, model.shape),
-        sizes.parameters_of(model.model), model.path.stat().st_size, rate, tested and tested.n,
+        sizes.parameters_of(model.model) or None, model.path.stat().st_size, rate, tested and tested.n,
         tested and tested.score_interval,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import beginning, models, runs
+from .programs import Program
 from .runs import Run
 from .saved import Classifier, opened, weights_of
 from .saved_ensemble import Renormalise, alone, differ
@@ -127,6 +128,10 @@ def soft_loss(logits: Tensor, wanted: Tensor, t: float, several: bool = False) -
 
 def head_of(model: nn.Module) -> nn.Linear:
     """A model's classifier. Raises ValueError where it is not one linear layer."""
+    if isinstance(model, Program):
+        raise ValueError(
+            "distill_features wants a teacher of floats, and this one is int8; take the one it was made of"
+        )
     head, *others = models.heads(model).values()
     if others or not isinstance(head, nn.Linear):
         raise ValueError(

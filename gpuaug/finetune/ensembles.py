@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpuaug.data import Parts
 
-from . import combined, evaluations, runs
+from . import combined, evaluations, runs, unused
 from .combined import Member
 from .evaluations import Asked, Made
 from .runs import Run
@@ -63,6 +63,8 @@ def there(found: Sequence[Member], out: str | Path) -> Run | None:
 def evaluate(names: Sequence[str], asked: Asked, bar: Bar = lambda steps, words: steps) -> Made:
     """As :func:`gpuaug.finetune.evaluations.evaluate`, of the ensemble of several runs: the one that there is, else a
     new one, whose own folder has the figures of the runs' own test part."""
+    if asked.compile:
+        unused.refuse("compile", "several runs", "it is for an int8 run")
     found = combined.members(names, asked.out, asked.device, "an ensemble")
     run = there(found, asked.out)
     if run is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuaug.data import Parts
 
-from . import beginning, feeds, page, runs, testing, unused
+from . import beginning, feeds, page, runs, saved_int8, testing, unused
 from .config import Config
 from .opening import chosen, environment, fingerprint
 from .runs import Run
@@ -27,6 +27,7 @@ class Asked:
         run: a run, as :func:`gpuaug.load` takes it, in ``out``. data, part, ignore_unknown: see
             :mod:`gpuaug.finetune.testing`; None: the run's own.
         tta, batch_size: None: as the run was tested. robustness: how many images are corrupted, "all" or 0.
+        compile: the network of an int8 run, first.
     """
 
     run: str
@@ -39,6 +40,7 @@ class Asked:
     device: str = "auto"
     robustness: int | str = 0
     ignore_unknown: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 0), ("robustness", 0)):
@@ -83,6 +85,8 @@ def evaluate(asked: Asked, bar: Callable[[Iterable, str], Iterable] = lambda ste
     weights = weights_of(asked.run, asked.out)
     run = Run(weights.parent)
     model = ga.load(weights, device=asked.device)
+    if asked.compile:
+        saved_int8.compile(model)
     options, config = run.resolved.get("options", {}), run.config if run.asked else Config()
     data = own(run, asked.part) if asked.data is None else model.open_data(asked.data, asked.part, config)
     source, told = model.matched(data, asked.ignore_unknown)

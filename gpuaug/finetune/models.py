@@ -156,7 +156,7 @@ def fill_around(
     """
     from safetensors.torch import load_file
 
-    said(path)  # what is no such file ends here
+    check_floats(path, said(path))
     state, own = load_file(path), model.state_dict()
     if state.keys() == own.keys():
         others = {key for key, value in state.items() if value.shape != own[key].shape}
@@ -391,6 +391,7 @@ def fill(model: nn.Module, path: Path, name: str, classes: Sequence[str] | None)
     from safetensors.torch import load_file
 
     about = said(path)
+    check_floats(path, about)
     reshape(model, about.get("details", {}).get(shapes.TOLD))
     state, own = load_file(path), model.state_dict()
     rows = tuple(f"{last}." if last else "" for last in _last_layers(model))
@@ -436,6 +437,15 @@ def _fit_head(
         return False, ", its classifier brought into the order of these classes"
     state |= {k: own[k] for k in names}
     return True, f", {NEW}" + ": it was for other classes, as many" * fits
+
+
+def check_floats(path: Path, about: Mapping[str, Any]) -> None:
+    """Raises ValueError for a file of int8, by what :func:`said` gives of it."""
+    if told := about.get("details", {}).get("int8"):
+        raise ValueError(
+            f"{path}: of an int8 run, whose weights are whole numbers and learn nothing; take those of {told['of']}, "
+            "of which it was made"
+        )
 
 
 def said(path: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ def check(run: runs.Run, given: Mapping[str, Any], command: str) -> Path:
     task, needed = run.resolved.get("task", "classify"), run.resolved.get("given", ())
     if task != "classify":
         raise ValueError(f"{run.folder}: {command} has no effect with task={task} (it is for image classification)")
+    if told := run.resolved.get("details", {}).get("int8"):
+        raise ValueError(f"{run.folder}: it is int8 already, and {command} is of floats; take {told['of']}")
     for name in given:
         if name not in GIVEN or name == "model":
             raise ValueError(f"{command}: {name} cannot be given; it takes parts, augment, loss and metrics")

@@ -31,14 +31,16 @@ if TYPE_CHECKING:
     from .testing import Data, Tested
 
 FORMAT = 2  # of what a weights file says of itself
-CLASSES = {  # by the kind, which is the task or "ensemble"; imported where one is asked for
+CLASSES = {  # by the kind, which is the task, or one of SPECIAL; imported where one is asked for
     "classify": "gpuaug.finetune.saved:Classifier",
     "detect": "gpuaug.finetune.saved_boxes:Detector",
     "ensemble": "gpuaug.finetune.saved_ensemble:Ensemble",
+    "int8": "gpuaug.finetune.saved_int8:Int8",
     "segment": "gpuaug.finetune.saved_pixels:Segmenter",
     "text": "gpuaug.finetune.saved_text:SavedText",
     "video": "gpuaug.finetune.saved_video:ClipClassifier",
 }
+SPECIAL = ("ensemble", "int8")  # kinds whose networks are not built by a name; what details have of them
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class About:
 
     @property
     def kind(self) -> str:
-        """Which of CLASSES it is of: its task, or "ensemble"."""
-        return "ensemble" if "ensemble" in self.details else self.task
+        """Which of CLASSES it is of."""
+        return next((name for name in SPECIAL if name in self.details), self.task)
 
     def dumped(self) -> dict[str, str]:
         """As the metadata of a safetensors file."""

@@ -39,7 +39,7 @@ def flops_of(model: nn.Module, shape: Sequence[int]) -> int:
     """Operations of one input of this shape, by torch's own count: of convolutions and matrix products."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    like = next(model.parameters())
+    like = next((one for one in model.parameters()), torch.empty(0))  # of int8 there are none
     with torch.no_grad(), FlopCounterMode(display=False) as counted:
         model(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
     return counted.get_total_flops()

@@ -89,6 +89,8 @@ def soup(
     for one in found:
         if one.model.about.kind == "ensemble":
             raise ValueError(f"{one.run.name}: an ensemble, and a soup is of single models; name its members")
+        if one.model.about.kind == "int8":
+            raise ValueError(f"{one.run.name}: it is int8, whose weights have no mean; name the run it was made of")
     check_tensors(found)
     first = found[0].run
     train = combined.part_of(first, "train", parts)
