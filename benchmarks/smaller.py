@@ -1,11 +1,12 @@
 """What pruning, int8, soups and ensembles come to: tf_efficientnet_lite0 at 64 pixels, fine-tuned on hands that show
 digits (100 a class) and on the 4,000 images of CIFAR-10.
 
-A draw has three runs of other seeds, on nine tenths of the training images; their mean; their soup; the greedy soup,
-which goes by the other tenth; their ensemble; and of the first of them what is left after half of its operations were
-pruned, in two steps with the first as its teacher, and its int8. Told is how each compares with its parent, or with the
-mean of its members, and what it costs: operations, parameters, bytes. Images a second are not told here: with
-``--keep`` the runs stay, and ``gpuaug runs cost`` measures them on a machine that has nothing else to do.
+A draw has three runs of other seeds, on nine tenths of the training images, that all began with the classifier of one
+linear probe, as weights that are to be averaged have to begin alike; their mean; their soup; the greedy soup, which
+goes by the other tenth; their ensemble; and of the first of them what is left after half of its operations were pruned,
+in two steps with the first as its teacher, and its int8. Told is how each compares with its parent, or with the mean of
+its members, and what it costs: operations, parameters, bytes. Images a second are not told here: with ``--keep`` the
+runs stay, and ``gpuaug runs cost`` measures them on a machine that has nothing else to do.
 
     python -m benchmarks.smaller sign_digits|cifar10 [--seeds 3] [--keep FOLDER] [--quick] [--out FILE.json]
 
@@ -31,6 +32,7 @@ from gpuaug.finetune.costs import costs
 from gpuaug.finetune.ensembles import ensemble
 from gpuaug.finetune.pruning import prune
 from gpuaug.finetune.quantizing import quantize
+from gpuaug.finetune.runs import WEIGHTS
 from gpuaug.finetune.soups import soup
 
 from . import RESULTS
@@ -38,12 +40,13 @@ from .distilling import Place, kept
 from .finetuning import DATA, LITE, QUIET, few, rows, told, write
 
 MEMBERS, HELD_OUT = 3, 0.1  # runs of a soup; the share that the greedy one goes by
-SHARED = {"model": "tf_efficientnet_lite0", "weights": str(LITE), "size": 64, "robustness": 0, **QUIET}
+SHARED = {"model": "tf_efficientnet_lite0", "size": 64, "robustness": 0, **QUIET}
+PROBE = SHARED | {"weights": str(LITE), "recipe": "probe"}
 MEMBER = {"sign_digits": SHARED | {"epochs": 6}, "cifar10": SHARED | {"epochs": 3}}
 PRUNE = {"flops": 0.5, "steps": 2, "distill": True}
 EPOCHS = {"sign_digits": 6, "cifar10": 3}  # of each fine-tuning after channels went
-PARENT, EACH, MEAN, SOUP, GREEDY, ENSEMBLE, PRUNED, INT8 = (
-    "parent", "other member", "mean of the members", "soup", "greedy soup", "ensemble", "pruned", "int8"
+BEGINNING, PARENT, EACH, MEAN, SOUP, GREEDY, ENSEMBLE, PRUNED, INT8 = (
+    "probe", "parent", "other member", "mean of the members", "soup", "greedy soup", "ensemble", "pruned", "int8"
 )  # fmt: skip
 WITHIN = -2.0  # points of the parent
 TARGETS = {
@@ -58,8 +61,12 @@ def draw(place: Place, data: str) -> Iterator[dict[str, Any]]:
     parts = replace(place.parts, train=few(place.parts.train, 6, place.seed)) if quick else place.parts
     train, val = parts.train.split(HELD_OUT if not quick else 0.4, 0, "validation")
     parts, members = replace(parts, train=train, val=val), []
+    begun, line = place.trained(BEGINNING, PROBE, parts)
+    yield line
+    begun = str(begun.folder / WEIGHTS)
     for i in range(MEMBERS):
-        run, line = place.trained(EACH if i else PARENT, options, parts, seed=MEMBERS * place.seed + i)
+        known = {"seed": MEMBERS * place.seed + i, "weights": begun}
+        run, line = place.trained(EACH if i else PARENT, options, parts, **known)
         members.append(run)
         yield line | cost(run)
     n, right = members[0].evaluation.n, statistics.mean(run.event("after")["test_accuracy"] for run in members)
@@ -115,7 +122,10 @@ def main() -> None:
         if not needed.exists():
             raise SystemExit(f"{needed} is missing: set GPUAUG_DATA to the folder that holds {args.data}/")
     path = args.out or RESULTS / f"smaller-{args.data}.json"
-    parts, runs = opened(args.data, args.quick), [] if args.quick else kept(path, [told(MEMBER[args.data])])
+    parts, runs = (
+        opened(args.data, args.quick),
+        [] if args.quick else kept(path, [told(PROBE), told(MEMBER[args.data])]),
+    )
     done = {run["seed"] for run in runs}
     for seed in range(1 if args.quick else args.seeds):
         if seed in done:
