@@ -16,6 +16,7 @@ for needed in ("accelerate", "matplotlib", "optuna", "sklearn", "timm", "torchvi
     pytest.importorskip(needed, reason=f"the extras finetune and tune are not installed: {needed}")
 
 import finetuning  # noqa: E402
+import finetuning_text  # noqa: E402
 
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.data import Parts  # noqa: E402
@@ -273,7 +274,7 @@ def test_the_command_searches_runs_once_and_leaves_a_page(tmp_path, capsys):
     command = ["tune", *args, "--trials", "4", "--search", "lr=1e-4:1e-2", "augment=none,rotate_shift:degrees=10"]
     assert main(command) == 0
     said, folder = capsys.readouterr().out, tmp_path / "001-tune-digits"
-    assert "the test part is not looked at" in said and "search lr: 0.0001 to 0.01, logarithmic" in said
+    assert "the test part is not looked at" in said and "search   lr: 0.0001 to 0.01, logarithmic" in said
     assert said.count("\ntrial ") == 4 and f"next     open {folder / 'tune.html'}" in said
     came = Run(folder).json(tuning.study.TRIALS)
     best = came["trials"][came["best"] - 1]
@@ -337,3 +338,15 @@ def test_of_equal_trials_the_one_with_less_loss_is_the_best():
     assert trials.best_of(found, "accuracy").number == 2
     assert trials.best_of([trial(1, "done", 0.5, 0.5), trial(2, "done", 0.4, 0.4)], "-loss").number == 2
     assert trials.best_of(found[2:], "accuracy") is None
+
+
+# --- other tasks ------------------------------------------------------------------------------------------------------
+def test_texts_are_tuned_too(tmp_path, no_page):
+    pytest.importorskip("tokenizers")
+    data = finetuning_text.folder(tmp_path / "texts")
+    config = Config(data=str(data), epochs=2, batch_size=16, device="cpu", quiet=True, out=tmp_path / "runs", clip=1.0)
+    done = tune(config, trials=3, search=["lr=1e-3:1e-2", "augment=none,text_light"], final=False)
+    assert [one.state for one in done.trials] == ["done"] * 3 and done.trials[0].options["augment"] == "text_light"
+    assert Run(done.study).json(tuning.STUDY)["images"].keys() == {"train", "val"}
+    with pytest.raises(ValueError, match="augment has no candidates for the task text; name them"):
+        tune(config, search=["augment"])

@@ -119,7 +119,7 @@ def opened(job: Job, config: Config, asked: Sequence[Option | str], trials: int)
             _check_presets(job, option)
     if not space.options:
         raise ValueError("search: nothing is left to search; name options, such as --search lr weight_decay")
-    told += [f"search {option.name}: {option.words}" for option in space.options]
+    told += [f"search   {option.name}: {option.words}" for option in space.options]
     return space, told
 
 

@@ -130,6 +130,8 @@ class Study:
                     if interrupt.asked and len(found) < self.total:
                         raise KeyboardInterrupt
         except KeyboardInterrupt:
+            if not found:
+                raise  # there is nothing to go on from
             many = f"{len(found)} of {self.total} trials are done"
             raise Interrupted(self.folder, f"stopped, {many}; go on with: gpuaug resume {self.folder}") from None
         finally:
