@@ -210,6 +210,19 @@ def test_a_search_that_was_stopped_has_the_trials_of_one_that_was_not(tmp_path, 
         tuning.resume(folder, parts=changed, loss=Stopped())
 
 
+def test_a_search_whose_first_trial_was_killed_begins_with_the_defaults_again(tmp_path, no_page):
+    few = finetuning.few()
+    done = tune(settings(out=tmp_path), trials=1, search=["lr"], final=False, parts=few)
+    assert done.best.options == {"lr": 0.1}  # of the recipe full
+    for name in ("journal.log", "trials.json"):
+        (done.study / name).unlink()
+    with study.opened(done.study) as optuna:
+        optuna.enqueue_trial({"lr": 1.0})
+        optuna.ask()  # its process is killed here
+    again = tuning.resume(done.study, parts=few)
+    assert told(again) == told(done)
+
+
 def test_a_bad_trial_ends_early_and_one_that_diverges_is_told(tmp_path):
     config = settings(out=tmp_path, epochs=10, clip=None, optimizer="sgd", lr=None)
     search = ["lr=0.05,1e-9,1e30"]

@@ -23,7 +23,7 @@ def write(path: Path, facts: Mapping[str, Any], came: Mapping[str, Any]) -> None
     body = [
         _head(path.parent.resolve().name, facts, found, best, metric),
         _best(came, facts, best),
-        _run(facts),
+        _run(path.parent.parent, facts),
         "<h2>How it went</h2>",
         drawn(
             pictures_tuning.write_progress, "the score of each trial and the best so far", found, metric, facts["best"]
@@ -69,11 +69,11 @@ def _noun(facts: Mapping[str, Any]) -> str:
     return runs.NOUNS.get(facts["task"], "image")
 
 
-def _run(facts: Mapping[str, Any]) -> str:
+def _run(out: Path, facts: Mapping[str, Any]) -> str:
     """The run with the best options."""
     if not facts.get("run"):
         return ""
-    line = summary(runs.Run(facts["run"]))
+    line = summary(runs.Run(out / facts["run"]))
     if line.score is None:
         return f"<h2>The run with it</h2>{say(f'{line.name}: {line.state}')}"
     score = f"{line.metric} {percent(line.score, line.interval)}"

@@ -103,7 +103,7 @@ def _logarithmic(ax, values: Sequence[float]) -> None:
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
     ax.set_xscale("log")
-    wide = values and max(values) > 30 * min(values)
+    wide = values and max(values) > 300 * min(values)
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=6))
     ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     ax.xaxis.set_minor_formatter(NullFormatter())

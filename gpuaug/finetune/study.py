@@ -106,7 +106,8 @@ class Study:
 
     def __init__(self, folder: Path, facts: dict[str, Any], space: Space, given: Mapping[str, Any]):
         self.folder, self.facts, self.space, self.given = folder, facts, space, given
-        self.config, self.best, self.total = Config.from_dict(facts["asked"]), facts["best"], facts["trials"]
+        self.config = replace(Config.from_dict(facts["asked"]), out=folder.parent)
+        self.best, self.total = facts["best"], facts["trials"]
         self.metric = self.best.removeprefix("-")
         self.screen = Screen(self.config.quiet, self.config.json, True)
 
@@ -144,8 +145,8 @@ class Study:
         states = library().trial.TrialState
         study.sampler = sampler(self.config.seed, k, self.facts["startup"])
         study.pruner = pruner(self.facts["prune"], self.facts["startup"])
-        if k == 0:
-            study.enqueue_trial(self.space.defaults(self.facts["usual"]), skip_if_exists=True)
+        if k == 0 and not any(one.state == states.WAITING for one in study.get_trials(deepcopy=False)):
+            study.enqueue_trial(self.space.defaults(self.facts["usual"]))
         trial, steps = study.ask(), set()
         try:
             options = self.space.drawn(trial)
@@ -197,8 +198,8 @@ class Study:
 
     def finish(self, config: Config) -> Path:
         """The folder of the run with the best options, which is trained, or goes on, if it is not done already."""
-        begun = self.facts.get("run")
-        known = Run(begun) if begun and _asked_for(Run(begun), config) else None
+        begun = Run(self.folder.parent / self.facts["run"]) if "run" in self.facts else None
+        known = begun if begun is not None and _asked_for(begun, config) else None
         try:
             if known is None:
                 done = loop.finetune(config, **self.given).run
@@ -215,7 +216,7 @@ class Study:
 
     def note(self, run: Path) -> None:
         """That ``run`` is the one with the best options."""
-        self.facts["run"] = str(run)
+        self.facts["run"] = run.name
         Run(self.folder).write_json(STUDY, self.facts)
 
 
