@@ -12,8 +12,8 @@ from . import bench, demo, evaluate, export, finetune, predict, preview, prune, 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "finetune": (finetune.Finetune, finetune.run),
-    "tune": (tune.Tune, tune.run),
     "resume": (resume.Resume, resume.run),
+    "tune": (tune.Tune, tune.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
     "predict": (predict.Predict, predict.run),
     "export": (export.Export, export.run),
