@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import bench, demo, evaluate, export, finetune, predict, preview, prune, quantize, resume, runs
+from . import bench, demo, evaluate, export, finetune, predict, preview, prune, quantize, resume, runs, tune
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "finetune": (finetune.Finetune, finetune.run),
     "resume": (resume.Resume, resume.run),
+    "tune": (tune.Tune, tune.run),
     "evaluate": (evaluate.Evaluate, evaluate.run),
     "predict": (predict.Predict, predict.run),
     "export": (export.Export, export.run),

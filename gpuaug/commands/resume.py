@@ -1,4 +1,4 @@
-"""``gpuaug resume``: go on with a run that was stopped."""
+"""``gpuaug resume``: go on with a run, or a search, that was stopped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was stopped, from its last checkpoint."""
+    """Go on with a run that was stopped, from its last checkpoint; or with a search of gpuaug tune."""
 
     run: Annotated[str, tyro.conf.Positional]
     """Its folder, or its name or number in --out."""
@@ -20,7 +20,10 @@ class Resume:
 
 
 def run(command: Resume) -> None:
-    """Go on with the run."""
-    from gpuaug.finetune import resume
+    """Go on with the run, or the search."""
+    from gpuaug.finetune import resume, tuning
 
-    resume(command.run, command.out)
+    if tuning.find(command.out, command.run) is not None:
+        tuning.resume(command.run, command.out)
+    else:
+        resume(command.run, command.out)

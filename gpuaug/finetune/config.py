@@ -247,7 +247,7 @@ class Config:
         if not isinstance(self.teacher, list | tuple):
             object.__setattr__(self, "teacher", (self.teacher,))
         object.__setattr__(self, "teacher", tuple(map(str, self.teacher)))
-        for name, kinds in _kinds().items():
+        for name, kinds in kinds_of_fields().items():
             _check_kind(name, getattr(self, name), kinds)
         for name, least in AT_LEAST.items():
             if self._given(name) and not isinstance(getattr(self, name), str) and getattr(self, name) < least:
@@ -302,7 +302,7 @@ class Config:
 
 
 @functools.cache
-def _kinds() -> dict[str, tuple]:
+def kinds_of_fields() -> dict[str, tuple]:
     """What each field may be: types, and the values of a Literal."""
     found = {}
     for name, hint in get_type_hints(Config).items():

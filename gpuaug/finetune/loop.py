@@ -347,7 +347,7 @@ class Trainer:
             self.best_epoch = epoch
             return epoch == self.job.recipe.epochs
         if not math.isfinite(scores["loss"]):
-            raise ValueError(
+            raise recipes.Diverged(
                 f"the validation's loss is {scores['loss']} in epoch {epoch}: lower lr (now {self.job.recipe.lr:g})"
             )
         name = self.job.best
@@ -363,7 +363,7 @@ class Trainer:
     def check_best(self) -> None:
         """Raises ValueError where the metric that chooses was a number in no epoch."""
         if self.best_epoch and self.job.val is not None and self.best[0] == -math.inf:
-            raise ValueError(
+            raise recipes.Diverged(
                 f"best={self.job.best}: it was not a number in any epoch; lower lr (now {self.job.recipe.lr:g})"
             )
 

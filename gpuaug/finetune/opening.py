@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class Job:
         task: what is learned. model: what is kept. learner: what is trained and tested, the model, or with the recipe
             probe its classifier.
         never: names of the learner's parameters that never learn.
-        train, val, test: what they are fed with; val may be None.
+        train, val, test: what they are fed with; val may be None, and test of what was opened without it.
         loss: of (logits, labels), a mean, in training. judged: the same in validation and test.
         metrics: further ones, of (logits, labels), on the host.
         facts: config.json. lines: metrics.jsonl. teacher: from whom it learns, too.
@@ -82,7 +82,7 @@ class Job:
     parts: Parts
     train: Feed | Features
     val: Feed | Features | None
-    test: Feed | Features
+    test: Feed | Features | None
     loss: Callable
     judged: Callable
     metrics: dict[str, Callable]
@@ -140,9 +140,9 @@ def of_parts(parts: Parts) -> str:
     return "segment" if getattr(train.targets[0], "boxes", None) is None else "detect"
 
 
-def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None) -> Job:
-    """Open everything that a run needs; ``run``: the folder of one that goes on. Raises ValueError for whatever in it
-    cannot be."""
+def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None, blind: bool = False) -> Job:
+    """Open everything that a run needs; ``run``: the folder of one that goes on; ``blind``: without the test part, for
+    what must not choose by it. Raises ValueError for whatever in it cannot be."""
     tensorboard.check(config)
     named = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
     given = [name for name, value in named.items() if value is not None]
@@ -156,14 +156,14 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     config, fixed = beginning.as_begun(config, run), parts
     task = chosen(config, parts)
     task.run, screen.noun = run, task.noun
-    config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes)
+    config, opened_with, parts, told = open_data(task, config, parts, model, accelerator.num_processes, blind)
     usual = task.usual(config, fixed)
     card, layout = task.card(config, model), task.layout(config, layout_of(config, accelerator))
     input = task.input(config, card, fixed, layout)
     pretrained = task.has_weights(config, model)
     each = len(parts.train) // accelerator.num_processes
     recipe, decided = recipes.resolve(config, pretrained, each, task.batch, task.noun)
-    corrupted, words = task.corrupted(config, recipe, parts)
+    corrupted, words = (0, []) if blind else task.corrupted(config, recipe, parts)
     told, new = decided + told + words, run is None
     if new:
         unused.check(unused.Asked(config, given, recipe, parts.val is not None, task.name))
@@ -206,15 +206,17 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
 
 
 def open_data(
-    task: Task, config: Config, given: Parts | None, model: nn.Module | None, processes: int
+    task: Task, config: Config, given: Parts | None, model: nn.Module | None, processes: int, blind: bool = False
 ) -> tuple[Config, dict[str, Any], Parts, list[str]]:
     """(``config`` with a model and a size where these are decided here, what of it the data were opened with, the
-    parts, what was decided, in words); ``given``, ``model``: the parts and the model that were given, if any."""
+    parts, what was decided, in words); ``given``, ``model``: the parts and the model that were given, if any;
+    ``blind``: without the test part."""
     told = []
     if model is None:
         config, told = task.of_weights(config, given)
     opened_with = {"task": task.name} | task.settled(config)
     parts, words = (given, ["parts as they were given"]) if given else task.open_parts(config)
+    parts = replace(parts, test=None) if blind else parts
     parts, bad = feeds.readable(parts, config)
     task.check_parts(parts, processes)
     told = words + bad + told

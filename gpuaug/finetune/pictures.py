@@ -47,7 +47,7 @@ def drawn(target: Target, width: float, height: float, title: str = "", box: str
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", **_lettered([title]))
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", **lettered([title]))
     yield figure
     content = io.BytesIO()
     figure.savefig(content, dpi=DPI, format="png", bbox_inches=box)
@@ -69,7 +69,7 @@ def _put(content: io.BytesIO, target: Target) -> None:
         target.write(content.getbuffer())
 
 
-def _lettered(texts: Sequence[str]) -> dict:
+def lettered(texts: Sequence[str]) -> dict:
     """Of a matplotlib text: fonts that have the letters of all these, and a $ that is a $."""
     families = dict.fromkeys(["DejaVu Sans", *(face_of(word, TEXT).getname()[0] for t in texts for word in t.split())])
     return {"fontfamily": list(families), "parse_math": False}
@@ -114,7 +114,7 @@ def write_confusion(target: Target, confusion: np.ndarray | Sequence, classes: S
         seen = ax.imshow(np.ma.masked_invalid(shares), cmap=colours, norm=PowerNorm(0.5, 0, 1))  # 1% is to be seen
         step = -(-k // NAMED)
         places, names = range(0, k, step), [short(name) for name in classes[::step]]
-        letters = {"fontsize": min(9.0, 72 * cell * step * 0.7), **_lettered(names)}
+        letters = {"fontsize": min(9.0, 72 * cell * step * 0.7), **lettered(names)}
         ax.set_xticks(
             places, [fill(name, 12) if flat else name for name in names], rotation=0 if flat else 90, **letters
         )
@@ -265,7 +265,7 @@ def write_overlaid(
                 words.append(short(run, 44) + ("" if dashes == "-" else trained if scale > 1 else " (training)"))
             plain(ax, name, "epoch")
             ax.xaxis.get_major_locator().set_params(integer=True)
-            ax.legend(lines, words, frameon=False, prop={"size": 8, "family": _lettered(words)["fontfamily"]})
+            ax.legend(lines, words, frameon=False, prop={"size": 8, "family": lettered(words)["fontfamily"]})
 
 
 # --- robustness -------------------------------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def write_robustness(target: Target, measured: Mapping[str, dict], title: str = 
         axes.flat[0].set_ylim(0, 103)
         for ax in axes[:, 0]:
             ax.set_ylabel(f"{next(iter(measured.values()))['metric']}, %")
-        family = _lettered(words)["fontfamily"]
+        family = lettered(words)["fontfamily"]
         figure.legend(lines, words, frameon=False, loc="outside lower left", prop={"size": 9, "family": family})
 
 

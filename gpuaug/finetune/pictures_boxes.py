@@ -176,7 +176,7 @@ def write_errors(target: pictures.Target, found: DetectEvaluation) -> None:
                     x = -n / 2 if name == "false" else start[y] + n / 2
                     ax.text(x, y, f"{n:.0f}", ha="center", va="center", fontsize=8, color="#ffffff")
         names = [f"{pictures.short(line['class'])}, AP@50 {percent(line['ap50'])}" for line in lines]
-        ax.set_yticks(range(len(lines)), names, fontsize=9, **pictures._lettered(names))
+        ax.set_yticks(range(len(lines)), names, fontsize=9, **pictures.lettered(names))
         ax.axvline(0, color="#202228", linewidth=0.8)
         ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
         ax.spines[["top", "right", "left"]].set_visible(False)

@@ -84,7 +84,7 @@ def resolve(
 
 
 class Diverged(ValueError):
-    """A loss in training that is no longer finite."""
+    """A loss that is no longer finite, or a metric that chooses and was never a number."""
 
 
 def held_out(config: Config, images: int) -> tuple[float, bool]:
@@ -218,17 +218,24 @@ def optimizer(
 ) -> torch.optim.Optimizer:
     """timm's, by name; ``more``: what learns beside the model, without decay. Raises ValueError for a name that it does
     not know."""
-    from timm.optim import create_optimizer_v2, list_optimizers
+    from timm.optim import create_optimizer_v2
 
-    if recipe.optimizer not in list_optimizers():
-        hint = meant(recipe.optimizer, list_optimizers()) or "; adamw, sgd, lamb, lion, adopt, ..."
-        raise ValueError(f"there is no optimizer {recipe.optimizer!r}{hint}")
+    check_optimizer(recipe.optimizer)
     try:
         every = groups(model, recipe, never)
         every += [{"params": list(more), "lr": recipe.lr, "weight_decay": 0.0}] if more else []
         return create_optimizer_v2(every, recipe.optimizer, recipe.lr)
     except (ImportError, AssertionError, TypeError) as error:
         raise ValueError(f"optimizer {recipe.optimizer!r} cannot be used here: {error}") from error
+
+
+def check_optimizer(name: str) -> None:
+    """Raises ValueError for a name that timm does not know."""
+    from timm.optim import list_optimizers
+
+    if name not in list_optimizers():
+        hint = meant(name, list_optimizers()) or "; adamw, sgd, lamb, lion, adopt, ..."
+        raise ValueError(f"there is no optimizer {name!r}{hint}")
 
 
 class Schedule:
