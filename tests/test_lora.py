@@ -222,8 +222,8 @@ def same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
 @pytest.mark.slow
 def test_two_processes_train_like_one_and_a_compiled_model_like_a_plain_one(weights, tmp_path):
     def run(folder: str, batch_size: int, *launch: str, **options) -> dict:
-        known = {"model": "test_lora:tiny", "size": SIDE, "weights": str(weights), "lora": 4, "frozen_bn": False}
-        environment = os.environ | {"FINETUNING": json.dumps(known | {"report": False} | options)}
+        known = {"model": "test_lora:tiny", "size": SIDE, "weights": str(weights), "lora": 4, "optimizer": "sgd"}
+        environment = os.environ | {"FINETUNING": json.dumps(known | {"frozen_bn": False, "report": False, "lr": 0.3} | options)}
         (tmp_path / folder).mkdir()
         words = [*launch, finetuning.__file__, str(tmp_path / folder), str(batch_size)]
         subprocess.run([sys.executable, *words], env=environment, check=True, timeout=300)
