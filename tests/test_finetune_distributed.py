@@ -220,7 +220,9 @@ def test_what_a_launcher_asks_for_and_there_is_not_is_refused(monkeypatch, name,
         sharing.check(Config())
 
 
-@pytest.mark.parametrize("options", [{"l1": 1e-4}, {"compile": True}, {"precision": "fp16"}, {"channels_last": True}])
+@pytest.mark.parametrize(
+    "options", [{"l1": 1e-4}, {"compile": True}, {"lora": 4}, {"precision": "fp16"}, {"channels_last": True}]
+)
 def test_options_that_do_not_go_with_shards(monkeypatch, options):
     sharing.check(Config(**options))
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")

@@ -63,6 +63,7 @@ def photos(folder, many: int, cut: dict[str, int] | None = None):
 
 # Options without effect
 
+ADAPTED = "all but the adapters and the classifier stays as it was"
 ONCE, ALONE = r"features are computed once, of images as they are", "it trains the classifier alone"
 CASES = [
     ({"data": "photos"}, {"parts"}, "data has no effect with parts="),
@@ -100,6 +101,10 @@ CASES = [
     ({"freeze": "backbone", "layer_decay": 0.7}, (), "layer_decay has no effect with freeze=backbone"),
     ({"freeze": "backbone", "head_epochs": 2}, (), "head_epochs has no effect with freeze=backbone"),
     ({"freeze": "backbone", "frozen_bn": True}, (), "frozen_bn has no effect with freeze=backbone"),
+    ({"recipe": "probe", "lora": 4}, (), rf"lora has no effect with recipe=probe \({ALONE}\)"),
+    ({"lora": 4}, {"no weights"}, r"lora has no effect with random weights \(there is nothing to adapt, give w.*\)"),
+    ({"lora": 4, "freeze": "2"}, (), rf"freeze has no effect with lora \({ADAPTED}\)"),
+    ({"lora": 4, "frozen_bn": True}, (), rf"frozen_bn has no effect with lora \({ADAPTED}\)"),
     ({"recipe": "probe", "teacher": ("1",)}, (), rf"teacher has no effect with recipe=probe \({ONCE}\)"),
     ({"swa": 0.5, "ema": 0.9}, (), r"swa has no effect with ema \(one average is kept\)"),
     ({"schedule": "onecycle", "warmup_epochs": 1.0}, (), "warmup_epochs has no effect with schedule=onecycle"),
@@ -115,7 +120,8 @@ def asked(options: dict, given) -> unused.Asked:
     name = config.recipe or "full"
     said = {f.name: getattr(config, f.name) for f in fields(RECIPES[name]) if f.name != "name"}
     recipe = replace(RECIPES[name], **{k: v for k, v in said.items() if v is not None})
-    return unused.Asked(config, tuple(given), recipe, "no validation" not in given, config.task or "classify")
+    whether = {"validated": "no validation" not in given, "learned": "no weights" not in given}
+    return unused.Asked(config, tuple(given), recipe, task=config.task or "classify", **whether)
 
 
 @pytest.mark.parametrize(("options", "given", "words"), CASES, ids=[words.split(" (")[0] for *_, words in CASES])
@@ -132,7 +138,8 @@ GIVEN = {  # of each option a value that is not its default
     "detector": "ssdlite", "resident": True, "cache": Path("c"), "max_bad": 0.5, "frozen_bn": True, "stride": 3,
     "label_smoothing": 0.1, "text_column": "t", "label_column": "l", "max_tokens": 64, "vocab_size": 999, "frames": 4,
     "clips_per_video": 2, "pooling": "max", "metrics=": None, "swa": 0.25, "teacher": "3",
-    "distill_temperature": 4.0, "distill_weight": 0.9, "distill_features": True,
+    "distill_temperature": 4.0, "distill_weight": 0.9, "distill_features": True, "lora": 8, "lora_alpha": 4.0,
+    "lora_layers": "attention",
 }  # fmt: skip
 TRIED = {(words.split(" has no")[0], words.split(" with ")[1].split(r" \(")[0]) for *_, words in CASES}
 REST = [rule for rule in unused.RULES if (rule.option, rule.beside) not in TRIED]

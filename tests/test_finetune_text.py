@@ -286,6 +286,20 @@ def test_an_encoder_of_a_folder_learns_and_is_loaded_without_it(encoder, data, t
     assert "transformers" not in capsys.readouterr().err
 
 
+def test_adapters_of_an_encoder_learn_and_are_merged(encoder, data, tmp_path):
+    pytest.importorskip("peft", reason="the extra lora is not installed")
+    options = QUICK | {"model": f"hf:{encoder}", "lora": 4, "lr": 0.01, "epochs": 8}
+    made = Run(finetune(Config(data=str(data), out=tmp_path, **options)).run)
+    assert made.history[-1]["train_accuracy"] - made.history[0]["train_accuracy"] > 0.1
+    start, end = load_file(encoder / "model.safetensors"), load_file(made.path(runs.WEIGHTS))
+    changed = {name for name, value in start.items() if not torch.equal(value, end.get(f"encoder.{name}", value))}
+    layers = ("query", "key", "value", "output.dense", "intermediate.dense")
+    assert changed == {name for name in start if name.endswith(tuple(f"{one}.weight" for one in layers))}
+    stored = made.predictions
+    found = ga.load(made.folder).predict([str(text) for text in stored["texts"]])
+    torch.testing.assert_close(found.probabilities, torch.from_numpy(stored["logits"]).softmax(1), atol=1e-5, rtol=1e-4)
+
+
 def test_layers_of_an_encoder_have_rates_of_their_own(encoder):
     from gpuaug.finetune import encoders, recipes
 

@@ -29,6 +29,7 @@ from gpuaug.finetune import (  # noqa: E402
     runs,
     saved,
     saved_int8,
+    screen,
     sizes,
     soups,
 )  # fmt: skip
@@ -108,7 +109,7 @@ def test_scales_come_from_the_images_given(parent):
     model, source = ga.load(parent, device="cpu"), few.train.subset(range(40))
     dark = ga.data.Source(source.images // 16, source.ids, source.labels, source.classes)
     x = few.test.images[:20]
-    with torch.no_grad(), quantizing.quiet():
+    with torch.no_grad(), screen.hushed():
         well, badly = (quantizing.converted(model, one)(x) - model(x) for one in (source, dark))
     assert well.abs().mean() < badly.abs().mean()  # what is brighter than any image seen is cut off
 

@@ -18,10 +18,10 @@ AUTO = "auto"  # of augment: the run chooses
 AT_LEAST = {
     "epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 1, "plateau_patience": 1, "size": 1, "resize": 1,
     "workers": 0, "seed": 0, "head_epochs": 0, "keep": 0, "checkpoint_steps": 0, "robustness": 0,
-    "max_tokens": 3, "vocab_size": 64,
+    "max_tokens": 3, "vocab_size": 64, "lora": 1,
     "frames": 1, "stride": 1, "clips_per_video": 1,
 }  # fmt: skip
-POSITIVE = ("lr", "head_lr", "clip", "auto_budget", "distill_temperature")
+POSITIVE = ("lr", "head_lr", "clip", "auto_budget", "distill_temperature", "lora_alpha")
 NOT_NEGATIVE = ("weight_decay", "l1", "warmup_epochs", "mixup", "cutmix")
 FRACTIONS = ("label_smoothing", "val_fraction", "dropout", "drop_path", "ema", "swa", "max_bad")
 
@@ -106,6 +106,14 @@ class Config:
     expression that is searched for in parameters' names."""
     frozen_bn: bool = False
     """Batch norms keep the statistics that they came with; those whose layer is frozen always do."""
+    lora: int | None = None
+    """Of classify and text, for models of linear layers, as vision transformers and encoders of texts are: adapters of
+    this rank (8 is usual) learn beside these layers, and the classifier; all else stays as it was. In the weights that
+    are kept they are merged."""
+    lora_alpha: float | None = None
+    """By this, over the rank, the adapters' outputs are multiplied; by default twice the rank."""
+    lora_layers: Literal["all", "attention"] = "all"
+    """Which linear layers get adapters: all but the classifier, or those of attention."""
 
     dropout: float = 0.0
     """In front of the classifier, where the model (of timm) has such."""

@@ -16,6 +16,7 @@ from gpuaug.text import TextClassifier
 from gpuaug.text.tokenizer import ROLES, Tokenizer
 
 from . import models
+from .screen import hushed
 
 SMALL, HUB = "subwords", "hf:"
 LONGEST = 512  # tokens of a text, where nothing is said
@@ -84,13 +85,14 @@ def library() -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' bars and words."""
+    """Without transformers' bars and words, and the warnings of what it imports."""
     told = library().utils.logging
     level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
     told.set_verbosity(logging.CRITICAL)
     told.disable_progress_bar()
     try:
-        yield
+        with hushed():
+            yield
     finally:
         told.set_verbosity(level)
         if bars:

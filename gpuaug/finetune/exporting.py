@@ -7,7 +7,6 @@ import copy
 import importlib.util
 import io
 import json
-import logging
 import os
 import tempfile
 import warnings
@@ -26,6 +25,7 @@ from gpuaug.messages import shown
 
 from . import models, runs
 from .asking import LEFT_OUT
+from .screen import hushed
 
 if TYPE_CHECKING:
     from .saved import Classifier, Saved
@@ -286,11 +286,5 @@ READERS = {"torch-export": _read_program, "onnx": _read_onnx, "safetensors": _re
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without what exporters print, warn of and log."""
-    before = logging.root.manager.disable
-    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(before)
+    with hushed(), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield

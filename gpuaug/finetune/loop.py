@@ -101,7 +101,7 @@ def learn(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]], interrup
     job = trainer.job
     # Before
     if not job.lines:
-        record(job, callbacks, {"event": "before"} | named("test", trainer.test(job.test)))
+        record(job, callbacks, {"event": "before"} | runs.named("test", trainer.test(job.test)))
 
     # Epochs
     for epoch in range(trainer.epoch + 1, job.recipe.epochs + 1):
@@ -110,7 +110,7 @@ def learn(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]], interrup
         line = trainer.train(epoch, interrupt)
         scores = trainer.test(job.val) if job.val is not None else dict.fromkeys(job.task.metrics)
         is_best = trainer.judge(epoch, scores)
-        record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | named("val", scores))
+        record(job, callbacks, {"event": "epoch", "epoch": epoch} | line | runs.named("val", scores))
         job.screen.say(screen.epoch_words(job.lines[-1], job.recipe.epochs, job.task, job.best, is_best))
         trainer.save()
         if is_best:
@@ -126,14 +126,14 @@ def finish(trainer: Trainer, callbacks: Sequence[Callable[[dict], Any]]) -> Resu
     scores = trainer.test(job.test, write=True)
     if job.main:
         (job.run / runs.REPORT).unlink(missing_ok=True)  # of when it was stopped: the last thing that a run writes
-    record(job, callbacks, {"event": "after"} | named("test", scores) | {"best_epoch": trainer.best_epoch})
+    record(job, callbacks, {"event": "after"} | runs.named("test", scores) | {"best_epoch": trainer.best_epoch})
     return close(job)
 
 
 def close(job: Job) -> Result:
     """What follows from a run that is done: its report. All else is in its lines."""
     line = next(line for line in reversed(job.lines) if line["event"] == "after")
-    before, after = unnamed("test", job.lines[0]), unnamed("test", line)
+    before, after = runs.unnamed("test", job.lines[0]), runs.unnamed("test", line)
     history = [line for line in job.lines if line["event"] == "epoch"]
     job.screen.say(f"\n{screen.closing_table(before, after)}\n{screen.closing_words(job.facts['resolved'], line)}")
     report.after(job)
@@ -168,6 +168,8 @@ def resume(run: str | Path, out: str | Path = "runs", **given: Any) -> Result:
     interrupt.words = WRITING
     with interrupt, state.kept(found.folder, job.main):
         begin(job, found.folder)
+        if job.adapters:
+            job.adapters.remove()
         job.lines = found.lines()
         return close(job)
 
@@ -377,7 +379,9 @@ class Trainer:
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
     def weights(self) -> dict[str, torch.Tensor]:
-        """What is kept of the model: the averaged weights if there are such. Each process has to ask."""
+        """What is kept of the model: the averaged weights if there are such; adapters are merged. Each has to ask."""
+        if self.job.adapters:
+            return self.job.adapters.merged(self.tested)
         state = dict(self.job.model.state_dict())
         if self.tested is not self.job.learner:
             names = {id(module): name for name, module in self.job.model.named_modules()}
@@ -448,15 +452,19 @@ class Trainer:
         raise KeyboardInterrupt
 
     def save_best(self) -> None:
-        """best.safetensors, which says itself what it is."""
+        """best.safetensors, which says itself what it is; of adapters these alone, too."""
         weights = self.weights()
         if self.job.main:
+            if self.job.adapters:
+                self.job.adapters.write(self.job.run, self.tested)
             weights = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}  # SYNC
             runs.write(self.job.run / runs.WEIGHTS, safetensors(weights, self.job.about.dumped()))
 
     def load_best(self) -> None:
-        """Back into the model, on every process."""
+        """Back into the model, on every process; its adapters are merged then."""
         self.job.accelerator.wait_for_everyone()
+        if self.job.adapters:
+            self.job.adapters.remove()
         sharing.load(self.job.model, load_file(self.job.run / runs.WEIGHTS))
         self.average = None
 
@@ -474,16 +482,6 @@ COUNTED = ("epoch", "step", "updates", "best", "best_epoch", "stale", "seconds")
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
-def named(part: str, scores: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Scores as lines of metrics.jsonl call them."""
-    return {f"{part}_{name}": value for name, value in scores.items()}
-
-
-def unnamed(part: str, line: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of a line that :func:`named` made."""
-    return {name.removeprefix(f"{part}_"): value for name, value in line.items() if name.startswith(f"{part}_")}
-
-
 def record(job: Job, callbacks: Sequence[Callable[[dict], Any]], line: dict[str, Any]) -> None:
     """Add ``line`` to metrics.jsonl, from the main process, and show it to whoever wants to see it."""
     job.lines.append(line)

@@ -32,6 +32,7 @@ from . import (
     distilling,
     feed,
     feeds,
+    lora,
     models,
     recipes,
     report,
@@ -66,7 +67,7 @@ class Job:
         train, val, test: what they are fed with; val may be None, and test of what was opened without it.
         loss: of (logits, labels), a mean, in training. judged: the same in validation and test.
         metrics: further ones, of (logits, labels), on the host.
-        facts: config.json. lines: metrics.jsonl. teacher: from whom it learns, too.
+        facts: config.json. lines: metrics.jsonl. teacher: from whom it learns, too. adapters: those in the model.
     """
 
     task: Task
@@ -90,6 +91,7 @@ class Job:
     run: Path | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
     teacher: Teacher | None = None
+    adapters: lora.Adapters | None = None
 
     @property
     def main(self) -> bool:
@@ -143,10 +145,10 @@ def of_parts(parts: Parts) -> str:
 def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | None = None, blind: bool = False) -> Job:
     """Open everything that a run needs; ``run``: the folder of one that goes on; ``blind``: without the test part, for
     what must not choose by it. Raises ValueError for whatever in it cannot be."""
-    tensorboard.check(config)
     named = {"parts": parts, "model": model, "augment": augment, "loss": loss, "metrics": metrics}
     given = [name for name, value in named.items() if value is not None]
-    sharing.check(config)
+    for part in (tensorboard, lora, sharing):
+        part.check(config)
     accelerator = open_accelerator(config)
     screen = Screen(config.quiet, config.json, accelerator.is_main_process)
     feed.check_augment(augment)
@@ -166,43 +168,52 @@ def open_job(config: Config, parts, model, augment, loss, metrics, run: Path | N
     corrupted, words = (0, []) if blind else task.corrupted(config, recipe, parts)
     told, new = decided + told + words, run is None
     if new:
-        unused.check(unused.Asked(config, given, recipe, parts.val is not None, task.name))
+        unused.check(unused.Asked(config, given, recipe, parts.val is not None, task.name, pretrained))
 
     # The model
     model, name, origin, files, words = beginning.open_model(task, config, model, parts, input, run)
-    told += words
     unused.check_model(config, model, name)
     model.to(accelerator.device, memory_format=layout)
-    task.check_model(model, name, parts, input, accelerator)
+    check = functools.partial(task.check_model, model, name, parts, input, accelerator)
+    check()
     never = recipes.frozen(model, config.freeze)
     recipe, decided = recipes.head_first(config, recipe, model, never, pretrained, models.NEW in origin)
-    told += decided + averaging.words(config, recipe)
+    told += words + decided + averaging.words(config, recipe)
 
     # The pipelines and the feeds
-    if recipe.name == "probe":
-        augment = input.plain()
-    else:
-        told += [f"augment {usual}"] if config.augment is None and augment is None else []
-        spec = usual if config.augment in (None, AUTO) else config.augment  # auto.settle puts its choice in its place
-        augment = feed.mixed(augment or input.augmented(spec), config, len(parts.train.classes))
+    augment, decided = pipeline(config, recipe, input, augment, usual, len(parts.train.classes))
     unused.check_feeds(config, new and feed.in_memory(parts, config, accelerator.device))
     opened, words = task.open_feeds(model, config, recipe, parts, input, augment, accelerator, screen)
     unused.check_steps(config, new and -(-len(opened[0]) // config.accumulate))
     learner = next(iter(models.heads(model).values())) if recipe.name == "probe" else model
     teacher = distilling.open_teacher(config, parts, input, accelerator, run)
+    adapters = lora.adapted(config, model, name, check)
     resolved = {
         "task": task.name, **data_facts(parts, input), "model": name, "weights": origin, "files": files,
         "recipe": recipe.name, "options": dict(vars(recipe)), "augment": repr(augment), "robustness": corrupted,
-        "decisions": told + words + distilling.words(teacher), "given": given, "opened_with": opened_with,
-        "metrics": list(metrics or {}), "details": task.details(config, model, parts),
+        "decisions": told + decided + words + distilling.words(teacher) + lora.words(adapters), "given": given,
+        "opened_with": opened_with, "metrics": list(metrics or {}), "details": task.details(config, model, parts),
         "teacher": teacher.record if teacher else [],
     }  # fmt: skip
     facts = {"asked": asked, "resolved": resolved, "environment": environment(accelerator)}
     training, judged = task.losses(config, recipe, parts.train, loss, accelerator.device)
+    never = adapters.never if adapters else set() if learner is not model else never
     return Job(
-        task, config, recipe, accelerator, screen, model, learner, set() if learner is not model else never, augment,
-        input, parts, *opened, training, judged, dict(metrics or {}), facts, teacher=teacher,
+        task, config, recipe, accelerator, screen, model, learner, never, augment, input, parts, *opened, training,
+        judged, dict(metrics or {}), facts, teacher=teacher, adapters=adapters,
     )  # fmt: skip
+
+
+def pipeline(
+    config: Config, recipe: Recipe, input: Input, given: Callable | None, usual: str, classes: int
+) -> tuple[Callable, list[str]]:
+    """(what augments, and mixes; what was decided, in words); ``given``: a pipeline in Python, ``usual``: the preset
+    where nothing is said."""
+    if recipe.name == "probe":
+        return input.plain(), []
+    told = [f"augment {usual}"] if config.augment is None and given is None else []
+    spec = usual if config.augment in (None, AUTO) else config.augment  # auto.settle puts its choice in its place
+    return feed.mixed(given or input.augmented(spec), config, classes), told
 
 
 def open_data(
@@ -245,6 +256,7 @@ def begin(job: Job, run: Path | None) -> None:
     given = job.model if "model" in known["given"] else None
     if run is None and job.config.keep and job.task.has_weights(job.config, given):
         start = sharing.whole(job.model.state_dict())  # of each process, its part
+        start = job.adapters.plain(start) if job.adapters else start
     if run is not None:
         before = runs.Run(run).resolved
         if before["data"]["fingerprint"] != known["data"]["fingerprint"]:
@@ -260,7 +272,7 @@ def begin(job: Job, run: Path | None) -> None:
         runs.Run(run).write_json(runs.CONFIG, job.facts)
     job.run = broadcast_object_list([run])[0]
     data = job.task.described(known, job.parts.name)
-    millions = sum(p.numel() for p in job.model.parameters()) / 1e6
+    millions = sum(p.numel() for name, p in job.model.named_parameters() if not lora.is_adapters(name)) / 1e6
     called = job.task.called(job.config, known["model"])
     model = f"{called}, {millions:.2f} M parameters, {known['weights']}, on {known_device(job)}"
     job.screen.say(begin_words(job.run, data, model, job.augment, known["decisions"]))
@@ -269,14 +281,16 @@ def begin(job: Job, run: Path | None) -> None:
 
 @contextlib.contextmanager
 def failing(job: Job, new: bool) -> Iterator[None]:
-    """A run that ends early leaves no folder if it is ``new`` and has done no epoch and written no checkpoint: there is
-    nothing in it."""
+    """A run that ends early leaves no adapters in its model; and no folder if it is ``new`` and has done no epoch and
+    written no checkpoint: there is nothing in it."""
     try:
         yield
     except BaseException:
         epochs = any(line["event"] == "epoch" for line in job.lines)
         if job.main and new and job.run is not None and not epochs and not checkpoint.found(job.run):
             shutil.rmtree(job.run, ignore_errors=True)
+        if job.adapters:
+            job.adapters.remove()
         raise
 
 

@@ -14,7 +14,7 @@ from .evaluating import MOST_MISTAKES, answers, complete
 from .hypertext import Html, cards, folded, image, page, picture, say, table
 from .metrics import Evaluation, confusions, mistakes, percent, weakest
 from .pixels import SegmentEvaluation
-from .runs import REPORT
+from .runs import LORA, REPORT, WEIGHTS, size_of
 from .runs import write as write_file
 from .text_samples import SAMPLES
 
@@ -92,6 +92,7 @@ def _asked(run: Read) -> str:
         "classes": f"{len(known['classes'])}: {', '.join(known['classes'])}" if "classes" in known else None,
         **_input(run),
         "weights": known.get("weights"),
+        **_adapters(run),
     }
     if known.get("decisions"):
         parts.append("<ul>" + "".join(f"<li>{escape(str(line))}</li>" for line in known["decisions"]) + "</ul>")
@@ -120,6 +121,14 @@ def _input(run: Read) -> dict[str, Any]:
         "mean": known.get("mean"),
         "std": known.get("std"),
     }
+
+
+def _adapters(run: Read) -> dict[str, str]:
+    """What they take, where there are such."""
+    if not run.path(LORA).is_dir() or not run.path(WEIGHTS).is_file():
+        return {}
+    sizes = [f"{size_of(run.path(name)):,} bytes" for name in (LORA, WEIGHTS)]
+    return {"adapters": f"{LORA}/, {sizes[0]}, with the classifier; merged in {WEIGHTS}, {sizes[1]}"}
 
 
 def _searched(found: dict[str, Any]) -> str:

@@ -132,7 +132,8 @@ def tuned(run: runs.Run, about: saved.About, epochs: int | None, lr: float | Non
         config, **kept | {
             "model": about.model, "recipe": "finetune", "size": about.size, "head_epochs": None, "freeze": None,
             "augment": known.get("auto", {}).get("chosen", config.augment), "auto_budget": None, "lr": lr,
-            "feature_augment": "none", "epochs": epochs or max(1, known["options"]["epochs"] // 2),
+            "lora": None, "lora_alpha": None, "lora_layers": "all", "feature_augment": "none",
+            "epochs": epochs or max(1, known["options"]["epochs"] // 2),
         }
     )  # fmt: skip
 

@@ -6,9 +6,6 @@ like any other, whose weights file has the network's steps as data (:mod:`gpuaug
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +20,7 @@ from . import beginning, combined, fast, parents, runs, saved, sizes, testing
 from .programs import Program
 from .saved import Classifier
 from .saved_int8 import TOLD, Int8
+from .screen import hushed
 from .sizes import Size
 
 IMAGES, BATCH = 256, 16  # by which activations are scaled
@@ -72,7 +70,7 @@ def quantize(
     parent = saved.opened(weights, device="cpu")
     source = parents.images_of(found, parent, given, images)
     say(f"scaling  activations, on {len(source):,} training images")
-    with quiet():
+    with hushed():
         own = converted(parent, source)
     own.about = replace(own.about, details={TOLD: {"of": found.name, "images": len(source)}})
     told = [f"activations scaled on {len(source):,} training images"]
@@ -146,19 +144,6 @@ def pixels(model: Classifier, source: Source) -> Iterator[Tensor]:
         yield x
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without what torch and torchao say of themselves meanwhile."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
 # --- speed ------------------------------------------------------------------------------------------------------------
 def measured(parent: Classifier, own: Int8, say: Callable[[str], Any]) -> tuple[list[float | None], str]:
     """(images a second of the parent, of it compiled, of the new one compiled; None where that cannot be, why it is not
@@ -166,6 +151,6 @@ def measured(parent: Classifier, own: Int8, say: Callable[[str], Any]) -> tuple[
     if reason := fast.no_compiler():
         return [sizes.speeds([parent.model], parent.shape)[0], None, None], reason
     say("timing   on this CPU; compiling takes a minute or more")
-    with quiet():
+    with hushed():
         rates = sizes.speeds([parent.model, fast.compiled(parent.model), fast.compiled(own.model.graph)], parent.shape)
     return rates, "" if rates[2] > max(rates[:2]) else fast.reason_of_slowness()

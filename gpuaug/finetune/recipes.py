@@ -63,6 +63,9 @@ def resolve(
     told = [f"recipe {name}{why}"]
     asked = {f.name: getattr(config, f.name) for f in fields(Recipe) if f.name != "name"}
     recipe = replace(RECIPES[name], **{option: value for option, value in asked.items() if value is not None})
+    if config.lora is not None and config.layer_decay is None:
+        recipe = replace(recipe, layer_decay=1.0)
+        told += [] if RECIPES[name].layer_decay == 1 else ["layer_decay 1: all adapters learn at one rate"]
     if config.batch_size is None and largest is not None:
         recipe = replace(recipe, batch_size=min(recipe.batch_size, largest))
     few = max(SMALLEST_BATCH, images // EPOCH_STEPS[name])

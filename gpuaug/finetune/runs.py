@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ CONFIG, METRICS, START, WEIGHTS, CHECKPOINTS, PICTURES = (
 PREDICTIONS, EVALUATION, ROBUSTNESS, REPORT = "predictions.npz", "evaluation.json", "robustness.json", "report.html"
 ANSWERS = "predictions.json"  # of detect: COCO's JSON of what was found in the test part
 STATE = "state.json"
+LORA = "lora"  # the folder of adapters alone, where such have learned
 NOUNS = {"text": "text", "video": "clip"}  # of a task, what a sample is called where it is no image
 LAST = ".last-number"  # beside runs: the highest number of one that was removed
 EVALUATIONS = {"segment": SegmentEvaluation, "detect": DetectEvaluation}  # of a task, where it is no Evaluation
@@ -253,6 +254,16 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
 
+def named(part: str, scores: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Scores as lines of metrics.jsonl call them."""
+    return {f"{part}_{name}": value for name, value in scores.items()}
+
+
+def unnamed(part: str, line: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of a line that :func:`named` made."""
+    return {name.removeprefix(f"{part}_"): value for name, value in line.items() if name.startswith(f"{part}_")}
+
+
 def dumped(value: Any, indent: int | None = None) -> str:
     """JSON, in which a number that is not finite is null: JSON has no NaN and no infinity."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
@@ -338,7 +349,7 @@ def finish(run: Path, keep: bool) -> None:
 
 def clean(run: Path) -> None:
     """Remove what a crash has left half written in a run's folder."""
-    for folder in (run, run / CHECKPOINTS, run / PICTURES):
+    for folder in (run, run / CHECKPOINTS, run / PICTURES, run / LORA):
         for half in folder.glob(".*"):
             if HALF.fullmatch(half.name):
                 half.unlink(missing_ok=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -15,6 +18,19 @@ from .runs import dumped
 REFRESH = 0.2  # seconds between two looks at the numbers
 LISTED = 5  # classes, and confusions
 NAME = 28  # letters of a class
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Without the warnings that other libraries log or give meanwhile."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 class Screen:

@@ -66,6 +66,7 @@ def check(config: Config) -> None:
         )
     if asked_to_shard():
         refused = {"precision=fp16": config.precision == "fp16", "l1": config.l1, "compile": config.compile}
+        refused["lora"] = config.lora
         refused |= {"swa": config.swa, "augment=auto": config.augment == AUTO, "channels_last": config.channels_last}
         for name, given in refused.items():
             if given:

@@ -20,6 +20,7 @@ class Asked:
     Attributes:
         python: names of what was given in Python beside the config: parts, model, augment, loss, metrics.
         validated: whether there is a validation part. task: the name of what is learned.
+        learned: whether the model comes with weights.
     """
 
     config: Config
@@ -27,6 +28,7 @@ class Asked:
     recipe: Recipe
     validated: bool = True
     task: str = "classify"
+    learned: bool = True
 
 
 class Rule(NamedTuple):
@@ -61,6 +63,7 @@ def _no_probe(asked: Asked) -> bool:
 PROBE, FROZEN = "recipe=probe", "freeze=backbone"
 DETECT, SEGMENT, TEXT, VIDEO = "task=detect", "task=segment", "task=text", "task=video"
 OTHERS, OF_CLASSIFY = ("detect", "segment", "text", "video"), "it is of classify"
+ADAPTED = "all but the adapters and the classifier stays as it was"
 DISTILLED = ("distill_temperature", "distill_weight", "distill_features")
 HEADLESS = ("segment", "detect", "video")  # their classifier has no dropout in front of it
 OF_ONE = {"decoder": "segment", "masks": "segment", "copy_paste": "segment", "detector": "detect"}
@@ -141,6 +144,13 @@ RULES = (
     Rule("layer_decay", FROZEN, "only the classifier learns", backbone),
     Rule("head_epochs", FROZEN, "only the classifier learns", backbone),
     Rule("frozen_bn", FROZEN, "its batch norms keep their statistics", backbone),
+    # adapters
+    *(Rule("lora", f"task={task}", "it is of classify and text", _task(task)) for task in HEADLESS),
+    Rule("lora", PROBE, HEAD, _recipe),
+    Rule("lora", "random weights", "there is nothing to adapt, give weights", lambda asked: not asked.learned),
+    Rule("freeze", "lora", ADAPTED, lambda asked: asked.config.lora is not None),
+    Rule("frozen_bn", "lora", ADAPTED, lambda asked: asked.config.lora is not None),
+    *(Rule(option, "no lora", "", _option("lora", None)) for option in ("lora_alpha", "lora_layers")),
     # who teaches
     *(Rule("teacher", f"task={task}", OF_CLASSIFY, _task(task)) for task in OTHERS),
     Rule("teacher", PROBE, ONCE, _recipe),
