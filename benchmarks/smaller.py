@@ -42,9 +42,14 @@ from .finetuning import DATA, LITE, QUIET, few, rows, told, write
 MEMBERS, HELD_OUT = 3, 0.1  # runs of a soup; the share that the greedy one goes by
 SHARED = {"model": "tf_efficientnet_lite0", "size": 64, "robustness": 0, **QUIET}
 PROBE = SHARED | {"weights": str(LITE), "recipe": "probe"}
-MEMBER = {"sign_digits": SHARED | {"epochs": 6}, "cifar10": SHARED | {"epochs": 3}}
+TUNE = SHARED | {
+    "batch_size": 32,
+    "lr": 5e-4,
+    "frozen_bn": True,
+}  # few steps, at a small size: batches say little of it
+MEMBER = {"sign_digits": TUNE | {"epochs": 6}, "cifar10": TUNE | {"epochs": 2}}
 PRUNE = {"flops": 0.5, "steps": 2, "distill": True}
-EPOCHS = {"sign_digits": 6, "cifar10": 3}  # of each fine-tuning after channels went
+EPOCHS = {"sign_digits": 6, "cifar10": 2}  # of each fine-tuning after channels went
 BEGINNING, PARENT, EACH, MEAN, SOUP, GREEDY, ENSEMBLE, PRUNED, INT8 = (
     "probe", "parent", "other member", "mean of the members", "soup", "greedy soup", "ensemble", "pruned", "int8"
 )  # fmt: skip

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from gpuaug.data import Loader, Source
 
-from . import models, parents, runs, saved, shapes, sizes, testing
+from . import averaging, models, parents, runs, saved, shapes, sizes, testing
 from .config import Config
 from .loop import Result, finetune
 from .recipes import Recipe
@@ -92,6 +92,7 @@ def prune(
         for step in range(1, steps + 1):
             wanted = share ** (step / steps)
             cut(tp, network, parent, source, measure, wanted * whole)
+            refresh(network, parent, source)
             left = MEASURES[measure](network, parent.shape) / whole
             say(f"step {step} of {steps}: {left:.0%} of the {measure} left; fine-tuning")
             path, last = Path(scratch) / f"{found.name}-pruned.safetensors", step == steps
@@ -178,6 +179,13 @@ def learn_from(network: nn.Module, parent: saved.Saved, source: Source) -> None:
     network.zero_grad(set_to_none=True)
     for x, labels, *_ in Loader(source, BATCH, testing.input_of(parent).plain(), device=parent.device, max_bad=1.0):
         (loss(network(x), labels) * len(x) / len(source)).backward()
+
+
+def refresh(network: nn.Module, parent: saved.Saved, source: Source) -> None:
+    """Batch norms have the statistics of images as they are: fewer channels come to them than before, and fine-tuning
+    may leave them frozen (Li et al., ECCV 2020)."""
+    loader = Loader(source, BATCH, testing.input_of(parent).plain(), device=parent.device, max_bad=1.0)
+    averaging.refresh_bn(network, loader, averaging.batch_norms(network))
 
 
 def kept_whole(network: nn.Module) -> list[nn.Module]:
