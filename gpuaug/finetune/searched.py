@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 SEARCHED = (  # those that others depend on come first
-    "recipe", "schedule", "freeze", "model", "size", "optimizer", "augment", "feature_augment", "lr", "epochs",
+    "recipe", "schedule", "freeze", "model", "size", "lora", "lora_layers", "lora_alpha", "optimizer",
+    "augment", "feature_augment", "lr", "epochs",
     "batch_size", "accumulate", "warmup_epochs", "plateau_patience", "weight_decay", "l1", "layer_decay", "head_lr",
     "head_epochs", "frozen_bn", "dropout", "drop_path", "label_smoothing", "mixup", "cutmix", "copy_paste", "balance",
     "clip", "ema", "swa", "distill_temperature", "distill_weight", "decoder", "detector", "max_tokens", "vocab_size",
