@@ -250,7 +250,7 @@ def test_without_a_compiler_the_reason_is_one_line(parent, done, monkeypatch):
 
 
 @pytest.mark.slow
-def test_int8_is_compiled_and_timed(parent, done, tmp_path):
+def test_int8_is_compiled_and_timed(parent, done, tmp_path, dynamo):
     if fast.no_compiler():
         pytest.skip("there is no C++ compiler")
     timed = quantize(parent, images=32, parts=finetuning.few(), out=tmp_path)
