@@ -21,6 +21,7 @@ from gpuaug.finetune import (  # noqa: E402
     Run,
     comparing,
     ensembles,
+    exporting_int8,
     fast,
     finetune,
     models,
@@ -97,7 +98,7 @@ def test_it_is_a_run_like_any_other(parent, done, tmp_path, capsys):
         again = ga.load(tmp_path / "model.safetensors", device="cpu")
         assert torch.equal(again(x), model(x)) and again.about == model.about
         both = ga.load([parent, done.run], device="cpu")  # an ensemble of both
-        assert torch.equal(both.members[1](x), model(x))
+        assert torch.equal(both.members[1](x), model(x)) and exporting_int8.rounds(both.about)
         made = ensembles.ensemble([parent, done.run], tmp_path, parts=few, device="cpu", workers=0)
         assert torch.equal(ga.load(made.folder, device="cpu")(x), both(x))
         with torch.autocast("cpu", torch.bfloat16):
@@ -197,6 +198,41 @@ def test_a_file_with_other_steps_is_refused(done, tmp_path):
         assert torch.equal(ga.load(path, device="cpu")(x), -ga.load(done.run, device="cpu")(x))
 
 
+def test_it_is_exported_as_onnx_that_computes_in_int8(done, tmp_path, monkeypatch):
+    for needed in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(needed, reason=f"the extra export is not installed: {needed}")
+    import onnx
+    import onnxruntime
+
+    model, path = ga.load(done.run, device="cpu"), tmp_path / "model.onnx"
+    told = model.export(path)
+    assert 0 < told.logits < 0.3 and told.probabilities < 0.1  # a last bit is on the other side of a step of int8
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    kernels = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kernels.count("QLinearConv") >= 9 and "QGemm" in kernels  # those without an addition behind them
+    x = finetuning.few().test.images.float() / 255
+    with torch.no_grad():
+        own = model(x)
+    other = torch.from_numpy(session.run(["logits"], {"images": x.numpy()})[0])
+    assert (own - other).abs().mean() < 0.02 * own.abs().max()
+    assert path.stat().st_size < 0.5 * done.rows[0].nbytes
+    monkeypatch.setattr(exporting_int8, "whole_biases", wrong)
+    with pytest.raises(ValueError, match="as onnx it answers otherwise than the model itself.*nothing was written"):
+        model.export(tmp_path / "other.onnx")
+
+
+def wrong(model) -> None:
+    """An ONNX model whose weights are twice as large."""
+    from onnx import numpy_helper
+
+    scales = {node.input[1] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for one in model.graph.initializer:
+        if one.name in scales and one.dims:
+            one.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(one), one.name))
+
+
 def test_without_a_compiler_the_reason_is_one_line(parent, done, monkeypatch):
     from torch._inductor import cpp_builder, exc
 
@@ -214,7 +250,7 @@ def test_without_a_compiler_the_reason_is_one_line(parent, done, monkeypatch):
 
 
 @pytest.mark.slow
-def test_int8_is_compiled_and_timed(parent, done, tmp_path):
+def test_int8_is_compiled_and_timed(parent, done, tmp_path, dynamo):
     if fast.no_compiler():
         pytest.skip("there is no C++ compiler")
     timed = quantize(parent, images=32, parts=finetuning.few(), out=tmp_path)

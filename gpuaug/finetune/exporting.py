@@ -23,7 +23,7 @@ import gpuaug as ga
 from gpuaug.data import Loader
 from gpuaug.messages import shown
 
-from . import models, runs
+from . import exporting_int8, models, runs
 from .asking import LEFT_OUT
 from .screen import hushed
 
@@ -108,7 +108,9 @@ def export(
         content = MAKERS[format](model, fixed)
         answer = READERS[format](content, model)
         differences = compared(model, answer, x, fixed)
-    check(differences, f"{path}: as {format}")
+    rounds = format == "onnx" and exporting_int8.rounds(model.about)
+    allowed = (exporting_int8.TOLERANCE, exporting_int8.RELATIVE) if rounds else (TOLERANCE, RELATIVE)
+    check(differences, f"{path}: as {format}", *allowed)
     runs.write(path, content)
     words = f"{wanted(model, 'B' if dynamic_batch else batch_size)}; the normalisation is inside"
     kind = f"test {model.noun}s of the run" if real else f"{model.noun}s of noise, as the run's are no files"
@@ -178,14 +180,16 @@ def _greatest(value: float, others: Tensor) -> float:
     return torch.cat([torch.tensor([value]), others.flatten()]).max().item()
 
 
-def check(greatest: tuple[float, float, float], what: str) -> None:
+def check(
+    greatest: tuple[float, float, float], what: str, tolerance: float = TOLERANCE, relative: float = RELATIVE
+) -> None:
     """Raises ValueError where the differences are too large."""
     logits, probabilities, largest = greatest
-    allowed = max(TOLERANCE, RELATIVE * largest)
-    if not (logits <= allowed and probabilities <= TOLERANCE):
+    allowed = max(TOLERANCE, relative * largest)
+    if not (logits <= allowed and probabilities <= tolerance):
         raise ValueError(
             f"{what} it answers otherwise than the model itself: logits differ by {logits:.1e} and probabilities by "
-            f"{probabilities:.1e}, and {allowed:.1e} and {TOLERANCE:.0e} may be; nothing was written"
+            f"{probabilities:.1e}, and {allowed:.1e} and {tolerance:.0e} may be; nothing was written"
         )
 
 
@@ -240,6 +244,8 @@ def as_onnx(model: Saved, program: torch.export.ExportedProgram, inputs: list[st
         made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET, **names).model_proto
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(f"{model.about.model}: ONNX cannot say it ({shown(str(error).splitlines()[0])})") from error
+    if exporting_int8.rounds(model.about):
+        exporting_int8.whole_biases(made)
     onnx.helper.set_model_props(made, said)
     if made.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
         raise ValueError(f"{model.about.model}: larger than the 2 GB of one ONNX file; take torch-export")
