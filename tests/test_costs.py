@@ -17,6 +17,7 @@ import several  # noqa: E402
 import gpuaug as ga  # noqa: E402
 from gpuaug.cli import main  # noqa: E402
 from gpuaug.finetune import Run, costs, ensembles, runs, sizes  # noqa: E402
+from gpuaug.finetune.saved_int8 import Int8  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,22 @@ def test_each_is_timed_with_images_of_its_own_size(three, monkeypatch):
     }  # fmt: skip
     assert all(row.images_per_second > 0 for row in rows)
     assert len(seen) >= 3 * (sizes.LEAST + 1)
+
+
+def test_int8_is_compiled_first_or_the_reason_is_told(three, monkeypatch):
+    some, out = three
+    model, done, said = ga.load(some[0].folder, device="cpu"), [], []
+    monkeypatch.setattr(costs.saved, "opened", lambda path, device: Int8(model.model, model.about, model.path))
+    monkeypatch.setattr(Int8, "compile", lambda self: done.append(self))
+    for reason in ("", "there is no compiler"):
+        monkeypatch.setattr(costs.fast, "no_compiler", lambda reason=reason: reason)
+        (row,) = costs.costs([1], out, say=said.append)
+        assert row.images_per_second > 0
+    name = some[0].name
+    assert len(done) == 1
+    assert [one.removeprefix("timing   ") for one in said if name in one] == [
+        f"{name} is compiled first", f"{name} in floats: there is no compiler"
+    ]  # fmt: skip
 
 
 def test_the_command_has_a_table_a_file_and_a_picture(three, tmp_path, capsys):

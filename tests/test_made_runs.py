@@ -23,7 +23,6 @@ from gpuaug.finetune.pruning import prune  # noqa: E402
 from gpuaug.finetune.quantizing import quantize  # noqa: E402
 
 Maker = Callable[[Path, Path, list[Run]], Path]
-VIT = {"model": "test_vit", "size": 16, "resize": 16}
 
 
 def tuned(**options: object) -> Maker:
@@ -32,9 +31,16 @@ def tuned(**options: object) -> Maker:
     def make(data: Path, out: Path, there: list[Run]) -> Path:
         known = {"RUN": there[0].folder, "WEIGHTS": there[0].folder / "best.safetensors"}
         own = {name: str(known.get(value, value)) if value in known else value for name, value in options.items()}
-        return several.trained(data, out, epochs=2, **own).folder
+        return several.trained(data, out, **own).folder
 
     return make
+
+
+def adapted(data: Path, out: Path, there: list[Run]) -> Path:
+    """Adapters in a small transformer."""
+    with several.unreported():
+        begun = several.trained(data, out, model="test_vit", epochs=1)
+    return several.trained(data, out, model="test_vit", weights=str(begun.folder / "best.safetensors"), lora=2).folder
 
 
 MAKERS: dict[str, Maker] = {
@@ -49,7 +55,7 @@ MAKERS: dict[str, Maker] = {
     ),
     "pruned": lambda data, out, there: prune(there[0].folder, flops=0.9, epochs=1, out=out).run,
     "int8": lambda data, out, there: quantize(there[0].folder, images=16, speed=False, out=out).run,
-    "lora": tuned(**VIT, weights="VIT", lora=2),
+    "lora": adapted,
 }
 NEEDS = {"pruned": "torch_pruning", "int8": "torchao", "lora": "peft"}
 
