@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from . import fast, runs, saved, sizes
 from .metrics import Interval
 from .runs import Run
 from .saved_int8 import Int8
+from .screen import hushed
 from .sizes import Size
 
 
@@ -54,24 +55,27 @@ def costs(
         if not run.event("after"):
             raise ValueError(f"{run.folder}: it is not done; gpuaug resume {run.folder} goes on")
     models = [saved.opened(saved.weights_of(run.folder), device="cpu") for run in found]
-    rates: list[float | None] = [None] * len(models)
-    if speed:
-        for run, model in zip(found, models, strict=True):
-            if isinstance(model, Int8) and (reason := fast.no_compiler()):
-                say(f"timing   {run.name} in floats: {reason}")
-            elif isinstance(model, Int8):
-                say(f"timing   {run.name} is compiled first")
+    rows = [_cost(run, model) for run, model in zip(found, models, strict=True)]
+    if not speed:
+        return rows
+    for run, model in zip(found, models, strict=True):
+        if isinstance(model, Int8) and (reason := fast.no_compiler()):
+            say(f"timing   {run.name} in floats: {reason}")
+        elif isinstance(model, Int8):
+            say(f"timing   {run.name} is compiled first")
+            with hushed():
                 model.compile()
-        say(f"timing   {len(models)} models by turns, on {torch.get_num_threads()} threads of this CPU")
-        rates = list(sizes.speeds(models, *(model.shape for model in models)))
-    return [_cost(run, model, rate) for run, model, rate in zip(found, models, rates, strict=True)]
+    say(f"timing   {len(models)} models by turns, on {torch.get_num_threads()} threads of this CPU")
+    with hushed():
+        rates = sizes.speeds(models, *(model.shape for model in models))
+    return [replace(row, images_per_second=rate) for row, rate in zip(rows, rates, strict=True)]
 
 
-def _cost(run: Run, model: saved.Saved, rate: float | None) -> Cost:
+def _cost(run: Run, model: saved.Saved) -> Cost:
     tested, score = run.evaluation, run.event("after").get("test_accuracy")
     return Cost(
         run.name, score if tested is None else tested.score, sizes.flops_of(model.model, model.shape),
-        sizes.parameters_of(model.model) or None, model.path.stat().st_size, rate, tested and tested.n,
+        sizes.parameters_of(model.model) or None, model.path.stat().st_size, None, tested and tested.n,
         tested and tested.score_interval,
     )  # fmt: skip
 
