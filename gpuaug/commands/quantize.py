@@ -19,6 +19,11 @@ class Quantize:
     """Its folder, or its name or number in --out."""
     images: int = 256
     """Training images by which activations are scaled."""
+    qat: Annotated[int | None, tyro.conf.arg(metavar="EPOCHS")] = None
+    """Quantisation-aware training: so many epochs, 1 to 5 are usual, in which the network learns, rounded to int8, as
+    RUN did, before it is quantised. On the CPU."""
+    lr: float | None = None
+    """The highest learning rate of these; by default 1e-4, a tenth of that of the recipe finetune."""
     speed: bool = True
     """Compile and time both models, which takes a minute or more."""
     out: Annotated[Path, tyro.conf.arg(aliases=["--runs"])] = Path("runs")
