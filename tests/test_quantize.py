@@ -184,6 +184,12 @@ def test_a_file_with_other_steps_is_refused(done, tmp_path):
         with_step({"op": "aten.relu.default", "args": [{"step": last + 1}]}),
         with_step({"op": "aten.relu.default", "args": [{"dtype": "load"}]}),
         with_step({"tensor": "graph"}),
+        with_step({"op": "aten.relu.default", "args": [{"step": 0}], "named": {"a = print('executed'), b": 1}}),
+        with_step({"op": "add", "args": [{"step": 0}, 1], "named": {"x": 1}}),
+        with_step({"op": "aten.set_.source_Tensor", "args": [{"step": 0}, {"step": 0}]}),
+        with_step({"op": "aten.empty.memory_format", "args": [[3, 3]]}),
+        with_step({"op": "aten.linear.default", "args": [{"step": 0}, "text"]}),
+        state | {programs.STEPS: torch.full((100_000,), ord("["), dtype=torch.uint8)},
         {"t0": torch.zeros(1)},
         state | {programs.STEPS: torch.zeros(3, dtype=torch.uint8)},
     ):

@@ -34,6 +34,7 @@ def tiny(num_classes: int) -> nn.Module:
 BASE = {"model": "test_tune:tiny", "size": 16, "batch_size": 25, "device": "cpu", "workers": 0, "quiet": True}
 BASE |= {"robustness": 0, "epochs": 2, "schedule": "constant", "optimizer": "adamw", "augment": "none", "clip": 1.0}
 RATES = ["lr=1e-4:1e-1"]
+SEED = 2  # by which the first trial has the size that can be
 
 
 @pytest.fixture(autouse=True)
@@ -245,6 +246,24 @@ def test_where_every_trial_diverges_the_search_says_so(tmp_path, no_page):
     with pytest.raises(ValueError, match="no trial came to its end; the first one diverged: .*lower lr") as raised:
         tune(config, trials=2, search=["lr=1e30,1e31"], parts=finetuning.few())
     assert "\n" not in str(raised.value)
+
+
+def test_a_trial_that_cannot_be_is_told_and_the_others_go_on(tmp_path, no_page):
+    config = settings(out=tmp_path, size=None, epochs=1, seed=SEED)
+    done = tune(config, trials=6, search=["size=16,12"], final=False, parts=finetuning.few())
+    states = {(one.options["size"], one.state) for one in done.trials}
+    assert states == {(16, "done"), (12, "failed")} and done.trials[0].state == "done"
+    assert all("12 x 12" in one.reason for one in done.trials if one.state == "failed")
+    again = tuning.resume(done.study, trials=7, parts=finetuning.few())
+    assert told(again)[:6] == told(done) and len(again.trials) == 7
+
+
+def test_what_has_an_effect_beside_a_value_that_is_searched_is_searched(tmp_path, no_page):
+    config = settings(out=tmp_path, schedule=None, epochs=1)
+    search = ["schedule=constant,plateau", "plateau_patience=1:5"]
+    done = tune(config, trials=6, search=search, final=False, parts=finetuning.few())
+    drawn = [(one.options["schedule"], "plateau_patience" in one.options) for one in done.trials]
+    assert set(drawn) == {("constant", False), ("plateau", True)}
 
 
 def test_what_a_run_cannot_be_ends_the_search_in_one_line(tmp_path, no_page):

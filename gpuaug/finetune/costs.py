@@ -11,6 +11,7 @@ import torch
 
 from . import fast, runs, saved, sizes
 from .metrics import Interval
+from .programs import Program
 from .runs import Run
 from .saved_int8 import Int8
 from .screen import hushed
@@ -72,10 +73,11 @@ def costs(
 
 
 def _cost(run: Run, model: saved.Saved) -> Cost:
+    learn = not any(isinstance(module, Program) for module in model.model.modules())
     tested, score = run.evaluation, run.event("after").get("test_accuracy")
     return Cost(
         run.name, score if tested is None else tested.score, sizes.flops_of(model.model, model.shape),
-        sizes.parameters_of(model.model) or None, model.path.stat().st_size, None, tested and tested.n,
+        sizes.parameters_of(model.model) if learn else None, model.path.stat().st_size, None, tested and tested.n,
         tested and tested.score_interval,
     )  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ def compiled(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """With the weights as they are now. Its first call compiles, for batches of that call's size [B, C, H, W]; other
     ones go through it in such batches, the last one filled up.
 
-    Raises ValueError where nothing can be compiled; ModuleNotFoundError without torchao."""
+    Raises ValueError where nothing can be compiled, at the first call where the compiler fails; ModuleNotFoundError
+    without torchao."""
     needed("compiling int8")
     if reason := no_compiler():
         raise ValueError(f"compile: {reason}")
@@ -30,10 +32,23 @@ def compiled(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
             for part in x.contiguous(memory_format=torch.channels_last).split(size):
                 lacking = size - len(part)
                 whole = torch.cat([part, part[:1].expand(lacking, *part.shape[1:])]) if lacking else part
-                found.append(made(whole.contiguous(memory_format=torch.channels_last))[: len(part)])
+                with failures_told():
+                    found.append(made(whole.contiguous(memory_format=torch.channels_last))[: len(part)])
         return found[0] if len(found) == 1 else torch.cat(found)
 
     return call
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Raises ValueError where Inductor, or the compiler that it calls, fails."""
+    from torch._inductor.exc import InductorError
+
+    try:
+        yield
+    except InductorError as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"compile: the C++ compiler failed ({reason[:200]}); leave it out, or mend it") from error
 
 
 def needed(what: str) -> None:

@@ -30,7 +30,9 @@ def write_costs(target: Target, rows: Sequence[Cost], title: str = "") -> None:
         ax.set_xscale("log")
         ax.margins(0.15, 0.15)
         ax.xaxis.set_major_formatter("{x:,.0f}")
-        ax.xaxis.set_minor_formatter(lambda x, place: f"{x:,.0f}" if str(int(x))[:1] in "235" else "")
+        low, high = ax.get_xlim()
+        told = "23456789" if high < 5 * low else "235"  # of which first digits ticks have their number
+        ax.xaxis.set_minor_formatter(lambda x, place: f"{x:,.0f}" if str(int(x))[:1] in told else "")
         legend = figure.legend(frameon=False, loc="outside right upper", fontsize=8, labelspacing=1.1)
         for handle in legend.legend_handles:
             handle.set_sizes([40])

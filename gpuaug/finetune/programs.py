@@ -124,25 +124,46 @@ def made(data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> fx.GraphModu
                 raise ValueError(f"a step wants the tensor {step['tensor']!r}, and there is none")
             node = graph.get_attr(step["tensor"])
         else:
+            op, known = op_of(step["op"]), step.get("named", {})
+            check_names(op, known)  # fx writes them into the source that it runs
             arguments = tuple(_argument(one, nodes) for one in step["args"])
-            named = {str(name): _argument(one, nodes) for name, one in step.get("named", {}).items()}
-            node = graph.call_function(op_of(step["op"]), arguments, named)
+            node = graph.call_function(op, arguments, {name: _argument(one, nodes) for name, one in known.items()})
         nodes.append(node)
     graph.output(nodes[data["answer"]])
     return fx.GraphModule(dict(tensors), graph)
 
 
 def op_of(name: str) -> Callable:
-    """Python's or torch's. Raises ValueError for any that does more than compute."""
+    """Python's or torch's. Raises ValueError for any that does more than compute with its tensors."""
     importlib.import_module(LIBRARY)
     if name in BUILTIN:
         return BUILTIN[name]
     space, _, rest = name.partition(".")
     found = re.fullmatch(r"([a-z]\w*)\.(\w+)", rest)  # what begins with _ may read beyond its tensors
     op = found and space in SPACES and getattr(getattr(getattr(torch.ops, space), found[1], None), found[2], None)
-    if not isinstance(op, torch._ops.OpOverload) or any(one.name == "filename" for one in op._schema.arguments):
+    if not isinstance(op, torch._ops.OpOverload) or not _computes(op, found[1]):
         raise ValueError(f"it has the step {name!r}, which is none that a run's file may have")
     return op
+
+
+def _computes(op: torch._ops.OpOverload, name: str) -> bool:
+    """Whether an op has tensors to compute with, and neither reads files nor changes what a tensor's memory is."""
+    arguments = op._schema.arguments
+    tensors = any("Tensor" in str(one.type) for one in arguments)
+    named = any(one.name in ("filename", "storage", "source") for one in arguments)
+    return (
+        tensors
+        and not named
+        and not name.startswith(("empty", "new_empty", "set_", "resize", "as_strided", "record_stream"))
+    )
+
+
+def check_names(op: Callable, named: Any) -> None:
+    """Raises ValueError for arguments that an op does not have."""
+    known = {one.name for one in op._schema.arguments} if isinstance(op, torch._ops.OpOverload) else set()
+    for name in named if isinstance(named, dict) else [named]:
+        if name not in known:
+            raise ValueError(f"a step of {op} has the argument {str(name)[:40]!r}, which is none of its own")
 
 
 def _argument(value: Any, nodes: list[fx.Node]) -> Any:

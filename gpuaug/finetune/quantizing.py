@@ -123,8 +123,8 @@ def untrained(run: runs.Run, parent: Classifier, own: Int8, parts: Parts | None)
     source, _ = own.matched(combined.part_of(run, "test", parts))
     scores = combined.measured(own.tested(source, **combined.how_of(run, own)), own)
     state = {name: value.contiguous() for name, value in own.model.state_dict().items()}
-    counts = sizes.flops_of(parent.model, parent.shape), sizes.parameters_of(parent.model)
-    return Size("int8", scores["test_accuracy"], *counts, len(safetensors(state, own.about.dumped())), None)
+    flops = sizes.flops_of(parent.model, parent.shape)
+    return Size("int8", scores["test_accuracy"], flops, None, len(safetensors(state, own.about.dumped())), None)
 
 
 def left(run: runs.Run, weights: Path, parent: Classifier, own: Int8, told: list[str], parts, out: str | Path) -> Path:
@@ -141,7 +141,7 @@ def beside(parent: Classifier, own: Int8, accuracies: list[float], rates: list[f
     rows = [Size("float32", accuracies[0], *counted, nbytes[0], rates[0])]
     if rates[1] is not None:
         rows.append(Size("compiled", accuracies[0], *counted, nbytes[0], rates[1]))
-    return [*rows, Size("int8", accuracies[1], *counted, nbytes[1], rates[2])]
+    return [*rows, Size("int8", accuracies[1], counted[0], None, nbytes[1], rates[2])]
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
@@ -224,6 +224,10 @@ def measured(parent: Classifier, own: Int8, say: Callable[[str], Any]) -> tuple[
     if reason := fast.no_compiler():
         return [sizes.speeds([parent.model], parent.shape)[0], None, None], reason
     say("timing   on this CPU; compiling takes a minute or more")
-    with hushed():
-        rates = sizes.speeds([parent.model, fast.compiled(parent.model), fast.compiled(own.model.graph)], parent.shape)
+    try:
+        with hushed():
+            calls = [parent.model, fast.compiled(parent.model), fast.compiled(own.model.graph)]
+            rates = sizes.speeds(calls, parent.shape)
+    except ValueError as error:
+        return [sizes.speeds([parent.model], parent.shape)[0], None, None], str(error)
     return rates, "" if rates[2] > max(rates[:2]) else fast.reason_of_slowness()

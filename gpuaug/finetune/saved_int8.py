@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from . import fast, unused
@@ -33,9 +34,13 @@ class Int8(Classifier):
         if given is not None:
             raise ValueError(f"{path}: an int8 run, which has its network in its file; leave model= out")
         try:
-            return Program.filled(load_file(path))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: damaged, or not of gpuaug quantize: {error}; quantize again") from error
+            made = Program.filled(load_file(path))
+            with torch.no_grad():
+                made(torch.zeros(1, 3, about.size, about.size))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path}: damaged, or not of gpuaug quantize: {reason}; quantize again") from error
+        return made
 
     @staticmethod
     def by_hand(about: About) -> bool:

@@ -182,7 +182,7 @@ def _with(space: Space, option: Option, asked: bool) -> Space:
     every = next((one.choices for one in space.options if one.name == "recipe"), (space.config.recipe,))
     configs = [space.config] if option.name == "recipe" else [replace(space.config, recipe=name) for name in every]
     why = [space.refused(option, config) for config in configs]
-    if all(why):
+    if all(why) and all(space.refused(option, config) for config in _beside(space, configs)):
         if asked:
             raise ValueError(f"search: {why[0]}: leave it out")
         return space
@@ -191,6 +191,16 @@ def _with(space: Space, option: Option, asked: bool) -> Space:
         for value in () if refused else option.ends(usual):
             unused.check(space.asked(replace(config, **{option.name: value})))
     return replace(space, options=(*space.options, option))
+
+
+def _beside(space: Space, configs: Sequence[Config]) -> list[Config]:
+    """``configs``, each with one value of one option that is searched."""
+    found = []
+    for config in configs:
+        for one in space.options:
+            usual = space.usual(one.name, config) if one.times else None
+            found += [replace(config, **{one.name: value}) for value in one.ends(usual)]
+    return found
 
 
 def _check_presets(job: Job, option: Option) -> None:

@@ -161,7 +161,12 @@ class Study:
                 trial.report(value, step)
                 return trial.should_prune()
 
-            told = trials.tried(config, self.given, self.facts["last"], seen, interrupt)
+            try:
+                told = trials.tried(config, self.given, self.facts["last"], seen, interrupt)
+            except ValueError as error:
+                if k == 0:  # which has the defaults: none of the trials can be
+                    raise
+                told = trials.refused(str(error))
         except BaseException:
             study.tell(trial, state=states.FAIL)
             raise

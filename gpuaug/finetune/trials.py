@@ -140,6 +140,12 @@ def tried(
     return told | {"seconds": round(time.perf_counter() - begun, 3)}
 
 
+def refused(reason: str) -> dict[str, Any]:
+    """As :func:`tried`, of a trial that cannot be."""
+    told: dict[str, Any] = {"state": FAILED, "reason": reason, "score": None, "loss": None, "epoch": None}
+    return told | {"epochs": 0, "asked": 0, "curve": [], "seconds": 0.0}
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 def best_of(trials: Sequence[Trial], best: str) -> Trial | None:
     """The best of those that were done; of equal ones that with the least loss, then the first."""
