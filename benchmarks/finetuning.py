@@ -5,8 +5,8 @@ the 1,000 test images as they are and turned by -45, -22, 22 and 45 degrees (tor
 with and without its mirror image (``tta=flip``). The weights as they came are a row of the table.
 
 signs: tf_efficientnet_lite0 with ImageNet's weights and ten labelled hands of each digit, drawn by the seed; tested on
-the 400 test images. A linear probe, fine-tuning without augmentation, and with the recipe's own, all else at its
-default but the size of the input.
+the 400 test images. A linear probe, fine-tuning without augmentation, with the recipe's own, and with that and batch
+norms that keep their statistics, all else at its default but the size of the input.
 
 scratch: ``gpuaug finetune --data FOLDER`` and nothing else, on both folders: no weights, every choice the runner's.
 
@@ -57,7 +57,10 @@ CIFAR = {
     "precision": "bf16", "channels_last": True,
 }  # fmt: skip
 SIGNS = {"model": "tf_efficientnet_lite0", "weights": str(LITE), "size": 128, "channels_last": True}
-SIGN_ARMS = {"probe": {"recipe": "probe"}, "with augmentation": {}, "without augmentation": {"augment": "none"}}
+SIGN_ARMS = {
+    "probe": {"recipe": "probe"}, "with augmentation": {}, "without augmentation": {"augment": "none"},
+    "with augmentation, frozen batch norms": {"frozen_bn": True},
+}  # fmt: skip
 TARGETS = {
     "cifar": {"turned, flip": 0.73, "plain, flip": 0.80},
     "signs": {"points over without augmentation": 5.0, "points over the probe": 8.0},
@@ -165,7 +168,7 @@ def judged(table: str, made: list[dict]) -> dict[str, Any]:
     reached = {}
     if table == "cifar":
         reached = {test: mean.get(("fine-tuned", test)) for test in TARGETS[table]}
-    elif table == "signs" and len({arm for arm, _ in mean}) == len(SIGN_ARMS):
+    elif table == "signs" and {arm for arm, _ in mean} >= {"with augmentation", "without augmentation", "probe"}:
         ours = mean["with augmentation", "test"]
         others = (mean["without augmentation", "test"], mean["probe", "test"])
         reached = {name: 100 * (ours - other) for name, other in zip(TARGETS[table], others, strict=True)}
