@@ -23,13 +23,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 import gpuaug as ga
 from gpuaug.data import Parts, open_parts
-from gpuaug.finetune import Config, Run, finetune
+from gpuaug.finetune import Config, Run, finetune, sizes
 
 from . import RESULTS
 from .finetuning import DATA, LITE, QUIET, few, rows, told, write
@@ -76,10 +72,8 @@ class Place:
 
 def flops(run: Run) -> int:
     """Of one image."""
-    model: nn.Module = ga.load(run.folder, device="cpu")
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.zeros(1, *model.shape))
-    return counter.get_total_flops()
+    model = ga.load(run.folder, device="cpu")
+    return sizes.flops_of(model.model, model.shape)
 
 
 def distil(place: Place) -> Iterator[dict[str, Any]]:

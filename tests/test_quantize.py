@@ -155,6 +155,14 @@ def test_what_int8_cannot_do_says_why(parent, done, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("gpuaug: --compile has no effect with a model of full")
 
 
+def test_a_compiler_that_fails_is_told_in_one_line():
+    from torch._inductor.exc import InductorError
+
+    words = r"^compile: the C\+\+ compiler failed \(RuntimeError: broken\); leave it out, or mend it$"
+    with pytest.raises(ValueError, match=words), fast.failures_told():
+        raise InductorError(RuntimeError("broken\nand more"), None)
+
+
 def test_an_int8_run_teaches_another(done, tmp_path, monkeypatch):
     for name in ("before", "after"):
         monkeypatch.setattr(f"gpuaug.finetune.report.{name}", lambda *arguments: None)

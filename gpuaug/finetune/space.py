@@ -61,9 +61,13 @@ class Space:
         recipe = self.recipe(replace(config, **{name: unused.DEFAULTS[name]}))
         return getattr(recipe, name, unused.DEFAULTS[name]) if name != "recipe" else recipe.name
 
+    def ends(self, option: Option, config: Config) -> Sequence[Any]:
+        """The values that an option is tried with beside others, in a trial that has ``config`` so far."""
+        return option.ends(self.usual(option.name, config) if option.times else None)
+
     def refused(self, option: Option, config: Config) -> str:
         """Why an option has no effect in a trial that has ``config`` so far; empty where it has."""
-        for value in option.ends(self.usual(option.name, config) if option.times else None):
+        for value in self.ends(option, config):
             asked = self.asked(replace(config, **{option.name: value}))
             for rule in unused.RULES:
                 named = rule.option.partition("=")[0]
@@ -187,8 +191,7 @@ def _with(space: Space, option: Option, asked: bool) -> Space:
             raise ValueError(f"search: {why[0]}: leave it out")
         return space
     for config, refused in zip(configs, why, strict=True):
-        usual = space.usual(option.name, config) if option.times else None
-        for value in () if refused else option.ends(usual):
+        for value in () if refused else space.ends(option, config):
             unused.check(space.asked(replace(config, **{option.name: value})))
     return replace(space, options=(*space.options, option))
 
@@ -198,8 +201,7 @@ def _beside(space: Space, configs: Sequence[Config]) -> list[Config]:
     found = []
     for config in configs:
         for one in space.options:
-            usual = space.usual(one.name, config) if one.times else None
-            found += [replace(config, **{one.name: value}) for value in one.ends(usual)]
+            found += [replace(config, **{one.name: value}) for value in space.ends(one, config)]
     return found
 
 
